@@ -1,0 +1,1 @@
+//! The mail store: commit log, index, cache, layouts, catalog.

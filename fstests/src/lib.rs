@@ -1,0 +1,1 @@
+//! The filesystem benchmark suite and advisor.

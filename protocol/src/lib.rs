@@ -1,0 +1,15 @@
+//! Bytes in, values out; values in, bytes out. No I/O, no async, no clock.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`types`] | identifiers, flags, sets: what every crate shares |
+//! | [`imap`] | IMAP4rev1 and IMAP4rev2: framing, decoding, encoding |
+//! | [`mime`] | RFC 5322 headers and MIME structure; ENVELOPE and BODYSTRUCTURE in wire form |
+//! | [`pop3`] | POP3 commands and replies |
+//! | [`lmtp`] | LMTP commands and replies |
+
+pub mod imap;
+pub mod lmtp;
+pub mod mime;
+pub mod pop3;
+pub mod types;

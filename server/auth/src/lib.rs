@@ -1,0 +1,1 @@
+//! Accounts: user file, password schemes, SASL mechanisms, login memory and limits.

@@ -1,0 +1,1 @@
+//! cursusd: cores, listeners, TLS, IMAP, POP3 and LMTP sessions.

@@ -1,0 +1,1 @@
+//! cursus: the operator's command.
