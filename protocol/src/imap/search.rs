@@ -1,0 +1,93 @@
+//! The SEARCH key tree: RFC 3501 section 6.4.4, RFC 9051 section 6.4.4, RFC 7162 section 3.1.5.
+//!
+//! Plain data. Invariants of a decoded tree: strings are UTF-8 whatever CHARSET they came in;
+//! no path from the root is longer than [`SEARCH_DEPTH_MAX`], so that recursion over it is safe;
+//! it has at most [`SEARCH_KEYS_MAX`] nodes. The spellings UNSEEN, UNKEYWORD, NEW, OLD and so on
+//! are decoded into [`SearchKey::Not`] and [`SearchKey::And`] of the keys below.
+
+use crate::types::{Flag, ModSeq, SequenceSet};
+
+/// Longest path from the root of a key tree to a leaf, in keys.
+pub const SEARCH_DEPTH_MAX: usize = 64;
+
+/// Most keys in one tree.
+pub const SEARCH_KEYS_MAX: usize = 2000;
+
+/// A calendar day as SEARCH means it: no time, no zone. Ordered by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Date {
+    /// Year, 0 to 9999.
+    pub year: u16,
+    /// Month, 1 to 12.
+    pub month: u8,
+    /// Day, 1 to 31; the decoder has checked it against month and year.
+    pub day: u8,
+}
+
+/// One condition on a message, or a combination of conditions.
+///
+/// String matches are substring matches without case (`i;unicode-casemap` class). An empty string
+/// matches every message that has the field at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchKey {
+    /// Every message.
+    All,
+    /// Every key inside holds. An empty list holds for every message.
+    And(Vec<SearchKey>),
+    /// Either key holds.
+    Or(Box<SearchKey>, Box<SearchKey>),
+    /// The key does not hold.
+    Not(Box<SearchKey>),
+    /// Exactly one system flag or a keyword is set.
+    Flag(Flag),
+    /// The session sees the message as `\Recent` (rev1 only).
+    Recent,
+    /// By sequence number in the session's view.
+    SeqSet(SequenceSet),
+    /// By UID.
+    UidSet(SequenceSet),
+    /// `$`: the result saved by an earlier SEARCH (RFC 5182); the session knows it.
+    SavedResult,
+    /// Internal date, its zone disregarded, is earlier than the day.
+    Before(Date),
+    /// Internal date is within the day.
+    On(Date),
+    /// Internal date is within or later than the day.
+    Since(Date),
+    /// `Date:` header, time and zone disregarded, is earlier than the day.
+    SentBefore(Date),
+    /// `Date:` header is within the day.
+    SentOn(Date),
+    /// `Date:` header is within or later than the day.
+    SentSince(Date),
+    /// RFC822.SIZE is larger than so many bytes.
+    Larger(u64),
+    /// RFC822.SIZE is smaller than so many bytes.
+    Smaller(u64),
+    /// MODSEQ is this or larger. Entry names of RFC 7162 are read and, as it allows, disregarded:
+    /// one MODSEQ stands for all flags of a message.
+    ModSeq(ModSeq),
+    /// Envelope's From contains the string.
+    From(String),
+    /// Envelope's To contains the string.
+    To(String),
+    /// Envelope's Cc contains the string.
+    Cc(String),
+    /// Envelope's Bcc contains the string.
+    Bcc(String),
+    /// Envelope's Subject contains the string.
+    Subject(String),
+    /// A header field of this name (no colon) contains the string; empty: has the field.
+    Header(String, String),
+    /// A text body part contains the string.
+    Body(String),
+    /// A header or a text body part contains the string.
+    Text(String),
+}
+
+impl SearchKey {
+    /// The key's negation, boxed as [`SearchKey::Not`].
+    pub fn negated(self) -> SearchKey {
+        SearchKey::Not(Box::new(self))
+    }
+}
