@@ -2,8 +2,12 @@
 //!
 //! | module | says |
 //! |---|---|
+//! | [`framing`] | where commands begin and end; literals under limits |
+//! | [`mutf7`] | the mailbox names of rev1 |
 //! | [`search`] | the SEARCH key tree |
 
+pub mod framing;
+pub mod mutf7;
 pub mod search;
 
 pub use search::{Date, SearchKey};
