@@ -5,10 +5,12 @@
 //! | [`types`] | identifiers, flags, sets: what every crate shares |
 //! | [`imap`] | IMAP4rev1 and IMAP4rev2: framing, decoding, encoding |
 //! | [`mime`] | RFC 5322 headers and MIME structure; ENVELOPE and BODYSTRUCTURE in wire form |
+//! | [`line`] | what POP3 and LMTP share: command lines, dot transparency |
 //! | [`pop3`] | POP3 commands and replies |
 //! | [`lmtp`] | LMTP commands and replies |
 
 pub mod imap;
+pub mod line;
 pub mod lmtp;
 pub mod mime;
 pub mod pop3;
