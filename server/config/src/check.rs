@@ -1,0 +1,163 @@
+//! What the types alone can't say: values in range, names that refer to something, settings that
+//! go together. All mistakes are collected, so that one run shows every one.
+
+use std::path::Path;
+
+use crate::{Config, ConfigError, ConfigErrors, ListenerAddress, PlainLogin, Protocol, TlsMode};
+
+struct Findings<'a> {
+    file: &'a Path,
+    errors: Vec<ConfigError>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, key: impl Into<String>, found: impl ToString, expected: &str) {
+        self.errors.push(ConfigError::Value {
+            file: self.file.to_owned(),
+            key: key.into(),
+            found: found.to_string(),
+            expected: expected.to_owned(),
+        });
+    }
+
+    fn at_least(&mut self, key: &str, found: u64, least: u64) {
+        if found < least {
+            self.add(key, found, &format!("at least {least}"));
+        }
+    }
+}
+
+pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
+    let mut findings = Findings { file, errors: Vec::new() };
+    partitions(config, &mut findings);
+    listeners(config, &mut findings);
+    tls(config, &mut findings);
+    limits(config, &mut findings);
+    others(config, &mut findings);
+    if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
+}
+
+fn partitions(config: &Config, out: &mut Findings<'_>) {
+    if config.partition.is_empty() {
+        out.add("partition", "nothing", "at least one [[partition]] with name, path and layout");
+    }
+    for (i, partition) in config.partition.iter().enumerate() {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if partition.name.is_empty() || !partition.name.chars().all(plain) {
+            let expected = "letters, digits, '-' and '_', at least one";
+            out.add(format!("partition[{i}].name"), quoted(&partition.name), expected);
+        }
+        if config.partition[..i].iter().any(|p| p.name == partition.name) {
+            let expected = "a name that no earlier partition has";
+            out.add(format!("partition[{i}].name"), quoted(&partition.name), expected);
+        }
+        if config.partition[..i].iter().any(|p| p.path == partition.path) {
+            let expected = "a path that no earlier partition has";
+            out.add(format!("partition[{i}].path"), partition.path.display(), expected);
+        }
+    }
+    let known = config.partition.iter().any(|p| p.name == config.default_partition);
+    if !known && !config.partition.is_empty() {
+        let names: Vec<_> = config.partition.iter().map(|p| quoted(&p.name)).collect();
+        let expected = format!("the name of a partition: {}", names.join(", "));
+        out.add("default_partition", quoted(&config.default_partition), &expected);
+    }
+}
+
+fn listeners(config: &Config, out: &mut Findings<'_>) {
+    if config.listener.is_empty() {
+        out.add("listener", "nothing", "at least one [[listener]] with protocol and address");
+    }
+    for (i, listener) in config.listener.iter().enumerate() {
+        let key = |name: &str| format!("listener[{i}].{name}");
+        match &listener.address {
+            ListenerAddress::Tcp(address) => {
+                let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+                if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                    let expected = "\"host:port\", \"unix:/path\" or \"systemd:NAME\"";
+                    out.add(key("address"), quoted(address), expected);
+                }
+            }
+            ListenerAddress::Unix(path) => {
+                // sockaddr_un holds 108 bytes with the closing zero.
+                if path.as_os_str().len() > 107 {
+                    out.add(key("address"), path.display(), "a path of at most 107 bytes");
+                }
+            }
+            ListenerAddress::Systemd(name) => {
+                if name.is_empty() {
+                    out.add(key("address"), "\"systemd:\"", "a name after \"systemd:\"");
+                }
+            }
+        }
+        if config.listener[..i].iter().any(|l| l.address == listener.address) {
+            let expected = "an address that no earlier listener has";
+            out.add(key("address"), quoted(&listener.address.to_string()), expected);
+        }
+        if listener.plain_login == PlainLogin::Loopback {
+            if listener.tls == TlsMode::Implicit {
+                let expected = "\"never\": with tls = \"implicit\" no login is plain";
+                out.add(key("plain_login"), "\"loopback\"", expected);
+            }
+            if listener.protocol == Protocol::Lmtp {
+                let expected = "no plain_login: LMTP has no logins";
+                out.add(key("plain_login"), "\"loopback\"", expected);
+            }
+        }
+        if listener.tls == TlsMode::None
+            && listener.protocol != Protocol::Lmtp
+            && listener.plain_login == PlainLogin::Never
+        {
+            let expected = "\"starttls\" or \"implicit\": without TLS and with plain_login = \
+                            \"never\" nobody can log in";
+            out.add(key("tls"), "\"none\"", expected);
+        }
+    }
+}
+
+fn tls(config: &Config, out: &mut Findings<'_>) {
+    match (&config.tls.certificate, &config.tls.key) {
+        (Some(_), None) => out.add("tls.key", "nothing", "the key of tls.certificate"),
+        (None, Some(_)) => out.add("tls.certificate", "nothing", "the certificate of tls.key"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+}
+
+fn limits(config: &Config, out: &mut Findings<'_>) {
+    let l = &config.limits;
+    let size = |n: usize| n as u64;
+    out.at_least("limits.connections_max", size(l.connections_max), 1);
+    out.at_least("limits.connections_per_address_max", size(l.connections_per_address_max), 1);
+    out.at_least("limits.connections_loopback_max", size(l.connections_loopback_max), 1);
+    // RFC 7162 section 4: servers should take lines of 8192 octets.
+    out.at_least("limits.line_bytes_max", size(l.line_bytes_max), 8192);
+    out.at_least("limits.literal_bytes_max", size(l.literal_bytes_max), 4096);
+    if l.command_bytes_max < l.line_bytes_max.max(l.literal_bytes_max) {
+        let expected = "at least line_bytes_max and literal_bytes_max";
+        out.add("limits.command_bytes_max", l.command_bytes_max, expected);
+    }
+    out.at_least("limits.message_bytes_max", l.message_bytes_max, 64 * 1024);
+    out.at_least("limits.out_queue_bytes_high", size(l.out_queue_bytes_high), 16 * 1024);
+    out.at_least("limits.login_seconds_max", l.login_seconds_max, 1);
+    out.at_least("limits.login_failures_max", l.login_failures_max.into(), 1);
+    out.at_least("limits.bad_commands_max", l.bad_commands_max.into(), 1);
+    out.at_least("limits.tls_handshake_seconds_max", l.tls_handshake_seconds_max, 1);
+    out.at_least("limits.write_stall_seconds_max", l.write_stall_seconds_max, 1);
+    out.at_least("limits.imap_idle_seconds_max", l.imap_idle_seconds_max, 1);
+    out.at_least("limits.pop3_idle_seconds_max", l.pop3_idle_seconds_max, 1);
+    out.at_least("limits.lmtp_idle_seconds_max", l.lmtp_idle_seconds_max, 1);
+}
+
+fn others(config: &Config, out: &mut Findings<'_>) {
+    out.at_least("auth.hash_threads", config.auth.hash_threads as u64, 1);
+    out.at_least("lmtp.recipients_max", config.lmtp.recipients_max as u64, 100);
+    let separator = config.lmtp.detail_separator;
+    if !separator.is_ascii_punctuation() || separator == '@' || separator == '.' {
+        let expected = "one of the characters + - _ = # ~ or other punctuation, not '@' or '.'";
+        out.add("lmtp.detail_separator", quoted(&separator.to_string()), expected);
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}

@@ -1,0 +1,366 @@
+//! The typed configuration that `cursusd` and `cursus` share: TOML in, [`Config`] out.
+//!
+//! Lives in a crate of its own because `tools` may not import `server`, and both must agree on
+//! where a store is.
+//!
+//! Invariants: a [`Config`] that [`Config::load`] returned is whole and consistent (every path is
+//! absolute or relative to the working directory as the loader saw it, every listener's settings
+//! go together), so nothing downstream checks it again. A setting that is unknown, misplaced or
+//! without effect is an error that names it. Every key is described in `docs/configuration.md`;
+//! a test compares the two.
+
+mod check;
+mod error;
+mod limits;
+mod listener;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use limits::Limits;
+pub use listener::{Listener, ListenerAddress, PlainLogin, Protocol, TlsMode};
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be set, with defaults filled in.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Catalog, log, lock, users file and admin socket live here.
+    pub state_dir: PathBuf,
+    /// Name of the partition that new users' mailboxes are made on.
+    #[serde(default = "default_partition")]
+    pub default_partition: String,
+    /// Where message files are, one entry a partition. At least one.
+    #[serde(default)]
+    pub partition: Vec<Partition>,
+    /// Threads, I/O backend and host name.
+    #[serde(default)]
+    pub server: Server,
+    /// Where clients connect. At least one.
+    #[serde(default)]
+    pub listener: Vec<Listener>,
+    /// Certificate and key.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Accounts.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Bounds on what one client may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Delivery.
+    #[serde(default)]
+    pub lmtp: Lmtp,
+    /// The operator's socket.
+    #[serde(default)]
+    pub admin: Admin,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// One directory tree of message files.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// Unique name, used by `default_partition`.
+    pub name: String,
+    /// Root of the tree.
+    pub path: PathBuf,
+    /// How messages are laid out below `path`.
+    #[serde(default)]
+    pub layout: LayoutKind,
+}
+
+/// The message layouts that a partition can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayoutKind {
+    /// Maildir++, open to other programs.
+    #[default]
+    Maildir,
+    /// Hashed partition tree with immutable `N.` files.
+    Cyrus,
+}
+
+/// Threads, I/O backend and host name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Threads that serve sessions; 0 means one for each core that the process may use.
+    pub cores: usize,
+    /// How files are read and written.
+    pub io: IoChoice,
+    /// Name in greetings and trace headers; empty means the machine's own.
+    pub hostname: String,
+    /// Seconds that a stop waits for sessions to say goodbye before it cuts them.
+    pub drain_seconds_max: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server { cores: 0, io: IoChoice::Auto, hostname: String::new(), drain_seconds_max: 20 }
+    }
+}
+
+/// How files are read and written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoChoice {
+    /// io_uring, or blocking calls in helper threads where the kernel refuses it.
+    #[default]
+    Auto,
+    /// io_uring, or no start.
+    Uring,
+    /// Blocking calls in helper threads.
+    Blocking,
+}
+
+/// Certificate and key; both or neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file with the certificate and its chain. Absent: self-signed, kept in `state_dir`.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key.
+    pub key: Option<PathBuf>,
+    /// Whether ALPN names (`imap`, `pop3`) are offered (RFC 7301). Off: a client that asks for
+    /// some other name is served all the same.
+    pub alpn: bool,
+}
+
+/// Accounts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// File with one user a line. Absent: `users` in `state_dir`.
+    pub users_file: Option<PathBuf>,
+    /// Seconds that a good login is remembered as a keyed hash, in memory. 0: never.
+    pub remember_seconds: u64,
+    /// Threads that compute password hashes.
+    pub hash_threads: usize,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth { users_file: None, remember_seconds: 300, hash_threads: 1 }
+    }
+}
+
+/// Delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lmtp {
+    /// Domains whose local part alone may name a user. Empty: every domain.
+    pub domains: Vec<String>,
+    /// What `user+detail@domain` does with the detail.
+    pub detail: Detail,
+    /// The character between user and detail.
+    pub detail_separator: char,
+    /// Recipients of one message.
+    pub recipients_max: usize,
+}
+
+impl Default for Lmtp {
+    fn default() -> Self {
+        Lmtp {
+            domains: Vec::new(),
+            detail: Detail::Mailbox,
+            detail_separator: '+',
+            recipients_max: 1000,
+        }
+    }
+}
+
+/// What `user+detail@domain` does with the detail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detail {
+    /// Delivers into the user's mailbox of that name if there is one, else into INBOX.
+    #[default]
+    Mailbox,
+    /// Delivers into INBOX.
+    Ignore,
+}
+
+/// The operator's socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Path of the unix socket, made with mode 0600. Absent: `admin.sock` in `state_dir`.
+    pub socket: Option<PathBuf>,
+}
+
+/// What is logged, and how. Lines go to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// One line of text, or one JSON object, per event.
+    pub format: LogFormat,
+    /// Least severe level that is logged.
+    pub level: LogLevel,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Text, level: LogLevel::Info }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Severity of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what needs an operator.
+    Error,
+    /// Also what may need one.
+    Warn,
+    /// Also logins, deliveries, starts and stops.
+    Info,
+    /// Also the ends of sessions and what led to a decision.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name as written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+fn default_partition() -> String {
+    "default".to_owned()
+}
+
+impl Config {
+    /// Reads `file`. Relative paths in it are taken from the file's directory.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its key, what was found and what was expected.
+    pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
+        let text = std::fs::read_to_string(file).map_err(|source| {
+            ConfigErrors::one(ConfigError::Read { file: file.to_owned(), source })
+        })?;
+        Config::parse(&text, file)
+    }
+
+    /// As [`Config::load`], with the text of `file` at hand.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigErrors> {
+        let whole = |error: toml::de::Error| {
+            ConfigErrors::one(ConfigError::from_toml(file, text, String::new(), &error))
+        };
+        let tree = toml::Deserializer::parse(text).map_err(whole)?;
+        let mut config: Config = serde_path_to_error::deserialize(tree).map_err(|error| {
+            let key = error.path().to_string();
+            ConfigErrors::one(ConfigError::from_toml(file, text, key, error.inner()))
+        })?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        config.resolve_paths(base);
+        check::check(&config, file)?;
+        Ok(config)
+    }
+
+    /// What `cursusd` runs with when it is given no file: everything below `dir`, high ports on
+    /// loopback, plain logins from loopback, a self-signed certificate.
+    pub fn embedded(dir: &Path) -> Config {
+        let listener = |protocol, address: &str, tls| Listener {
+            protocol,
+            address: ListenerAddress::from(address.to_owned()),
+            tls,
+            plain_login: match tls {
+                TlsMode::Implicit => PlainLogin::Never,
+                TlsMode::None | TlsMode::Starttls => PlainLogin::Loopback,
+            },
+        };
+        let lmtp = |address: ListenerAddress| Listener {
+            protocol: Protocol::Lmtp,
+            address,
+            tls: TlsMode::None,
+            plain_login: PlainLogin::Never,
+        };
+        Config {
+            state_dir: dir.to_owned(),
+            default_partition: default_partition(),
+            partition: vec![Partition {
+                name: default_partition(),
+                path: dir.join("mail"),
+                layout: LayoutKind::Maildir,
+            }],
+            server: Server::default(),
+            listener: vec![
+                listener(Protocol::Imap, "127.0.0.1:10143", TlsMode::Starttls),
+                listener(Protocol::Imap, "127.0.0.1:10993", TlsMode::Implicit),
+                listener(Protocol::Pop3, "127.0.0.1:10110", TlsMode::Starttls),
+                listener(Protocol::Pop3, "127.0.0.1:10995", TlsMode::Implicit),
+                lmtp(ListenerAddress::from("127.0.0.1:10024".to_owned())),
+                lmtp(ListenerAddress::Unix(dir.join("lmtp.sock"))),
+            ],
+            tls: Tls::default(),
+            auth: Auth::default(),
+            limits: Limits::default(),
+            lmtp: Lmtp::default(),
+            admin: Admin::default(),
+            log: Log::default(),
+        }
+    }
+
+    /// The embedded store's directory: systemd's state directory, or `./var`.
+    pub fn embedded_dir() -> PathBuf {
+        match std::env::var_os("STATE_DIRECTORY") {
+            // systemd separates several directories by colons; the first is ours.
+            Some(dirs) => {
+                let first = dirs.to_string_lossy().split(':').next().unwrap_or("").to_owned();
+                PathBuf::from(first)
+            }
+            None => PathBuf::from("var"),
+        }
+    }
+
+    /// The users file: as set, or `users` in `state_dir`.
+    pub fn users_file(&self) -> PathBuf {
+        self.auth.users_file.clone().unwrap_or_else(|| self.state_dir.join("users"))
+    }
+
+    /// The admin socket: as set, or `admin.sock` in `state_dir`.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin.socket.clone().unwrap_or_else(|| self.state_dir.join("admin.sock"))
+    }
+
+    fn resolve_paths(&mut self, base: &Path) {
+        let absolute = |path: &mut PathBuf| *path = base.join(&*path);
+        absolute(&mut self.state_dir);
+        self.partition.iter_mut().for_each(|p| absolute(&mut p.path));
+        self.tls.certificate.as_mut().map(absolute);
+        self.tls.key.as_mut().map(absolute);
+        self.auth.users_file.as_mut().map(absolute);
+        self.admin.socket.as_mut().map(absolute);
+        for listener in &mut self.listener {
+            if let ListenerAddress::Unix(path) = &mut listener.address {
+                absolute(path);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Where clients connect, and what they may do there.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One address that is listened on.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// `host:port`, `unix:/path` or `systemd:NAME`.
+    pub address: ListenerAddress,
+    /// When TLS begins.
+    #[serde(default)]
+    pub tls: TlsMode,
+    /// Who may log in without TLS.
+    #[serde(default)]
+    pub plain_login: PlainLogin,
+}
+
+/// What is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// IMAP4rev1 and IMAP4rev2.
+    Imap,
+    /// POP3.
+    Pop3,
+    /// LMTP.
+    Lmtp,
+}
+
+impl Protocol {
+    /// Every protocol, in the order of [`Protocol::index`].
+    pub const ALL: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Lmtp];
+
+    /// The name as written in the file and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Imap => "imap",
+            Protocol::Pop3 => "pop3",
+            Protocol::Lmtp => "lmtp",
+        }
+    }
+
+    /// Place in an array with one entry a protocol.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// When TLS begins on a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    /// Never.
+    None,
+    /// When the client asks (STARTTLS, STLS).
+    #[default]
+    Starttls,
+    /// With the first byte.
+    Implicit,
+}
+
+/// Who may log in without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlainLogin {
+    /// Nobody.
+    #[default]
+    Never,
+    /// Clients on the same machine: loopback addresses and unix sockets.
+    Loopback,
+}
+
+/// An address to listen on. Kept as written until start, because names are resolved there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "String", into = "String")]
+pub enum ListenerAddress {
+    /// `host:port`; checked by [`crate::Config::load`] to have both.
+    Tcp(String),
+    /// `unix:` and a path.
+    Unix(PathBuf),
+    /// `systemd:` and the name of a passed socket (`FileDescriptorName=`).
+    Systemd(String),
+}
+
+impl From<String> for ListenerAddress {
+    fn from(text: String) -> Self {
+        if let Some(path) = text.strip_prefix("unix:") {
+            ListenerAddress::Unix(PathBuf::from(path))
+        } else if let Some(name) = text.strip_prefix("systemd:") {
+            ListenerAddress::Systemd(name.to_owned())
+        } else {
+            ListenerAddress::Tcp(text)
+        }
+    }
+}
+
+impl From<ListenerAddress> for String {
+    fn from(address: ListenerAddress) -> String {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenerAddress::Tcp(address) => f.write_str(address),
+            ListenerAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenerAddress::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Who may connect: the bounds on connections, in total and by address.
+//!
+//! Invariant: every admitted connection holds one [`Slot`], and dropping it undoes exactly what
+//! admitting counted. Used by the acceptor only, so the lock is never contended for long.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use config::{Limits, Protocol};
+use parking_lot::Mutex;
+
+use crate::net::Peer;
+
+/// Counts connections.
+#[derive(Default)]
+pub struct Admission {
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_protocol: [AtomicUsize; Protocol::ALL.len()],
+    total: AtomicUsize,
+}
+
+/// Why a connection was not admitted, with the limit that it met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `limits.connections_max`
+    Total(usize),
+    /// `limits.connections_per_address_max` or `limits.connections_loopback_max`
+    Address(usize),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Total(limit) => write!(f, "{limit} connections are open (all clients)"),
+            Refusal::Address(limit) => write!(f, "{limit} connections are open from this address"),
+        }
+    }
+}
+
+/// The place of one connection under the limits; dropping it frees the place.
+pub struct Slot {
+    admission: Arc<Admission>,
+    protocol: Protocol,
+    ip: Option<IpAddr>,
+    core_load: Arc<AtomicUsize>,
+}
+
+impl Admission {
+    /// Counts a connection, or says which limit it meets. `core_load` is raised too, and falls
+    /// with the slot.
+    pub fn admit(
+        self: &Arc<Self>,
+        peer: Peer,
+        protocol: Protocol,
+        limits: &Limits,
+        core_load: &Arc<AtomicUsize>,
+    ) -> Result<Slot, Refusal> {
+        let total_max = limits.connections_max;
+        if self.total.load(Ordering::Relaxed) >= total_max {
+            return Err(Refusal::Total(total_max));
+        }
+        if let Some(ip) = peer.ip() {
+            let address_max = match ip.is_loopback() {
+                true => limits.connections_loopback_max,
+                false => limits.connections_per_address_max,
+            };
+            let mut by_address = self.by_address.lock();
+            let count = by_address.entry(ip).or_insert(0);
+            if *count >= address_max {
+                return Err(Refusal::Address(address_max));
+            }
+            *count += 1;
+        }
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.by_protocol[protocol.index()].fetch_add(1, Ordering::Relaxed);
+        core_load.fetch_add(1, Ordering::Relaxed);
+        let core_load = core_load.clone();
+        Ok(Slot { admission: self.clone(), protocol, ip: peer.ip(), core_load })
+    }
+
+    /// Connections open now.
+    pub fn total(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Connections open now that speak `protocol`.
+    pub fn count(&self, protocol: Protocol) -> usize {
+        self.by_protocol[protocol.index()].load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(ip) = self.ip {
+            let mut by_address = self.admission.by_address.lock();
+            if let Some(count) = by_address.get_mut(&ip) {
+                *count -= 1;
+                if *count == 0 {
+                    by_address.remove(&ip);
+                }
+            }
+        }
+        self.admission.by_protocol[self.protocol.index()].fetch_sub(1, Ordering::Relaxed);
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
+        self.core_load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Peer {
+        Peer::from_addr(text.parse().unwrap())
+    }
+
+    #[test]
+    fn limits_hold_at_their_value_and_slots_come_back() {
+        let admission = Arc::new(Admission::default());
+        let load = Arc::new(AtomicUsize::new(0));
+        let limits = Limits {
+            connections_max: 4,
+            connections_per_address_max: 2,
+            connections_loopback_max: 3,
+            ..Limits::default()
+        };
+        let admit = |p| admission.admit(p, Protocol::Imap, &limits, &load);
+        let far = peer("192.0.2.1:1");
+        let mut slots = vec![admit(far).ok().unwrap(), admit(peer("192.0.2.1:2")).ok().unwrap()];
+        assert_eq!(admit(far).err(), Some(Refusal::Address(2)));
+        slots.push(admit(peer("192.0.2.2:1")).ok().unwrap());
+        slots.push(admit(Peer::Unix).ok().unwrap());
+        assert_eq!(admit(Peer::Unix).err(), Some(Refusal::Total(4)));
+        assert_eq!(admission.count(Protocol::Imap), 4);
+        drop(slots);
+        assert_eq!((admission.total(), load.load(Ordering::Relaxed)), (0, 0));
+        assert!(admission.by_address.lock().is_empty());
+        let near: Vec<_> = (0..3).map(|_| admit(peer("127.0.0.1:1")).ok().unwrap()).collect();
+        assert_eq!(admit(peer("127.0.0.1:1")).err(), Some(Refusal::Address(3)));
+        drop(near);
+    }
+}

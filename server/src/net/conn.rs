@@ -1,0 +1,339 @@
+//! What sessions hold: one accepted connection on the session's core.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use config::{Limits, Listener, PlainLogin, Protocol, TlsMode};
+use tokio::time::timeout;
+
+use super::buffer::{BufferPool, InBuffer};
+use super::out_queue::OutQueue;
+use super::peer::{Peer, SessionId};
+use super::socket::Socket;
+use super::tls_pump::TlsPump;
+use crate::admission::Slot;
+use crate::tls::TlsSwitch;
+
+/// What all connections of one core share.
+pub struct NetCore {
+    /// Buffers that are lent while bytes move.
+    pub pool: BufferPool,
+    /// The certificates in use; SIGHUP may replace them.
+    pub tls: Arc<TlsSwitch>,
+}
+
+/// How long a client may keep us waiting. Taken from the configuration at accept.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a TLS handshake.
+    pub handshake: Duration,
+    /// Without taking a byte that it is owed.
+    pub write_stall: Duration,
+}
+
+impl From<&Limits> for Timeouts {
+    fn from(limits: &Limits) -> Self {
+        Timeouts {
+            handshake: Duration::from_secs(limits.tls_handshake_seconds_max),
+            write_stall: Duration::from_secs(limits.write_stall_seconds_max),
+        }
+    }
+}
+
+/// How long a goodbye may take after the last byte was sent.
+const CLOSE_SECONDS_MAX: Duration = Duration::from_secs(2);
+
+enum Stream {
+    Plain(Socket),
+    Tls(Box<TlsPump>),
+    /// After a failed handshake.
+    Gone,
+}
+
+/// One accepted connection on the session's core.
+///
+/// A session loops over: take what it understands from [`Conn::input`], [`Conn::consume`] it, put
+/// the answer into [`Conn::out`], [`Conn::flush`], and [`Conn::fill`] when the input holds no whole
+/// command. Dropping it closes the socket; [`Conn::close`] says goodbye first.
+pub struct Conn {
+    /// Bytes owed to the client; sent by [`Conn::flush`].
+    pub out: OutQueue,
+    stream: Stream,
+    input: InBuffer,
+    input_bytes_max: usize,
+    peer: Peer,
+    id: SessionId,
+    since: Instant,
+    bytes_in: u64,
+    bytes_out: u64,
+    timeouts: Timeouts,
+    listener: Arc<Listener>,
+    core: Rc<NetCore>,
+    /// Gives back the place under the connection limits when the connection ends.
+    _slot: Option<Slot>,
+}
+
+impl Conn {
+    /// Takes an accepted socket. For tests, `slot` may be absent and the socket one end of a
+    /// `UnixStream::pair`.
+    pub fn new(
+        socket: Socket,
+        peer: Peer,
+        listener: Arc<Listener>,
+        limits: &Limits,
+        core: Rc<NetCore>,
+        slot: Option<Slot>,
+    ) -> Conn {
+        Conn {
+            out: OutQueue::new(limits.out_queue_bytes_high, core.pool.clone()),
+            stream: Stream::Plain(socket),
+            input: InBuffer::default(),
+            input_bytes_max: limits.command_bytes_max,
+            peer,
+            id: SessionId::next(),
+            since: Instant::now(),
+            bytes_in: 0,
+            bytes_out: 0,
+            timeouts: Timeouts::from(limits),
+            listener,
+            core,
+            _slot: slot,
+        }
+    }
+
+    /// Waits for bytes and reads them behind [`Conn::input`]. Returns how many; 0 is the end of the
+    /// client's bytes.
+    ///
+    /// Cancel-safe: if the future is dropped, nothing that was read is lost. Holds no buffer while
+    /// it waits.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the unread input is at its limit (`limits.command_bytes_max`): the session
+    /// should have refused the command before. Else what the socket or TLS says.
+    pub async fn fill(&mut self) -> io::Result<usize> {
+        let read = poll_fn(|cx| self.poll_fill(cx)).await?;
+        self.bytes_in += read as u64;
+        Ok(read)
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (pool, bytes_max) = (&self.core.pool, self.input_bytes_max);
+        let read = match &mut self.stream {
+            Stream::Plain(socket) => {
+                ready!(socket.poll_read_ready(cx))?;
+                let mut pending = false;
+                let read = self.input.read_with(pool, bytes_max, |room| {
+                    match socket.poll_read(cx, room) {
+                        Poll::Ready(done) => done,
+                        Poll::Pending => {
+                            pending = true;
+                            Ok(0)
+                        }
+                    }
+                });
+                if pending {
+                    return Poll::Pending;
+                }
+                read.transpose()?
+            }
+            Stream::Tls(pump) => ready!(pump.poll_fill(cx, &mut self.input, pool, bytes_max))?,
+            Stream::Gone => Some(0),
+        };
+        Poll::Ready(read.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "input is at its limit and not consumed")
+        }))
+    }
+
+    /// Bytes read and not yet consumed.
+    pub fn input(&self) -> &[u8] {
+        self.input.unread()
+    }
+
+    /// Forgets the first `n` bytes of [`Conn::input`].
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn consume(&mut self, n: usize) {
+        self.input.consume(n, &self.core.pool);
+    }
+
+    /// Sends everything in [`Conn::out`].
+    ///
+    /// Cancel-safe: what was not sent stays in the queue.
+    ///
+    /// # Errors
+    /// `TimedOut` if the client takes nothing for `limits.write_stall_seconds_max`. After an error
+    /// the connection is of no more use.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        // Nearly always the socket has room, and then no timer is armed.
+        let done = poll_fn(|cx| match self.poll_flush(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        match done.await {
+            Some(done) => done,
+            None => Box::pin(self.flush_slowly()).await,
+        }
+    }
+
+    async fn flush_slowly(&mut self) -> io::Result<()> {
+        let stall = self.timeouts.write_stall;
+        loop {
+            match timeout(stall, poll_fn(|cx| self.poll_flush_some(cx))).await {
+                Ok(Ok(true)) => return Ok(()),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    let reason = format!("client took no byte for {} s", stall.as_secs());
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, reason));
+                }
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !ready!(self.poll_flush_some(cx))? {}
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when some bytes were taken; `true` when none are left.
+    fn poll_flush_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let before = self.out.len();
+        let done = match &mut self.stream {
+            Stream::Plain(socket) => {
+                if !self.out.is_empty() {
+                    let mut slices = Vec::with_capacity(8);
+                    self.out.slices(&mut slices);
+                    let sent = ready!(socket.poll_write_vectored(cx, &slices))?;
+                    if sent == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    self.out.advance(sent);
+                }
+                self.out.is_empty()
+            }
+            Stream::Tls(pump) => {
+                let done = pump.poll_flush_some(cx, &mut self.out);
+                self.bytes_out += (before - self.out.len()) as u64;
+                return done;
+            }
+            Stream::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        };
+        self.bytes_out += (before - self.out.len()) as u64;
+        Poll::Ready(Ok(done))
+    }
+
+    /// Sends the queue, then does the server's side of a TLS handshake.
+    ///
+    /// The session consumes the command that asked for it first.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the client sent more before the handshake: a forged command could hide
+    /// there (CVE-2011-0411). `TimedOut` after `limits.tls_handshake_seconds_max`. After an error
+    /// the connection is of no more use.
+    pub async fn start_tls(&mut self) -> io::Result<()> {
+        Box::pin(self.start_tls_unboxed()).await
+    }
+
+    async fn start_tls_unboxed(&mut self) -> io::Result<()> {
+        if !self.input().is_empty() {
+            let reason = "plain bytes behind the command that starts TLS";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        self.flush().await?;
+        let config = self.core.tls.current(self.listener.protocol);
+        let mut pump = match std::mem::replace(&mut self.stream, Stream::Gone) {
+            Stream::Plain(socket) => Box::new(TlsPump::new(socket, config)?),
+            Stream::Tls(_) | Stream::Gone => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "TLS is there already"));
+            }
+        };
+        let shaken = timeout(self.timeouts.handshake, poll_fn(|cx| pump.poll_handshake(cx))).await;
+        shaken.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake too slow"))??;
+        self.stream = Stream::Tls(pump);
+        Ok(())
+    }
+
+    /// Sends the queue and says goodbye, in TLS too. Errors don't matter any more.
+    pub async fn close(mut self) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let goodbye = poll_fn(|cx| match &mut self.stream {
+            Stream::Plain(socket) => socket.poll_shutdown(cx),
+            Stream::Tls(pump) => pump.poll_close(cx),
+            Stream::Gone => Poll::Ready(Ok(())),
+        });
+        let _ = timeout(CLOSE_SECONDS_MAX, goodbye).await;
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Name of this session in logs.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// When the connection was accepted.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether TLS is in force.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// Whether the client is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.peer.is_loopback()
+    }
+
+    /// What is spoken here.
+    pub fn protocol(&self) -> Protocol {
+        self.listener.protocol
+    }
+
+    /// Whether a command that starts TLS makes sense now.
+    pub fn may_start_tls(&self) -> bool {
+        self.listener.tls == TlsMode::Starttls && matches!(self.stream, Stream::Plain(_))
+    }
+
+    /// Whether a password may be sent now: TLS is in force, or the listener allows plain logins
+    /// from this machine. If not, IMAP says LOGINDISABLED.
+    pub fn may_log_in(&self) -> bool {
+        let plain = self.listener.plain_login == PlainLogin::Loopback && self.is_loopback();
+        self.is_tls() || plain
+    }
+
+    /// Bytes read from the client so far, decrypted.
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    /// Bytes given to the client so far, before encryption.
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+
+    /// The `tls-exporter` channel binding (RFC 9266) for SCRAM-PLUS; `None` without TLS 1.3.
+    pub fn channel_binding(&self) -> Option<[u8; 32]> {
+        let Stream::Tls(pump) = &self.stream else { return None };
+        let session = pump.session();
+        if session.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+            return None;
+        }
+        let label = b"EXPORTER-Channel-Binding";
+        session.export_keying_material([0; 32], label, None).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

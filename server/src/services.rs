@@ -1,0 +1,246 @@
+//! What every session on a core can reach: store, accounts, configuration, the word that the
+//! server is stopping; and the log lines that all protocols write alike.
+//!
+//! One [`Services`] per core, in an `Rc`. What cores share is in [`Shared`].
+//!
+//! Sessions are `async fn run(conn: Conn, services: Rc<Services>)` in `imap`, `pop3` and `lmtp`,
+//! spawned with `tokio::task::spawn_local`. They may not block: files go through [`Services::lane`],
+//! long computations through the engine's helper pool.
+//!
+//! Waiting for a command looks like this, in every protocol:
+//!
+//! ```ignore
+//! tokio::select! {
+//!     biased;
+//!     _ = services.draining() => { /* say BYE, close */ }
+//!     read = tokio::time::timeout(idle, conn.fill()) => { /* 0: the client left */ }
+//! }
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use config::Config;
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::net::Conn;
+use crate::tls::TlsSwitch;
+
+/// What all cores share.
+pub struct Shared {
+    /// The configuration in use; SIGHUP swaps it.
+    config: ArcSwap<Config>,
+    /// Certificates in use.
+    pub tls: Arc<TlsSwitch>,
+    /// Connections, counted.
+    pub admission: Arc<Admission>,
+    /// Logins and deliveries, counted.
+    pub totals: Totals,
+    /// When the process began to serve.
+    pub started: Instant,
+    hostname: String,
+    drain: watch::Sender<bool>,
+}
+
+/// What happened since the start. Only grows.
+#[derive(Default)]
+pub struct Totals {
+    /// Logins that succeeded.
+    pub logins: AtomicU64,
+    /// Logins that failed.
+    pub login_failures: AtomicU64,
+    /// Messages stored by LMTP, one for each recipient.
+    pub deliveries: AtomicU64,
+    /// Deliveries refused or failed, one for each recipient.
+    pub delivery_failures: AtomicU64,
+}
+
+impl Shared {
+    /// Starts with `config`.
+    pub fn new(config: Config, tls: Arc<TlsSwitch>) -> Shared {
+        let hostname = match config.server.hostname.as_str() {
+            "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            name => name.to_owned(),
+        };
+        Shared {
+            config: ArcSwap::from_pointee(config),
+            tls,
+            admission: Arc::default(),
+            totals: Totals::default(),
+            started: Instant::now(),
+            hostname,
+            drain: watch::Sender::new(false),
+        }
+    }
+
+    /// The configuration now. Hold it for one command at most, so that a reload is seen.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Replaces the configuration; sessions see it with their next command.
+    pub fn set_config(&self, config: Config) {
+        self.config.store(Arc::new(config));
+    }
+
+    /// Name in greetings and trace headers. Fixed at start.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// Tells every session to say goodbye. Can't be taken back.
+    pub fn drain(&self) {
+        self.drain.send_replace(true);
+    }
+
+    /// Whether [`Shared::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        *self.drain.borrow()
+    }
+
+    /// Ready once [`Shared::drain`] was called.
+    pub async fn draining(&self) {
+        let mut receiver = self.drain.subscribe();
+        // An error means that the sender is gone, and it lives as long as `self`.
+        let _ = receiver.wait_for(|draining| *draining).await;
+    }
+}
+
+/// What a session on this core can reach.
+///
+/// `store: engine::Store`, `lane: engine::io::Lane` and `auth: Arc<auth::Authenticator>` become
+/// public fields here as soon as those crates have them; write sessions against
+/// `services.store`, `services.lane` and `services.auth`.
+pub struct Services {
+    shared: Arc<Shared>,
+}
+
+/// How a login ended, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct LoginEvent<'a> {
+    /// The name that the client gave; logged escaped.
+    pub user: &'a str,
+    /// `LOGIN`, `USER`, or the SASL mechanism.
+    pub mechanism: &'a str,
+    /// Why it failed; `None` if it succeeded. Never a password.
+    pub failure: Option<&'a str>,
+    /// From the last byte of the command to the answer.
+    pub duration: Duration,
+}
+
+/// How the delivery to one recipient ended, for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryEvent<'a> {
+    /// The user, or the recipient as given if there is no such user.
+    pub user: &'a str,
+    /// Where it went; empty if it went nowhere.
+    pub mailbox: &'a str,
+    /// The sender as given in MAIL FROM.
+    pub sender: &'a str,
+    /// The Message-ID header; empty if there is none.
+    pub message_id: &'a str,
+    /// Size as received.
+    pub bytes: u64,
+    /// Why it failed; `None` if it was stored.
+    pub failure: Option<&'a str>,
+    /// From the last byte of the message to the answer.
+    pub duration: Duration,
+}
+
+impl Services {
+    /// For one core.
+    pub fn new(shared: Arc<Shared>) -> Services {
+        Services { shared }
+    }
+
+    /// What all cores share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The configuration now. Hold it for one command at most, so that a reload is seen.
+    pub fn config(&self) -> Arc<Config> {
+        self.shared.config()
+    }
+
+    /// Name in greetings and trace headers.
+    pub fn hostname(&self) -> &str {
+        self.shared.hostname()
+    }
+
+    /// Ready when the server stops: finish the command, say goodbye, return.
+    pub async fn draining(&self) {
+        self.shared.draining().await;
+    }
+
+    /// Whether the server stops, for checks between commands of a pipeline.
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
+    }
+
+    /// Logs and counts a login.
+    pub fn log_login(&self, conn: &Conn, event: &LoginEvent<'_>) {
+        let totals = &self.shared.totals;
+        let (user, mechanism) = (event.user, event.mechanism);
+        let duration_us = event.duration.as_micros() as u64;
+        let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
+        let tls = conn.is_tls();
+        match event.failure {
+            None => {
+                totals.logins.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(target: "cursus::login", %protocol, ?user, %addr, %session,
+                    mechanism, tls, duration_us, "login");
+            }
+            Some(reason) => {
+                totals.login_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(target: "cursus::login", %protocol, ?user, %addr, %session,
+                    mechanism, tls, reason, duration_us, "login failed");
+            }
+        }
+    }
+
+    /// Logs and counts the delivery to one recipient.
+    pub fn log_delivery(&self, conn: &Conn, event: &DeliveryEvent<'_>) {
+        let totals = &self.shared.totals;
+        let DeliveryEvent { user, mailbox, sender, message_id, bytes, .. } = *event;
+        let duration_us = event.duration.as_micros() as u64;
+        let (addr, session) = (conn.peer(), conn.id());
+        match event.failure {
+            None => {
+                totals.deliveries.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(target: "cursus::delivery", ?user, ?mailbox, ?sender, ?message_id,
+                    bytes, %addr, %session, duration_us, "delivered");
+            }
+            Some(reason) => {
+                totals.delivery_failures.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(target: "cursus::delivery", ?user, ?mailbox, ?sender, ?message_id,
+                    bytes, %addr, %session, reason, duration_us, "not delivered");
+            }
+        }
+    }
+
+    /// Logs trouble that the operator should see (a file, the store), in the course of a session.
+    pub fn log_error(
+        &self,
+        conn: &Conn,
+        user: Option<&str>,
+        doing: &str,
+        error: &dyn std::fmt::Display,
+    ) {
+        let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
+        tracing::error!(target: "cursus::session", %protocol, ?user, %addr, %session, doing,
+            reason = %error, "failed");
+    }
+
+    /// Logs the end of a session, at debug level: logins were logged already.
+    pub fn log_end(&self, conn: &Conn, user: Option<&str>, reason: &str) {
+        let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
+        let (bytes_in, bytes_out) = (conn.bytes_in(), conn.bytes_out());
+        let seconds = conn.since().elapsed().as_secs();
+        tracing::debug!(target: "cursus::session", %protocol, ?user, %addr, %session, reason,
+            bytes_in, bytes_out, seconds, "end");
+    }
+}

@@ -1,0 +1,183 @@
+//! Certificates, and the TLS settings that all connections share.
+//!
+//! Invariants: TLS 1.2 and 1.3 only; one ticketer for the life of the process, so resumption
+//! survives a reload; a reload either replaces everything or changes nothing.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use config::{Config, Protocol};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::ProducesTickets;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// The self-signed pair in `state_dir`, used where the configuration names none.
+const SELF_SIGNED_CERTIFICATE: &str = "self-signed.crt";
+const SELF_SIGNED_KEY: &str = "self-signed.key";
+
+/// Why certificates can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file doesn't hold what it should.
+    #[error("{}: {found}, expected {expected}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// Certificate and key were read but don't work.
+    #[error("{} with {}: {source}", certificate.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// rustls's reason.
+        source: rustls::Error,
+    },
+    /// A self-signed certificate can't be made.
+    #[error("cannot make a self-signed certificate: {0}")]
+    SelfSigned(String),
+}
+
+/// The settings in use. New handshakes see a reload at once, running sessions don't.
+pub struct TlsSwitch {
+    by_protocol: [ArcSwap<ServerConfig>; Protocol::ALL.len()],
+    ticketer: Arc<dyn ProducesTickets>,
+}
+
+impl TlsSwitch {
+    /// Loads what `config` names, or makes a self-signed pair.
+    pub fn new(config: &Config) -> Result<TlsSwitch, TlsError> {
+        let ticketer =
+            aws_lc_rs::Ticketer::new().map_err(|e| TlsError::SelfSigned(e.to_string()))?;
+        let built = build(config, &ticketer)?;
+        Ok(TlsSwitch { by_protocol: built.map(ArcSwap::from), ticketer })
+    }
+
+    /// Loads again. On error the old certificates stay.
+    pub fn reload(&self, config: &Config) -> Result<(), TlsError> {
+        let built = build(config, &self.ticketer)?;
+        for (slot, new) in self.by_protocol.iter().zip(built) {
+            slot.store(new);
+        }
+        Ok(())
+    }
+
+    /// The settings for a new handshake.
+    pub fn current(&self, protocol: Protocol) -> Arc<ServerConfig> {
+        self.by_protocol[protocol.index()].load_full()
+    }
+}
+
+type Built = [Arc<ServerConfig>; Protocol::ALL.len()];
+
+fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, TlsError> {
+    let (certificate, key) = match (&config.tls.certificate, &config.tls.key) {
+        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+        _ => self_signed(config)?,
+    };
+    let chain = read_chain(&certificate)?;
+    let private = PrivateKeyDer::from_pem_file(&key).map_err(|e| TlsError::File {
+        file: key.clone(),
+        found: e.to_string(),
+        expected: "a PEM private key",
+    })?;
+    let pair =
+        |source| TlsError::Pair { certificate: certificate.clone(), key: key.clone(), source };
+    let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(pair)?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(pair)?;
+    server.ticketer = ticketer.clone();
+    let for_protocol = |protocol: Protocol| {
+        let mut server = server.clone();
+        // LMTP has no registered name.
+        if config.tls.alpn && protocol != Protocol::Lmtp {
+            server.alpn_protocols = vec![protocol.as_str().as_bytes().to_vec()];
+        }
+        Arc::new(server)
+    };
+    Ok(Protocol::ALL.map(for_protocol))
+}
+
+fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bad = |found: String| TlsError::File {
+        file: file.to_owned(),
+        found,
+        expected: "PEM certificates, the server's own first",
+    };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|e: rustls_pki_types::pem::Error| bad(e.to_string()))?;
+    if chain.is_empty() { Err(bad("no certificate".to_owned())) } else { Ok(chain) }
+}
+
+/// Paths of the self-signed pair, made if it isn't there.
+fn self_signed(config: &Config) -> Result<(PathBuf, PathBuf), TlsError> {
+    let certificate = config.state_dir.join(SELF_SIGNED_CERTIFICATE);
+    let key = config.state_dir.join(SELF_SIGNED_KEY);
+    if certificate.exists() && key.exists() {
+        return Ok((certificate, key));
+    }
+    let failed = |e: &dyn std::fmt::Display| TlsError::SelfSigned(e.to_string());
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !config.server.hostname.is_empty() {
+        names.insert(0, config.server.hostname.clone());
+    }
+    let made = rcgen::generate_simple_self_signed(names).map_err(|e| failed(&e))?;
+    let write = |path: &Path, mode: u32, text: String| {
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(mode).open(path);
+        file.and_then(|mut f| f.write_all(text.as_bytes()))
+            .map_err(|e| TlsError::SelfSigned(format!("{}: {e}", path.display())))
+    };
+    write(&key, 0o600, made.signing_key.serialize_pem())?;
+    write(&certificate, 0o644, made.cert.pem())?;
+    Ok((certificate, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_certificate_keeps_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::embedded(dir.path());
+        let switch = TlsSwitch::new(&config).unwrap();
+        let old = switch.current(Protocol::Imap);
+        let bad = dir.path().join("bad.pem");
+        fs::write(&bad, "not a certificate").unwrap();
+        config.tls.certificate = Some(bad.clone());
+        config.tls.key = Some(dir.path().join(SELF_SIGNED_KEY));
+        let error = switch.reload(&config).unwrap_err().to_string();
+        assert!(error.contains("bad.pem") && error.contains("expected PEM"), "{error}");
+        assert!(Arc::ptr_eq(&old, &switch.current(Protocol::Imap)));
+        config.tls.certificate = Some(dir.path().join(SELF_SIGNED_CERTIFICATE));
+        config.tls.alpn = true;
+        switch.reload(&config).unwrap();
+        assert_eq!(switch.current(Protocol::Imap).alpn_protocols, vec![b"imap".to_vec()]);
+        assert!(switch.current(Protocol::Lmtp).alpn_protocols.is_empty());
+    }
+
+    #[test]
+    fn the_self_signed_key_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        TlsSwitch::new(&Config::embedded(dir.path())).unwrap();
+        let mode = fs::metadata(dir.path().join(SELF_SIGNED_KEY)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
