@@ -1,0 +1,515 @@
+//! [`Storage`] over the operating system: every call blocks its thread.
+//!
+//! Invariants: descriptors are close-on-exec; reads and writes are positional, are retried when
+//! interrupted and loop over short counts; a filesystem that refuses a call (`O_DIRECT`,
+//! `RWF_DSYNC`, `fallocate`, `RENAME_NOREPLACE`) gets a slower way with the same promise, never a
+//! weaker promise.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags,
+    Timespec, Timestamps, UTIME_OMIT,
+};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::{Kind, Open, Stat, Storage, StoredFile};
+
+/// Bytes that one `getdents` call may return.
+const LIST_BUFFER_BYTES: usize = 32 * 1024;
+/// Bytes written at once where space can only be reserved by writing zeros.
+const ZERO_CHUNK_BYTES: usize = 1 << 20;
+/// Mode of new files, before umask.
+const FILE_MODE: Mode = Mode::from_bits_retain(0o600);
+/// Mode of new directories, before umask.
+const DIRECTORY_MODE: Mode = Mode::from_bits_retain(0o700);
+
+/// The operating system's filesystems.
+#[derive(Default)]
+pub struct Blocking {
+    /// One descriptor per device for `syncfs`, by device number. The kernel reports a writeback
+    /// error to a descriptor that was open when it happened, so each stays open.
+    sync_descriptors: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+}
+
+impl Blocking {
+    /// Makes the storage of this machine.
+    pub fn new() -> Blocking {
+        Blocking::default()
+    }
+}
+
+struct OsFile {
+    fd: OwnedFd,
+    /// Only for [`Open::Log`]: the same file, opened with `O_DIRECT`.
+    direct: Option<OwnedFd>,
+    /// Set when the filesystem took `O_DIRECT` at open and refused it at a write.
+    direct_refused: AtomicBool,
+    /// Set when the filesystem has no `RWF_DSYNC`.
+    dsync_refused: AtomicBool,
+}
+
+/// Repeats a call that a signal interrupted.
+pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => continue,
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+/// Writes all of `buf` with plain positional writes.
+pub(super) fn write_all(fd: BorrowedFd<'_>, buf: &[u8], offset: u64) -> io::Result<()> {
+    write_all_with(buf, offset, |rest, at| rustix::io::pwrite(fd, rest, at))
+}
+
+fn write_all_with(
+    mut buf: &[u8],
+    mut offset: u64,
+    mut write: impl FnMut(&[u8], u64) -> rustix::io::Result<usize>,
+) -> io::Result<()> {
+    while !buf.is_empty() {
+        let written = retry(|| write(buf, offset))?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        buf = &buf[written..];
+        offset += written as u64;
+    }
+    Ok(())
+}
+
+/// Reserves `len` bytes of a file from its start, growing it.
+fn allocate(fd: BorrowedFd<'_>, len: u64) -> io::Result<()> {
+    if len == 0 {
+        return Ok(());
+    }
+    match retry(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, len)) {
+        Err(e) if is_refusal(&e) => {
+            let mut at = rustix::fs::fstat(fd)?.st_size as u64;
+            let zeros = vec![0u8; ZERO_CHUNK_BYTES.min(len.saturating_sub(at) as usize)];
+            while at < len {
+                let chunk = zeros.len().min((len - at) as usize);
+                write_all(fd, &zeros[..chunk], at)?;
+                at += chunk as u64;
+            }
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Whether an error says "this kernel or filesystem does not do that".
+fn is_refusal(error: &io::Error) -> bool {
+    let refusals = [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS];
+    refusals.iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+impl OsFile {
+    fn write_dsync(&self, fd: BorrowedFd<'_>, buf: &[u8], offset: u64) -> io::Result<()> {
+        if !self.dsync_refused.load(Ordering::Relaxed) {
+            let done = write_all_with(buf, offset, |rest, at| {
+                rustix::io::pwritev2(fd, &[io::IoSlice::new(rest)], at, ReadWriteFlags::DSYNC)
+            });
+            match done {
+                // EINVAL is about O_DIRECT, so the caller's business.
+                Err(e) if is_refusal(&e) && e.raw_os_error() != Some(libc::EINVAL) => {
+                    self.dsync_refused.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        write_all(fd, buf, offset)?;
+        retry(|| rustix::fs::fdatasync(fd))
+    }
+}
+
+impl StoredFile for OsFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        retry(|| rustix::io::pread(&self.fd, &mut *buf, offset))
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        write_all(self.fd.as_fd(), buf, offset)
+    }
+
+    fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(direct) = &self.direct
+            && !self.direct_refused.load(Ordering::Relaxed)
+        {
+            match self.write_dsync(direct.as_fd(), buf, offset) {
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        self.write_dsync(self.fd.as_fd(), buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        retry(|| rustix::fs::fdatasync(&self.fd))
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        retry(|| rustix::fs::fsync(&self.fd))
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        use std::os::fd::AsRawFd;
+        let (offset, len) = (offset as libc::off64_t, len as libc::off64_t);
+        // SAFETY: the descriptor is open for the duration of the call, which touches no memory
+        // of ours. Its result is ignored: this is a hint.
+        unsafe {
+            libc::sync_file_range(self.fd.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
+        };
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(rustix::fs::fstat(&self.fd)?.st_size as u64)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        retry(|| rustix::fs::ftruncate(&self.fd, len))
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        allocate(self.fd.as_fd(), len)
+    }
+
+    fn set_mtime(&self, seconds: i64) -> io::Result<()> {
+        set_mtime(self.fd.as_fd(), seconds)
+    }
+
+    fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>> {
+        let magic = rustix::fs::fstatfs(&self.fd)?.f_type as u64;
+        if MAGIC_UNMAPPED.contains(&(magic & 0xffff_ffff)) || len == 0 {
+            return Ok(None);
+        }
+        // SAFETY: the map is shared and read only. Other threads and processes may write the
+        // file meanwhile: the callers load live maps through atomics, check crcs, and touch only
+        // bytes below a committed count, as the engine's `mapped` module states and enforces.
+        unsafe { memmap2::MmapOptions::new().len(len).map(&self.fd) }.map(Some)
+    }
+}
+
+/// Sets the modification time and leaves the access time.
+pub(super) fn set_mtime(fd: BorrowedFd<'_>, seconds: i64) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 },
+    };
+    retry(|| rustix::fs::futimens(fd, &times))
+}
+
+/// `f_type` of filesystems whose pages another host can change or withdraw: NFS, SMB (three
+/// generations), FUSE, 9p.
+const MAGIC_UNMAPPED: [u64; 6] =
+    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997];
+/// `f_type` of filesystems whose `syncfs` reports errors: ext2/3/4, xfs, btrfs, f2fs.
+const MAGIC_SYNCFS: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+
+/// `syncfs` reports writeback errors since Linux 5.8.
+fn kernel_reports_syncfs_errors() -> bool {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>());
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (5, 8),
+        _ => false,
+    }
+}
+
+fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        _ => Kind::Other,
+    }
+}
+
+fn open_fd(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    retry(|| rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, FILE_MODE))
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+impl Storage for Blocking {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
+        let flags = match how {
+            Open::Read => OFlags::RDONLY,
+            Open::Write | Open::Log => OFlags::RDWR,
+            Open::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            Open::Create => OFlags::RDWR | OFlags::CREATE,
+        };
+        let fd = open_fd(path, flags)?;
+        let direct = match how {
+            Open::Log => match open_fd(path, flags | OFlags::DIRECT) {
+                Err(e) if is_refusal(&e) => None,
+                other => Some(other?),
+            },
+            _ => None,
+        };
+        let direct_refused = AtomicBool::new(false);
+        Ok(Arc::new(OsFile { fd, direct, direct_refused, dsync_refused: AtomicBool::new(false) }))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        retry(|| rustix::fs::mkdir(path, DIRECTORY_MODE))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        match self.create_dir(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                match path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                    Some(parent) => self.create_dir_all(parent)?,
+                    None => return Err(e),
+                }
+                match self.create_dir(path) {
+                    // Another thread made it meanwhile.
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                    other => other,
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if self.stat(path)?.kind == Kind::Directory { Ok(()) } else { Err(e) }
+            }
+            other => other,
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        retry(|| rustix::fs::rename(from, to))
+    }
+
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match retry(|| rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)) {
+            Err(e) if is_refusal(&e) => {
+                if self.stat(from)?.kind == Kind::Directory {
+                    // Directories have no links. rename(2) itself refuses a target that is not
+                    // an empty directory, so no contents can be lost.
+                    return match self.stat(to) {
+                        Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => self.rename(from, to),
+                        Err(e) => Err(e),
+                    };
+                }
+                self.link(from, to)?;
+                self.unlink(from)
+            }
+            other => other,
+        }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        retry(|| rustix::fs::link(from, to))
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        retry(|| rustix::fs::unlink(path))
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        retry(|| rustix::fs::rmdir(path))
+    }
+
+    fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
+        let fd = open_dir(dir)?;
+        let mut buffer = Vec::with_capacity(LIST_BUFFER_BYTES);
+        let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = match entry {
+                Err(Errno::INTR) => continue,
+                other => other?,
+            };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let file_type = match entry.file_type() {
+                FileType::Unknown => {
+                    match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                        // Gone since the listing.
+                        Err(Errno::NOENT) => continue,
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+                known => known,
+            };
+            each(name.to_bytes(), kind_of(file_type));
+        }
+        Ok(())
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let stat = retry(|| rustix::fs::stat(path))?;
+        let ns = |seconds: i64, ns: u64| {
+            seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(ns).unwrap_or(0))
+        };
+        Ok(Stat {
+            kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+            size: stat.st_size as u64,
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
+            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+            device: stat.st_dev,
+        })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let fd = open_dir(dir)?;
+        match retry(|| rustix::fs::fsync(&fd)) {
+            // Some network filesystems have no such call: their servers write names through.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The descriptor is opened at the first call for a device and stays open: call once before
+    /// the first write whose failure matters.
+    fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
+        let device = self.stat(path)?.device;
+        let known = self.sync_descriptors.lock().get(&device).cloned();
+        let fd = match known {
+            Some(fd) => fd,
+            None => {
+                let fd = open_fd(path, OFlags::RDONLY)?;
+                let magic = rustix::fs::fstatfs(&fd)?.f_type as u64 & 0xffff_ffff;
+                if !MAGIC_SYNCFS.contains(&magic) || !kernel_reports_syncfs_errors() {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                self.sync_descriptors.lock().entry(device).or_insert(Arc::new(fd)).clone()
+            }
+        };
+        retry(|| rustix::fs::syncfs(&*fd))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        let fd = open_fd(path, OFlags::RDWR | OFlags::CREATE)?;
+        retry(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive))?;
+        Ok(Box::new(fd))
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = retry(|| rustix::fs::statvfs(path))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::DIRECT_ALIGN;
+
+    fn dir() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary directory")
+    }
+
+    #[test]
+    fn create_new_refuses_an_existing_file_and_write_refuses_a_missing_one() {
+        let (d, s) = (dir(), Blocking::new());
+        let path = d.path().join("a");
+        let kind = |r: io::Result<Arc<dyn StoredFile>>| r.err().map(|e| e.kind());
+        assert_eq!(kind(s.open(&path, Open::Write)), Some(io::ErrorKind::NotFound));
+        assert_eq!(kind(s.open(&path, Open::CreateNew)), None);
+        assert_eq!(kind(s.open(&path, Open::CreateNew)), Some(io::ErrorKind::AlreadyExists));
+    }
+
+    #[test]
+    fn write_durable_writes_on_disk_and_on_tmpfs() {
+        let shm = tempfile::tempdir_in("/dev/shm").ok();
+        for d in [Some(dir()), shm].into_iter().flatten() {
+            let (s, path) = (Blocking::new(), d.path().join("log"));
+            s.open(&path, Open::CreateNew).unwrap().allocate(8 * DIRECT_ALIGN as u64).unwrap();
+            let log = s.open(&path, Open::Log).unwrap();
+            let mut room = vec![0u8; 2 * DIRECT_ALIGN];
+            let start = room.as_ptr().align_offset(DIRECT_ALIGN);
+            room[start..start + DIRECT_ALIGN].fill(7);
+            log.write_durable(&room[start..start + DIRECT_ALIGN], DIRECT_ALIGN as u64).unwrap();
+            let mut back = vec![1u8; 3 * DIRECT_ALIGN];
+            s.open(&path, Open::Read).unwrap().read_exact_at(&mut back, 0).unwrap();
+            assert!(back[..DIRECT_ALIGN].iter().all(|b| *b == 0));
+            assert!(back[DIRECT_ALIGN..2 * DIRECT_ALIGN].iter().all(|b| *b == 7));
+            assert!(back[2 * DIRECT_ALIGN..].iter().all(|b| *b == 0));
+            assert_eq!(log.size().unwrap(), 8 * DIRECT_ALIGN as u64);
+        }
+    }
+
+    #[test]
+    fn rename_noreplace_keeps_the_target() {
+        let (d, s) = (dir(), Blocking::new());
+        let (a, b) = (d.path().join("a"), d.path().join("b"));
+        s.open(&a, Open::CreateNew).unwrap().write_at(b"a", 0).unwrap();
+        s.open(&b, Open::CreateNew).unwrap().write_at(b"bb", 0).unwrap();
+        let refused = s.rename_noreplace(&a, &b).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(s.stat(&b).unwrap().size, 2);
+        s.unlink(&b).unwrap();
+        s.rename_noreplace(&a, &b).unwrap();
+        assert_eq!(s.stat(&b).unwrap().size, 1);
+    }
+
+    #[test]
+    fn list_sees_every_name_of_a_directory_larger_than_the_buffer() {
+        let (d, s) = (dir(), Blocking::new());
+        for n in 0..2000 {
+            let name = format!("{n:0100}");
+            s.open(&d.path().join(name), Open::CreateNew).unwrap();
+        }
+        s.create_dir(&d.path().join("sub")).unwrap();
+        let (mut files, mut dirs) = (std::collections::HashSet::new(), 0);
+        s.list(d.path(), &mut |name, kind| match kind {
+            Kind::File => assert!(files.insert(name.to_vec())),
+            _ => dirs += 1,
+        })
+        .unwrap();
+        assert_eq!((files.len(), dirs), (2000, 1));
+    }
+
+    #[test]
+    fn lock_is_exclusive_until_the_guard_is_dropped() {
+        let (d, s) = (dir(), Blocking::new());
+        let path = d.path().join("lock");
+        let guard = s.lock(&path).unwrap();
+        assert_eq!(s.lock(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        drop(guard);
+        assert!(s.lock(&path).is_ok());
+    }
+
+    #[test]
+    fn set_mtime_takes_times_before_1970() {
+        let (d, s) = (dir(), Blocking::new());
+        let path = d.path().join("a");
+        s.open(&path, Open::CreateNew).unwrap().set_mtime(-5).unwrap();
+        assert_eq!(s.stat(&path).unwrap().mtime_ns, -5_000_000_000);
+    }
+
+    #[test]
+    fn a_map_shows_later_writes() {
+        let (d, s) = (dir(), Blocking::new());
+        let file = s.open(&d.path().join("a"), Open::CreateNew).unwrap();
+        file.write_at(&[1; 4096], 0).unwrap();
+        let Some(map) = file.map(1 << 20).unwrap() else { return };
+        file.write_at(&[9], 10).unwrap();
+        assert_eq!((map[9], map[10]), (1, 9));
+    }
+
+    #[test]
+    fn sync_filesystem_works_or_says_unsupported() {
+        let (d, s) = (dir(), Blocking::new());
+        match s.sync_filesystem(d.path()) {
+            Ok(()) => s.sync_filesystem(d.path()).unwrap(),
+            Err(e) => assert_eq!(e.kind(), io::ErrorKind::Unsupported),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A filesystem in memory for tests: a live and a durable image, faults from a seed.
