@@ -80,7 +80,9 @@ fn keys(prefix: &str, value: &serde_json::Value, out: &mut Vec<String>) {
         serde_json::Value::Object(map) => {
             for (name, inner) in map {
                 let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                if !inner.is_object() {
+                if !inner.is_object()
+                    && !inner.as_array().is_some_and(|l| l.iter().any(serde_json::Value::is_object))
+                {
                     out.push(key.clone());
                 }
                 keys(&key, inner, out);
