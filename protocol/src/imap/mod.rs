@@ -2,10 +2,14 @@
 //!
 //! | module | says |
 //! |---|---|
+//! | [`command`] | commands as values |
+//! | [`decode`] | the command grammar |
 //! | [`framing`] | where commands begin and end; literals under limits |
 //! | [`mutf7`] | the mailbox names of rev1 |
 //! | [`search`] | the SEARCH key tree |
 
+pub mod command;
+pub mod decode;
 pub mod framing;
 pub mod mutf7;
 pub mod search;

@@ -1,0 +1,274 @@
+//! IMAP commands as values: what [`super::decode`] yields and sessions carry out.
+//!
+//! Mailbox names are UTF-8 here whatever the wire had, with `INBOX` in upper case; list patterns
+//! too. Sets of the client are kept as written: only a session can resolve `*` and `$`.
+
+use super::search::SearchKey;
+use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags};
+
+/// The client's name for one command, echoed in its tagged response. Never empty, at most
+/// [`Tag::BYTES_MAX`] bytes, and safe to write as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag(pub(super) String);
+
+impl Tag {
+    /// Longest tag accepted, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// The tag as sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Echoed in the answer.
+    pub tag: Tag,
+    /// What is asked.
+    pub body: Body,
+}
+
+/// Every command but APPEND, whose messages the framer streams: see [`AppendHead`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // The names of the fields are those of the RFCs' grammar.
+pub enum Body {
+    Capability,
+    Noop,
+    Logout,
+    StartTls,
+    Login { user: String, password: Vec<u8> },
+    Authenticate { mechanism: String, initial: Option<Vec<u8>> },
+    Enable(Vec<String>),
+    Id(Vec<(String, Option<String>)>),
+    Namespace,
+    Idle,
+    Select { mailbox: String, read_only: bool, condstore: bool },
+    Create { mailbox: String, special_use: Vec<String> },
+    Delete { mailbox: String },
+    Rename { from: String, to: String },
+    Subscribe { mailbox: String },
+    Unsubscribe { mailbox: String },
+    List(List),
+    Lsub { reference: String, pattern: String },
+    Status { mailbox: String, items: Vec<StatusItem> },
+    Check,
+    Close,
+    Unselect,
+    Expunge,
+    UidExpunge(SetArgument),
+    Search(Search),
+    Fetch(Fetch),
+    Store(Store),
+    Copy(Copy),
+    Move(Copy),
+}
+
+/// A message set of the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetArgument {
+    /// Numbers, UIDs or sequence numbers as the command says.
+    Set(SequenceSet),
+    /// `$`, the saved search result (RFC 5182).
+    Saved,
+}
+
+/// LIST with the extensions of RFC 5258, 5819 and 6154.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List {
+    /// Written in the extended form: changes what an empty pattern means.
+    pub extended: bool,
+    /// SUBSCRIBED: list subscriptions, existing or not.
+    pub select_subscribed: bool,
+    /// REMOTE: as nothing is remote here, without effect.
+    pub select_remote: bool,
+    /// SPECIAL-USE: list only mailboxes with a use.
+    pub select_special_use: bool,
+    /// RECURSIVEMATCH: also list parents of what matches, with CHILDINFO.
+    pub recursive_match: bool,
+    /// What the patterns are relative to.
+    pub reference: String,
+    /// At least one.
+    pub patterns: Vec<String>,
+    /// RETURN (SUBSCRIBED)
+    pub return_subscribed: bool,
+    /// RETURN (CHILDREN)
+    pub return_children: bool,
+    /// RETURN (SPECIAL-USE)
+    pub return_special_use: bool,
+    /// RETURN (STATUS (...)), empty if not asked.
+    pub return_status: Vec<StatusItem>,
+}
+
+/// What STATUS can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as on the wire.
+pub enum StatusItem {
+    Messages,
+    Recent,
+    UidNext,
+    UidValidity,
+    Unseen,
+    Deleted,
+    Size,
+    HighestModSeq,
+}
+
+/// SEARCH and UID SEARCH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Answer in UIDs.
+    pub uid: bool,
+    /// RETURN (...), RFC 4731 and 5182. `None`: not given, the answer is `* SEARCH` in rev1.
+    pub options: Option<SearchReturn>,
+    /// What messages have to meet.
+    pub key: SearchKey,
+}
+
+/// The RETURN options of SEARCH. RETURN () is decoded as ALL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as on the wire.
+pub struct SearchReturn {
+    pub min: bool,
+    pub max: bool,
+    pub all: bool,
+    pub count: bool,
+    pub save: bool,
+}
+
+/// FETCH and UID FETCH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    /// The set is of UIDs; each answer then has a UID item.
+    pub uid: bool,
+    /// Which messages.
+    pub set: SetArgument,
+    /// What to tell of them, in the client's order, macros expanded.
+    pub items: Vec<FetchItem>,
+    /// CHANGEDSINCE (RFC 7162).
+    pub changed_since: Option<ModSeq>,
+}
+
+/// One data item of FETCH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as on the wire.
+pub enum FetchItem {
+    Uid,
+    Flags,
+    InternalDate,
+    Rfc822Size,
+    Envelope,
+    Body,
+    BodyStructure,
+    ModSeq,
+    Rfc822,
+    Rfc822Header,
+    Rfc822Text,
+    Section { peek: bool, section: Section, partial: Option<Partial> },
+    Binary { peek: bool, part: Vec<u32>, partial: Option<Partial> },
+    BinarySize { part: Vec<u32> },
+}
+
+/// `BODY[…]`: a part and what of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Part numbers from 1, outermost first; empty: the message itself.
+    pub part: Vec<u32>,
+    /// What of the part.
+    pub text: SectionText,
+}
+
+/// What of a part `BODY[…]` asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SectionText {
+    /// All of it.
+    Whole,
+    /// HEADER
+    Header,
+    /// HEADER.FIELDS (…)
+    HeaderFields(Vec<String>),
+    /// HEADER.FIELDS.NOT (…)
+    HeaderFieldsNot(Vec<String>),
+    /// TEXT
+    Text,
+    /// MIME, only below the message itself.
+    Mime,
+}
+
+/// `<offset.length>`; the length is not 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// First byte wanted, from 0.
+    pub offset: u64,
+    /// How many bytes at most.
+    pub length: u64,
+}
+
+/// STORE and UID STORE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The set is of UIDs.
+    pub uid: bool,
+    /// Which messages.
+    pub set: SetArgument,
+    /// UNCHANGEDSINCE (RFC 7162).
+    pub unchanged_since: Option<ModSeq>,
+    /// What to do with the flags.
+    pub mode: StoreMode,
+    /// `.SILENT`
+    pub silent: bool,
+    /// The flags named.
+    pub flags: Flags,
+}
+
+/// How STORE changes flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreMode {
+    /// FLAGS
+    Replace,
+    /// +FLAGS
+    Add,
+    /// -FLAGS
+    Remove,
+}
+
+/// Flags that a client names. `\Recent` is read and forgotten: no client can set it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The system flags.
+    pub system: SystemFlags,
+    /// Others, each once.
+    pub keywords: Vec<Keyword>,
+}
+
+/// COPY, MOVE and their UID forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The set is of UIDs.
+    pub uid: bool,
+    /// Which messages.
+    pub set: SetArgument,
+    /// Where to.
+    pub mailbox: String,
+}
+
+/// The beginning of APPEND, up to its first message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendHead {
+    /// Echoed in the answer.
+    pub tag: Tag,
+    /// Where to.
+    pub mailbox: String,
+    /// For the first message.
+    pub options: AppendOptions,
+}
+
+/// What stands before each message of APPEND.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// Flags to set.
+    pub flags: Flags,
+    /// Internal date in Unix seconds; `None`: now.
+    pub internal_date: Option<i64>,
+}

@@ -1,0 +1,199 @@
+//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 7162.
+
+use std::cell::Cell;
+
+use encoding_rs::Encoding;
+use nom::Parser;
+use nom::bytes::complete::tag_no_case;
+use nom::character::complete::char;
+use nom::combinator::{cut, opt};
+use nom::multi::separated_list0;
+use nom::sequence::{delimited, preceded};
+
+use super::super::command::{Search, SearchReturn};
+use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
+use super::token::{
+    Reject, Res, astring, date, expect, flag_keyword, keyword_upper, modseq, modseq_entry,
+    number64, sequence_set, sp,
+};
+use crate::types::{Flag, SystemFlags};
+
+pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
+    let (i, options) =
+        opt(preceded((sp, tag_no_case("RETURN"), sp), cut(return_options))).parse(i)?;
+    let (i, charset) = opt(preceded((sp, tag_no_case("CHARSET"), sp), charset)).parse(i)?;
+    let context = Context {
+        charset: charset.unwrap_or(encoding_rs::UTF_8),
+        keys_left: Cell::new(SEARCH_KEYS_MAX),
+    };
+    let (i, _) = sp(i)?;
+    let (i, key) = context.keys(i, 1)?;
+    Ok((i, Search { uid, options, key }))
+}
+
+fn return_options(i: &[u8]) -> Res<'_, SearchReturn> {
+    let list = separated_list0(sp, keyword_upper);
+    let (rest, names) = delimited(expect("(", char('(')), list, expect(")", char(')'))).parse(i)?;
+    let mut options = SearchReturn { all: names.is_empty(), ..SearchReturn::default() };
+    for name in names {
+        match name.as_str() {
+            "MIN" => options.min = true,
+            "MAX" => options.max = true,
+            "ALL" => options.all = true,
+            "COUNT" => options.count = true,
+            "SAVE" => options.save = true,
+            _ => return Err(Reject::error(i, "MIN, MAX, ALL, COUNT or SAVE")),
+        }
+    }
+    Ok((rest, options))
+}
+
+fn charset(i: &[u8]) -> Res<'_, &'static Encoding> {
+    let (rest, label) = astring(i)?;
+    match Encoding::for_label(&label) {
+        // RFC 3501 strings can't hold NUL, so UTF-16 has no use; `replacement` is no charset.
+        Some(e) if e.is_ascii_compatible() && e != encoding_rs::REPLACEMENT => Ok((rest, e)),
+        _ => Err(Reject::charset(i)),
+    }
+}
+
+struct Context {
+    charset: &'static Encoding,
+    keys_left: Cell<usize>,
+}
+
+impl Context {
+    /// One or more keys, all of which have to hold.
+    fn keys<'a>(&self, i: &'a [u8], depth: usize) -> Res<'a, SearchKey> {
+        let (mut i, first) = self.key(i, depth + 1)?;
+        if i.first() != Some(&b' ') {
+            return Ok((i, first));
+        }
+        let mut keys = vec![first];
+        while let [b' ', rest @ ..] = i {
+            let (after, key) = self.key(rest, depth + 1)?;
+            keys.push(key);
+            i = after;
+        }
+        Ok((i, SearchKey::And(keys)))
+    }
+
+    fn string<'a>(&self, i: &'a [u8]) -> Res<'a, String> {
+        let (rest, bytes) = preceded(sp, astring).parse(i)?;
+        match self.charset.decode_without_bom_handling_and_without_replacement(&bytes) {
+            Some(text) => Ok((rest, text.into_owned())),
+            None => Err(Reject::error(i, "a string in the charset")),
+        }
+    }
+
+    fn key<'a>(&self, i: &'a [u8], depth: usize) -> Res<'a, SearchKey> {
+        if depth > SEARCH_DEPTH_MAX {
+            return Err(Reject::error(i, "search keys nested less deep"));
+        }
+        let Some(left) = self.keys_left.get().checked_sub(1) else {
+            return Err(Reject::error(i, "at most 2000 search keys"));
+        };
+        self.keys_left.set(left);
+        match i.first() {
+            Some(b'(') => {
+                let (i, key) = self.keys(&i[1..], depth)?;
+                let (i, _) = expect(")", char(')')).parse(i)?;
+                Ok((i, key))
+            }
+            Some(b'$') => Ok((&i[1..], SearchKey::SavedResult)),
+            Some(b'*' | b'0'..=b'9') => sequence_set(i).map(|(i, set)| (i, SearchKey::SeqSet(set))),
+            _ => self.named_key(i, depth),
+        }
+    }
+
+    fn named_key<'a>(&self, i: &'a [u8], depth: usize) -> Res<'a, SearchKey> {
+        let (rest, name) = expect("a search key", keyword_upper).parse(i)?;
+        if let Some(key) = bare_key(&name) {
+            return Ok((rest, key));
+        }
+        let string =
+            |key: fn(String) -> SearchKey| self.string(rest).map(|(rest, text)| (rest, key(text)));
+        let day = |key: fn(super::super::search::Date) -> SearchKey| {
+            preceded(sp, date).parse(rest).map(|(rest, day)| (rest, key(day)))
+        };
+        match name.as_str() {
+            "FROM" => string(SearchKey::From),
+            "TO" => string(SearchKey::To),
+            "CC" => string(SearchKey::Cc),
+            "BCC" => string(SearchKey::Bcc),
+            "SUBJECT" => string(SearchKey::Subject),
+            "BODY" => string(SearchKey::Body),
+            "TEXT" => string(SearchKey::Text),
+            "HEADER" => {
+                let (rest, field) = self.string(rest)?;
+                let (rest, text) = self.string(rest)?;
+                Ok((rest, SearchKey::Header(field, text)))
+            }
+            "BEFORE" => day(SearchKey::Before),
+            "ON" => day(SearchKey::On),
+            "SINCE" => day(SearchKey::Since),
+            "SENTBEFORE" => day(SearchKey::SentBefore),
+            "SENTON" => day(SearchKey::SentOn),
+            "SENTSINCE" => day(SearchKey::SentSince),
+            "LARGER" | "SMALLER" => {
+                let (rest, bytes) = preceded(sp, number64).parse(rest)?;
+                let larger = name == "LARGER";
+                Ok((
+                    rest,
+                    if larger { SearchKey::Larger(bytes) } else { SearchKey::Smaller(bytes) },
+                ))
+            }
+            "KEYWORD" | "UNKEYWORD" => {
+                let (rest, keyword) = preceded(sp, flag_keyword).parse(rest)?;
+                let key = SearchKey::Flag(Flag::Keyword(keyword));
+                Ok((rest, if name == "KEYWORD" { key } else { key.negated() }))
+            }
+            "MODSEQ" => {
+                let (rest, _) = opt(preceded(sp, modseq_entry)).parse(rest)?;
+                let (rest, modseq) = preceded(sp, modseq).parse(rest)?;
+                Ok((rest, SearchKey::ModSeq(modseq)))
+            }
+            "UID" => {
+                let (rest, _) = sp(rest)?;
+                if let [b'$', rest @ ..] = rest {
+                    return Ok((rest, SearchKey::SavedResult));
+                }
+                sequence_set(rest).map(|(rest, set)| (rest, SearchKey::UidSet(set)))
+            }
+            "NOT" => {
+                let (rest, _) = sp(rest)?;
+                self.key(rest, depth + 1).map(|(rest, key)| (rest, key.negated()))
+            }
+            "OR" => {
+                let (rest, _) = sp(rest)?;
+                let (rest, left) = self.key(rest, depth + 1)?;
+                let (rest, _) = sp(rest)?;
+                let (rest, right) = self.key(rest, depth + 1)?;
+                Ok((rest, SearchKey::Or(Box::new(left), Box::new(right))))
+            }
+            _ => Err(Reject::error(i, "a search key")),
+        }
+    }
+}
+
+/// The keys without an argument.
+fn bare_key(name: &str) -> Option<SearchKey> {
+    let flag = |flag| SearchKey::Flag(Flag::System(flag));
+    Some(match name {
+        "ALL" => SearchKey::All,
+        "ANSWERED" => flag(SystemFlags::ANSWERED),
+        "DELETED" => flag(SystemFlags::DELETED),
+        "DRAFT" => flag(SystemFlags::DRAFT),
+        "FLAGGED" => flag(SystemFlags::FLAGGED),
+        "SEEN" => flag(SystemFlags::SEEN),
+        "UNANSWERED" => flag(SystemFlags::ANSWERED).negated(),
+        "UNDELETED" => flag(SystemFlags::DELETED).negated(),
+        "UNDRAFT" => flag(SystemFlags::DRAFT).negated(),
+        "UNFLAGGED" => flag(SystemFlags::FLAGGED).negated(),
+        "UNSEEN" => flag(SystemFlags::SEEN).negated(),
+        "RECENT" => SearchKey::Recent,
+        "OLD" => SearchKey::Recent.negated(),
+        "NEW" => SearchKey::And(vec![SearchKey::Recent, flag(SystemFlags::SEEN).negated()]),
+        _ => return None,
+    })
+}

@@ -1,0 +1,395 @@
+//! Commands in, values out: the RFCs' examples, round trips, limits, and input that means harm.
+
+use super::super::command::*;
+use super::super::search::{Date, SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
+use super::*;
+use crate::types::{Flag, Keyword, ModSeq, SequenceSet, SetRange, SetValue, SystemFlags};
+use proptest::prelude::*;
+
+const REV1: Dialect = Dialect { utf8_names: false };
+const REV2: Dialect = Dialect { utf8_names: true };
+
+fn ok(text: &str) -> Body {
+    let input = format!("t {text}");
+    match command(input.as_bytes(), REV1) {
+        Ok(command) => command.body,
+        Err(error) => panic!("{text}: {}", error.kind),
+    }
+}
+
+fn bad(text: &str) -> String {
+    let input = format!("t {text}");
+    match command(input.as_bytes(), REV1) {
+        Ok(command) => panic!("{text}: {command:?}"),
+        Err(error) => {
+            assert_eq!(error.tag.as_ref().map(Tag::as_str), Some("t"), "{text}");
+            error.kind.to_string()
+        }
+    }
+}
+
+fn set(text: &str) -> SequenceSet {
+    token::sequence_set(text.as_bytes()).unwrap().1
+}
+
+#[test]
+fn bare_commands_and_tags() {
+    assert_eq!(ok("noop"), Body::Noop);
+    assert_eq!(ok("CAPABILITY"), Body::Capability);
+    assert_eq!(bad("NOOP x"), "Expected the end of the command at byte 6");
+    assert_eq!(bad("FROB"), "Unknown command");
+    assert_eq!(bad("UID NOOP"), "Unknown command");
+    assert_eq!(command(b"", REV1).unwrap_err().tag, None);
+    assert_eq!(command(b"+ NOOP", REV1).unwrap_err().tag, None);
+    assert_eq!(bad(""), "Unknown command");
+    let long = "x".repeat(Tag::BYTES_MAX);
+    assert!(command(format!("{long} NOOP").as_bytes(), REV1).is_ok());
+    assert!(command(format!("{long}x NOOP").as_bytes(), REV1).is_err());
+}
+
+#[test]
+fn login_takes_every_kind_of_string() {
+    let login = Body::Login { user: "mrc".into(), password: b"se\"cret".to_vec() };
+    assert_eq!(ok(r#"LOGIN mrc "se\"cret""#), login);
+    assert_eq!(ok("LOGIN {3}\r\nmrc {7+}\r\nse\"cret"), login);
+    assert_eq!(bad("LOGIN mrc \"x"), "Expected the closing quote at byte 14");
+    assert_eq!(bad("LOGIN a"), "Expected a space at byte 9");
+    assert_eq!(bad("LOGIN a {1}\r\n\0"), "Expected a literal without NUL at byte 16");
+}
+
+#[test]
+fn authenticate_with_and_without_initial_response() {
+    let auth = |initial| Body::Authenticate { mechanism: "PLAIN".into(), initial };
+    assert_eq!(ok("AUTHENTICATE plain"), auth(None));
+    assert_eq!(ok("AUTHENTICATE PLAIN ="), auth(Some(vec![])));
+    assert_eq!(ok("AUTHENTICATE PLAIN AGEAYg=="), auth(Some(b"\0a\0b".to_vec())));
+    assert_eq!(bad("AUTHENTICATE PLAIN !!"), "Expected base64 at byte 23");
+}
+
+#[test]
+fn mailbox_names_are_utf8_inside() {
+    let delete = |mailbox: &str| Body::Delete { mailbox: mailbox.into() };
+    assert_eq!(ok("DELETE inbox"), delete("INBOX"));
+    assert_eq!(ok("DELETE Inbox/x"), delete("INBOX/x"));
+    assert_eq!(ok("DELETE inboxes"), delete("inboxes"));
+    assert_eq!(ok("DELETE Entw&APw-rfe"), delete("Entwürfe"));
+    assert_eq!(bad("DELETE a&b"), "expected '-' at the end of a base64 run in a mailbox name");
+    let rev2 = command("t DELETE \"Entwürfe & &APw-\"".as_bytes(), REV2).unwrap();
+    assert_eq!(rev2.body, delete("Entwürfe & &APw-"));
+    let latin1 = command(b"t DELETE {1}\r\n\xfc", REV2).unwrap_err();
+    assert_eq!(latin1.kind, DecodeErrorKind::MailboxName(None));
+}
+
+#[test]
+fn select_create_enable_id() {
+    let select = |read_only, condstore| Body::Select { mailbox: "a".into(), read_only, condstore };
+    assert_eq!(ok("SELECT a"), select(false, false));
+    assert_eq!(ok("EXAMINE a (CONDSTORE)"), select(true, true));
+    assert_eq!(bad("SELECT a (QRESYNC)"), "Expected CONDSTORE at byte 12");
+    assert_eq!(
+        ok("CREATE x (USE (\\Sent \\Drafts))"),
+        Body::Create { mailbox: "x".into(), special_use: vec!["\\Sent".into(), "\\Drafts".into()] }
+    );
+    assert_eq!(
+        ok("ENABLE condstore X-GOOD"),
+        Body::Enable(vec!["CONDSTORE".into(), "X-GOOD".into()])
+    );
+    assert_eq!(ok("ID NIL"), Body::Id(vec![]));
+    assert_eq!(
+        ok(r#"ID ("name" "x" "os" NIL)"#),
+        Body::Id(vec![("name".into(), Some("x".into())), ("os".into(), None)])
+    );
+    let pairs = |n: usize| format!("ID ({})", vec![r#""a" "b""#; n].join(" "));
+    assert!(matches!(ok(&pairs(ID_PAIRS_MAX)), Body::Id(_)));
+    assert!(bad(&pairs(ID_PAIRS_MAX + 1)).starts_with("Expected at most 30 pairs"));
+}
+
+#[test]
+fn list_in_all_its_forms() {
+    let basic = List { patterns: vec!["*".into()], ..List::default() };
+    assert_eq!(ok(r#"LIST "" *"#), Body::List(basic.clone()));
+    let list = |text| match ok(text) {
+        Body::List(list) => list,
+        other => panic!("{other:?}"),
+    };
+    let subscribed = list(r#"LIST (SUBSCRIBED RECURSIVEMATCH) "" "*""#);
+    assert!(subscribed.extended && subscribed.select_subscribed && subscribed.recursive_match);
+    let several = list(r#"LIST "" ("INBOX" "Drafts" "Sent/%")"#);
+    assert_eq!(several.patterns, ["INBOX", "Drafts", "Sent/%"]);
+    let all = r#"LIST () "" % RETURN (SUBSCRIBED CHILDREN SPECIAL-USE STATUS (MESSAGES UNSEEN))"#;
+    let returned = list(all);
+    assert!(returned.return_subscribed && returned.return_children && returned.return_special_use);
+    assert_eq!(returned.return_status, [StatusItem::Messages, StatusItem::Unseen]);
+    assert!(list(r#"LIST "" % RETURN ()"#).extended);
+    assert!(bad(r#"LIST (RECURSIVEMATCH) "" %"#).starts_with("Expected SUBSCRIBED or SPECIAL-USE"));
+    assert!(bad(r#"LIST "" % RETURN (FROB)"#).starts_with("Expected SUBSCRIBED, CHILDREN"));
+    let patterns = |n| format!(r#"LIST "" ({})"#, vec!["a"; n].join(" "));
+    assert_eq!(list(&patterns(100)).patterns.len(), 100);
+    assert!(bad(&patterns(101)).starts_with("Expected at most 100 patterns"));
+}
+
+#[test]
+fn fetch_items_sections_and_modifiers() {
+    let fetch = |text| match ok(text) {
+        Body::Fetch(fetch) => fetch,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(fetch("FETCH 1 FAST").items.len(), 3);
+    assert_eq!(fetch("FETCH 1 full").items.len(), 5);
+    let all = fetch(
+        "UID FETCH 1:*,7 (UID BODY BODYSTRUCTURE BODY[] BODY.PEEK[1.2.HEADER.FIELDS (To \"Cc\")]<0.10> \
+         BODY[1.MIME] BODY[TEXT] BODY[3] BINARY.PEEK[1]<5.6> BINARY.SIZE[2] RFC822.HEADER MODSEQ) \
+         (CHANGEDSINCE 12345)",
+    );
+    assert!(all.uid);
+    assert_eq!(all.set, SetArgument::Set(set("1:*,7")));
+    assert_eq!(all.changed_since, Some(ModSeq(12345)));
+    assert_eq!(
+        all.items[4],
+        FetchItem::Section {
+            peek: true,
+            section: Section {
+                part: vec![1, 2],
+                text: SectionText::HeaderFields(vec!["To".into(), "Cc".into()])
+            },
+            partial: Some(Partial { offset: 0, length: 10 }),
+        }
+    );
+    assert_eq!(
+        all.items[8],
+        FetchItem::Binary {
+            peek: true,
+            part: vec![1],
+            partial: Some(Partial { offset: 5, length: 6 })
+        }
+    );
+    assert_eq!(all.items[9], FetchItem::BinarySize { part: vec![2] });
+    assert_eq!(fetch("FETCH $ FLAGS").set, SetArgument::Saved);
+    for text in [
+        "FETCH 0 FLAGS",
+        "FETCH 4294967296 FLAGS",
+        "FETCH 1 BODY[MIME]",
+        "FETCH 1 BODY[1.]",
+        "FETCH 1 BODY[0]",
+        "FETCH 1 BODY[]<0.0>",
+        "FETCH 1 (FLAGS) (VANISHED)",
+        "FETCH 1 ()",
+        "FETCH 1 (FAST)",
+        "FETCH 1, FLAGS",
+    ] {
+        bad(text);
+    }
+}
+
+#[test]
+fn store_and_its_flags() {
+    let store = |text| match ok(text) {
+        Body::Store(store) => store,
+        other => panic!("{other:?}"),
+    };
+    let add = store("STORE 2:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT (\\Deleted $Junk \\recent $junk)");
+    assert_eq!(add.unchanged_since, Some(ModSeq(12)));
+    assert_eq!((add.mode, add.silent), (StoreMode::Add, true));
+    assert_eq!(add.flags.system, SystemFlags::DELETED);
+    assert_eq!(add.flags.keywords, [Keyword::new("$Junk").unwrap()]);
+    let bare = store("UID STORE 1 -FLAGS \\Seen \\Draft");
+    assert_eq!(bare.flags.system, SystemFlags::SEEN.union(SystemFlags::DRAFT));
+    assert_eq!(store("STORE 1 FLAGS ()").mode, StoreMode::Replace);
+    assert!(bad("STORE 1 FLAGS (\\Frob)").starts_with("Expected a known system flag"));
+}
+
+#[test]
+fn append_heads_and_what_is_between_messages() {
+    let head =
+        append_head(b"A003 APPEND saved-messages (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ", REV1)
+            .unwrap();
+    assert_eq!((head.tag.as_str(), head.mailbox.as_str()), ("A003", "saved-messages"));
+    assert_eq!(head.options.flags.system, SystemFlags::SEEN);
+    assert_eq!(head.options.internal_date, Some(837_596_665));
+    let literal = append_head(b"a append {5}\r\ninbox ", REV1).unwrap();
+    assert_eq!((literal.mailbox.as_str(), literal.options), ("INBOX", AppendOptions::default()));
+    let options = append_options(b" \" 1-Jan-1970 00:00:01 +0000\" ").unwrap();
+    assert_eq!(options.internal_date, Some(1));
+    assert!(append_options(b" \"31-Feb-1994 00:00:00 +0000\" ").is_err());
+    assert!(append_options(b" \"01-Feb-1994 24:00:00 +0000\" ").is_err());
+    assert!(append_options(b" CATENATE (").is_err());
+    assert!(bad("APPEND x (\\Seen)").starts_with("Expected a message literal"));
+}
+
+fn search_key(text: &str) -> SearchKey {
+    match ok(&format!("SEARCH {text}")) {
+        Body::Search(search) => search.key,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn search_keys_options_and_charsets() {
+    let flag = |f| SearchKey::Flag(Flag::System(f));
+    assert_eq!(
+        search_key("FLAGGED SINCE 1-Feb-1994 NOT FROM \"Smith\""),
+        SearchKey::And(vec![
+            flag(SystemFlags::FLAGGED),
+            SearchKey::Since(Date { year: 1994, month: 2, day: 1 }),
+            SearchKey::From("Smith".into()).negated(),
+        ])
+    );
+    assert_eq!(
+        search_key("OR (SEEN $) UID 3:5,*"),
+        SearchKey::Or(
+            Box::new(SearchKey::And(vec![flag(SystemFlags::SEEN), SearchKey::SavedResult])),
+            Box::new(SearchKey::UidSet(set("3:5,*")))
+        )
+    );
+    assert_eq!(
+        search_key(r#"MODSEQ "/flags/\\draft" all 620162338"#),
+        SearchKey::ModSeq(ModSeq(620_162_338))
+    );
+    let text = |input: &[u8]| match command(input, REV1).unwrap().body {
+        Body::Search(search) => search.key,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        text(b"t SEARCH CHARSET KOI8-R TEXT {6}\r\n\xd0\xd2\xc9\xd7\xc5\xd4"),
+        SearchKey::Text("привет".into())
+    );
+    assert_eq!(text("t SEARCH TEXT {2}\r\nü".as_bytes()), SearchKey::Text("ü".into()));
+    assert!(command(b"t SEARCH CHARSET UTF-8 TEXT {1}\r\n\xfc", REV1).is_err());
+}
+
+#[test]
+fn search_return_options() {
+    let options = |text| match ok(text) {
+        Body::Search(search) => search.options,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(options("SEARCH ALL"), None);
+    let all = SearchReturn { all: true, ..SearchReturn::default() };
+    assert_eq!(options("SEARCH RETURN () ALL"), Some(all));
+    let several = SearchReturn { min: true, count: true, save: true, ..SearchReturn::default() };
+    assert_eq!(options("UID SEARCH RETURN (MIN COUNT SAVE) CHARSET UTF-8 ALL"), Some(several));
+    assert!(bad("SEARCH RETURN (PARTIAL) ALL").starts_with("Expected MIN, MAX"));
+    let kind = |text: &str| command(text.as_bytes(), REV1).unwrap_err().kind;
+    assert_eq!(kind("t SEARCH CHARSET X-FROB ALL"), DecodeErrorKind::Charset);
+    assert_eq!(kind("t SEARCH CHARSET UTF-16 ALL"), DecodeErrorKind::Charset);
+}
+
+#[test]
+fn search_nests_to_its_limit_and_no_deeper() {
+    for (open, close) in [("(", ")"), ("NOT ", ""), ("OR ALL ", "")] {
+        let nested = |n: usize| format!("SEARCH {}ALL{}", open.repeat(n), close.repeat(n));
+        assert!(matches!(ok(&nested(SEARCH_DEPTH_MAX - 2)), Body::Search(_)), "{open}");
+        assert!(bad(&nested(SEARCH_DEPTH_MAX - 1)).starts_with("Expected search keys nested"));
+        bad(&nested(100_000));
+    }
+    let wide = |n| format!("SEARCH{}", " ALL".repeat(n));
+    assert!(matches!(ok(&wide(SEARCH_KEYS_MAX)), Body::Search(_)));
+    assert!(bad(&wide(SEARCH_KEYS_MAX + 1)).starts_with("Expected at most 2000 search keys"));
+}
+
+/// The shortest wire form of a key.
+fn write_key(key: &SearchKey, out: &mut String) {
+    use std::fmt::Write;
+    let quote = |s: &str| format!("{{{}+}}\r\n{s}", s.len());
+    let day = |d: &Date| {
+        let month = ["Jan", "Feb", "Mar", "Apr", "May", "Jun"][usize::from(d.month) - 1];
+        format!("{}-{month}-{:04}", d.day, d.year)
+    };
+    match key {
+        SearchKey::All => out.push_str("ALL"),
+        SearchKey::And(keys) => {
+            out.push('(');
+            for (i, key) in keys.iter().enumerate() {
+                out.push_str(if i > 0 { " " } else { "" });
+                write_key(key, out);
+            }
+            out.push(')');
+        }
+        SearchKey::Or(a, b) => {
+            out.push_str("OR ");
+            write_key(a, out);
+            out.push(' ');
+            write_key(b, out);
+        }
+        SearchKey::Not(key) => {
+            out.push_str("NOT ");
+            write_key(key, out);
+        }
+        SearchKey::Flag(Flag::Keyword(k)) => write!(out, "KEYWORD {k}").unwrap(),
+        SearchKey::Flag(Flag::System(f)) => {
+            let name = SystemFlags::NAMES.iter().find(|(flag, _)| flag == f).unwrap().1;
+            out.push_str(&name[1..]);
+        }
+        SearchKey::SeqSet(set) => write!(out, "{}", wire_set(set)).unwrap(),
+        SearchKey::UidSet(set) => write!(out, "UID {}", wire_set(set)).unwrap(),
+        SearchKey::SavedResult => out.push('$'),
+        SearchKey::SentOn(d) => write!(out, "SENTON {}", day(d)).unwrap(),
+        SearchKey::Larger(n) => write!(out, "LARGER {n}").unwrap(),
+        SearchKey::ModSeq(n) => write!(out, "MODSEQ {n}").unwrap(),
+        SearchKey::Header(a, b) => write!(out, "HEADER {} {}", quote(a), quote(b)).unwrap(),
+        SearchKey::Body(s) => write!(out, "BODY {}", quote(s)).unwrap(),
+        other => panic!("not generated: {other:?}"),
+    }
+}
+
+fn wire_set(set: &SequenceSet) -> String {
+    let range = |r: &SetRange| format!("{}:{}", r.first, r.last);
+    set.ranges.iter().map(range).collect::<Vec<_>>().join(",")
+}
+
+fn any_set() -> impl Strategy<Value = SequenceSet> {
+    let value = || prop_oneof![(1u32..).prop_map(SetValue::Number), Just(SetValue::Star)];
+    let range = (value(), value()).prop_map(|(first, last)| SetRange { first, last });
+    prop::collection::vec(range, 1..4).prop_map(|ranges| SequenceSet { ranges })
+}
+
+fn any_key() -> impl Strategy<Value = SearchKey> {
+    let text = || "[^\0]{0,8}";
+    let leaf = prop_oneof![
+        Just(SearchKey::All),
+        Just(SearchKey::SavedResult),
+        Just(SearchKey::Flag(Flag::System(SystemFlags::FLAGGED))),
+        "[a-z$]{1,9}".prop_map(|k| SearchKey::Flag(Flag::Keyword(Keyword::new(&k).unwrap()))),
+        any_set().prop_map(SearchKey::SeqSet),
+        any_set().prop_map(SearchKey::UidSet),
+        (0u16..9999, 1u8..7, 1u8..29).prop_map(|(year, month, day)| SearchKey::SentOn(Date {
+            year,
+            month,
+            day
+        })),
+        (0u64..1 << 63).prop_map(SearchKey::Larger),
+        (0u64..1 << 63).prop_map(|n| SearchKey::ModSeq(ModSeq(n))),
+        (text(), text()).prop_map(|(a, b)| SearchKey::Header(a, b)),
+        text().prop_map(SearchKey::Body),
+    ];
+    leaf.prop_recursive(6, 40, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 2..4).prop_map(SearchKey::And),
+            (inner.clone(), inner.clone())
+                .prop_map(|(a, b)| SearchKey::Or(Box::new(a), Box::new(b))),
+            inner.prop_map(SearchKey::negated),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_search_key_written_out_decodes_to_itself(key in any_key()) {
+        let mut text = "t SEARCH ".to_owned();
+        write_key(&key, &mut text);
+        match command(text.as_bytes(), REV1).map(|c| c.body) {
+            Ok(Body::Search(search)) => prop_assert_eq!(search.key, key),
+            other => prop_assert!(false, "{}: {:?}", text, other),
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in any::<Vec<u8>>(), name in "(UID )?[A-Z]{2,9}") {
+        let names = ["FETCH 1 ", "UID STORE 1 ", "SEARCH ", "LIST ", "ID ", "STATUS ", "APPEND "];
+        for name in names.into_iter().chain([name.as_str()]) {
+            let input = [b"t ", name.as_bytes(), &bytes[..]].concat();
+            let _ = command(&input, REV1);
+            let _ = append_head(&input, REV2);
+        }
+    }
+}
