@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`command`] | commands as values |
 //! | [`decode`] | the command grammar |
+//! | [`encode`] | responses as bytes |
 //! | [`framing`] | where commands begin and end; literals under limits |
 //! | [`mutf7`] | the mailbox names of rev1 |
 //! | [`search`] | the SEARCH key tree |
 
 pub mod command;
 pub mod decode;
+pub mod encode;
 pub mod framing;
 pub mod mutf7;
 pub mod search;

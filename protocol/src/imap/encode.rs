@@ -1,0 +1,501 @@
+//! Responses as bytes: RFC 3501 section 7, RFC 9051 section 7, RFC 4731, 5258, 5819, 7162.
+//!
+//! Everything appends to a `Vec<u8>`. Invariants: what is written is one well-formed piece of the
+//! grammar whatever the values hold (strings that quotes can't carry become literals; texts for
+//! people lose control characters), and a line is ended by whoever began it.
+
+use std::io::Write;
+
+use super::command::{StatusItem, Tag};
+use super::mutf7;
+use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags, Uid, UidValidity};
+
+/// Longest string that is written in quotes, in bytes; longer ones become literals.
+pub const QUOTED_BYTES_MAX: usize = 1000;
+
+/// What a tagged or untagged status response says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Done.
+    Ok,
+    /// Not done.
+    No,
+    /// Not understood.
+    Bad,
+    /// The connection ends.
+    Bye,
+    /// The connection is authenticated from the start.
+    PreAuth,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "OK",
+            Status::No => "NO",
+            Status::Bad => "BAD",
+            Status::Bye => "BYE",
+            Status::PreAuth => "PREAUTH",
+        }
+    }
+}
+
+/// A response code: what stands in brackets before the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// One that has no arguments, such as `ALREADYEXISTS` (RFC 5530).
+    Word(&'static str),
+    /// `UIDVALIDITY n`
+    UidValidity(UidValidity),
+    /// `UIDNEXT n`
+    UidNext(Uid),
+    /// `UNSEEN n`
+    Unseen(u32),
+    /// `HIGHESTMODSEQ n`
+    HighestModSeq(ModSeq),
+    /// `APPENDUID validity uids`
+    AppendUid(UidValidity, SequenceSet),
+    /// `COPYUID validity sources targets`
+    CopyUid(UidValidity, SequenceSet, SequenceSet),
+    /// `MODIFIED set`
+    Modified(SequenceSet),
+    /// `PERMANENTFLAGS (…)`; with `\*` at the end when clients may add keywords.
+    PermanentFlags(SystemFlags, Vec<Keyword>, bool),
+    /// `BADCHARSET (UTF-8 …)`: the charsets that are known.
+    BadCharset(&'static [&'static str]),
+    /// `CAPABILITY …`
+    Capability(String),
+}
+
+impl Code {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Code::Word(word) => out.extend_from_slice(word.as_bytes()),
+            Code::UidValidity(n) => print(out, format_args!("UIDVALIDITY {n}")),
+            Code::UidNext(n) => print(out, format_args!("UIDNEXT {n}")),
+            Code::Unseen(n) => print(out, format_args!("UNSEEN {n}")),
+            Code::HighestModSeq(n) => print(out, format_args!("HIGHESTMODSEQ {n}")),
+            Code::AppendUid(v, uids) => print(out, format_args!("APPENDUID {v} {uids}")),
+            Code::CopyUid(v, from, to) => print(out, format_args!("COPYUID {v} {from} {to}")),
+            Code::Modified(set) => print(out, format_args!("MODIFIED {set}")),
+            Code::PermanentFlags(system, keywords, more) => {
+                out.extend_from_slice(b"PERMANENTFLAGS ");
+                let more = more.then_some("\\*");
+                flags(out, *system, keywords, more);
+            }
+            Code::BadCharset(names) => {
+                print(out, format_args!("BADCHARSET ({})", names.join(" ")));
+            }
+            Code::Capability(list) => print(out, format_args!("CAPABILITY {list}")),
+        }
+    }
+}
+
+/// Appends formatted text. Writing to a `Vec` can't fail.
+pub fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    let _ = out.write_fmt(text);
+}
+
+/// A decimal number, faster than by [`print`].
+pub fn number(out: &mut Vec<u8>, mut n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// `tag OK [code] text`, with its line end. `None` as tag writes `*`.
+pub fn status(
+    out: &mut Vec<u8>,
+    tag: Option<&Tag>,
+    status: Status,
+    code: Option<&Code>,
+    text: &str,
+) {
+    out.extend_from_slice(tag.map_or("*", Tag::as_str).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    if let Some(code) = code {
+        out.push(b'[');
+        code.write(out);
+        out.extend_from_slice(b"] ");
+    }
+    // resp-text must not be empty, nor begin with a bracket that is no code.
+    let text = text.trim_start_matches('[');
+    let text = if text.is_empty() { "-" } else { text };
+    out.extend(text.bytes().map(|b| if (b' '..0x7f).contains(&b) { b } else { b'?' }));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `+ text` with its line end.
+pub fn continuation(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(b"+ ");
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A literal's announcement: its `bytes` bytes have to follow.
+pub fn literal_start(out: &mut Vec<u8>, bytes: u64) {
+    out.push(b'{');
+    number(out, bytes);
+    out.extend_from_slice(b"}\r\n");
+}
+
+fn quotable(bytes: &[u8], utf8: bool) -> bool {
+    let plain = |&b: &u8| (b' '..0x7f).contains(&b) || (utf8 && b >= 0x80) || b == b'\t';
+    bytes.len() <= QUOTED_BYTES_MAX
+        && bytes.iter().all(plain)
+        && (!utf8 || std::str::from_utf8(bytes).is_ok())
+}
+
+/// `string`: quoted if it can be, else a literal. `utf8`: rev2, whose quotes carry UTF-8.
+pub fn string(out: &mut Vec<u8>, bytes: &[u8], utf8: bool) {
+    if !quotable(bytes, utf8) {
+        literal_start(out, bytes.len() as u64);
+        out.extend_from_slice(bytes);
+        return;
+    }
+    out.push(b'"');
+    for &b in bytes {
+        if b == b'"' || b == b'\\' {
+            out.push(b'\\');
+        }
+        out.push(b);
+    }
+    out.push(b'"');
+}
+
+/// `nstring`: NIL for nothing.
+pub fn nstring(out: &mut Vec<u8>, bytes: Option<&[u8]>, utf8: bool) {
+    match bytes {
+        Some(bytes) => string(out, bytes, utf8),
+        None => out.extend_from_slice(b"NIL"),
+    }
+}
+
+/// `astring`: bare where it can be.
+pub fn astring(out: &mut Vec<u8>, bytes: &[u8], utf8: bool) {
+    let bare = |b: &u8| *b > b' ' && *b < 0x7f && !b"(){%*\"\\]".contains(b);
+    if !bytes.is_empty() && bytes.iter().all(bare) && !bytes.eq_ignore_ascii_case(b"NIL") {
+        out.extend_from_slice(bytes);
+    } else {
+        string(out, bytes, utf8);
+    }
+}
+
+/// A mailbox name (UTF-8 inside) as the session writes it: modified UTF-7, or in rev2 as it is.
+pub fn mailbox(out: &mut Vec<u8>, name: &str, utf8: bool) {
+    if utf8 {
+        astring(out, name.as_bytes(), true);
+    } else {
+        astring(out, mutf7::encode(name).as_bytes(), false);
+    }
+}
+
+/// `(\Seen $Forwarded)`; `last` is one more flag such as `\Recent`.
+pub fn flags<'k>(
+    out: &mut Vec<u8>,
+    system: SystemFlags,
+    keywords: impl IntoIterator<Item = &'k Keyword>,
+    last: Option<&'k str>,
+) {
+    out.push(b'(');
+    let start = out.len();
+    let named = SystemFlags::NAMES.iter().filter(|(flag, _)| system.contains(*flag));
+    let names = named.map(|(_, name)| *name);
+    for name in names.chain(keywords.into_iter().map(Keyword::as_str)).chain(last) {
+        if out.len() > start {
+            out.push(b' ');
+        }
+        out.extend_from_slice(name.as_bytes());
+    }
+    out.push(b')');
+}
+
+/// A set of ascending numbers in its shortest form.
+pub fn set(out: &mut Vec<u8>, ascending: impl IntoIterator<Item = u32>) {
+    print(out, format_args!("{}", SequenceSet::from_ascending(ascending)));
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// `"17-Jul-1996 02:44:25 +0000"`. Times that no `date-time` can hold read as the epoch.
+pub fn date_time(out: &mut Vec<u8>, unix_seconds: i64) {
+    let at = time::OffsetDateTime::from_unix_timestamp(unix_seconds)
+        .ok()
+        .filter(|at| (0..=9999).contains(&at.year()))
+        .unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let month = MONTHS[usize::from(u8::from(at.month())) - 1];
+    let (day, year) = (at.day(), at.year());
+    let (hour, minute, second) = (at.hour(), at.minute(), at.second());
+    print(
+        out,
+        format_args!("\"{day:02}-{month}-{year:04} {hour:02}:{minute:02}:{second:02} +0000\""),
+    );
+}
+
+/// One LIST or LSUB line.
+#[derive(Clone, Debug, Default)]
+pub struct ListLine<'a> {
+    /// `LSUB` instead of `LIST`.
+    pub lsub: bool,
+    /// Attributes with their backslash, in order.
+    pub attributes: Vec<&'a str>,
+    /// The mailbox.
+    pub name: &'a str,
+    /// CHILDINFO ("SUBSCRIBED"): a child matched though the name itself does not.
+    pub child_info: bool,
+    /// OLDNAME, what the mailbox was called before (rev2).
+    pub old_name: Option<&'a str>,
+}
+
+/// Writes a LIST line. The separator is `/`.
+pub fn list(out: &mut Vec<u8>, line: &ListLine<'_>, utf8: bool) {
+    out.extend_from_slice(if line.lsub { b"* LSUB (" } else { b"* LIST (" });
+    out.extend_from_slice(line.attributes.join(" ").as_bytes());
+    out.extend_from_slice(b") \"/\" ");
+    mailbox(out, line.name, utf8);
+    if line.child_info {
+        out.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))");
+    }
+    if let Some(old) = line.old_name {
+        out.extend_from_slice(b" (\"OLDNAME\" (");
+        mailbox(out, old, utf8);
+        out.extend_from_slice(b"))");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `* STATUS name (ITEM value …)`
+pub fn mailbox_status(
+    out: &mut Vec<u8>,
+    name: &str,
+    items: impl IntoIterator<Item = (StatusItem, u64)>,
+    utf8: bool,
+) {
+    out.extend_from_slice(b"* STATUS ");
+    mailbox(out, name, utf8);
+    out.extend_from_slice(b" (");
+    for (i, (item, value)) in items.into_iter().enumerate() {
+        let space = if i > 0 { " " } else { "" };
+        print(out, format_args!("{space}{} {value}", status_item(item)));
+    }
+    out.extend_from_slice(b")\r\n");
+}
+
+fn status_item(item: StatusItem) -> &'static str {
+    match item {
+        StatusItem::Messages => "MESSAGES",
+        StatusItem::Recent => "RECENT",
+        StatusItem::UidNext => "UIDNEXT",
+        StatusItem::UidValidity => "UIDVALIDITY",
+        StatusItem::Unseen => "UNSEEN",
+        StatusItem::Deleted => "DELETED",
+        StatusItem::Size => "SIZE",
+        StatusItem::HighestModSeq => "HIGHESTMODSEQ",
+    }
+}
+
+/// What one ESEARCH response tells; absent parts are not written.
+#[derive(Clone, Debug, Default)]
+pub struct ESearch {
+    /// The numbers are UIDs.
+    pub uid: bool,
+    /// The least match.
+    pub min: Option<u32>,
+    /// The greatest match.
+    pub max: Option<u32>,
+    /// How many match.
+    pub count: Option<u32>,
+    /// All matches; an empty set is not written.
+    pub all: Option<SequenceSet>,
+    /// The highest MODSEQ among what is told.
+    pub modseq: Option<ModSeq>,
+}
+
+/// `* ESEARCH (TAG "t") UID MIN 1 … ALL 1:3`, RFC 4731 section 3.1.
+pub fn esearch(out: &mut Vec<u8>, tag: &Tag, result: &ESearch) {
+    out.extend_from_slice(b"* ESEARCH (TAG ");
+    string(out, tag.as_str().as_bytes(), false);
+    out.push(b')');
+    if result.uid {
+        out.extend_from_slice(b" UID");
+    }
+    let numbers = [("MIN", result.min), ("MAX", result.max), ("COUNT", result.count)];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            print(out, format_args!(" {name} {value}"));
+        }
+    }
+    if let Some(set) = result.all.as_ref().filter(|set| !set.ranges.is_empty()) {
+        print(out, format_args!(" ALL {set}"));
+    }
+    if let Some(modseq) = result.modseq {
+        print(out, format_args!(" MODSEQ {modseq}"));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `* SEARCH 1 2 3 (MODSEQ n)`
+pub fn search(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>, modseq: Option<ModSeq>) {
+    out.extend_from_slice(b"* SEARCH");
+    for n in numbers {
+        out.push(b' ');
+        number(out, u64::from(n));
+    }
+    if let Some(modseq) = modseq {
+        print(out, format_args!(" (MODSEQ {modseq})"));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::decode;
+    use super::*;
+    use crate::imap::command::Body;
+    use proptest::prelude::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn tag() -> Tag {
+        decode::tag_of(b"A282 ").unwrap()
+    }
+
+    #[test]
+    fn status_responses_and_codes() {
+        let line =
+            |code: Code| written(|out| status(out, Some(&tag()), Status::Ok, Some(&code), "Done"));
+        let set = |numbers: &[u32]| SequenceSet::from_ascending(numbers.iter().copied());
+        for (code, text) in [
+            (Code::Word("READ-WRITE"), "READ-WRITE"),
+            (
+                Code::CopyUid(UidValidity(38505), set(&[304, 319, 320]), set(&[3956, 3957, 3958])),
+                "COPYUID 38505 304,319:320 3956:3958",
+            ),
+            (Code::AppendUid(UidValidity(1), set(&[4])), "APPENDUID 1 4"),
+            (
+                Code::PermanentFlags(SystemFlags::DELETED, vec![], true),
+                "PERMANENTFLAGS (\\Deleted \\*)",
+            ),
+            (Code::BadCharset(&["UTF-8"]), "BADCHARSET (UTF-8)"),
+            (Code::Modified(set(&[7, 9])), "MODIFIED 7,9"),
+        ] {
+            assert_eq!(line(code), format!("A282 OK [{text}] Done\r\n"));
+        }
+        let hostile = written(|out| status(out, None, Status::Bye, None, "[x\r\n* OK é"));
+        assert_eq!(hostile, "* BYE x??* OK ??\r\n");
+    }
+
+    #[test]
+    fn strings_take_the_form_that_can_carry_them() {
+        assert_eq!(written(|out| string(out, b"a\"b\\", false)), r#""a\"b\\""#);
+        assert_eq!(written(|out| string(out, "é".as_bytes(), false)), "{2}\r\né");
+        assert_eq!(written(|out| string(out, "é".as_bytes(), true)), "\"é\"");
+        assert_eq!(written(|out| string(out, b"a\nb", true)), "{3}\r\na\nb");
+        let long = vec![b'x'; QUOTED_BYTES_MAX];
+        assert!(written(|out| string(out, &long, false)).starts_with('"'));
+        let longer = vec![b'x'; QUOTED_BYTES_MAX + 1];
+        assert!(written(|out| string(out, &longer, false)).starts_with("{1001}"));
+        assert_eq!(written(|out| astring(out, b"INBOX", false)), "INBOX");
+        assert_eq!(written(|out| astring(out, b"nil", false)), "\"nil\"");
+        assert_eq!(written(|out| astring(out, b"", false)), "\"\"");
+        assert_eq!(written(|out| nstring(out, None, false)), "NIL");
+    }
+
+    #[test]
+    fn list_status_search_lines() {
+        let line = ListLine {
+            attributes: vec!["\\NonExistent", "\\HasChildren"],
+            name: "Entwürfe/x y",
+            child_info: true,
+            ..ListLine::default()
+        };
+        assert_eq!(
+            written(|out| list(out, &line, false)),
+            "* LIST (\\NonExistent \\HasChildren) \"/\" \"Entw&APw-rfe/x y\" \
+             (\"CHILDINFO\" (\"SUBSCRIBED\"))\r\n"
+        );
+        let renamed = ListLine { name: "new", old_name: Some("öld"), ..ListLine::default() };
+        assert_eq!(
+            written(|out| list(out, &renamed, true)),
+            "* LIST () \"/\" new (\"OLDNAME\" (\"öld\"))\r\n"
+        );
+        let items = [(StatusItem::Messages, 231), (StatusItem::UidNext, 44292)];
+        assert_eq!(
+            written(|out| mailbox_status(out, "blurdybloop", items, false)),
+            "* STATUS blurdybloop (MESSAGES 231 UIDNEXT 44292)\r\n"
+        );
+        let result = ESearch {
+            uid: true,
+            min: Some(7),
+            max: Some(3800),
+            count: Some(15),
+            modseq: Some(ModSeq(9)),
+            ..ESearch::default()
+        };
+        assert_eq!(
+            written(|out| esearch(out, &tag(), &result)),
+            "* ESEARCH (TAG \"A282\") UID MIN 7 MAX 3800 COUNT 15 MODSEQ 9\r\n"
+        );
+        assert_eq!(
+            written(|out| search(out, [2, 84, 882], Some(ModSeq(5)))),
+            "* SEARCH 2 84 882 (MODSEQ 5)\r\n"
+        );
+        assert_eq!(written(|out| search(out, [], None)), "* SEARCH\r\n");
+    }
+
+    #[test]
+    fn dates_are_written_as_read() {
+        let text = written(|out| date_time(out, 837_596_665));
+        assert_eq!(text, "\"17-Jul-1996 09:44:25 +0000\"");
+        assert_eq!(written(|out| date_time(out, i64::MAX)), "\"01-Jan-1970 00:00:00 +0000\"");
+    }
+
+    proptest! {
+        #[test]
+        fn strings_decode_to_themselves(bytes in prop::collection::vec(1u8.., 0..40), utf8: bool) {
+            let mut input = b"t LOGIN x ".to_vec();
+            astring(&mut input, &bytes, utf8);
+            let body = decode::command(&input, decode::Dialect::default()).unwrap().body;
+            prop_assert_eq!(body, Body::Login { user: "x".into(), password: bytes });
+        }
+
+        #[test]
+        fn mailbox_names_decode_to_themselves(name in "[^\0]{1,20}", utf8_names: bool) {
+            prop_assume!(!name.to_ascii_uppercase().starts_with("INBOX"));
+            let mut input = b"t DELETE ".to_vec();
+            mailbox(&mut input, &name, utf8_names);
+            let body = decode::command(&input, decode::Dialect { utf8_names }).unwrap().body;
+            prop_assert_eq!(body, Body::Delete { mailbox: name });
+        }
+
+        #[test]
+        fn dates_decode_to_themselves(seconds in 0i64..250_000_000_000) {
+            let mut input = b" ".to_vec();
+            date_time(&mut input, seconds);
+            input.push(b' ');
+            let options = decode::append_options(&input).unwrap();
+            prop_assert_eq!(options.internal_date, Some(seconds));
+        }
+
+        #[test]
+        fn numbers_are_decimal(n: u64) {
+            prop_assert_eq!(written(|out| number(out, n)), n.to_string());
+        }
+    }
+}
