@@ -1,1 +1,603 @@
-//! A filesystem in memory for tests: a live and a durable image, faults from a seed.
+//! A filesystem in memory for tests: a live and a durable image, faults and power cuts from a
+//! seed.
+//!
+//! Invariants: the same calls with the same seeds give the same results; [`Sim::crash`] leaves
+//! only states that a real filesystem could leave in the chosen [`Mode`]; handles opened before a
+//! crash fail ever after. Operations are counted from 1 where they change or sync something;
+//! reads are not counted.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Kind, Open, Stat, Storage, StoredFile};
+
+mod disk;
+
+use disk::{Change, Disk, Inode, Node, ROOT, Random, mix};
+
+/// Operations that share one tick of the simulated clock: real ones are as coarse.
+const OPERATIONS_PER_TICK: u64 = 4;
+/// Length of a tick.
+const TICK_NS: i64 = 4_000_000;
+/// The simulated clock's first second.
+const EPOCH_SECONDS: i64 = 1_700_000_000;
+
+/// What a power cut does to unsynced names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A prefix of the directory operations survives, and the sync of a file makes its names
+    /// durable: ext4, xfs, btrfs.
+    Ordered,
+    /// Any subset survives; only `sync_dir` and `sync_filesystem` make names durable: POSIX.
+    Weak,
+}
+
+/// How an operation fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `EIO`. A failed sync saves some of the pending bytes and forgets the others, and the next
+    /// sync succeeds.
+    Io,
+    /// `ENOSPC`.
+    NoSpace,
+    /// `EDQUOT`.
+    Quota,
+    /// Half of a write happens, then `ENOSPC`.
+    ShortWrite,
+}
+
+/// The simulated filesystem. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Sim {
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    disk: Disk,
+    random: Random,
+    list_seed: u64,
+    /// Rises with every crash; handles carry theirs.
+    boot: u64,
+    operations: u64,
+    stop_at: Option<u64>,
+    stopped: bool,
+    faults: HashMap<u64, Fault>,
+    syncfs: bool,
+    locks: HashSet<Inode>,
+}
+
+/// The marker that every call gets after a power cut and before [`Sim::crash`].
+#[derive(Debug, thiserror::Error)]
+#[error("the simulated power is cut")]
+struct PowerCut;
+
+/// What became of an operation that was counted.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    Happens,
+    /// The power goes while it runs: it is begun, unsynced.
+    Cut,
+    Fails(Fault),
+}
+
+fn cut() -> io::Error {
+    io::Error::other(PowerCut)
+}
+
+fn raw(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(code)
+}
+
+impl Fault {
+    fn error(self) -> io::Error {
+        raw(match self {
+            Fault::Io => libc::EIO,
+            Fault::NoSpace | Fault::ShortWrite => libc::ENOSPC,
+            Fault::Quota => libc::EDQUOT,
+        })
+    }
+}
+
+impl Sim {
+    /// An empty filesystem in [`Mode::Ordered`].
+    pub fn new(seed: u64) -> Sim {
+        Sim::with_mode(seed, Mode::Ordered)
+    }
+
+    /// An empty filesystem.
+    pub fn with_mode(seed: u64, mode: Mode) -> Sim {
+        let state = State {
+            disk: Disk::new(mode),
+            random: Random(seed),
+            list_seed: mix(seed),
+            boot: 0,
+            operations: 0,
+            stop_at: None,
+            stopped: false,
+            faults: HashMap::new(),
+            syncfs: true,
+            locks: HashSet::new(),
+        };
+        Sim { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Whether `sync_filesystem` works; else it is `Unsupported`.
+    pub fn set_syncfs(&self, works: bool) {
+        self.state.lock().syncfs = works;
+    }
+
+    /// Operations counted since the start or the last crash.
+    pub fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// Cuts the power at operation `n`: it and all later calls fail, see [`is_power_cut`].
+    pub fn stop_at(&self, n: u64) {
+        self.state.lock().stop_at = Some(n);
+    }
+
+    /// Whether the power is cut.
+    pub fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
+    /// Makes operation `n` fail.
+    pub fn fail_at(&self, n: u64, fault: Fault) {
+        self.state.lock().faults.insert(n, fault);
+    }
+
+    /// Cuts the power, if it is not, and starts again with what was durable plus some of the
+    /// rest, by `seed`. Faults and stops are forgotten, operations count from 1 again.
+    pub fn crash(&self, seed: u64) {
+        let mut state = self.state.lock();
+        state.disk.crash(&mut Random(seed));
+        state.boot += 1;
+        state.operations = 0;
+        state.stop_at = None;
+        state.stopped = false;
+        state.faults.clear();
+        state.locks.clear();
+    }
+}
+
+/// Whether an error is that of a simulated power cut.
+pub fn is_power_cut(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<PowerCut>())
+}
+
+impl State {
+    fn count(&mut self) -> io::Result<Fate> {
+        self.check()?;
+        self.operations += 1;
+        if self.stop_at.is_some_and(|n| self.operations >= n) {
+            self.stopped = true;
+            return Ok(Fate::Cut);
+        }
+        Ok(self.faults.remove(&self.operations).map_or(Fate::Happens, Fate::Fails))
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.stopped { Err(cut()) } else { Ok(()) }
+    }
+
+    fn now_ns(&self) -> i64 {
+        let ticks = (self.operations / OPERATIONS_PER_TICK) as i64;
+        EPOCH_SECONDS * 1_000_000_000 + ticks * TICK_NS
+    }
+
+    fn lookup(&self, path: &Path) -> io::Result<Inode> {
+        let mut inode = ROOT;
+        for name in names(path)? {
+            let dir = self.disk.dir(inode).ok_or_else(|| raw(libc::ENOTDIR))?;
+            inode = *dir.live.get(name.as_bytes()).ok_or_else(|| raw(libc::ENOENT))?;
+        }
+        Ok(inode)
+    }
+
+    /// The directory that holds a path's last name, and that name.
+    fn parent(&self, path: &Path) -> io::Result<(Inode, Vec<u8>)> {
+        let name = names(path)?.pop().ok_or_else(|| raw(libc::EBUSY))?;
+        if name.len() > 255 {
+            return Err(raw(libc::ENAMETOOLONG));
+        }
+        let dir = match path.parent() {
+            Some(parent) => self.lookup(parent)?,
+            None => ROOT,
+        };
+        self.disk.dir(dir).ok_or_else(|| raw(libc::ENOTDIR))?;
+        Ok((dir, name.as_bytes().to_vec()))
+    }
+
+    fn entry(&self, dir: Inode, name: &[u8]) -> Option<Inode> {
+        self.disk.dir(dir)?.live.get(name).copied()
+    }
+
+    fn is_dir(&self, inode: Inode) -> bool {
+        self.disk.dir(inode).is_some()
+    }
+
+    /// Counts and makes a directory operation.
+    fn change(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        let fate = self.count()?;
+        if let Fate::Fails(fault) = fate {
+            return Err(fault.error());
+        }
+        let now = self.now_ns();
+        self.disk.change_names(changes, now);
+        if fate == Fate::Cut { Err(cut()) } else { Ok(()) }
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+        self.check()?;
+        let inode = self.lookup(from)?;
+        let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
+        if let Some(target) = self.entry(to_dir, &to_name) {
+            if !replace {
+                return Err(raw(libc::EEXIST));
+            }
+            if target == inode {
+                return Ok(());
+            }
+            match (self.is_dir(inode), self.disk.dir(target)) {
+                (true, None) => return Err(raw(libc::ENOTDIR)),
+                (false, Some(_)) => return Err(raw(libc::EISDIR)),
+                (true, Some(dir)) if !dir.live.is_empty() => return Err(raw(libc::ENOTEMPTY)),
+                _ => {}
+            }
+        }
+        if self.is_dir(inode) && to.starts_with(from) {
+            return Err(raw(libc::EINVAL));
+        }
+        self.change(vec![
+            Change { dir: from_dir, name: from_name, to: None },
+            Change { dir: to_dir, name: to_name, to: Some(inode) },
+        ])
+    }
+
+    fn create_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.check()?;
+        let (dir, name) = match names(path)?.is_empty() {
+            true => return Err(raw(libc::EEXIST)),
+            false => self.parent(path)?,
+        };
+        if self.entry(dir, &name).is_some() {
+            return Err(raw(libc::EEXIST));
+        }
+        let now = self.now_ns();
+        let inode = self.disk.add_dir(now);
+        self.change(vec![Change { dir, name, to: Some(inode) }])
+    }
+}
+
+fn names(path: &Path) -> io::Result<Vec<&OsStr>> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return Err(raw(libc::EINVAL)),
+        }
+    }
+    Ok(names)
+}
+
+struct SimFile {
+    state: Arc<Mutex<State>>,
+    inode: Inode,
+    boot: u64,
+    writable: bool,
+}
+
+impl SimFile {
+    fn with<T>(&self, work: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.state.lock();
+        if state.boot != self.boot {
+            return Err(cut());
+        }
+        work(&mut state)
+    }
+
+    /// Counts an operation that changes this file; `change` gets the fate and the time.
+    fn changed(
+        &self,
+        change: impl FnOnce(&mut disk::FileNode, &Fate, i64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.with(|state| {
+            if !self.writable {
+                return Err(raw(libc::EBADF));
+            }
+            let fate = state.count()?;
+            let now = state.now_ns();
+            let file = state.disk.file(self.inode).ok_or_else(|| raw(libc::EIO))?;
+            change(file, &fate, now)?;
+            match fate {
+                Fate::Happens => Ok(()),
+                Fate::Cut => Err(cut()),
+                Fate::Fails(fault) => Err(fault.error()),
+            }
+        })
+    }
+}
+
+impl StoredFile for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|state| {
+            state.check()?;
+            let file = state.disk.file(self.inode).ok_or_else(|| raw(libc::EIO))?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.live.len());
+            let n = buf.len().min(file.live.len() - start);
+            buf[..n].copy_from_slice(&file.live[start..start + n]);
+            Ok(n)
+        })
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.changed(|file, fate, now| {
+            match fate {
+                Fate::Happens | Fate::Cut => file.write(offset, buf, now),
+                Fate::Fails(Fault::ShortWrite) => file.write(offset, &buf[..buf.len() / 2], now),
+                Fate::Fails(_) => {}
+            }
+            Ok(())
+        })
+    }
+
+    fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.changed(|file, fate, now| {
+            match fate {
+                Fate::Happens => file.write_durable(offset, buf, now),
+                // Begun: any of its sectors may be on the device.
+                Fate::Cut | Fate::Fails(Fault::Io) => file.write(offset, buf, now),
+                Fate::Fails(Fault::ShortWrite) => file.write(offset, &buf[..buf.len() / 2], now),
+                Fate::Fails(_) => {}
+            }
+            Ok(())
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|state| match state.count()? {
+            Fate::Happens => {
+                state.disk.sync_file(self.inode);
+                Ok(())
+            }
+            Fate::Cut => Err(cut()),
+            Fate::Fails(fault) => {
+                let State { disk, random, .. } = state;
+                if let Some(file) = disk.file(self.inode) {
+                    file.lose_some(random);
+                }
+                Err(fault.error())
+            }
+        })
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn start_writeback(&self, _offset: u64, _len: u64) {}
+
+    fn size(&self) -> io::Result<u64> {
+        self.with(|state| {
+            state.check()?;
+            let file = state.disk.file(self.inode).ok_or_else(|| raw(libc::EIO))?;
+            Ok(file.live.len() as u64)
+        })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.changed(|file, fate, now| {
+            if !matches!(fate, Fate::Fails(_)) {
+                file.set_len(len, now);
+            }
+            Ok(())
+        })
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.changed(|file, fate, now| {
+            if !matches!(fate, Fate::Fails(_)) && len > file.live.len() as u64 {
+                file.set_len(len, now);
+            }
+            Ok(())
+        })
+    }
+
+    fn set_mtime(&self, seconds: i64) -> io::Result<()> {
+        self.changed(|file, fate, _| {
+            if !matches!(fate, Fate::Fails(_)) {
+                file.set_mtime(seconds.saturating_mul(1_000_000_000));
+            }
+            Ok(())
+        })
+    }
+
+    fn map(&self, _len: usize) -> io::Result<Option<memmap2::Mmap>> {
+        Ok(None)
+    }
+}
+
+struct LockGuard {
+    state: Arc<Mutex<State>>,
+    inode: Inode,
+    boot: u64,
+}
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        if state.boot == self.boot {
+            state.locks.remove(&self.inode);
+        }
+    }
+}
+
+impl Storage for Sim {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
+        let mut state = self.state.lock();
+        state.check()?;
+        let inode = match (state.lookup(path), how) {
+            (Ok(_), Open::CreateNew) => return Err(raw(libc::EEXIST)),
+            (Ok(inode), _) if state.is_dir(inode) => return Err(raw(libc::EISDIR)),
+            (Ok(inode), _) => inode,
+            (Err(e), Open::CreateNew | Open::Create) if e.kind() == io::ErrorKind::NotFound => {
+                let (dir, name) = state.parent(path)?;
+                let now = state.now_ns();
+                let inode = state.disk.add_file(now);
+                state.change(vec![Change { dir, name, to: Some(inode) }])?;
+                inode
+            }
+            (Err(e), _) => return Err(e),
+        };
+        let (boot, writable) = (state.boot, how != Open::Read);
+        Ok(Arc::new(SimFile { state: self.state.clone(), inode, boot, writable }))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.state.lock().create_dir(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let mut ancestors: Vec<&Path> = path.ancestors().collect();
+        ancestors.reverse();
+        for ancestor in ancestors {
+            match state.create_dir(ancestor) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other?,
+            }
+        }
+        let inode = state.lookup(path)?;
+        if state.is_dir(inode) { Ok(()) } else { Err(raw(libc::EEXIST)) }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state.lock().rename(from, to, true)
+    }
+
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state.lock().rename(from, to, false)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(from)?;
+        let (dir, name) = state.parent(to)?;
+        if state.entry(dir, &name).is_some() {
+            return Err(raw(libc::EEXIST));
+        }
+        if state.is_dir(inode) {
+            return Err(raw(libc::EPERM));
+        }
+        state.change(vec![Change { dir, name, to: Some(inode) }])
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(path)?;
+        if state.is_dir(inode) {
+            return Err(raw(libc::EISDIR));
+        }
+        let (dir, name) = state.parent(path)?;
+        state.change(vec![Change { dir, name, to: None }])
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(path)?;
+        match state.disk.dir(inode) {
+            None => return Err(raw(libc::ENOTDIR)),
+            Some(dir) if !dir.live.is_empty() => return Err(raw(libc::ENOTEMPTY)),
+            Some(_) => {}
+        }
+        let (dir, name) = state.parent(path)?;
+        state.change(vec![Change { dir, name, to: None }])
+    }
+
+    fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
+        let state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(dir)?;
+        let node = state.disk.dir(inode).ok_or_else(|| raw(libc::ENOTDIR))?;
+        let kind = |inode: Inode| if state.is_dir(inode) { Kind::Directory } else { Kind::File };
+        let seed = state.list_seed;
+        let hash = |name: &[u8]| name.iter().fold(seed, |h, b| mix(h ^ u64::from(*b)));
+        let mut entries: Vec<(u64, Vec<u8>, Kind)> =
+            node.live.iter().map(|(name, i)| (hash(name), name.clone(), kind(*i))).collect();
+        entries.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        // `each` may call us.
+        drop(state);
+        entries.iter().for_each(|(_, name, kind)| each(name, *kind));
+        Ok(())
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        let state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(path)?;
+        let (kind, size, mtime_ns) = match state.disk.nodes.get(&inode) {
+            Some(Node::File(file)) => (Kind::File, file.live.len() as u64, file.mtime_ns),
+            Some(Node::Dir(dir)) => (Kind::Directory, 0, dir.mtime_ns),
+            None => return Err(raw(libc::EIO)),
+        };
+        Ok(Stat { kind, size, mtime_ns, ctime_ns: mtime_ns, inode, device: 1 })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(dir)?;
+        match state.count()? {
+            Fate::Happens => {
+                state.disk.sync_dir(inode);
+                Ok(())
+            }
+            Fate::Cut => Err(cut()),
+            Fate::Fails(fault) => Err(fault.error()),
+        }
+    }
+
+    fn sync_filesystem(&self, _path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check()?;
+        if !state.syncfs {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        match state.count()? {
+            Fate::Happens => {
+                state.disk.sync_all();
+                Ok(())
+            }
+            Fate::Cut => Err(cut()),
+            Fate::Fails(fault) => Err(fault.error()),
+        }
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        drop(self.open(path, Open::Create)?);
+        let mut state = self.state.lock();
+        let inode = state.lookup(path)?;
+        if !state.locks.insert(inode) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(LockGuard { state: self.state.clone(), inode, boot: state.boot }))
+    }
+
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        self.state.lock().check()?;
+        Ok(1 << 40)
+    }
+}
+
+#[cfg(test)]
+mod tests;
