@@ -1,2 +1,6 @@
-//! Entry point.
-fn main() {}
+//! Entry point of `cursus-load`; everything lives in the library, where tests reach it.
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    load::run()
+}
