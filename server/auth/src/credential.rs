@@ -102,23 +102,27 @@ impl Credential {
             "ARGON2ID" | "ARGON2I" | "ARGON2" | "CRYPT" if hash.starts_with("$argon2") => {
                 form(is_argon2(hash), Credential::Argon2, "$argon2id$v=19$m=…,t=…,p=…$salt$hash")
             }
-            "SHA512-CRYPT" | "CRYPT" if hash.starts_with("$6$") => {
-                form(is_sha_crypt(hash, 86), Credential::ShaCrypt, "$6$[rounds=n$]salt$86 characters")
-            }
-            "SHA256-CRYPT" | "CRYPT" if hash.starts_with("$5$") => {
-                form(is_sha_crypt(hash, 43), Credential::ShaCrypt, "$5$[rounds=n$]salt$43 characters")
-            }
-            "BLF-CRYPT" | "CRYPT" if hash.starts_with("$2") => {
-                form(is_bcrypt(hash), Credential::Bcrypt, "$2y$ or $2b$, two digits, $, 53 characters")
-            }
+            "SHA512-CRYPT" | "CRYPT" if hash.starts_with("$6$") => form(
+                is_sha_crypt(hash, 86),
+                Credential::ShaCrypt,
+                "$6$[rounds=n$]salt$86 characters",
+            ),
+            "SHA256-CRYPT" | "CRYPT" if hash.starts_with("$5$") => form(
+                is_sha_crypt(hash, 43),
+                Credential::ShaCrypt,
+                "$5$[rounds=n$]salt$43 characters",
+            ),
+            "BLF-CRYPT" | "CRYPT" if hash.starts_with("$2") => form(
+                is_bcrypt(hash),
+                Credential::Bcrypt,
+                "$2y$ or $2b$, two digits, $, 53 characters",
+            ),
             "ARGON2ID" | "ARGON2I" | "ARGON2" => {
                 Err(CredentialError::Form("$argon2id$v=19$m=…,t=…,p=…$salt$hash"))
             }
             "SHA512-CRYPT" => Err(CredentialError::Form("$6$[rounds=n$]salt$86 characters")),
             "SHA256-CRYPT" => Err(CredentialError::Form("$5$[rounds=n$]salt$43 characters")),
-            "BLF-CRYPT" => {
-                Err(CredentialError::Form("$2y$ or $2b$, two digits, $, 53 characters"))
-            }
+            "BLF-CRYPT" => Err(CredentialError::Form("$2y$ or $2b$, two digits, $, 53 characters")),
             _ => Err(CredentialError::Scheme),
         }
     }
@@ -232,14 +236,15 @@ fn is_bcrypt(hash: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Made by `openssl passwd -6` and `htpasswd -B`, password "geheim".
-    const SHA512: &str = "@SHA512@";
-    const BCRYPT: &str = "@BCRYPT@";
+    /// Made by `openssl passwd -6` and `bcrypt` with cost 4, password "geheim".
+    const SHA512: &str = "$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7xA3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1";
+    const BCRYPT: &str = "$2y$04$L.CyiBJe8FaWbysocNLbdupykRE0/m0jPQhrgDhlECZ7XyOVbb3BC";
 
     #[test]
     fn foreign_hashes_check() {
         for (text, scheme) in [(SHA512, "SHA512-CRYPT"), (BCRYPT, "BLF-CRYPT")] {
-            for text in [text.to_owned(), format!("{{{scheme}}}{text}"), format!("{{crypt}}{text}")] {
+            for text in [text.to_owned(), format!("{{{scheme}}}{text}"), format!("{{crypt}}{text}")]
+            {
                 let credential = Credential::parse(&text).unwrap();
                 assert_eq!(credential.scheme(), scheme);
                 assert!(credential.check(b"geheim"), "{text}");

@@ -28,7 +28,9 @@ pub enum NameError {
     #[error("expected a user name of at most {} bytes", UserName::BYTES_MAX)]
     TooLong,
     /// Something that no name may hold.
-    #[error("expected a user name without blanks, controls, any of : / \\ * % \", or a leading . or #")]
+    #[error(
+        "expected a user name without blanks, controls, any of : / \\ * % \", or a leading . or #"
+    )]
     Character,
 }
 
@@ -41,8 +43,7 @@ impl UserName {
         if text.len() > Self::BYTES_MAX * 4 {
             return Err(NameError::TooLong);
         }
-        let mut name =
-            stringprep::saslprep(text).map_err(|_| NameError::Character)?.into_owned();
+        let mut name = stringprep::saslprep(text).map_err(|_| NameError::Character)?.into_owned();
         name.make_ascii_lowercase();
         let barred = |c: char| {
             c.is_whitespace() || c.is_control() || matches!(c, ':' | '/' | '\\' | '*' | '%' | '"')

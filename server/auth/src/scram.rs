@@ -33,7 +33,9 @@ pub struct ScramVerifier {
 
 impl std::fmt::Debug for ScramVerifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScramVerifier").field("iterations", &self.iterations).finish_non_exhaustive()
+        f.debug_struct("ScramVerifier")
+            .field("iterations", &self.iterations)
+            .finish_non_exhaustive()
     }
 }
 
@@ -46,7 +48,8 @@ impl ScramVerifier {
     }
 
     fn derive(password: &[u8], salt: Vec<u8>, iterations: u32) -> ScramVerifier {
-        let prepared = std::str::from_utf8(password).ok().and_then(|p| stringprep::saslprep(p).ok());
+        let prepared =
+            std::str::from_utf8(password).ok().and_then(|p| stringprep::saslprep(p).ok());
         let password = prepared.as_deref().map_or(password, str::as_bytes);
         let salted: [u8; 32] = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, &salt, iterations);
         let stored_key = Sha256::digest(hmac(&salted, b"Client Key")).into();
@@ -135,7 +138,10 @@ impl ClientFirst {
     }
 
     /// Answers with the server's first message.
-    pub fn answer(self, verifier: ScramVerifier) -> Result<(ServerFirst, Vec<u8>), getrandom::Error> {
+    pub fn answer(
+        self,
+        verifier: ScramVerifier,
+    ) -> Result<(ServerFirst, Vec<u8>), getrandom::Error> {
         let mut random = [0u8; NONCE_BYTES];
         getrandom::fill(&mut random)?;
         Ok(self.answer_with(verifier, &BASE64.encode(random)))
@@ -267,8 +273,16 @@ mod tests {
     #[test]
     fn bad_first_messages_are_refused() {
         for bad in [
-            "", "n", "n,,", "p=tls-unique,,n=u,r=x", "n,,n=u", "n,,n=u,r=", "n,,r=x,n=u",
-            "n,b=x,n=u,r=x", "n,,n=a=2c,r=x", "n,,m=x,n=u,r=x",
+            "",
+            "n",
+            "n,,",
+            "p=tls-unique,,n=u,r=x",
+            "n,,n=u",
+            "n,,n=u,r=",
+            "n,,r=x,n=u",
+            "n,b=x,n=u,r=x",
+            "n,,n=a=2c,r=x",
+            "n,,m=x,n=u,r=x",
         ] {
             assert!(ClientFirst::parse(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -1,0 +1,329 @@
+//! The user file as the server reads it: an immutable snapshot, renewed when the file changes.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::RwLock;
+use thiserror::Error;
+
+use super::line::{self, LineError, Problem, UserRecord};
+use crate::directory::{Account, BoxFuture, Candidate, PassDb, PasswordCheck, Unavailable, UserDb};
+use crate::name::UserName;
+
+/// A file of at most so many bytes is read on the caller's thread, a larger one on its own.
+const INLINE_BYTES_MAX: u64 = 64 * 1024;
+/// A file changed so short before it was read may change again within the clock's tick.
+const TICK: Duration = Duration::from_millis(20);
+
+/// The user file can't be read.
+#[derive(Clone, Debug, Error)]
+#[error("user file {}: {error}", path.display())]
+pub struct UserFileError {
+    /// Which file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub error: Arc<io::Error>,
+}
+
+/// All users at one moment.
+#[derive(Debug, Default)]
+pub struct Users {
+    records: HashMap<UserName, Result<Arc<UserRecord>, LineError>>,
+    /// Bad lines.
+    pub problems: Vec<Problem>,
+}
+
+impl Users {
+    /// Reads a whole file. Bad lines are in `problems`.
+    pub fn parse(bytes: &[u8]) -> Users {
+        let mut users = Users::default();
+        let mut first_lines: HashMap<UserName, usize> = HashMap::new();
+        for (index, bytes) in bytes.split(|&b| b == b'\n').enumerate() {
+            let number = index + 1;
+            let (user, record) = match line::parse(bytes) {
+                Ok(None) => continue,
+                Ok(Some(record)) => (Some(record.account.name.clone()), Ok(Arc::new(record))),
+                Err((user, error)) => (user, Err(error)),
+            };
+            let mut report =
+                |user, error| users.problems.push(Problem { line: number, user, error });
+            if let Err(error) = &record {
+                report(user.clone(), error.clone());
+            }
+            let Some(user) = user else { continue };
+            match first_lines.entry(user.clone()) {
+                Entry::Occupied(first) => {
+                    report(Some(user.clone()), LineError::Twice(user, *first.get()));
+                }
+                Entry::Vacant(vacant) => {
+                    vacant.insert(number);
+                    users.records.insert(user, record);
+                }
+            }
+        }
+        users
+    }
+
+    /// The user's record; the error of its line if that is bad; `None` if there is no line.
+    pub fn find(&self, user: &UserName) -> Option<Result<&Arc<UserRecord>, &LineError>> {
+        self.records.get(user).map(Result::as_ref)
+    }
+
+    /// Every user whose line is good, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &UserRecord> {
+        self.records.values().filter_map(|r| r.as_deref().ok())
+    }
+
+    /// A real user's credentials, the same for one name, so that unknown users take as long as
+    /// known ones whatever schemes are in use.
+    fn decoy(&self, user: &UserName) -> Option<Arc<dyn PasswordCheck>> {
+        let start = user.as_str().bytes().fold(0usize, |h, b| h.wrapping_mul(31) ^ usize::from(b));
+        let record = self.iter().nth(start % self.records.len().clamp(1, 64))?;
+        Some(Arc::new(record.credentials.clone()))
+    }
+}
+
+/// What tells whether the file is still the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_ns: i128,
+    changed_ns: i128,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Stamp> {
+        let stat = rustix::fs::stat(path)?;
+        let ns = |seconds, ns| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Ok(Stamp {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
+            changed_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
+        })
+    }
+
+    /// Whether a change after the reading would show in the stamp.
+    fn is_settled(&self) -> bool {
+        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let tick = TICK.as_nanos() as i128;
+        since.as_nanos() as i128 - self.changed_ns.max(self.modified_ns) > tick
+    }
+}
+
+struct Current {
+    users: Arc<Users>,
+    /// `None`: read again at the next look.
+    stamp: Option<Stamp>,
+}
+
+/// The user file, shared by all cores.
+pub struct UserFile {
+    path: PathBuf,
+    current: RwLock<Current>,
+    /// Held while reading, so that one change is read once.
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl UserFile {
+    /// Opens and reads the file. Look at `snapshot().problems` for bad lines.
+    ///
+    /// # Errors
+    /// A missing or unreadable file is an error: with no users at all, mail would bounce.
+    pub fn open(path: impl Into<PathBuf>) -> Result<UserFile, UserFileError> {
+        let path = path.into();
+        let current = RwLock::new(Self::read(&path)?);
+        Ok(UserFile { path, current, reading: tokio::sync::Mutex::new(()) })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The users as last read.
+    pub fn snapshot(&self) -> Arc<Users> {
+        self.current.read().users.clone()
+    }
+
+    /// Reads the file now, changed or not. An unreadable file leaves the users as they were.
+    pub fn reload(&self) -> Result<Arc<Users>, UserFileError> {
+        let current = Self::read(&self.path)?;
+        let users = current.users.clone();
+        *self.current.write() = current;
+        Ok(users)
+    }
+
+    fn read(path: &Path) -> Result<Current, UserFileError> {
+        let error = |e| UserFileError { path: path.to_owned(), error: Arc::new(e) };
+        // The stamp first: a change while reading then shows at the next look.
+        let stamp = Stamp::of(path).map_err(error)?;
+        let users = Users::parse(&std::fs::read(path).map_err(error)?);
+        for problem in &users.problems {
+            tracing::warn!(path = %path.display(), %problem, "user file: line ignored");
+        }
+        Ok(Current { users: Arc::new(users), stamp: stamp.is_settled().then_some(stamp) })
+    }
+
+    /// The users, after reading the file again if it has changed.
+    async fn fresh(&self) -> Arc<Users> {
+        let stamp = Stamp::of(&self.path);
+        {
+            let current = self.current.read();
+            match &stamp {
+                Ok(stamp) if current.stamp == Some(*stamp) => return current.users.clone(),
+                Ok(_) => {}
+                // Gone or unreadable, perhaps in the middle of a replacement: the users of before
+                // are better than none.
+                Err(_) => return current.users.clone(),
+            }
+        }
+        let _reading = self.reading.lock().await;
+        let stamp = stamp.ok();
+        if stamp.is_some() && self.current.read().stamp == stamp {
+            return self.snapshot();
+        }
+        let read = match stamp.map_or(0, |s| s.size) {
+            0..=INLINE_BYTES_MAX => Self::read(&self.path),
+            _ => self.read_on_a_thread().await,
+        };
+        match read {
+            Ok(current) => {
+                let users = current.users.clone();
+                *self.current.write() = current;
+                users
+            }
+            Err(error) => {
+                tracing::error!(%error, "users stay as they were");
+                self.snapshot()
+            }
+        }
+    }
+
+    async fn read_on_a_thread(&self) -> Result<Current, UserFileError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let path = self.path.clone();
+        let spawned = std::thread::Builder::new().name("users".into()).spawn(move || {
+            // The reader may have gone away; then nobody needs the users.
+            let _ = sender.send(Self::read(&path));
+        });
+        let error = |e| UserFileError { path: self.path.clone(), error: Arc::new(e) };
+        spawned.map_err(error)?;
+        receiver.await.unwrap_or_else(|_| Err(error(io::Error::other("the reading thread died"))))
+    }
+
+    fn unavailable(user: &UserName, error: &LineError) -> Unavailable {
+        Unavailable(format!("user {user} has a bad line in the user file: {error}"))
+    }
+}
+
+impl UserDb for UserFile {
+    fn lookup<'a>(
+        &'a self,
+        user: &'a UserName,
+    ) -> BoxFuture<'a, Result<Option<Account>, Unavailable>> {
+        Box::pin(async move {
+            match self.fresh().await.find(user) {
+                None => Ok(None),
+                Some(Ok(record)) => Ok(Some(record.account.clone())),
+                Some(Err(error)) => Err(Self::unavailable(user, error)),
+            }
+        })
+    }
+}
+
+impl PassDb for UserFile {
+    fn find<'a>(&'a self, user: &'a UserName) -> BoxFuture<'a, Result<Candidate, Unavailable>> {
+        Box::pin(async move {
+            let users = self.fresh().await;
+            match users.find(user) {
+                None => Ok(Candidate::Unknown { decoy: users.decoy(user) }),
+                Some(Ok(record)) => Ok(Candidate::Known {
+                    version: record.version(),
+                    scram: record.credentials.scram().cloned(),
+                    check: Arc::new(record.credentials.clone()),
+                }),
+                Some(Err(error)) => Err(Self::unavailable(user, error)),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> UserName {
+        UserName::new(text).unwrap()
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_bad_line_locks_out_nobody_else() {
+        let users = Users::parse(b"# staff\njo:\nmo:geheim\n:\nflo:\njo::disabled=yes\n");
+        assert!(users.find(&name("jo")).unwrap().is_ok_and(|r| !r.account.attributes.disabled));
+        assert!(users.find(&name("flo")).unwrap().is_ok());
+        assert!(users.find(&name("mo")).unwrap().is_err());
+        assert!(users.find(&name("other")).is_none());
+        let lines: Vec<_> = users.problems.iter().map(|p| p.line).collect();
+        assert_eq!(lines, [3, 4, 6]);
+        assert!(users.problems[2].to_string().contains("line 2"), "{}", users.problems[2]);
+    }
+
+    #[test]
+    fn a_bad_line_is_unavailable_not_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        std::fs::write(&path, "mo:geheim\n").unwrap();
+        let file = UserFile::open(path).unwrap();
+        assert!(block_on(file.lookup(&name("mo"))).is_err());
+        assert_eq!(block_on(file.lookup(&name("jo"))), Ok(None));
+    }
+
+    #[test]
+    fn changes_are_seen_even_within_a_tick() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        std::fs::write(&path, "jo:\n").unwrap();
+        let file = UserFile::open(&path).unwrap();
+        assert!(block_on(file.lookup(&name("jo"))).unwrap().is_some());
+        std::fs::write(&path, "mo:\n").unwrap();
+        assert!(block_on(file.lookup(&name("jo"))).unwrap().is_none());
+        std::fs::write(dir.path().join("new"), "flo:\n").unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        assert!(block_on(file.lookup(&name("flo"))).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_large_file_is_read_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        std::fs::write(&path, "jo:\n").unwrap();
+        let file = UserFile::open(&path).unwrap();
+        let many: String = (0..20_000).map(|n| format!("user{n}:\n")).collect();
+        std::fs::write(&path, many).unwrap();
+        assert!(block_on(file.lookup(&name("user19999"))).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_vanished_file_keeps_its_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        std::fs::write(&path, "jo:\n").unwrap();
+        let file = UserFile::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(block_on(file.lookup(&name("jo"))).unwrap().is_some());
+        assert!(file.reload().is_err());
+        assert!(UserFile::open(&path).is_err());
+    }
+}

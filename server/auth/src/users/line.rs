@@ -1,0 +1,269 @@
+//! One line of the user file.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::credential::{Credential, CredentialError, Credentials};
+use crate::directory::{Account, Attributes, CredentialVersion};
+use crate::name::{NameError, UserName};
+
+/// A user, as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// Name and attributes.
+    pub account: Account,
+    /// What the password is checked against.
+    pub credentials: Credentials,
+}
+
+/// Why a line is no user. Names what was expected; never holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LineError {
+    /// No colon, or more than two.
+    #[error("expected name:credentials or name:credentials:key=value,...")]
+    Fields,
+    /// The bytes are no text.
+    #[error("expected UTF-8")]
+    Utf8,
+    /// The name is bad.
+    #[error("{0}")]
+    Name(#[from] NameError),
+    /// A credential is bad.
+    #[error("{0}")]
+    Credential(#[from] CredentialError),
+    /// Not `key=value`.
+    #[error("expected key=value, found {0:?}")]
+    KeyValue(String),
+    /// The key is unknown.
+    #[error(
+        "unknown key {0:?}: expected quota_bytes, quota_messages, partition, detail or disabled"
+    )]
+    Key(String),
+    /// The value does not fit its key.
+    #[error("bad value of {key}: expected {expected}")]
+    Value {
+        /// Which key.
+        key: &'static str,
+        /// What it takes.
+        expected: &'static str,
+    },
+    /// An earlier line has the same user; that one counts.
+    #[error("user {0} is already defined on line {1}")]
+    Twice(UserName, usize),
+}
+
+/// A bad line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Counted from 1.
+    pub line: usize,
+    /// The user, where the name could be read.
+    pub user: Option<UserName>,
+    /// What is wrong.
+    pub error: LineError,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.error)
+    }
+}
+
+impl UserRecord {
+    /// Changes with every change of the credentials or of `disabled`.
+    pub fn version(&self) -> CredentialVersion {
+        let mut hash = Sha256::new();
+        hash.update([u8::from(self.account.attributes.disabled)]);
+        hash.update(self.credentials.to_string());
+        hash.finalize().into()
+    }
+}
+
+impl fmt::Display for UserRecord {
+    /// The line, without its line end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.account.name, self.credentials)?;
+        let attributes = format_attributes(&self.account.attributes);
+        if !attributes.is_empty() {
+            write!(f, ":{attributes}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a line. `Ok(None)`: a comment or nothing.
+///
+/// The name comes back with the error where it could be read.
+pub(super) fn parse(line: &[u8]) -> Result<Option<UserRecord>, (Option<UserName>, LineError)> {
+    let text = match std::str::from_utf8(line) {
+        Ok(text) => text.trim(),
+        Err(_) => return Err((name_of_bytes(line), LineError::Utf8)),
+    };
+    if text.is_empty() || text.starts_with('#') {
+        return Ok(None);
+    }
+    let (name, rest) = text.split_once(':').ok_or((None, LineError::Fields))?;
+    let name = UserName::new(name.trim()).map_err(|e| (None, e.into()))?;
+    match parse_rest(name.clone(), rest) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) => Err((Some(name), error)),
+    }
+}
+
+fn name_of_bytes(line: &[u8]) -> Option<UserName> {
+    let name = line.split(|&b| b == b':').next()?;
+    UserName::new(std::str::from_utf8(name).ok()?.trim()).ok()
+}
+
+fn parse_rest(name: UserName, rest: &str) -> Result<UserRecord, LineError> {
+    let (credentials, attributes) = rest.split_once(':').unwrap_or((rest, ""));
+    if attributes.contains(':') {
+        return Err(LineError::Fields);
+    }
+    let credentials: Result<Vec<_>, _> =
+        credentials.split_ascii_whitespace().map(Credential::parse).collect();
+    // Credentials first: their errors never quote, and what follows a colon in a password that was
+    // left in clear must not be quoted as an unknown key.
+    let credentials = Credentials(credentials?);
+    let attributes = parse_attributes(attributes)?;
+    Ok(UserRecord { account: Account { name, attributes }, credentials })
+}
+
+/// Reads `key=value,...`.
+pub(super) fn parse_attributes(text: &str) -> Result<Attributes, LineError> {
+    let mut attributes = Attributes::default();
+    for pair in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| LineError::KeyValue(pair.to_owned()))?;
+        let value = value.trim();
+        match key.trim() {
+            "quota_bytes" => attributes.quota_bytes = Some(size("quota_bytes", value)?),
+            "quota_messages" => attributes.quota_messages = Some(size("quota_messages", value)?),
+            "partition" => attributes.partition = Some(partition(value)?),
+            "detail" => attributes.detail = Some(yes_no("detail", value)?),
+            "disabled" => attributes.disabled = yes_no("disabled", value)?,
+            key => return Err(LineError::Key(key.to_owned())),
+        }
+    }
+    Ok(attributes)
+}
+
+fn format_attributes(attributes: &Attributes) -> String {
+    let yes_no = |b| if b { "yes" } else { "no" };
+    let mut pairs = Vec::new();
+    if let Some(bytes) = attributes.quota_bytes {
+        pairs.push(format!("quota_bytes={bytes}"));
+    }
+    if let Some(messages) = attributes.quota_messages {
+        pairs.push(format!("quota_messages={messages}"));
+    }
+    if let Some(partition) = &attributes.partition {
+        pairs.push(format!("partition={partition}"));
+    }
+    if let Some(detail) = attributes.detail {
+        pairs.push(format!("detail={}", yes_no(detail)));
+    }
+    if attributes.disabled {
+        pairs.push("disabled=yes".to_owned());
+    }
+    pairs.join(",")
+}
+
+fn yes_no(key: &'static str, value: &str) -> Result<bool, LineError> {
+    match value {
+        "yes" | "true" | "1" => Ok(true),
+        "no" | "false" | "0" => Ok(false),
+        _ => Err(LineError::Value { key, expected: "yes or no" }),
+    }
+}
+
+/// Digits, with K, M, G or T for powers of 1024.
+fn size(key: &'static str, value: &str) -> Result<u64, LineError> {
+    let error = LineError::Value { key, expected: "a number, perhaps with K, M, G or T" };
+    let (digits, shift) = match value.as_bytes().last() {
+        Some(b'K' | b'k') => (value.len() - 1, 10),
+        Some(b'M' | b'm') => (value.len() - 1, 20),
+        Some(b'G' | b'g') => (value.len() - 1, 30),
+        Some(b'T' | b't') => (value.len() - 1, 40),
+        _ => (value.len(), 0),
+    };
+    let digits = value.get(..digits).unwrap_or_default();
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(error);
+    }
+    let number: u64 = digits.parse().map_err(|_| error.clone())?;
+    number.checked_mul(1 << shift).ok_or(error)
+}
+
+fn partition(value: &str) -> Result<String, LineError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match !value.is_empty() && value.chars().all(good) {
+        true => Ok(value.to_owned()),
+        false => Err(LineError::Value { key: "partition", expected: "a partition's name" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HASH: &str = "{SHA512-CRYPT}$6$saltsalt$sfZR6YSW/Dp0uCiyF9fDipa6ORr5LVLOwXNgtzRlXXhkC7x\
+                        A3w4zy97VIC3vL14AUXGJp3yBjZVztkdiBzJnX1";
+
+    #[test]
+    fn reads_names_credentials_and_attributes() {
+        let line = format!("Jo@Example.ORG:{HASH}:quota_bytes=2G, detail=no,disabled=yes");
+        let record = parse(line.as_bytes()).unwrap().unwrap();
+        assert_eq!(record.account.name.as_str(), "jo@example.org");
+        assert_eq!(record.account.attributes.quota_bytes, Some(2 << 30));
+        assert_eq!(record.account.attributes.detail, Some(false));
+        assert!(record.account.attributes.disabled);
+        assert_eq!(parse(record.to_string().as_bytes()), Ok(Some(record)));
+        assert_eq!(parse(b"  # jo:x"), Ok(None));
+        assert_eq!(parse(b" "), Ok(None));
+        assert!(parse(b"nologin:").unwrap().unwrap().credentials.0.is_empty());
+    }
+
+    #[test]
+    fn errors_name_the_user_and_what_was_expected() {
+        let jo = UserName::new("jo").unwrap();
+        for (line, user, said) in [
+            ("jo", None, "name:credentials"),
+            ("j o:x", None, "user name"),
+            ("jo:geheim", Some(&jo), "{ARGON2ID}"),
+            ("jo::colour=red", Some(&jo), "quota_bytes"),
+            ("jo::detail", Some(&jo), "key=value"),
+            ("jo::detail=maybe", Some(&jo), "yes or no"),
+            ("jo::quota_bytes=G", Some(&jo), "a number"),
+            ("jo::quota_bytes=99999999999T", Some(&jo), "a number"),
+            ("jo::partition=../x", Some(&jo), "partition"),
+            ("jo:::", Some(&jo), "name:credentials"),
+        ] {
+            let (found, error) = parse(line.as_bytes()).unwrap_err();
+            assert_eq!(found.as_ref(), user, "{line}");
+            assert!(error.to_string().contains(said), "{line}: {error}");
+        }
+        assert_eq!(parse(b"jo:\xff"), Err((Some(jo), LineError::Utf8)));
+    }
+
+    #[test]
+    fn version_follows_the_credentials() {
+        let read = |line: &str| parse(line.as_bytes()).unwrap().unwrap();
+        let with = read(&format!("jo:{HASH}"));
+        assert_eq!(with.version(), read(&format!("jo:{HASH}:quota_bytes=1")).version());
+        assert_ne!(with.version(), read("jo:").version());
+        assert_ne!(with.version(), read(&format!("jo:{HASH}:disabled=yes")).version());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_err(line in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(Some(record)) = parse(&line) {
+                prop_assert_eq!(parse(record.to_string().as_bytes()), Ok(Some(record)));
+            }
+        }
+    }
+}
