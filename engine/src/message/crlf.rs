@@ -1,0 +1,114 @@
+//! Stored bytes to served bytes.
+
+use memchr::memchr_iter;
+
+use super::LineEnds;
+
+/// Streaming converter from the stored to the served form of a message or of a section.
+///
+/// Feed it the stored bytes in pieces of any size, from the start of a line (or of a section).
+#[derive(Clone, Debug)]
+pub struct Crlf {
+    line_ends: LineEnds,
+    after_cr: bool,
+    skip: u64,
+    take: u64,
+}
+
+impl Crlf {
+    /// A converter for files of that form.
+    pub fn new(line_ends: LineEnds) -> Crlf {
+        Crlf { line_ends, after_cr: false, skip: 0, take: u64::MAX }
+    }
+
+    /// Leaves out the first `octets` served octets.
+    pub fn skip(mut self, octets: u64) -> Crlf {
+        self.skip = octets;
+        self
+    }
+
+    /// Ends after `octets` served octets (behind those skipped).
+    pub fn take(mut self, octets: u64) -> Crlf {
+        self.take = octets;
+        self
+    }
+
+    /// Whether everything asked for is out, so that no more need be fed.
+    pub fn is_done(&self) -> bool {
+        self.take == 0
+    }
+
+    /// Appends the served form of `stored` to `out`.
+    pub fn convert(&mut self, stored: &[u8], out: &mut Vec<u8>) {
+        let mut start = 0;
+        if self.line_ends == LineEnds::Lf {
+            out.reserve(stored.len() + stored.len() / 32);
+            for lf in memchr_iter(b'\n', stored) {
+                let after_cr = if lf == 0 { self.after_cr } else { stored[lf - 1] == b'\r' };
+                if !after_cr {
+                    self.emit(&stored[start..lf], out);
+                    self.emit(b"\r", out);
+                    start = lf;
+                    if self.is_done() {
+                        return;
+                    }
+                }
+            }
+        }
+        self.emit(&stored[start..], out);
+        if let Some(&last) = stored.last() {
+            self.after_cr = last == b'\r';
+        }
+    }
+
+    #[inline]
+    fn emit(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
+        if self.skip > 0 {
+            let skipped = self.skip.min(piece.len() as u64);
+            self.skip -= skipped;
+            piece = &piece[skipped as usize..];
+        }
+        let taken = self.take.min(piece.len() as u64);
+        self.take -= taken;
+        out.extend_from_slice(&piece[..taken as usize]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn convert(line_ends: LineEnds, pieces: &[&[u8]]) -> Vec<u8> {
+        let mut crlf = Crlf::new(line_ends);
+        let mut out = Vec::new();
+        pieces.iter().for_each(|piece| crlf.convert(piece, &mut out));
+        out
+    }
+
+    #[test]
+    fn bare_lf_becomes_crlf_wherever_the_pieces_are_cut() {
+        let stored = b"\na\n\nb\r\nc\r\r\nd\re";
+        let served = b"\r\na\r\n\r\nb\r\nc\r\r\nd\re";
+        for at in 0..=stored.len() {
+            let (a, b) = stored.split_at(at);
+            assert_eq!(convert(LineEnds::Lf, &[a, b]), served, "cut at {at}");
+            assert_eq!(convert(LineEnds::Crlf, &[a, b]), stored);
+        }
+    }
+
+    #[test]
+    fn every_partial_range_is_a_slice_of_the_whole() {
+        let stored = b"one\n\ntwo\r\nthree\n";
+        let whole = convert(LineEnds::Lf, &[stored]);
+        for skip in 0..=whole.len() + 1 {
+            for take in 0..=whole.len() + 1 {
+                let mut crlf = Crlf::new(LineEnds::Lf).skip(skip as u64).take(take as u64);
+                let mut out = Vec::new();
+                stored.chunks(3).for_each(|piece| crlf.convert(piece, &mut out));
+                let from = skip.min(whole.len());
+                assert_eq!(out, &whole[from..(from + take).min(whole.len())]);
+                assert_eq!(crlf.is_done(), take == 0 || skip + take <= whole.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The one pass over a message at delivery, and the same pass over a file that is there already.
+
+use memchr::memchr_iter;
+use protocol::mime::{Field, Limits, Parser, Structure, address, date, header, subject};
+
+use super::{Crlf, LineEnds, extras};
+
+/// What the pass over a message found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    /// Served octets: RFC822.SIZE.
+    pub size: u32,
+    /// Octets of the file.
+    pub stored: u32,
+    /// Served octets of the header with the empty line that ends it.
+    pub header_size: u32,
+    /// BLAKE3 of the served bytes, its first 128 bits.
+    pub content_id: [u8; 16],
+    /// The Date field in seconds since 1970; `None` when missing or not to be understood.
+    pub sent_date: Option<i64>,
+    /// CRC-32 of the base subject (RFC 5256) in lower case.
+    pub subject_hash: u32,
+    /// CRC-32 of the first From address in lower case; 0 when there is none.
+    pub from_hash: u32,
+    /// What the cache keeps: see [`super::Extras`].
+    pub extras: Vec<u8>,
+    /// The stored bytes are the served bytes.
+    pub verbatim: bool,
+}
+
+/// One message on its way from the wire into a file.
+pub struct Ingest {
+    line_ends: LineEnds,
+    pass: Pass,
+    /// The last two wire bytes, in canonical form.
+    last: [u8; 2],
+    /// A CR at the end of the last piece is not yet written, since an LF may follow.
+    cr_held: bool,
+    /// Scratch for pieces that hold a bare LF.
+    canonical: Vec<u8>,
+}
+
+impl Ingest {
+    /// Starts a message for a layout with these line ends.
+    pub fn new(line_ends: LineEnds) -> Ingest {
+        Ingest {
+            line_ends,
+            pass: Pass::new(line_ends),
+            last: [0; 2],
+            cr_held: false,
+            canonical: Vec::new(),
+        }
+    }
+
+    /// Takes the next piece of the message and appends to `out` what is to be stored of it. A CR
+    /// at its end may come out with the next piece.
+    pub fn feed(&mut self, wire: &[u8], out: &mut Vec<u8>) {
+        let Some(&last) = wire.last() else { return };
+        let mut canonical = std::mem::take(&mut self.canonical);
+        canonical.clear();
+        let served = if make_canonical(self.last[1], wire, &mut canonical) {
+            canonical.as_slice()
+        } else {
+            wire
+        };
+        self.pass.hasher.update(served);
+        let start = out.len();
+        match self.line_ends {
+            LineEnds::Crlf => out.extend_from_slice(served),
+            LineEnds::Lf => self.store_with_lf(served, out),
+        }
+        self.pass.parser.feed(&out[start..]);
+        let before = match served {
+            [.., before, _] => *before,
+            _ => self.last[1],
+        };
+        self.last = [before, last];
+        self.canonical = canonical;
+    }
+
+    /// Ends the message; what was held back goes to `out`.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Ingested {
+        if self.cr_held {
+            out.push(b'\r');
+            self.pass.parser.feed(b"\r");
+        }
+        self.pass.finish()
+    }
+
+    /// Appends `served`, which has no bare LF, with the CRs taken off that stand before an LF and
+    /// not behind another CR.
+    fn store_with_lf(&mut self, served: &[u8], out: &mut Vec<u8>) {
+        out.reserve(served.len() + 1);
+        let mut start = 0;
+        if std::mem::take(&mut self.cr_held) && (served[0] != b'\n' || self.last[0] == b'\r') {
+            out.push(b'\r');
+        }
+        for lf in memchr_iter(b'\n', served) {
+            let before_cr = match lf {
+                // The CR was in the piece before, and was dealt with above.
+                0 => continue,
+                1 => self.last[1],
+                _ => served[lf - 2],
+            };
+            if before_cr != b'\r' {
+                out.extend_from_slice(&served[start..lf - 1]);
+                start = lf;
+            }
+        }
+        self.cr_held = served.ends_with(b"\r");
+        out.extend_from_slice(&served[start..served.len() - usize::from(self.cr_held)]);
+    }
+}
+
+/// Writes `wire` to `out` with each bare LF as CRLF, if it has any. `before` is the byte before it.
+fn make_canonical(before: u8, wire: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut start = 0;
+    for lf in memchr_iter(b'\n', wire) {
+        let previous = if lf == 0 { before } else { wire[lf - 1] };
+        if previous != b'\r' {
+            out.extend_from_slice(&wire[start..lf]);
+            out.push(b'\r');
+            start = lf;
+        }
+    }
+    if start == 0 && out.is_empty() {
+        return false;
+    }
+    out.extend_from_slice(&wire[start..]);
+    true
+}
+
+/// The pass over a file as it is stored: for rebuilds, recovery and what other programs delivered.
+pub struct Rescan {
+    crlf: Crlf,
+    pass: Pass,
+    served: Vec<u8>,
+}
+
+impl Rescan {
+    /// Starts a file of that form.
+    pub fn new(line_ends: LineEnds) -> Rescan {
+        Rescan { crlf: Crlf::new(line_ends), pass: Pass::new(line_ends), served: Vec::new() }
+    }
+
+    /// Takes the next piece of the file.
+    pub fn feed(&mut self, stored: &[u8]) {
+        self.pass.parser.feed(stored);
+        self.served.clear();
+        self.crlf.convert(stored, &mut self.served);
+        self.pass.hasher.update(&self.served);
+    }
+
+    /// Ends the file.
+    pub fn finish(self) -> Ingested {
+        self.pass.finish()
+    }
+}
+
+/// What both directions share: the parser sees stored bytes, the hash served ones.
+struct Pass {
+    parser: Parser,
+    hasher: blake3::Hasher,
+}
+
+impl Pass {
+    fn new(line_ends: LineEnds) -> Pass {
+        let parser = Parser::new(Limits::default());
+        let parser = match line_ends {
+            LineEnds::Lf => parser.bare_lf_as_crlf(),
+            LineEnds::Crlf => parser,
+        };
+        Pass { parser, hasher: blake3::Hasher::new() }
+    }
+
+    fn finish(self) -> Ingested {
+        let structure = self.parser.finish();
+        let mut content_id = [0; 16];
+        content_id.copy_from_slice(&self.hasher.finalize().as_bytes()[..16]);
+        let end = structure.end();
+        let facts = HeaderFacts::of(&structure);
+        Ingested {
+            size: end.served,
+            stored: end.stored,
+            header_size: structure.parts().first().map_or(0, |part| part.body_start.served),
+            content_id,
+            sent_date: facts.date.map(|date| date.unix),
+            subject_hash: facts.subject_hash,
+            from_hash: facts.from_hash,
+            extras: extras::encode(&structure, facts.date.map(|date| date.local_day)),
+            verbatim: end.served == end.stored,
+        }
+    }
+}
+
+#[derive(Default)]
+struct HeaderFacts {
+    date: Option<date::MailDate>,
+    subject_hash: u32,
+    from_hash: u32,
+}
+
+impl HeaderFacts {
+    fn of(structure: &Structure) -> HeaderFacts {
+        let mut facts = HeaderFacts::default();
+        let (mut has_date, mut has_subject, mut has_from) = (false, false, false);
+        for field in header::fields(structure.header()) {
+            match Field::of(field.name) {
+                Some(Field::Date) if !std::mem::replace(&mut has_date, true) => {
+                    facts.date = date::parse(field.value);
+                }
+                Some(Field::Subject) if !std::mem::replace(&mut has_subject, true) => {
+                    let base = subject::base(field.value).text.to_lowercase();
+                    facts.subject_hash = crc32fast::hash(base.as_bytes());
+                }
+                Some(Field::From) if !std::mem::replace(&mut has_from, true) => {
+                    facts.from_hash = first_address_hash(field.value);
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+}
+
+fn first_address_hash(value: &[u8]) -> u32 {
+    let mut hash = 0;
+    address::parse(value, |item| {
+        if let address::Address::Mailbox { local, domain, .. } = item
+            && hash == 0
+        {
+            let mut text = [local, b"@", domain.unwrap_or_default()].concat();
+            text.make_ascii_lowercase();
+            hash = crc32fast::hash(&text);
+        }
+    });
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Extras;
+    use super::*;
+
+    fn ingest(line_ends: LineEnds, pieces: &[&[u8]]) -> (Vec<u8>, Ingested) {
+        let mut ingest = Ingest::new(line_ends);
+        let mut out = Vec::new();
+        pieces.iter().for_each(|piece| ingest.feed(piece, &mut out));
+        let facts = ingest.finish(&mut out);
+        (out, facts)
+    }
+
+    fn serve(line_ends: LineEnds, stored: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        Crlf::new(line_ends).convert(stored, &mut out);
+        out
+    }
+
+    const ODD: &[&[u8]] = &[
+        b"",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\r\r\n",
+        b"\r\r\r\n\n\r",
+        b"Subject: x\r\n\r\nbody\r\r\n\r\r\r\nend\rmid\0\r\n.\r\n",
+        b"Subject: x\n\nbody\n\r\n\r\r",
+        b"Date: Mon, 02 Jan 2006 15:04:05 -0700\r\nFrom: A <a@B.org>\r\nSubject: Re: caf\xe9\r\n\
+          Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\none\r\r\n--b\r\nX: y\r\n\r\n\
+          two\n\n--b--\r\n",
+    ];
+
+    fn canonical(wire: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut before = 0;
+        for &b in wire {
+            if b == b'\n' && before != b'\r' {
+                out.push(b'\r');
+            }
+            out.push(b);
+            before = b;
+        }
+        out
+    }
+
+    #[test]
+    fn what_is_served_is_what_came_with_bare_lf_made_crlf() {
+        for wire in ODD {
+            for line_ends in [LineEnds::Lf, LineEnds::Crlf] {
+                let (stored, facts) = ingest(line_ends, &[wire]);
+                let served = serve(line_ends, &stored);
+                assert_eq!(served, canonical(wire), "{wire:?} {line_ends:?}");
+                assert_eq!(facts.size as usize, served.len());
+                assert_eq!(facts.stored as usize, stored.len());
+                assert_eq!(facts.content_id, blake3::hash(&served).as_bytes()[..16]);
+                assert_eq!(facts.verbatim, stored == served);
+            }
+        }
+    }
+
+    #[test]
+    fn cuts_make_no_difference() {
+        for wire in ODD {
+            for line_ends in [LineEnds::Lf, LineEnds::Crlf] {
+                let whole = ingest(line_ends, &[wire]);
+                for a in 0..=wire.len() {
+                    for b in a..=wire.len().min(a + 2) {
+                        let pieces = [&wire[..a], &wire[a..b], &wire[b..]];
+                        assert_eq!(ingest(line_ends, &pieces), whole, "{wire:?} cut at {a}, {b}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rescan_agrees_with_ingest() {
+        for wire in ODD {
+            for line_ends in [LineEnds::Lf, LineEnds::Crlf] {
+                let (stored, facts) = ingest(line_ends, &[wire]);
+                for size in [1, 2, 7, 1000] {
+                    let mut rescan = Rescan::new(line_ends);
+                    stored.chunks(size).for_each(|piece| rescan.feed(piece));
+                    assert_eq!(rescan.finish(), facts, "{wire:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_forms_have_the_same_content_id_and_differ_in_offsets_only() {
+        for wire in ODD {
+            let (_, lf) = ingest(LineEnds::Lf, &[wire]);
+            let (_, crlf) = ingest(LineEnds::Crlf, &[wire]);
+            assert_eq!(lf.content_id, crlf.content_id);
+            let (a, b) = (Extras::open(&lf.extras).unwrap(), Extras::open(&crlf.extras).unwrap());
+            assert_eq!(a.body_structure(), b.body_structure());
+            assert_eq!(a.envelope(), b.envelope());
+            assert_eq!(a.headers(), b.headers());
+        }
+    }
+
+    #[test]
+    fn facts_of_the_header() {
+        let (_, facts) = ingest(LineEnds::Lf, &[ODD[8]]);
+        assert_eq!(facts.sent_date, Some(1_136_239_445));
+        assert_eq!(facts.subject_hash, crc32fast::hash("caf\u{e9}".as_bytes()));
+        assert_eq!(facts.from_hash, crc32fast::hash(b"a@b.org"));
+    }
+}
