@@ -1,1 +1,218 @@
-"""."""
+"""kill -9 at random moments: what was acknowledged is there, once, under its UID."""
+
+import os
+import random
+import re
+import signal
+import threading
+import time
+
+from harness import corpus, proc, server
+from harness.case import both_layouts
+from harness.server import PASSWORD
+from harness.wire import Imap, Lmtp, parse_body
+
+ROUNDS = int(os.environ.get("ACCEPTANCE_CRASH_ROUNDS", "15"))
+LMTP_WORKERS = 8
+APPEND_WORKERS = 4
+BUSY_SECONDS_MIN, BUSY_SECONDS_MAX = 0.05, 0.7
+SEED = int(os.environ.get("ACCEPTANCE_SEED", "20261123"))
+USERS = ("alice", "bob")
+
+
+class Ledger:
+    """What clients were told; filled by all workers."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.sizes = {}      # name -> bytes of the message as sent
+        self.acked = {}      # (user, name) -> UID or None where the protocol doesn't tell
+        self.seen = {}       # (user, name) -> UID that a session saw
+        self.expunged = set()   # (user, uid) that were answered OK
+        self.expunging = set()  # (user, uid) that were asked for
+
+    def message(self, name, rng):
+        lines = rng.choice((2, 10, 40, 400, 4000))
+        message = corpus.header(name.encode(), b"X-Id: " + name.encode() + b"\r\n")
+        message += b"\r\n" + b"".join(b"line %d of %s\r\n" % (n, name.encode()) for n in range(lines))
+        with self.lock:
+            self.sizes[name] = message
+        return message
+
+
+@both_layouts(globals())
+class KillNine:
+    seconds = 300
+
+    def test_acknowledged_mail_survives(self):
+        one = self.serve(users=USERS)
+        self.one = one
+        self.ledger = Ledger()
+        self.validity = {}
+        self.uidnext = dict.fromkeys(USERS, 0)
+        print(f"  seed {SEED}, {ROUNDS} rounds of {LMTP_WORKERS} LMTP and {APPEND_WORKERS} "
+              f"APPEND sessions on {self.layout}")
+        rng = random.Random(f"{SEED}{self.layout}")
+        self.verify(0)
+        for number in range(1, ROUNDS + 1):
+            self.round(number, rng.randrange(1 << 30))
+            # Recovery itself is killed now and then.
+            for _ in range(rng.choice((0, 0, 0, 1, 2))):
+                self.start_and_kill(rng.uniform(0.0, 0.12))
+            one.start()
+            self.verify(number)
+        print(f"  {len(self.ledger.acked)} acknowledged, {len(self.ledger.expunged)} expunged")
+        self.check_store()
+        self.assertGreater(len(self.ledger.acked), ROUNDS * 10)
+
+    def round(self, number, seed):
+        stop = threading.Event()
+        rng = random.Random(seed)
+        threads = []
+        for worker in range(LMTP_WORKERS):
+            threads.append((self.lmtp_worker, f"r{number}l{worker}", rng.random()))
+        for worker in range(APPEND_WORKERS):
+            threads.append((self.append_worker, f"r{number}a{worker}", rng.random()))
+        threads.append((self.watcher, "alice", 0))
+        threads.append((self.expunger, "bob", rng.random()))
+        running = [threading.Thread(target=self.until_dead, args=(stop, *one)) for one in threads]
+        for thread in running:
+            thread.start()
+        time.sleep(rng.uniform(BUSY_SECONDS_MIN, BUSY_SECONDS_MAX))
+        self.one.kill()
+        stop.set()
+        for thread in running:
+            thread.join(30)
+            self.assertFalse(thread.is_alive(), "a client hung after the kill")
+
+    def until_dead(self, stop, work, name, seed):
+        try:
+            work(stop, name, random.Random(seed))
+        except (OSError, AssertionError, ValueError, IndexError):
+            # The server goes away under the client: an answer that didn't come is no promise.
+            pass
+
+    def lmtp_worker(self, stop, name, rng):
+        client = Lmtp(self.one.at("lmtp"), seconds=10)
+        for number in range(100_000):
+            if stop.is_set():
+                return
+            one = f"{name}n{number}"
+            users = rng.choice((["alice"], ["bob"], ["alice", "bob"]))
+            message = self.ledger.message(one, rng)
+            replies = client.deliver([self.one.address(u) for u in users], message)
+            for user, (code, _) in zip(users, replies):
+                if code == 250:
+                    with self.ledger.lock:
+                        self.ledger.acked[user, one] = None
+
+    def append_worker(self, stop, name, rng):
+        user = rng.choice(USERS)
+        client = Imap(self.one.at("imap"), seconds=10).login(user, PASSWORD)
+        for number in range(100_000):
+            if stop.is_set():
+                return
+            one = f"{name}n{number}"
+            told = client.append("INBOX", self.ledger.message(one, rng))
+            with self.ledger.lock:
+                self.ledger.acked[user, one] = told[1] if told else None
+
+    def watcher(self, stop, user, _):
+        """Remembers every UID that a session was shown."""
+        client = Imap(self.one.at("imap"), seconds=10).login(user, PASSWORD)
+        first = client.select()["uidnext"]
+        while not stop.is_set():
+            client.ok("NOOP")
+            for line in client.ok(f"UID FETCH {first}:* (UID BODY.PEEK[HEADER.FIELDS (X-ID)])"):
+                parsed = parse_body(line)
+                if parsed:
+                    with self.ledger.lock:
+                        self.ledger.seen[user, name_of(parsed[1])] = parsed[0]
+
+    def expunger(self, stop, user, rng):
+        client = Imap(self.one.at("imap"), seconds=10).login(user, PASSWORD)
+        client.select()
+        uids = client.uid_search()
+        while uids and not stop.is_set():
+            uid = uids.pop(rng.randrange(len(uids)))
+            with self.ledger.lock:
+                self.ledger.expunging.add((user, uid))
+            client.ok(rf"UID STORE {uid} +FLAGS.SILENT (\Deleted)")
+            client.ok(f"UID EXPUNGE {uid}")
+            with self.ledger.lock:
+                self.ledger.expunged.add((user, uid))
+            time.sleep(0.02)
+
+    def start_and_kill(self, seconds):
+        if server.ORACLE != "cursus":
+            return
+        argv = [proc.BINARIES / "cursusd", "--config", self.one.config]
+        child = proc.Child(argv, self.one.log_path)
+        time.sleep(seconds)
+        child.kill()
+
+    def verify(self, number):
+        wrong = []
+        for user in USERS:
+            with self.one.imap(user, seconds=30) as client:
+                box = client.select()
+                if box["uidvalidity"] != self.validity.setdefault(user, box["uidvalidity"]):
+                    wrong.append(f"{user}: UIDVALIDITY is {box['uidvalidity']}, "
+                                 f"was {self.validity[user]}")
+                if box["uidnext"] < self.uidnext[user]:
+                    wrong.append(f"{user}: UIDNEXT fell from {self.uidnext[user]} to {box['uidnext']}")
+                before, self.uidnext[user] = self.uidnext[user], box["uidnext"]
+                found = {}
+                for line in client.ok("UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (X-ID)])"):
+                    if parsed := parse_body(line):
+                        found.setdefault(name_of(parsed[1]), []).append(parsed[0])
+                bodies = client.bodies(f"{max(before, 1)}:*")
+            wrong += self.compare(user, found)
+            for uid, body in bodies.items():
+                name = re.search(rb"X-Id: (\S+)", body)[1].decode()
+                if not body.endswith(self.ledger.sizes[name]):
+                    wrong.append(f"{user}: {name}, UID {uid}: bytes are not those sent")
+        if wrong:
+            self.fail(f"round {number}, seed {SEED}: {len(wrong)} faults\n" + "\n".join(wrong[:12]))
+
+    def compare(self, user, found):
+        ledger, wrong = self.ledger, []
+        gone = {uid for who, uid in ledger.expunged if who == user}
+        going = {uid for who, uid in ledger.expunging if who == user}
+        for name, uids in found.items():
+            if len(uids) > 1:
+                wrong.append(f"{user}: {name} is there as {uids}")
+            for uid in uids:
+                if uid in gone:
+                    wrong.append(f"{user}: {name} came back as {uid} after its EXPUNGE")
+        for told, what in ((ledger.acked, "acknowledged"), (ledger.seen, "seen")):
+            for (who, name), uid in told.items():
+                if who != user:
+                    continue
+                now = found.get(name)
+                known = uid or ledger.seen.get((who, name))
+                if now is None:
+                    if known is None or known not in going:
+                        wrong.append(f"{user}: {name}, {what} as {known}, is lost")
+                elif known is not None and now != [known]:
+                    wrong.append(f"{user}: {name}, {what} as {known}, is now {now}")
+        # From here on each has a UID that must stay.
+        for name, uids in found.items():
+            ledger.seen.setdefault((user, name), uids[0])
+        return wrong
+
+    def check_store(self):
+        """The store's own check, on line and after a clean stop."""
+        if server.ORACLE != "cursus":
+            return
+        if self.one.tool("check", "--help", check=False).returncode:
+            print("  cursus check doesn't exist yet: not done")
+            return
+        self.one.stop()
+        done = self.one.tool("check", check=False, seconds=60)
+        self.assertEqual(done.returncode, 0, (done.stdout + done.stderr)[-3000:])
+
+
+def name_of(header):
+    found = re.search(rb"(?i)X-Id:\s*(\S+)", header)
+    return found[1].decode() if found else header.decode("latin-1")

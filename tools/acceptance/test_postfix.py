@@ -39,7 +39,7 @@ class Handover(Case):
             real = [m for m in real if b"\0" not in m]
             odd = {name: m for name, m in odd.items() if b"\0" not in m}
         layouts = ("maildir",) if server.ORACLE == "dovecot" else server.LAYOUTS
-        servers = {layout: self.serve(layout, limits={"message_bytes": 50_000_000})
+        servers = {layout: self.serve(layout, limits={"message_bytes_max": 50_000_000})
                    for layout in layouts}
         sink = Sink()
         self.addCleanup(sink.close)

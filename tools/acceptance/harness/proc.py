@@ -65,11 +65,16 @@ def wait_until(check, seconds, what, step=0.02):
         time.sleep(step)
 
 
-def run(argv, *, stdin=None, seconds=60, check=True, env=None, cwd=None):
-    """Runs a program to its end. With `check`, a non-zero exit is an error that shows its output."""
+def run(argv, *, stdin=None, seconds=60, check=True, env=None, cwd=None, owner=None):
+    """Runs a program to its end. With `check`, a non-zero exit is an error that shows its output.
+
+    `owner` is a (uid, gid) to run as, where root may choose.
+    """
     if isinstance(stdin, str):
         stdin = stdin.encode()
     extra = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
+    if owner and owner[0] != os.getuid():
+        extra |= {"user": owner[0], "group": owner[1], "extra_groups": []}
     done = subprocess.run(
         [str(a) for a in argv],
         stdout=subprocess.PIPE,
