@@ -2,12 +2,32 @@
 //!
 //! | module | says |
 //! |---|---|
+//! | [`run`] | start, reload, drain, stop |
+//! | [`listen`], [`accept`], [`admission`] | sockets, the acceptor, bounds on connections |
+//! | [`shard`] | a core: thread, runtime, sessions |
 //! | [`net`] | one client's connection: socket, TLS, buffers |
+//! | [`imap`], [`pop3`], [`lmtp`] | a session each |
 //! | [`services`] | what every session can reach; log lines |
-//! | [`admission`] | bounds on connections |
 //! | [`tls`] | certificates |
+//! | [`reload`] | a changed configuration in a running server |
+//! | [`admin_socket`] | the operator's socket |
+//! | [`first_start`], [`banner`] | the embedded store's first user, message and greeting |
+//! | [`logging`] | how lines are written |
 
+pub mod accept;
+pub mod admin_socket;
 pub mod admission;
+pub mod banner;
+pub mod first_start;
+pub mod imap;
+mod lines;
+pub mod listen;
+pub mod lmtp;
+pub mod logging;
 pub mod net;
+pub mod pop3;
+pub mod reload;
+pub mod run;
 pub mod services;
+pub mod shard;
 pub mod tls;

@@ -17,12 +17,16 @@
 //! }
 //! ```
 
-use std::sync::Arc;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use auth::{Account, Authenticator, UserFile};
 use config::Config;
+use engine::io::Lane;
+use engine::{Store, User};
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -31,6 +35,12 @@ use crate::tls::TlsSwitch;
 
 /// What all cores share.
 pub struct Shared {
+    /// The mail.
+    pub store: Store,
+    /// Who may log in, and who exists.
+    pub auth: Arc<Authenticator>,
+    /// The users file behind `auth`.
+    pub users: Arc<UserFile>,
     /// The configuration in use; SIGHUP swaps it.
     config: ArcSwap<Config>,
     /// Certificates in use.
@@ -42,6 +52,7 @@ pub struct Shared {
     /// When the process began to serve.
     pub started: Instant,
     hostname: String,
+    io_backend: OnceLock<&'static str>,
     drain: watch::Sender<bool>,
 }
 
@@ -60,18 +71,25 @@ pub struct Totals {
 
 impl Shared {
     /// Starts with `config`.
-    pub fn new(config: Config, tls: Arc<TlsSwitch>) -> Shared {
-        let hostname = match config.server.hostname.as_str() {
-            "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            name => name.to_owned(),
-        };
+    pub fn new(
+        config: Config,
+        hostname: String,
+        store: Store,
+        auth: Arc<Authenticator>,
+        users: Arc<UserFile>,
+        tls: Arc<TlsSwitch>,
+    ) -> Shared {
         Shared {
+            store,
+            auth,
+            users,
             config: ArcSwap::from_pointee(config),
             tls,
             admission: Arc::default(),
             totals: Totals::default(),
             started: Instant::now(),
             hostname,
+            io_backend: OnceLock::new(),
             drain: watch::Sender::new(false),
         }
     }
@@ -89,6 +107,16 @@ impl Shared {
     /// Name in greetings and trace headers. Fixed at start.
     pub fn hostname(&self) -> &str {
         &self.hostname
+    }
+
+    /// How the cores read files: `ring` or `pool`; empty before they have started.
+    pub fn io_backend(&self) -> &'static str {
+        self.io_backend.get().copied().unwrap_or("")
+    }
+
+    /// Notes how a core reads files. The first one speaks for all.
+    pub(crate) fn set_io_backend(&self, name: &'static str) {
+        let _ = self.io_backend.set(name);
     }
 
     /// Tells every session to say goodbye. Can't be taken back.
@@ -110,11 +138,13 @@ impl Shared {
 }
 
 /// What a session on this core can reach.
-///
-/// `store: engine::Store`, `lane: engine::io::Lane` and `auth: Arc<auth::Authenticator>` become
-/// public fields here as soon as those crates have them; write sessions against
-/// `services.store`, `services.lane` and `services.auth`.
 pub struct Services {
+    /// The mail.
+    pub store: Store,
+    /// Who may log in, and who exists.
+    pub auth: Arc<Authenticator>,
+    /// This core's way to message files.
+    pub lane: Lane,
     shared: Arc<Shared>,
 }
 
@@ -152,8 +182,15 @@ pub struct DeliveryEvent<'a> {
 
 impl Services {
     /// For one core.
-    pub fn new(shared: Arc<Shared>) -> Services {
-        Services { shared }
+    pub fn new(shared: Arc<Shared>, lane: Lane) -> Services {
+        Services { store: shared.store.clone(), auth: shared.auth.clone(), lane, shared }
+    }
+
+    /// The mailboxes of `account`, made with an INBOX at first use, under the account's own limits
+    /// or else the configured ones.
+    pub async fn open_user(&self, account: &Account) -> Result<User, engine::Error> {
+        let config = self.config();
+        admin::store::open_user(&self.store, account, &config.store).await
     }
 
     /// What all cores share.
@@ -223,13 +260,7 @@ impl Services {
     }
 
     /// Logs trouble that the operator should see (a file, the store), in the course of a session.
-    pub fn log_error(
-        &self,
-        conn: &Conn,
-        user: Option<&str>,
-        doing: &str,
-        error: &dyn std::fmt::Display,
-    ) {
+    pub fn log_error(&self, conn: &Conn, user: Option<&str>, doing: &str, error: &dyn Display) {
         let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
         tracing::error!(target: "cursus::session", %protocol, ?user, %addr, %session, doing,
             reason = %error, "failed");

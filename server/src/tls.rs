@@ -79,6 +79,15 @@ impl TlsSwitch {
     }
 }
 
+/// Reads what `config` names and uses nothing of it. Makes no self-signed pair.
+pub fn check(config: &Config) -> Result<(), TlsError> {
+    if config.tls.certificate.is_none() {
+        return Ok(());
+    }
+    let ticketer = aws_lc_rs::Ticketer::new().map_err(|e| TlsError::SelfSigned(e.to_string()))?;
+    build(config, &ticketer).map(drop)
+}
+
 type Built = [Arc<ServerConfig>; Protocol::ALL.len()];
 
 fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, TlsError> {

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use crate::{Config, ConfigError, ConfigErrors, ListenerAddress, PlainLogin, Protocol, TlsMode};
 
+/// IMAP's literals and sizes have 32 bits.
+const MESSAGE_BYTES_CEILING: u64 = u32::MAX as u64;
+
 struct Findings<'a> {
     file: &'a Path,
     errors: Vec<ConfigError>,
@@ -137,6 +140,10 @@ fn limits(config: &Config, out: &mut Findings<'_>) {
         out.add("limits.command_bytes_max", l.command_bytes_max, expected);
     }
     out.at_least("limits.message_bytes_max", l.message_bytes_max, 64 * 1024);
+    if l.message_bytes_max > MESSAGE_BYTES_CEILING {
+        let expected = format!("at most {MESSAGE_BYTES_CEILING}: IMAP counts in 32 bits");
+        out.add("limits.message_bytes_max", l.message_bytes_max, &expected);
+    }
     out.at_least("limits.out_queue_bytes_high", size(l.out_queue_bytes_high), 16 * 1024);
     out.at_least("limits.login_seconds_max", l.login_seconds_max, 1);
     out.at_least("limits.login_failures_max", l.login_failures_max.into(), 1);
@@ -149,7 +156,21 @@ fn limits(config: &Config, out: &mut Findings<'_>) {
 }
 
 fn others(config: &Config, out: &mut Findings<'_>) {
-    out.at_least("auth.hash_threads", config.auth.hash_threads as u64, 1);
+    out.at_least("store.log_bytes_max", config.store.log_bytes_max, 16 << 20);
+    out.at_least("store.checkpoint_seconds", config.store.checkpoint_seconds, 1);
+    out.at_least("store.mailboxes_idle_max", config.store.mailboxes_idle_max as u64, 1);
+    out.at_least("store.helper_threads", config.store.helper_threads as u64, 1);
+    let auth = &config.auth;
+    out.at_least("auth.hash_threads", auth.hash_threads as u64, 1);
+    out.at_least("auth.hash_queue_max", auth.hash_queue_max as u64, 1);
+    let per_address = auth.hash_queue_per_address_max as u64;
+    out.at_least("auth.hash_queue_per_address_max", per_address, 1);
+    out.at_least("auth.failures_per_address_max", auth.failures_per_address_max.into(), 1);
+    out.at_least("auth.failure_window_seconds", auth.failure_window_seconds, 1);
+    if auth.failure_delay_seconds_max < auth.failure_delay_first_seconds {
+        let found = auth.failure_delay_seconds_max;
+        out.add("auth.failure_delay_seconds_max", found, "at least failure_delay_first_seconds");
+    }
     out.at_least("lmtp.recipients_max", config.lmtp.recipients_max as u64, 100);
     let separator = config.lmtp.detail_separator;
     if !separator.is_ascii_punctuation() || separator == '@' || separator == '.' {

@@ -3,9 +3,8 @@
 //! Lives in a crate of its own because `tools` may not import `server`, and both must agree on
 //! where a store is.
 //!
-//! Invariants: a [`Config`] that [`Config::load`] returned is whole and consistent (every path is
-//! absolute or relative to the working directory as the loader saw it, every listener's settings
-//! go together), so nothing downstream checks it again. A setting that is unknown, misplaced or
+//! Invariants: a [`Config`] that [`Config::load`] returned is whole and consistent (relative paths
+//! were resolved against the file's directory, every listener's settings go together), so nothing downstream checks it again. A setting that is unknown, misplaced or
 //! without effect is an error that names it. Every key is described in `docs/configuration.md`;
 //! a test compares the two.
 
@@ -34,6 +33,9 @@ pub struct Config {
     /// Where message files are, one entry a partition. At least one.
     #[serde(default)]
     pub partition: Vec<Partition>,
+    /// The commit log and what the store keeps open.
+    #[serde(default)]
+    pub store: Store,
     /// Threads, I/O backend and host name.
     #[serde(default)]
     pub server: Server,
@@ -82,6 +84,40 @@ pub enum LayoutKind {
     Maildir,
     /// Hashed partition tree with immutable `N.` files.
     Cyrus,
+}
+
+/// The commit log and what the store keeps open.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Where the log's segments are. Absent: `log` in `state_dir`.
+    pub log_dir: Option<PathBuf>,
+    /// Most bytes that the log may hold; a checkpoint begins at half.
+    pub log_bytes_max: u64,
+    /// Longest time between checkpoints while there is work.
+    pub checkpoint_seconds: u64,
+    /// Mailboxes kept open without a session.
+    pub mailboxes_idle_max: usize,
+    /// Threads for calls that block.
+    pub helper_threads: usize,
+    /// Bytes that a user's mailboxes may hold, unless the users file says otherwise; 0: no limit.
+    pub quota_bytes: u64,
+    /// Messages that a user's mailboxes may hold, likewise.
+    pub quota_messages: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            log_dir: None,
+            log_bytes_max: 256 << 20,
+            checkpoint_seconds: 60,
+            mailboxes_idle_max: 512,
+            helper_threads: 8,
+            quota_bytes: 0,
+            quota_messages: 0,
+        }
+    }
 }
 
 /// Threads, I/O backend and host name.
@@ -140,11 +176,33 @@ pub struct Auth {
     pub remember_seconds: u64,
     /// Threads that compute password hashes.
     pub hash_threads: usize,
+    /// Logins that may wait for such a thread, in all.
+    pub hash_queue_max: usize,
+    /// Logins that may wait for such a thread, from one address.
+    pub hash_queue_per_address_max: usize,
+    /// Seconds that a first wrong password costs; doubles with each further one.
+    pub failure_delay_first_seconds: u64,
+    /// Most seconds that a wrong password costs.
+    pub failure_delay_seconds_max: u64,
+    /// Wrong passwords from one address, within the window, before it is refused.
+    pub failures_per_address_max: u32,
+    /// Seconds in which that many failures are forgotten.
+    pub failure_window_seconds: u64,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Auth { users_file: None, remember_seconds: 300, hash_threads: 1 }
+        Auth {
+            users_file: None,
+            remember_seconds: 300,
+            hash_threads: 2,
+            hash_queue_max: 1024,
+            hash_queue_per_address_max: 64,
+            failure_delay_first_seconds: 1,
+            failure_delay_seconds_max: 15,
+            failures_per_address_max: 50,
+            failure_window_seconds: 600,
+        }
     }
 }
 
@@ -306,6 +364,7 @@ impl Config {
                 path: dir.join("mail"),
                 layout: LayoutKind::Maildir,
             }],
+            store: Store::default(),
             server: Server::default(),
             listener: vec![
                 listener(Protocol::Imap, "127.0.0.1:10143", TlsMode::Starttls),
@@ -341,6 +400,11 @@ impl Config {
         self.auth.users_file.clone().unwrap_or_else(|| self.state_dir.join("users"))
     }
 
+    /// The log's directory: as set, or `log` in `state_dir`.
+    pub fn log_dir(&self) -> PathBuf {
+        self.store.log_dir.clone().unwrap_or_else(|| self.state_dir.join("log"))
+    }
+
     /// The admin socket: as set, or `admin.sock` in `state_dir`.
     pub fn admin_socket(&self) -> PathBuf {
         self.admin.socket.clone().unwrap_or_else(|| self.state_dir.join("admin.sock"))
@@ -350,6 +414,7 @@ impl Config {
         let absolute = |path: &mut PathBuf| *path = base.join(&*path);
         absolute(&mut self.state_dir);
         self.partition.iter_mut().for_each(|p| absolute(&mut p.path));
+        self.store.log_dir.as_mut().map(absolute);
         self.tls.certificate.as_mut().map(absolute);
         self.tls.key.as_mut().map(absolute);
         self.auth.users_file.as_mut().map(absolute);

@@ -1,0 +1,20 @@
+//! What operators ask of a store: the requests, their form on the admin socket, and doing them.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`wire`] | requests and answers, one JSON line each |
+//! | [`client`] | the socket's client side, blocking |
+//! | [`store`] | a configured store: settings, opening, a user's options |
+//! | [`operator`] | doing a request on an open store |
+//!
+//! In a crate of its own because `cursusd` answers these requests for a running server and
+//! `cursus` does the same ones itself when no server runs: one [`Operator`] does both.
+
+pub mod client;
+pub mod operator;
+pub mod store;
+pub mod wire;
+
+pub use client::Client;
+pub use operator::Operator;
+pub use wire::{Answer, Failure, FailureCode, Reply, Request};

@@ -1,0 +1,243 @@
+//! Doing a request on an open store. The server does so for its admin socket, the operator's
+//! command for itself when no server runs.
+
+use std::sync::Arc;
+
+use auth::UserName;
+use auth::directory::UserDb;
+use engine::io::Lane;
+use engine::{Delivery, Error, SpecialUse, Store, Target, User};
+use protocol::types::{Keyword, SystemFlags};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::store;
+use crate::wire::{Failure, FailureCode, MailboxLine, Reply, Request, Status};
+
+/// Read from a message's source at once.
+const BODY_CHUNK_BYTES: usize = 64 * 1024;
+
+/// An open store and who may have mail in it.
+pub struct Operator {
+    /// The store.
+    pub store: Store,
+    /// How message files are written.
+    pub lane: Lane,
+    /// Who exists.
+    pub users: Arc<dyn UserDb>,
+    /// Quotas of users that have none of their own.
+    pub defaults: config::Store,
+}
+
+impl Operator {
+    /// Does `request`, reading what follows it from `body`.
+    ///
+    /// # Errors
+    /// [`FailureCode::NeedsServer`] for what only a server can do; it handles these before it asks
+    /// here. After a failed import some of `body` may be unread.
+    pub async fn perform(
+        &self,
+        request: Request,
+        body: &mut (dyn AsyncRead + Unpin),
+    ) -> Result<Reply, Failure> {
+        match request {
+            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Request::Mailboxes { user } => self.mailboxes(user.as_deref()).await,
+            Request::MailboxCreate { user, name, special_use } => {
+                let uses = special_use.iter().map(|u| special(u)).collect::<Result<Vec<_>, _>>()?;
+                self.user(&user).await?.create(&name, &uses).await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::MailboxDelete { user, name } => {
+                self.user(&user).await?.delete(&name).await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::MailboxRename { user, from, to } => {
+                self.user(&user).await?.rename(&from, &to).await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::MailboxSubscribe { user, name, on } => {
+                self.user(&user).await?.subscribe(&name, on).await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::Import { user, mailbox, bytes, flags, internal_date } => {
+                let target = self.target(&user, &mailbox, &flags, internal_date).await?;
+                self.import(target, bytes, body).await
+            }
+            Request::Check { user } => {
+                let report = self.store.check(user.as_deref()).await.map_err(failure)?;
+                Ok(Reply::Checked {
+                    mailboxes: report.mailboxes as u64,
+                    messages: report.messages as u64,
+                    findings: report.findings,
+                })
+            }
+            Request::Checkpoint => {
+                self.store.checkpoint().await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::ReloadUsers | Request::Reload => {
+                Err(Failure::new(FailureCode::NeedsServer, "no server is running"))
+            }
+        }
+    }
+
+    /// What can be said without a server.
+    pub fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            io: self.lane.backend_name().to_owned(),
+            store: serde_json::to_value(self.store.status()).unwrap_or_default(),
+            ..Status::default()
+        }
+    }
+
+    async fn user(&self, name: &str) -> Result<User, Failure> {
+        let parsed = UserName::new(name)
+            .map_err(|e| Failure::new(FailureCode::BadRequest, format!("{name:?}: {e}")))?;
+        let account = self.users.lookup(&parsed).await;
+        let account = account.map_err(|e| Failure::new(FailureCode::Temporary, e.to_string()))?;
+        let account = account.ok_or_else(|| {
+            Failure::new(FailureCode::NoSuchUser, format!("no user named {parsed}"))
+        })?;
+        store::open_user(&self.store, &account, &self.defaults).await.map_err(failure)
+    }
+
+    async fn mailboxes(&self, user: Option<&str>) -> Result<Reply, Failure> {
+        let names = match user {
+            Some(name) => vec![name.to_owned()],
+            None => self.store.users().await.map_err(failure)?,
+        };
+        let mut lines = Vec::new();
+        for name in names {
+            let user = match self.user(&name).await {
+                Ok(user) => user,
+                // Mail of a user who was removed stays in the store; all the same it has a name.
+                Err(Failure { code: FailureCode::NoSuchUser, .. }) if user.is_none() => {
+                    self.store.user(&name, &Default::default()).await.map_err(failure)?
+                }
+                Err(error) => return Err(error),
+            };
+            let namespace = user.namespace();
+            for (mailbox, entry) in &namespace.mailboxes {
+                let status = match user.status(mailbox).await {
+                    Ok(status) => status,
+                    // Deleted while we list.
+                    Err(Error::NoSuchMailbox) => continue,
+                    Err(error) => return Err(failure(error)),
+                };
+                lines.push(MailboxLine {
+                    user: name.clone(),
+                    name: mailbox.clone(),
+                    messages: status.messages,
+                    unseen: status.unseen,
+                    bytes: status.bytes,
+                    uid_validity: status.uid_validity.0,
+                    uid_next: status.uid_next.0,
+                    modseq_highest: status.modseq_highest.0,
+                    subscribed: namespace.subscriptions.contains(mailbox),
+                    special_use: entry.special_use.iter().map(|u| u.as_str().to_owned()).collect(),
+                    partition: entry.partition.clone(),
+                });
+            }
+        }
+        Ok(Reply::Mailboxes(lines))
+    }
+
+    async fn target(
+        &self,
+        user: &str,
+        mailbox: &str,
+        flags: &[String],
+        internal_date: Option<i64>,
+    ) -> Result<Target, Failure> {
+        let user = self.user(user).await?;
+        let mailbox = user.mailbox(mailbox).await.map_err(failure)?;
+        let (flags, keywords) = parse_flags(flags)?;
+        Ok(Target { user, mailbox, flags, keywords, internal_date })
+    }
+
+    async fn import(
+        &self,
+        target: Target,
+        bytes: u64,
+        body: &mut (dyn AsyncRead + Unpin),
+    ) -> Result<Reply, Failure> {
+        let mut delivery = Delivery::new(&self.store, &self.lane, vec![target]).map_err(failure)?;
+        let mut body = body.take(bytes);
+        let mut chunk = vec![0; BODY_CHUNK_BYTES];
+        let mut left = bytes;
+        while left > 0 {
+            let n = body.read(&mut chunk).await.map_err(|e| short(&e.to_string(), left))?;
+            if n == 0 {
+                return Err(short("the message ended", left));
+            }
+            delivery.write(&chunk[..n]).await.map_err(failure)?;
+            left -= n as u64;
+        }
+        let appended = delivery.commit().await.into_iter().next().unwrap_or(Err(Error::Closing));
+        let appended = appended.map_err(failure)?;
+        Ok(Reply::Imported { uid: appended.uid.0, uid_validity: appended.uid_validity.0 })
+    }
+}
+
+fn short(what: &str, left: u64) -> Failure {
+    Failure::new(FailureCode::BadRequest, format!("{what}, expected {left} bytes more"))
+}
+
+fn special(name: &str) -> Result<SpecialUse, Failure> {
+    SpecialUse::parse(name).ok_or_else(|| {
+        let expected =
+            "\\All, \\Archive, \\Drafts, \\Flagged, \\Important, \\Junk, \\Sent, \\Trash";
+        Failure::new(FailureCode::BadRequest, format!("special use {name:?}, expected {expected}"))
+    })
+}
+
+/// Reads flags and keywords as IMAP writes them.
+pub fn parse_flags(flags: &[String]) -> Result<(SystemFlags, Vec<Keyword>), Failure> {
+    let mut system = SystemFlags::empty();
+    let mut keywords = Vec::new();
+    for flag in flags {
+        let known = SystemFlags::NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(flag));
+        match (known, Keyword::new(flag)) {
+            (Some((bit, _)), _) => system = system.union(*bit),
+            (None, Some(keyword)) => keywords.push(keyword),
+            (None, None) => {
+                let expected = "\\Seen, \\Answered, \\Flagged, \\Deleted, \\Draft or a keyword";
+                let message = format!("flag {flag:?}, expected {expected}");
+                return Err(Failure::new(FailureCode::BadRequest, message));
+            }
+        }
+    }
+    Ok((system, keywords))
+}
+
+fn failure(error: Error) -> Failure {
+    let code = match &error {
+        Error::NoSuchMailbox | Error::MailboxGone => FailureCode::NoSuchMailbox,
+        Error::MailboxExists => FailureCode::Exists,
+        Error::OverQuota => FailureCode::OverQuota,
+        Error::TooBig { .. } => FailureCode::TooBig,
+        Error::NotAllowed(_)
+        | Error::Name(_)
+        | Error::TooManyKeywords { .. }
+        | Error::Expunged(_) => FailureCode::NotAllowed,
+        _ => FailureCode::Temporary,
+    };
+    Failure::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_as_imap_writes_them() {
+        let given = ["\\seen".to_owned(), "$Forwarded".to_owned()];
+        let (system, keywords) = parse_flags(&given).unwrap();
+        assert_eq!(system, SystemFlags::SEEN);
+        assert_eq!(keywords, vec![Keyword::new("$Forwarded").unwrap()]);
+        let error = parse_flags(&["\\Wrong".to_owned()]).unwrap_err();
+        assert!(error.message.contains("\\Wrong") && error.message.contains("expected"));
+    }
+}

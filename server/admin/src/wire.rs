@@ -1,0 +1,299 @@
+//! Requests and answers on the admin socket: one JSON object a line, each way, in turn.
+//!
+//! `{"v":1,"request":{"op":"status"}}` is answered by `{"v":1,"answer":{"ok":{…}}}` or
+//! `{"v":1,"answer":{"error":{"code":"no_such_user","message":"…"}}}`. After the line of an
+//! `import` request come exactly `bytes` bytes of message, then the next request.
+//!
+//! Version rule: a change that an older peer would misread raises [`VERSION`], and either side
+//! refuses a version that it doesn't know, by name.
+
+use serde::{Deserialize, Serialize};
+
+/// What this build speaks.
+pub const VERSION: u32 = 1;
+
+/// Longest request line.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// A request with its version.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RequestLine {
+    /// [`VERSION`] of the client.
+    pub v: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// An answer with its version.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct AnswerLine {
+    /// [`VERSION`] of the server.
+    pub v: u32,
+    /// What came of it.
+    pub answer: Answer,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the server and the store are.
+    Status,
+    /// The mailboxes of one user, or of all.
+    Mailboxes {
+        /// Whose; absent: everybody's.
+        user: Option<String>,
+    },
+    /// Makes a mailbox.
+    MailboxCreate {
+        /// Whose.
+        user: String,
+        /// UTF-8, `/` between levels.
+        name: String,
+        /// `\Sent` and the like (RFC 6154).
+        special_use: Vec<String>,
+    },
+    /// Deletes a mailbox with its messages. Children stay.
+    MailboxDelete {
+        /// Whose.
+        user: String,
+        /// Which.
+        name: String,
+    },
+    /// Renames a mailbox and its children.
+    MailboxRename {
+        /// Whose.
+        user: String,
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// Subscribes to a mailbox, or no longer.
+    MailboxSubscribe {
+        /// Whose.
+        user: String,
+        /// Which.
+        name: String,
+        /// Whether the subscription shall exist.
+        on: bool,
+    },
+    /// Stores a message, whose bytes follow the line.
+    Import {
+        /// Whose.
+        user: String,
+        /// Where.
+        mailbox: String,
+        /// How many bytes follow.
+        bytes: u64,
+        /// Flags and keywords as in IMAP.
+        flags: Vec<String>,
+        /// Unix seconds; absent: now.
+        internal_date: Option<i64>,
+    },
+    /// Compares indexes with files.
+    Check {
+        /// Whose; absent: everybody's.
+        user: Option<String>,
+    },
+    /// Brings the files up to date with the log, durably.
+    Checkpoint,
+    /// Reads the users file now. (A running server also notices a change by itself.)
+    ReloadUsers,
+    /// Reads configuration and certificates again, as SIGHUP does.
+    Reload,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// It was done.
+    Ok(Reply),
+    /// It wasn't.
+    Error(Failure),
+}
+
+/// What a request that was done gives back.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Mailboxes`].
+    Mailboxes(Vec<MailboxLine>),
+    /// To [`Request::Import`]: durable.
+    Imported {
+        /// UID of the new message.
+        uid: u32,
+        /// UIDVALIDITY of its mailbox.
+        uid_validity: u32,
+    },
+    /// To [`Request::Check`].
+    Checked {
+        /// Mailboxes looked at.
+        mailboxes: u64,
+        /// Messages looked at.
+        messages: u64,
+        /// What is wrong, one entry a finding.
+        findings: Vec<String>,
+    },
+    /// To [`Request::ReloadUsers`].
+    Users {
+        /// Users that are there now.
+        count: u64,
+        /// Bad lines.
+        problems: Vec<String>,
+    },
+    /// To all others.
+    Done,
+}
+
+/// How the server and the store are.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+pub struct Status {
+    /// Version of the program that answers.
+    pub version: String,
+    /// Whether a server runs, or the asker opened the store itself.
+    pub running: bool,
+    /// The server's, or the asker's own.
+    pub pid: u32,
+    /// Since the server's start.
+    pub uptime_seconds: u64,
+    /// How files are read: `ring`, `pool` or `inline`.
+    pub io: String,
+    /// Whether the server is stopping.
+    pub draining: bool,
+    /// Open connections by protocol.
+    pub sessions: Sessions,
+    /// Since the server's start.
+    pub totals: Totals,
+    /// The store's own figures.
+    pub store: serde_json::Value,
+}
+
+/// Open connections by protocol.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub struct Sessions {
+    /// IMAP
+    pub imap: u64,
+    /// POP3
+    pub pop3: u64,
+    /// LMTP
+    pub lmtp: u64,
+}
+
+/// What happened since the server's start.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub struct Totals {
+    /// Logins that succeeded.
+    pub logins: u64,
+    /// Logins that failed.
+    pub login_failures: u64,
+    /// Messages delivered, one for each recipient.
+    pub deliveries: u64,
+    /// Messages not delivered, one for each recipient.
+    pub delivery_failures: u64,
+}
+
+/// One mailbox.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct MailboxLine {
+    /// Whose.
+    pub user: String,
+    /// UTF-8, `/` between levels.
+    pub name: String,
+    /// Messages in it.
+    pub messages: u32,
+    /// Of these, without `\Seen`.
+    pub unseen: u32,
+    /// Their sizes together, as served.
+    pub bytes: u64,
+    /// See RFC 3501 section 2.3.1.1.
+    pub uid_validity: u32,
+    /// Likewise.
+    pub uid_next: u32,
+    /// See RFC 7162.
+    pub modseq_highest: u64,
+    /// Whether the user is subscribed to it.
+    pub subscribed: bool,
+    /// `\Sent` and the like.
+    pub special_use: Vec<String>,
+    /// The partition that its messages are on.
+    pub partition: String,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// For programs.
+    pub code: FailureCode,
+    /// For people.
+    pub message: String,
+}
+
+/// Why a request was not done, for programs.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The request isn't understood, or a value in it is wrong.
+    BadRequest,
+    /// The versions of both sides don't go together.
+    Version,
+    /// No user of that name.
+    NoSuchUser,
+    /// No mailbox of that name.
+    NoSuchMailbox,
+    /// The name is taken.
+    Exists,
+    /// The store's rules don't allow it.
+    NotAllowed,
+    /// The user's limit would be passed.
+    OverQuota,
+    /// The message is too large.
+    TooBig,
+    /// It may work later; the server's log says more.
+    Temporary,
+    /// Only a running server can do this.
+    NeedsServer,
+}
+
+impl Failure {
+    /// A failure from its parts.
+    pub fn new(code: FailureCode, message: impl Into<String>) -> Failure {
+        Failure { code, message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_look_as_documented() {
+        let line = RequestLine { v: 1, request: Request::Status };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(text, r#"{"v":1,"request":{"op":"status"}}"#);
+        let failure = Failure::new(FailureCode::NoSuchUser, "x");
+        let line = AnswerLine { v: 1, answer: Answer::Error(failure) };
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(text, r#"{"v":1,"answer":{"error":{"code":"no_such_user","message":"x"}}}"#);
+    }
+
+    #[test]
+    fn every_reply_survives_the_wire() {
+        let replies = [
+            Reply::Done,
+            Reply::Imported { uid: 7, uid_validity: 9 },
+            Reply::Status(Box::default()),
+            Reply::Checked { mailboxes: 1, messages: 2, findings: vec!["f".to_owned()] },
+        ];
+        for reply in replies {
+            let line = AnswerLine { v: VERSION, answer: Answer::Ok(reply) };
+            let text = serde_json::to_string(&line).unwrap();
+            let back: AnswerLine = serde_json::from_str(&text).unwrap();
+            assert_eq!(back.answer, line.answer);
+        }
+    }
+}

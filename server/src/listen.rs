@@ -1,0 +1,187 @@
+//! Listening sockets: TCP addresses, unix paths, and those that systemd passes.
+//!
+//! Invariant: a unix path is taken over only if nobody listens on it, so a second server doesn't
+//! steal a running one's socket.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use config::{Listener, ListenerAddress};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+
+/// Connections that the kernel keeps ready for us.
+const BACKLOG: i32 = 4096;
+
+/// A socket that accepts, and what is spoken there.
+pub struct Bound {
+    /// Accepts; not blocking.
+    pub fd: OwnedFd,
+    /// As configured.
+    pub listener: Arc<Listener>,
+    /// The address in fact, for the log.
+    pub shown: String,
+    /// A unix path of our making, removed at the end.
+    path: Option<PathBuf>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Nothing to be done if it is gone already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Why an address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The system refused.
+    #[error("cannot listen on {address}: {source}")]
+    System {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// systemd passed no socket of that name.
+    #[error("systemd passed no socket named {name:?}, only: {passed}")]
+    NotPassed {
+        /// The name looked for.
+        name: String,
+        /// The names that came.
+        passed: String,
+    },
+}
+
+/// Sockets from systemd, by name, each given out once.
+pub struct Passed(HashMap<String, Vec<OwnedFd>>);
+
+impl Passed {
+    /// Takes what systemd passed. Call once, at start.
+    pub fn take() -> io::Result<Passed> {
+        let mut by_name: HashMap<String, Vec<OwnedFd>> = HashMap::new();
+        for (fd, name) in sd_notify::listen_fds_with_names()? {
+            // SAFETY: systemd hands the descriptor to this process (LISTEN_PID was compared), and
+            // this function is called once, so nobody else owns it.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            by_name.entry(name).or_default().push(fd);
+        }
+        Ok(Passed(by_name))
+    }
+
+    fn give(&mut self, name: &str) -> Result<Vec<OwnedFd>, ListenError> {
+        self.0.remove(name).ok_or_else(|| ListenError::NotPassed {
+            name: name.to_owned(),
+            passed: self.0.keys().cloned().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Names of sockets that no listener asked for.
+    pub fn unused(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+/// Opens every socket of `listener`: a host name may have several addresses, systemd may pass
+/// several sockets under one name.
+pub fn bind(listener: &Listener, passed: &mut Passed) -> Result<Vec<Bound>, ListenError> {
+    let address = listener.address.to_string();
+    let failed = |source| ListenError::System { address: address.clone(), source };
+    let bound = |fd, shown, path| Bound { fd, listener: Arc::new(listener.clone()), shown, path };
+    match &listener.address {
+        ListenerAddress::Tcp(text) => {
+            let mut all = Vec::new();
+            for socket_address in text.to_socket_addrs().map_err(failed)? {
+                let fd = bind_tcp(socket_address).map_err(failed)?;
+                all.push(bound(fd, socket_address.to_string(), None));
+            }
+            Ok(all)
+        }
+        ListenerAddress::Unix(path) => {
+            let fd = bind_unix(path, 0o666).map_err(failed)?;
+            Ok(vec![bound(fd, address.clone(), Some(path.clone()))])
+        }
+        ListenerAddress::Systemd(name) => {
+            let mut all = Vec::new();
+            for fd in passed.give(name)? {
+                rustix::io::ioctl_fionbio(&fd, true).map_err(|e| failed(e.into()))?;
+                all.push(bound(fd, address.clone(), None));
+            }
+            Ok(all)
+        }
+    }
+}
+
+fn bind_tcp(address: std::net::SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if address.is_ipv6() {
+        // "[::]" and "0.0.0.0" can then both be configured, and addresses are what they seem.
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    rustix::net::bind(&fd, &address)?;
+    rustix::net::listen(&fd, BACKLOG)?;
+    Ok(fd)
+}
+
+/// Opens a unix socket with `mode`, replacing one that nobody listens on any more.
+pub fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => {
+            if UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server listens"));
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there, and not a socket"));
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    rustix::net::listen(listener.as_fd(), BACKLOG)?;
+    Ok(listener.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(bind_unix(&path, 0o600).unwrap());
+        assert!(path.exists());
+        let live = bind_unix(&path, 0o600).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bind_unix(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(live);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "mail").unwrap();
+        assert_eq!(bind_unix(&path, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_name_that_systemd_did_not_pass_is_named() {
+        let listener = Listener {
+            protocol: config::Protocol::Imap,
+            address: ListenerAddress::from("systemd:imap".to_owned()),
+            tls: config::TlsMode::Implicit,
+            plain_login: config::PlainLogin::Never,
+        };
+        let error = bind(&listener, &mut Passed(HashMap::new())).err().unwrap().to_string();
+        assert!(error.contains("\"imap\""), "{error}");
+    }
+}

@@ -1,0 +1,378 @@
+//! The life of the process: start in order, serve, reload, drain, stop.
+//!
+//! Order of the start: sockets first, so that a mistake there costs no recovery and clients queue
+//! meanwhile; then certificates, store (which recovers), accounts, cores; only then is anything
+//! accepted. Order of the stop: no more accepts, sessions say goodbye, cores end, the store takes
+//! its last checkpoint and leaves an empty log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use admin::Operator;
+use auth::{Authenticator, Settings, UserFile};
+use config::Config;
+use engine::io::Lane;
+use engine::io::blocking::Blocking;
+use engine::{Drive, Store};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, LocalSet};
+
+use crate::admin_socket::{Office, ReloadRequest};
+use crate::first_start::{self, FirstUser};
+use crate::listen::{self, Bound, Passed};
+use crate::reload;
+use crate::services::Shared;
+use crate::shard::{self, Core, CoreHandle, CoreSetup};
+use crate::tls::TlsSwitch;
+
+/// How often the end of the sessions is looked for while stopping.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Where the configuration came from.
+pub enum Source {
+    /// A file, read again on SIGHUP.
+    File(PathBuf),
+    /// The embedded default.
+    Embedded,
+}
+
+/// Why the server didn't start, or didn't stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The system refused something.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was attempted.
+        doing: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A socket.
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// The store.
+    #[error("store in {}: {source}{}", state_dir.display(), locked_hint(source))]
+    Store {
+        /// Where.
+        state_dir: PathBuf,
+        /// Why.
+        source: engine::Error,
+    },
+    /// The users file.
+    #[error("{0} (the first user is made with `cursus user add NAME`)")]
+    Users(#[from] auth::users::UserFileError),
+    /// The first user.
+    #[error(transparent)]
+    FirstStart(#[from] first_start::FirstStartError),
+}
+
+fn locked_hint(error: &engine::Error) -> &'static str {
+    if admin::store::is_locked(error) { " (another process has the store open)" } else { "" }
+}
+
+fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
+    move |source| RunError::System { doing: doing.into(), source }
+}
+
+/// Runs a server until it is told to stop.
+pub fn run(config: Config, source: Source) -> Result<(), RunError> {
+    let begun = Instant::now();
+    // Nothing that we make is for others, unless a mode says so.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    raise_descriptor_limit();
+    make_dir(&config.state_dir)?;
+    let embedded = matches!(source, Source::Embedded);
+    let first = match embedded {
+        true => first_start::make_first_user(&config.users_file())?,
+        false => None,
+    };
+    let (bound, admin_socket) = bind_all(&config)?;
+    let tls = Arc::new(TlsSwitch::new(&config)?);
+    let hostname = hostname(&config);
+    let store = open_store(&config, &hostname)?;
+    let users = Arc::new(UserFile::open(config.users_file())?);
+    let auth = Authenticator::start(users.clone(), users.clone(), auth_settings(&config))
+        .map_err(system("start the hashing threads"))?;
+    let (io, cores) = (config.server.io, core_count(&config));
+    let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
+    let setup = CoreSetup { shared: shared.clone(), io };
+    let (handles, cores) = shard::start(cores, setup).map_err(system("start the cores"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start the main thread's runtime"))?;
+    let server = Server { shared, source, first, begun };
+    let served = LocalSet::new().block_on(&runtime, server.serve(bound, admin_socket, handles));
+    stop(cores, &store)?;
+    served
+}
+
+/// Ends the cores, then the store.
+fn stop(cores: Vec<Core>, store: &Store) -> Result<(), RunError> {
+    cores.into_iter().for_each(Core::join);
+    let state_dir = store.config().state_dir.clone();
+    store.close().map_err(|source| RunError::Store { state_dir, source })?;
+    tracing::info!(target: "cursus", "stopped");
+    Ok(())
+}
+
+fn make_dir(path: &Path) -> Result<(), RunError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(system(format!("make {}", path.display())))
+}
+
+fn open_store(config: &Config, hostname: &str) -> Result<Store, RunError> {
+    let storage = Arc::new(Blocking::new());
+    admin::store::open(config, hostname, storage, Drive::Threads)
+        .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })
+}
+
+fn bind_all(config: &Config) -> Result<(Vec<Bound>, AdminSocket), RunError> {
+    let mut passed = Passed::take().map_err(system("take sockets from systemd"))?;
+    let mut bound = Vec::new();
+    for listener in &config.listener {
+        bound.extend(listen::bind(listener, &mut passed)?);
+    }
+    for name in passed.unused() {
+        tracing::warn!(name, "systemd passed a socket that no listener names");
+    }
+    let path = config.admin_socket();
+    let fd = listen::bind_unix(&path, 0o600)
+        .map_err(system(format!("listen on admin socket {}", path.display())))?;
+    Ok((bound, AdminSocket { fd, path }))
+}
+
+struct AdminSocket {
+    fd: std::os::fd::OwnedFd,
+    path: PathBuf,
+}
+
+fn hostname(config: &Config) -> String {
+    match config.server.hostname.as_str() {
+        "" => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn core_count(config: &Config) -> usize {
+    match config.server.cores {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+fn auth_settings(config: &Config) -> Settings {
+    let auth = &config.auth;
+    Settings {
+        hash_threads: auth.hash_threads,
+        hash_queue_max: auth.hash_queue_max,
+        hash_queue_per_address_max: auth.hash_queue_per_address_max,
+        remember: Duration::from_secs(auth.remember_seconds),
+        failure_delay_first: Duration::from_secs(auth.failure_delay_first_seconds),
+        failure_delay_max: Duration::from_secs(auth.failure_delay_seconds_max),
+        failures_per_address_max: auth.failures_per_address_max,
+        failure_window: Duration::from_secs(auth.failure_window_seconds),
+    }
+}
+
+/// As many descriptors as the system lets us have: a connection each, and files.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(reason = %error, "cannot raise the limit of open descriptors");
+        }
+    }
+}
+
+/// Tells systemd, if it listens; it not listening is no trouble.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(reason = %error, "cannot notify systemd");
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            _ = self.terminate.recv() => Event::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Event::Stop("SIGINT"),
+            _ = self.hangup.recv() => Event::Hangup,
+        }
+    }
+}
+
+enum Event {
+    Stop(&'static str),
+    Hangup,
+    Asked(ReloadRequest),
+}
+
+struct Server {
+    shared: Arc<Shared>,
+    source: Source,
+    first: Option<FirstUser>,
+    begun: Instant,
+}
+
+impl Server {
+    async fn serve(
+        self,
+        bound: Vec<Bound>,
+        admin_socket: AdminSocket,
+        handles: Vec<CoreHandle>,
+    ) -> Result<(), RunError> {
+        let mut signals = Signals::new().map_err(system("wait for signals"))?;
+        let (ask, mut asked) = mpsc::channel(1);
+        let lane = Lane::pool(self.shared.store.helpers().clone());
+        self.welcome(&lane).await;
+        let shown: Vec<_> = bound.iter().map(|b| (b.listener.clone(), b.shown.clone())).collect();
+        let acceptors = self.accept(bound, handles.into());
+        let office = self.office(lane, ask);
+        let admin = tokio::task::spawn_local(crate::admin_socket::run(admin_socket.fd, office));
+        self.announce(&shown);
+        loop {
+            let event = tokio::select! {
+                event = signals.next() => event,
+                Some(answer) = asked.recv() => Event::Asked(answer),
+            };
+            match event {
+                Event::Stop(name) => {
+                    self.drain(name, &mut signals, acceptors).await;
+                    break;
+                }
+                Event::Hangup => drop(self.reload()),
+                // The asker may have gone.
+                Event::Asked(answer) => drop(answer.send(self.reload())),
+            }
+        }
+        admin.abort();
+        // Others may have removed it.
+        let _ = std::fs::remove_file(&admin_socket.path);
+        Ok(())
+    }
+
+    async fn welcome(&self, lane: &Lane) {
+        let Some(first) = &self.first else { return };
+        if let Err(error) = first_start::welcome(&self.shared.store, lane, &first.name).await {
+            tracing::error!(reason = %error, "no welcome message");
+        }
+    }
+
+    fn accept(&self, bound: Vec<Bound>, handles: Rc<[CoreHandle]>) -> Vec<JoinHandle<()>> {
+        let start = |bound| {
+            let accept = crate::accept::run(bound, self.shared.clone(), handles.clone());
+            tokio::task::spawn_local(accept)
+        };
+        bound.into_iter().map(start).collect()
+    }
+
+    fn office(&self, lane: Lane, reload: mpsc::Sender<ReloadRequest>) -> Rc<Office> {
+        let shared = self.shared.clone();
+        let operator = Operator {
+            store: shared.store.clone(),
+            lane,
+            users: shared.users.clone(),
+            defaults: shared.config().store.clone(),
+        };
+        Rc::new(Office { shared, operator, reload })
+    }
+
+    fn announce(&self, shown: &[(Arc<config::Listener>, String)]) {
+        for (listener, address) in shown {
+            let protocol = listener.protocol;
+            tracing::info!(target: "cursus", %protocol, address, tls = ?listener.tls, "listening");
+        }
+        let io = self.shared.io_backend();
+        let duration_us = self.begun.elapsed().as_micros() as u64;
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(target: "cursus", version, io, duration_us, "ready");
+        notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+        if matches!(self.source, Source::Embedded) {
+            crate::banner::print(&self.shared.config(), self.first.as_ref());
+        }
+    }
+
+    /// Reads the configuration, the certificates and the users again.
+    fn reload(&self) -> Result<(), String> {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify(&[NotifyState::Reloading, now]);
+        }
+        let done = self.reload_quietly();
+        match &done {
+            Ok(()) => tracing::info!(target: "cursus", "reloaded"),
+            Err(reason) => {
+                tracing::error!(target: "cursus", reason, "not reloaded, old settings stay");
+            }
+        }
+        notify(&[NotifyState::Ready]);
+        done
+    }
+
+    fn reload_quietly(&self) -> Result<(), String> {
+        let running = self.shared.config();
+        let file = match &self.source {
+            Source::File(path) => Config::load(path).map_err(|e| e.to_string())?,
+            Source::Embedded => Config::clone(&running),
+        };
+        let reloaded = reload::join(&running, &file);
+        self.shared.tls.reload(&reloaded.config).map_err(|e| e.to_string())?;
+        self.shared.set_config(reloaded.config);
+        for key in reloaded.restart_needed {
+            tracing::warn!(target: "cursus", key, "changed in the file, takes a restart");
+        }
+        self.shared.users.reload().map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
+    async fn drain(&self, why: &str, signals: &mut Signals, acceptors: Vec<JoinHandle<()>>) {
+        let deadline = Duration::from_secs(self.shared.config().server.drain_seconds_max);
+        notify(&[NotifyState::Stopping, NotifyState::Status("waiting for sessions to end")]);
+        let sessions = self.shared.admission.total();
+        tracing::info!(target: "cursus", signal = why, sessions, "stopping");
+        for acceptor in &acceptors {
+            acceptor.abort();
+        }
+        for acceptor in acceptors {
+            // Cancelled; its socket is closed once it is done.
+            let _ = acceptor.await;
+        }
+        self.shared.drain();
+        let quiet = async {
+            while self.shared.admission.total() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        let asked_again = async { while !matches!(signals.next().await, Event::Stop(_)) {} };
+        let reason = tokio::select! {
+            _ = quiet => return,
+            _ = tokio::time::sleep(deadline) => "server.drain_seconds_max is over",
+            _ = asked_again => "asked to stop twice",
+        };
+        let left = self.shared.admission.total();
+        tracing::warn!(target: "cursus", left, reason, "sessions cut");
+    }
+}

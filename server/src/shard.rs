@@ -1,0 +1,202 @@
+//! A core: one thread with a runtime, a lane to the files, and the sessions placed there.
+//!
+//! Sessions never move. The runtime is tokio's current-thread one; the ring, where the kernel
+//! gives one, belongs to the lane, and where it doesn't the same code runs with helper threads.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use config::{IoChoice, Protocol, TlsMode};
+use engine::io::Lane;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
+
+use crate::accept::Accepted;
+use crate::net::{BufferPool, Conn, NetCore, Peer, Socket};
+use crate::services::{Services, Shared};
+
+/// The acceptor's end of a core.
+pub struct CoreHandle {
+    /// Sessions on the core.
+    pub load: Arc<AtomicUsize>,
+    sender: mpsc::UnboundedSender<Accepted>,
+}
+
+impl CoreHandle {
+    /// Gives the core a connection. If the core is gone, the connection is closed.
+    pub fn send(&self, accepted: Accepted) {
+        let _ = self.sender.send(accepted);
+    }
+}
+
+/// What a core runs with.
+pub struct CoreSetup {
+    /// What all cores share.
+    pub shared: Arc<Shared>,
+    /// How files are read and written.
+    pub io: IoChoice,
+}
+
+/// A running core. Once its handle is gone it ends, cutting the sessions that are left.
+pub struct Core {
+    thread: JoinHandle<()>,
+}
+
+impl Core {
+    /// Waits for the end of the thread.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a core ended by a panic");
+        }
+    }
+}
+
+/// Starts `count` cores and returns once each has said how it reads files.
+///
+/// # Errors
+/// If a thread or its runtime can't be made, or `io = "uring"` and the kernel refuses a ring.
+pub fn start(count: usize, setup: CoreSetup) -> std::io::Result<(Vec<CoreHandle>, Vec<Core>)> {
+    let setup = Arc::new(setup);
+    let mut handles = Vec::new();
+    let mut cores = Vec::new();
+    let mut reports = Vec::new();
+    for index in 0..count {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (report, reported) = oneshot::channel();
+        let setup = setup.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{index}"))
+            .spawn(move || run(&setup, receiver, report))?;
+        handles.push(CoreHandle { load: Arc::new(AtomicUsize::new(0)), sender });
+        cores.push(Core { thread });
+        reports.push(reported);
+    }
+    let mut refused = None;
+    for report in reports {
+        match report.blocking_recv() {
+            Ok(Ok(lane)) => {
+                setup.shared.set_io_backend(lane.backend);
+                refused = refused.or(lane.ring_refused);
+            }
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(std::io::Error::other("a core ended while starting")),
+        }
+    }
+    match (setup.io, refused) {
+        (IoChoice::Uring, Some(error)) => {
+            let reason = format!("server.io is \"uring\" and the kernel refuses io_uring: {error}");
+            return Err(std::io::Error::new(error.kind(), reason));
+        }
+        (IoChoice::Blocking, _) => {
+            tracing::info!(
+                "io_uring not used, files go through helper threads: server.io = \"blocking\""
+            );
+        }
+        (_, Some(error)) => {
+            tracing::warn!("io_uring not used, files go through helper threads: refused: {error}");
+        }
+        (_, None) => {}
+    }
+    Ok((handles, cores))
+}
+
+/// How a core reads files.
+struct LaneReport {
+    backend: &'static str,
+    ring_refused: Option<std::io::Error>,
+}
+
+fn open_lane(setup: &CoreSetup) -> (Lane, LaneReport) {
+    let helpers = setup.shared.store.helpers().clone();
+    let (lane, ring_refused) = match setup.io {
+        IoChoice::Blocking => (Lane::pool(helpers), None),
+        IoChoice::Auto | IoChoice::Uring => match Lane::ring(helpers.clone()) {
+            Ok(lane) => (lane, None),
+            Err(error) => (Lane::pool(helpers), Some(error)),
+        },
+    };
+    let backend = lane.backend_name();
+    (lane, LaneReport { backend, ring_refused })
+}
+
+fn run(
+    setup: &CoreSetup,
+    mut receiver: mpsc::UnboundedReceiver<Accepted>,
+    report: oneshot::Sender<std::io::Result<LaneReport>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // If nobody listens, the start has failed already.
+            let _ = report.send(Err(error));
+            return;
+        }
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let (lane, lane_report) = open_lane(setup);
+        let _ = report.send(Ok(lane_report));
+        let shared = &setup.shared;
+        let net = Rc::new(NetCore { pool: BufferPool::new(), tls: shared.tls.clone() });
+        let services = Rc::new(Services::new(shared.clone(), lane));
+        while let Some(accepted) = receiver.recv().await {
+            serve(accepted, &net, &services);
+        }
+    });
+}
+
+fn serve(accepted: Accepted, net: &Rc<NetCore>, services: &Rc<Services>) {
+    let Accepted { fd, peer, listener, slot } = accepted;
+    let socket = match register(fd, peer) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::error!(addr = %peer, reason = %error, "cannot use an accepted connection");
+            return;
+        }
+    };
+    let limits = &services.config().limits;
+    let conn = Conn::new(socket, peer, listener.clone(), limits, net.clone(), Some(slot));
+    let services = services.clone();
+    if listener.tls == TlsMode::Implicit {
+        tokio::task::spawn_local(async move {
+            let mut conn = conn;
+            match conn.start_tls().await {
+                Ok(()) => start_session(conn, services),
+                Err(error) => {
+                    let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
+                    tracing::info!(%protocol, %addr, %session, reason = %error,
+                        "TLS handshake failed");
+                }
+            }
+        });
+    } else {
+        start_session(conn, services);
+    }
+}
+
+/// A task of its own for the session, so that it isn't burdened with the handshake's memory.
+fn start_session(conn: Conn, services: Rc<Services>) {
+    match conn.protocol() {
+        Protocol::Imap => drop(tokio::task::spawn_local(crate::imap::run(conn, services))),
+        Protocol::Pop3 => drop(tokio::task::spawn_local(crate::pop3::run(conn, services))),
+        Protocol::Lmtp => drop(tokio::task::spawn_local(crate::lmtp::run(conn, services))),
+    }
+}
+
+fn register(fd: OwnedFd, peer: Peer) -> std::io::Result<Socket> {
+    Ok(match peer {
+        Peer::Ip(_) => Socket::Tcp(TcpStream::from_std(fd.into())?),
+        Peer::Unix => Socket::Unix(UnixStream::from_std(fd.into())?),
+    })
+}
+
+impl CoreHandle {
+    /// Sessions on the core now.
+    pub fn sessions(&self) -> usize {
+        self.load.load(Ordering::Relaxed)
+    }
+}
