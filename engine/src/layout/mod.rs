@@ -10,6 +10,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protocol::types::{SystemFlags, Uid};
 
@@ -17,6 +18,11 @@ use crate::io::Storage;
 
 pub mod cyrus;
 pub mod maildir;
+mod name;
+mod tree;
+
+pub use cyrus::Cyrus;
+pub use maildir::Maildir;
 
 /// Which layout a partition has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub struct Location {
     /// Maildir: the letters in the name.
     pub flags: NameFlags,
     /// Maildir: letters that we do not interpret, in name order, such as Dovecot's keywords.
+    /// Opaque to everybody else, kept with the base name: a name that we would not have written
+    /// ourselves hides its exact form here.
     pub other_letters: Vec<u8>,
     /// Maildir: in `new/`, where names carry no letters; else in `cur/`.
     pub in_new: bool,
@@ -145,4 +153,46 @@ pub struct Unique<'a> {
     pub counter: u64,
     /// Host name as configured; `/` and `:` are escaped by the layout.
     pub host: &'a str,
+}
+
+/// What the layouts can be told; each uses its own part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayoutOptions {
+    /// [`Maildir::user_path`].
+    pub user_path: String,
+    /// [`Maildir::names`].
+    pub names: maildir::Names,
+    /// [`Cyrus::hashed`].
+    pub hashed: bool,
+    /// [`Cyrus::full_hash`].
+    pub full_hash: bool,
+}
+
+impl Default for LayoutOptions {
+    fn default() -> LayoutOptions {
+        let (maildir, cyrus) = (Maildir::default(), Cyrus::default());
+        LayoutOptions {
+            user_path: maildir.user_path,
+            names: maildir.names,
+            hashed: cyrus.hashed,
+            full_hash: cyrus.full_hash,
+        }
+    }
+}
+
+/// Makes a layout.
+pub fn layout_for(kind: LayoutKind, options: &LayoutOptions) -> Arc<dyn Layout> {
+    match kind {
+        LayoutKind::Maildir => {
+            Arc::new(Maildir { user_path: options.user_path.clone(), names: options.names })
+        }
+        LayoutKind::Cyrus => {
+            Arc::new(Cyrus { hashed: options.hashed, full_hash: options.full_hash })
+        }
+    }
+}
+
+/// Whether a mailbox name is INBOX, which clients may spell in any case.
+fn is_inbox(mailbox: &str) -> bool {
+    mailbox.eq_ignore_ascii_case("INBOX")
 }
