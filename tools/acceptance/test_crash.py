@@ -135,7 +135,11 @@ class KillNine:
         uids = client.uid_search()
         while uids and not stop.is_set():
             uid = uids.pop(rng.randrange(len(uids)))
+            # Its name first, so that its absence later is known to be wanted.
+            [parsed] = filter(None, map(parse_body, client.ok(
+                f"UID FETCH {uid} (UID BODY.PEEK[HEADER.FIELDS (X-ID)])")))
             with self.ledger.lock:
+                self.ledger.seen[user, name_of(parsed[1])] = uid
                 self.ledger.expunging.add((user, uid))
             client.ok(rf"UID STORE {uid} +FLAGS.SILENT (\Deleted)")
             client.ok(f"UID EXPUNGE {uid}")
