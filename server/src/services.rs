@@ -27,6 +27,7 @@ use auth::{Account, Authenticator, UserFile};
 use config::Config;
 use engine::io::Lane;
 use engine::{Store, User};
+use protocol::types::Uid;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -164,10 +165,16 @@ pub struct LoginEvent<'a> {
 /// How the delivery to one recipient ended, for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryEvent<'a> {
-    /// The user, or the recipient as given if there is no such user.
+    /// The user; empty if there is no such user.
     pub user: &'a str,
+    /// The recipient as given in RCPT TO.
+    pub recipient: &'a str,
     /// Where it went; empty if it went nowhere.
     pub mailbox: &'a str,
+    /// The message's number there, if it was stored.
+    pub uid: Option<Uid>,
+    /// Which message of the session, from 1; its Received line has it behind the session's id.
+    pub transaction: u64,
     /// The sender as given in MAIL FROM.
     pub sender: &'a str,
     /// The Message-ID header; empty if there is none.
@@ -242,19 +249,21 @@ impl Services {
     /// Logs and counts the delivery to one recipient.
     pub fn log_delivery(&self, conn: &Conn, event: &DeliveryEvent<'_>) {
         let totals = &self.shared.totals;
-        let DeliveryEvent { user, mailbox, sender, message_id, bytes, .. } = *event;
+        let DeliveryEvent { user, recipient, mailbox, sender, message_id, .. } = *event;
+        let DeliveryEvent { uid, transaction, bytes, .. } = *event;
+        let uid = uid.map(|uid| uid.0);
         let duration_us = event.duration.as_micros() as u64;
         let (addr, session) = (conn.peer(), conn.id());
         match event.failure {
             None => {
                 totals.deliveries.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(target: "cursus::delivery", ?user, ?mailbox, ?sender, ?message_id,
-                    bytes, %addr, %session, duration_us, "delivered");
+                tracing::info!(target: "cursus::delivery", ?user, ?recipient, ?mailbox, uid, ?sender,
+                    ?message_id, bytes, %addr, %session, transaction, duration_us, "delivered");
             }
             Some(reason) => {
                 totals.delivery_failures.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(target: "cursus::delivery", ?user, ?mailbox, ?sender, ?message_id,
-                    bytes, %addr, %session, reason, duration_us, "not delivered");
+                tracing::warn!(target: "cursus::delivery", ?user, ?recipient, ?sender, ?message_id,
+                    bytes, %addr, %session, transaction, reason, duration_us, "not delivered");
             }
         }
     }

@@ -34,6 +34,8 @@ pub struct MailParams {
 pub enum Command {
     /// `LHLO name`
     Lhlo(String),
+    /// `STARTTLS`
+    Starttls,
     /// `MAIL FROM:<path> params`
     Mail(ReturnPath, MailParams),
     /// `RCPT TO:<path>`
@@ -133,6 +135,7 @@ impl Command {
         match word.to_ascii_uppercase().as_str() {
             "LHLO" if argument.is_empty() => Err(CommandError::Lhlo),
             "LHLO" => Ok(Command::Lhlo(argument.to_owned())),
+            "STARTTLS" => bare(Command::Starttls),
             "MAIL" => mail(argument),
             "RCPT" => rcpt(argument),
             "DATA" => bare(Command::Data),

@@ -1,0 +1,93 @@
+//! Command lines of POP3 and LMTP, from a connection.
+//!
+//! Waiting holds no buffer and ends when the client leaves, is silent for too long, or the server
+//! stops. Answers are sent before each wait, so a pipeline's answers go out together.
+
+use std::io;
+use std::time::Duration;
+
+use protocol::line::{Framed, LineFramer};
+
+use crate::net::Conn;
+use crate::services::Services;
+
+/// What [`LineReader::next`] got.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A line, without its line end.
+    Line(Vec<u8>),
+    /// A line over the limit; it was dropped.
+    TooLong,
+    /// Nothing more comes.
+    End(End),
+}
+
+/// Why nothing more comes.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The client closed the connection.
+    Left,
+    /// The client was silent for too long.
+    Idle,
+    /// The server stops.
+    Draining,
+    /// The connection failed.
+    Failed(io::Error),
+}
+
+impl End {
+    /// For the log.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            End::Left => "client left".to_owned(),
+            End::Idle => "client was silent for too long".to_owned(),
+            End::Draining => "server stops".to_owned(),
+            End::Failed(error) => error.to_string(),
+        }
+    }
+}
+
+/// Reads command lines under a length limit.
+pub(crate) struct LineReader {
+    framer: LineFramer,
+}
+
+impl LineReader {
+    pub(crate) fn new(line_bytes_max: usize) -> LineReader {
+        LineReader { framer: LineFramer::new(line_bytes_max) }
+    }
+
+    /// The next line; sends what is queued before it waits.
+    pub(crate) async fn next(
+        &mut self,
+        conn: &mut Conn,
+        services: &Services,
+        idle: Duration,
+    ) -> Incoming {
+        loop {
+            let (incoming, consumed) = match self.framer.next(conn.input()) {
+                Framed::Line { line, consumed } => (Some(Incoming::Line(line.to_vec())), consumed),
+                Framed::TooLong { consumed } => (Some(Incoming::TooLong), consumed),
+                Framed::Incomplete { consumed } => (None, consumed),
+            };
+            conn.consume(consumed);
+            if let Some(incoming) = incoming {
+                return incoming;
+            }
+            if let Err(error) = conn.flush().await {
+                return Incoming::End(End::Failed(error));
+            }
+            let filled = tokio::select! {
+                biased;
+                () = services.draining() => return Incoming::End(End::Draining),
+                filled = tokio::time::timeout(idle, conn.fill()) => filled,
+            };
+            match filled {
+                Ok(Ok(0)) => return Incoming::End(End::Left),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Incoming::End(End::Failed(error)),
+                Err(_) => return Incoming::End(End::Idle),
+            }
+        }
+    }
+}

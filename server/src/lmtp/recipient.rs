@@ -1,0 +1,172 @@
+//! From an address to a user's mailbox.
+//!
+//! `user+detail@domain` is looked up as, in this order: the whole address; the address without its
+//! detail; and where the domain is one of `lmtp.domains` (or that list is empty), the whole local
+//! part; the local part without its detail. A user whose name holds the separator thus comes
+//! before another's detail.
+
+use auth::{Account, Unavailable, UserName};
+use config::{Detail, Lmtp};
+use engine::{Mailbox, User};
+use protocol::lmtp::{Recipient, split_detail};
+use thiserror::Error;
+
+use crate::services::Services;
+
+/// A recipient that mail can be stored for.
+pub(super) struct Accepted {
+    /// The address as given.
+    pub(super) recipient: Recipient,
+    pub(super) user: User,
+    pub(super) mailbox: Mailbox,
+    pub(super) mailbox_name: String,
+}
+
+impl Accepted {
+    pub(super) fn user_name(&self) -> &str {
+        self.user.name()
+    }
+}
+
+/// Why there is no mailbox for an address.
+#[derive(Debug, Error)]
+pub(super) enum Refused {
+    /// Nobody has this address.
+    #[error("no such user")]
+    Unknown,
+    /// It isn't known now who has it.
+    #[error("accounts unavailable: {0}")]
+    Directory(#[from] Unavailable),
+    /// The store can't open the mailbox.
+    #[error("{0}")]
+    Store(#[from] engine::Error),
+}
+
+/// Finds the mailbox; gives the address back if there is none.
+pub(super) async fn accept(
+    services: &Services,
+    config: &Lmtp,
+    recipient: Recipient,
+) -> Result<Accepted, (Recipient, Refused)> {
+    match find(services, config, &recipient).await {
+        Ok((user, mailbox, mailbox_name)) => {
+            Ok(Accepted { recipient, user, mailbox, mailbox_name })
+        }
+        Err(refused) => Err((recipient, refused)),
+    }
+}
+
+async fn find(
+    services: &Services,
+    config: &Lmtp,
+    recipient: &Recipient,
+) -> Result<(User, Mailbox, String), Refused> {
+    for Name { name, detail } in names(recipient, config) {
+        let Ok(name) = UserName::new(&name) else { continue };
+        let Some(account) = services.auth.lookup(&name).await? else { continue };
+        let user = services.open_user(&account).await?;
+        let detail = detail.filter(|_| allows_detail(&account, config));
+        if let Some(detail) = detail
+            && let Some(found) = open_detail(&user, &detail).await?
+        {
+            return Ok((user, found.0, found.1));
+        }
+        let inbox = user.mailbox("INBOX").await?;
+        return Ok((user, inbox, "INBOX".to_owned()));
+    }
+    Err(Refused::Unknown)
+}
+
+fn allows_detail(account: &Account, config: &Lmtp) -> bool {
+    account.attributes.detail.unwrap_or(config.detail == Detail::Mailbox)
+}
+
+/// The mailbox that a detail names: as it is written, else the only one that differs in case.
+async fn open_detail(user: &User, detail: &str) -> engine::Result<Option<(Mailbox, String)>> {
+    let namespace = user.namespace();
+    let name = match namespace.mailboxes.contains_key(detail) {
+        true => detail.to_owned(),
+        false => {
+            let alike = |name: &&String| name.eq_ignore_ascii_case(detail);
+            let mut names = namespace.mailboxes.keys().filter(alike);
+            match (names.next(), names.next()) {
+                (Some(name), None) => name.clone(),
+                _ => return Ok(None),
+            }
+        }
+    };
+    match user.mailbox(&name).await {
+        Ok(mailbox) => Ok(Some((mailbox, name))),
+        Err(engine::Error::NoSuchMailbox | engine::Error::MailboxGone) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A name under which the user may be known.
+#[derive(Debug, PartialEq, Eq)]
+struct Name {
+    name: String,
+    detail: Option<String>,
+}
+
+fn names(recipient: &Recipient, config: &Lmtp) -> Vec<Name> {
+    let mut separator = [0u8; 4];
+    let separator = config.detail_separator.encode_utf8(&mut separator);
+    let local = recipient.local();
+    let split = split_detail(local, separator);
+    let mut names = Vec::with_capacity(4);
+    let mut add = |name: String, detail: Option<&str>| {
+        names.push(Name { name, detail: detail.map(str::to_owned) });
+    };
+    if let Some(domain) = recipient.domain() {
+        add(format!("{local}@{domain}"), None);
+        if let Some(split) = split {
+            add(format!("{}@{domain}", split.user), Some(split.detail));
+        }
+    }
+    let ours = |domain: &str| {
+        config.domains.is_empty() || config.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
+    };
+    if recipient.domain().is_none_or(ours) {
+        add(local.to_owned(), None);
+        if let Some(split) = split {
+            add(split.user.to_owned(), Some(split.detail));
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(address: &str, config: &Lmtp) -> Vec<(String, Option<String>)> {
+        let recipient = Recipient::parse(address).unwrap();
+        names(&recipient, config).into_iter().map(|n| (n.name, n.detail)).collect()
+    }
+
+    fn name(name: &str, detail: Option<&str>) -> (String, Option<String>) {
+        (name.to_owned(), detail.map(str::to_owned))
+    }
+
+    #[test]
+    fn whole_addresses_come_first_and_details_after_whole_names() {
+        assert_eq!(
+            named("jo+Lists@example.org", &Lmtp::default()),
+            [
+                name("jo+Lists@example.org", None),
+                name("jo@example.org", Some("Lists")),
+                name("jo+Lists", None),
+                name("jo", Some("Lists")),
+            ]
+        );
+        assert_eq!(named("jo", &Lmtp::default()), [name("jo", None)]);
+    }
+
+    #[test]
+    fn a_local_part_alone_counts_in_our_domains_only() {
+        let config = Lmtp { domains: vec!["Example.ORG".to_owned()], ..Lmtp::default() };
+        assert_eq!(named("jo@example.org", &config).len(), 2);
+        assert_eq!(named("jo@other.org", &config), [name("jo@other.org", None)]);
+    }
+}

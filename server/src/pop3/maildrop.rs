@@ -1,0 +1,224 @@
+//! The locked snapshot of INBOX, and what QUIT does to it.
+
+use auth::Account;
+use engine::{Mailbox, MaildropLock, Record, StoreMode, StoreRequest, View};
+use protocol::pop3::MessageNumber;
+use protocol::types::{SeqNum, SystemFlags, Uid};
+
+use crate::services::Services;
+
+/// Why there is no maildrop.
+pub(super) enum OpenError {
+    /// Another POP3 session has it.
+    InUse,
+    /// The store says so.
+    Store(engine::Error),
+}
+
+impl From<engine::Error> for OpenError {
+    fn from(error: engine::Error) -> OpenError {
+        OpenError::Store(error)
+    }
+}
+
+/// Count and size of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+/// Why a message isn't given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoMessage {
+    /// The number is above the count.
+    None,
+    /// DELE was here.
+    Deleted,
+}
+
+impl NoMessage {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            NoMessage::None => "no such message",
+            NoMessage::Deleted => "message is deleted",
+        }
+    }
+}
+
+pub(super) struct Maildrop {
+    pub(super) mailbox: Mailbox,
+    view: View,
+    user: String,
+    deleted: Marks,
+    retrieved: Marks,
+    /// Of all messages, deleted or not.
+    all: Totals,
+    /// Of those marked as deleted.
+    gone: Totals,
+    _lock: MaildropLock,
+}
+
+impl Maildrop {
+    pub(super) async fn open(
+        services: &Services,
+        account: &Account,
+    ) -> Result<Maildrop, OpenError> {
+        let user = services.open_user(account).await?;
+        let lock = user.lock_maildrop().ok_or(OpenError::InUse)?;
+        let mailbox = user.mailbox("INBOX").await?;
+        let view = mailbox.refresh().await?;
+        let mut maildrop = Maildrop {
+            mailbox,
+            view,
+            user: account.name.to_string(),
+            deleted: Marks::default(),
+            retrieved: Marks::default(),
+            all: Totals::default(),
+            gone: Totals::default(),
+            _lock: lock,
+        };
+        for (_, record) in maildrop.records() {
+            maildrop.all.messages += 1;
+            maildrop.all.bytes += u64::from(record.size);
+        }
+        Ok(maildrop)
+    }
+
+    /// Whose it is.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Messages at the start of the session.
+    pub(super) fn count(&self) -> u32 {
+        self.view.exists()
+    }
+
+    /// What is left.
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            messages: self.all.messages.saturating_sub(self.gone.messages),
+            bytes: self.all.bytes.saturating_sub(self.gone.bytes),
+        }
+    }
+
+    /// Every message, collected so that `self` can change meanwhile.
+    fn records(&self) -> Vec<(SeqNum, Record)> {
+        self.view.records(SeqNum(1), SeqNum(self.view.exists())).collect()
+    }
+
+    /// Every message that is left, from `first` on.
+    pub(super) fn left_from(
+        &self,
+        first: u32,
+        last: u32,
+    ) -> impl Iterator<Item = (SeqNum, Record)> + '_ {
+        let last = last.min(self.view.exists());
+        let records = self.view.records(SeqNum(first), SeqNum(last));
+        records.filter(|(seq, _)| !self.deleted.contains(seq.index()))
+    }
+
+    /// One message that is left.
+    pub(super) fn find(&self, message: MessageNumber) -> Result<Record, NoMessage> {
+        if self.deleted.contains(message.index()) {
+            return Err(NoMessage::Deleted);
+        }
+        let seq = u32::try_from(message.index() + 1).map_err(|_| NoMessage::None)?;
+        if seq > self.view.exists() {
+            return Err(NoMessage::None);
+        }
+        self.view.record(SeqNum(seq)).ok_or(NoMessage::None)
+    }
+
+    /// The name of a message that never changes.
+    pub(super) fn uidl(&self, uid: Uid) -> String {
+        format!("{:08x}{:08x}", self.view.uid_validity().0, uid.0)
+    }
+
+    pub(super) fn delete(&mut self, message: MessageNumber) -> Result<(), NoMessage> {
+        let record = self.find(message)?;
+        self.deleted.insert(message.index());
+        self.gone.messages += 1;
+        self.gone.bytes += u64::from(record.size);
+        Ok(())
+    }
+
+    /// Notes that the whole message was given.
+    pub(super) fn retrieved(&mut self, message: MessageNumber) {
+        self.retrieved.insert(message.index());
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.deleted = Marks::default();
+        self.gone = Totals::default();
+    }
+
+    /// The UPDATE state: what was deleted is removed, durably; what was read is marked as seen.
+    pub(super) async fn update(&mut self) -> engine::Result<()> {
+        let uid =
+            |index: usize| u32::try_from(index + 1).ok().and_then(|n| self.view.uid(SeqNum(n)));
+        let deleted: Vec<Uid> = self.deleted.iter().filter_map(uid).collect();
+        let seen: Vec<Uid> = self
+            .retrieved
+            .iter()
+            .filter(|&index| !self.deleted.contains(index))
+            .filter_map(uid)
+            .collect();
+        if !seen.is_empty() {
+            let request = StoreRequest {
+                uids: seen,
+                mode: StoreMode::Add,
+                flags: SystemFlags::SEEN,
+                keywords: Vec::new(),
+                unchanged_since: None,
+            };
+            self.mailbox.store(request).await?;
+        }
+        if !deleted.is_empty() {
+            self.mailbox.expunge(&self.view, deleted).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A set of message positions; takes memory only as far as it is used.
+#[derive(Default)]
+struct Marks(Vec<u64>);
+
+impl Marks {
+    fn contains(&self, index: usize) -> bool {
+        self.0.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+    }
+
+    fn insert(&mut self, index: usize) {
+        if self.0.len() <= index / 64 {
+            self.0.resize(index / 64 + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(index / 64) {
+            *word |= 1 << (index % 64);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.0.len() * 64).filter(|&index| self.contains(index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Marks;
+
+    #[test]
+    fn marks_hold_what_was_put_in() {
+        let mut marks = Marks::default();
+        for index in [0, 63, 64, 1000] {
+            assert!(!marks.contains(index));
+            marks.insert(index);
+            assert!(marks.contains(index));
+        }
+        assert_eq!(marks.iter().collect::<Vec<_>>(), [0, 63, 64, 1000]);
+        assert!(!marks.contains(1001));
+        assert!(!marks.contains(100_000));
+    }
+}

@@ -1,0 +1,202 @@
+//! POP3 sessions: RFC 1939, 2449, 2595, 3206, 5034.
+//!
+//! | module | says |
+//! |---|---|
+//! | `login` | USER, PASS, AUTH, STLS: the AUTHORIZATION state |
+//! | `maildrop` | the locked snapshot of INBOX, and what QUIT does to it |
+//! | `transaction` | the commands of the TRANSACTION state |
+//!
+//! Invariants: the maildrop is one [`engine::View`], so numbers hold still whatever other sessions
+//! do; one POP3 session at a time has it; messages are removed by QUIT and by nothing else; a
+//! message that breaks off in the middle closes the connection, so the client can't take a part
+//! for the whole.
+//!
+//! A UIDL is 16 hexadecimal digits: 8 of UIDVALIDITY, 8 of the UID. It is the same in every
+//! session and is never given to another message.
+
+mod login;
+mod maildrop;
+mod transaction;
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use protocol::pop3::{Command, LINE_BYTES_MAX, Reply, RespCode};
+
+use crate::lines::{End, Incoming, LineReader};
+use crate::net::Conn;
+use crate::services::Services;
+use maildrop::Maildrop;
+
+/// Serves one connection to its end.
+pub async fn run(conn: Conn, services: Rc<Services>) {
+    let mut session = Session {
+        conn,
+        services,
+        lines: LineReader::new(LINE_BYTES_MAX),
+        state: State::Authorization { user: None },
+        login_failures: 0,
+        bad_commands: 0,
+    };
+    session.reply(Reply::Ok("Cursus POP3 ready"));
+    let reason = session.serve().await;
+    let Session { conn, services, state, .. } = session;
+    let user = match &state {
+        State::Transaction(maildrop) => Some(maildrop.user().to_owned()),
+        State::Authorization { .. } => None,
+    };
+    drop(state);
+    services.log_end(&conn, user.as_deref(), &reason);
+    conn.close().await;
+}
+
+enum State {
+    Authorization {
+        /// The name that USER gave.
+        user: Option<String>,
+    },
+    Transaction(Box<Maildrop>),
+}
+
+/// Whether the session goes on; if not, why.
+enum Flow {
+    Continue,
+    End(String),
+}
+
+struct Session {
+    conn: Conn,
+    services: Rc<Services>,
+    lines: LineReader,
+    state: State,
+    login_failures: u32,
+    bad_commands: u32,
+}
+
+impl Session {
+    fn reply(&mut self, reply: Reply<'_>) {
+        self.conn.out.with_vec(|out| {
+            out.extend_from_slice(reply.to_string().as_bytes());
+        });
+    }
+
+    fn ok(&mut self, text: &str) {
+        self.reply(Reply::Ok(text));
+    }
+
+    fn err(&mut self, text: &str) {
+        self.reply(Reply::Err(None, text));
+    }
+
+    async fn serve(&mut self) -> String {
+        loop {
+            let line = match self.next_line().await {
+                Incoming::Line(line) => line,
+                Incoming::TooLong => {
+                    self.err("line too long");
+                    if let Flow::End(reason) = self.count_bad_command() {
+                        return reason;
+                    }
+                    continue;
+                }
+                Incoming::End(end) => {
+                    if matches!(end, End::Draining) {
+                        self.reply(Reply::Err(Some(RespCode::SysTemp), "server stops"));
+                    }
+                    return end.reason();
+                }
+            };
+            let flow = match Command::parse(&line) {
+                Ok(command) => Box::pin(self.command(command)).await,
+                Err(error) => {
+                    self.err(&error.to_string());
+                    self.count_bad_command()
+                }
+            };
+            if let Flow::End(reason) = flow {
+                return reason;
+            }
+            if self.conn.out.is_high()
+                && let Err(error) = self.conn.flush().await
+            {
+                return error.to_string();
+            }
+        }
+    }
+
+    async fn next_line(&mut self) -> Incoming {
+        let limits = &self.services.config().limits;
+        let seconds = match self.state {
+            State::Authorization { .. } => limits.login_seconds_max,
+            State::Transaction(_) => limits.pop3_idle_seconds_max,
+        };
+        self.lines.next(&mut self.conn, &self.services, Duration::from_secs(seconds)).await
+    }
+
+    fn count_bad_command(&mut self) -> Flow {
+        self.bad_commands += 1;
+        if self.bad_commands < self.services.config().limits.bad_commands_max {
+            return Flow::Continue;
+        }
+        self.err("too many bad commands");
+        Flow::End("too many bad commands".to_owned())
+    }
+
+    async fn command(&mut self, command: Command<'_>) -> Flow {
+        match command {
+            Command::Capa => self.capa(),
+            Command::Noop if matches!(self.state, State::Transaction(_)) => self.ok(""),
+            Command::Quit => return self.quit().await,
+            Command::User(_)
+            | Command::Pass(_)
+            | Command::Auth { .. }
+            | Command::AuthList
+            | Command::Stls => return self.authorization(command).await,
+            _ => match &mut self.state {
+                State::Authorization { .. } => {
+                    self.err("log in first");
+                    return self.count_bad_command();
+                }
+                State::Transaction(_) => return self.transaction(command).await,
+            },
+        }
+        Flow::Continue
+    }
+
+    fn capa(&mut self) {
+        let mut text = String::from("+OK capabilities follow\r\n");
+        if self.conn.may_log_in() {
+            text.push_str("USER\r\nSASL");
+            for mechanism in auth::Mechanism::ALL {
+                let _ = write!(text, " {}", mechanism.name());
+            }
+            text.push_str("\r\n");
+        }
+        if self.conn.may_start_tls() && matches!(self.state, State::Authorization { .. }) {
+            text.push_str("STLS\r\n");
+        }
+        text.push_str(
+            "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n\
+             IMPLEMENTATION Cursus\r\n.\r\n",
+        );
+        self.conn.out.push(text.as_bytes());
+    }
+
+    async fn quit(&mut self) -> Flow {
+        if let State::Transaction(maildrop) = &mut self.state {
+            match maildrop.update().await {
+                Ok(()) => self.ok("bye"),
+                Err(error) => {
+                    let user = maildrop.user().to_owned();
+                    self.services.log_error(&self.conn, Some(&user), "removing messages", &error);
+                    let text = "some deleted messages were not removed";
+                    self.reply(Reply::Err(Some(RespCode::SysTemp), text));
+                }
+            }
+        } else {
+            self.ok("bye");
+        }
+        Flow::End("quit".to_owned())
+    }
+}
