@@ -5,9 +5,9 @@
 
 use std::borrow::Cow;
 
-use encoding_rs::{ISO_2022_JP, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
+use encoding_rs::{EUC_JP, REPLACEMENT, UTF_8, WINDOWS_1252};
 
-pub use encoding_rs::Encoding as Charset;
+pub use encoding_rs::{CoderResult, Decoder, Encoding as Charset};
 
 /// The charset of that label (any case, blanks around it ignored); `None` for one that we can't
 /// decode.
@@ -36,15 +36,22 @@ pub fn guess(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether bytes below 0x80 always stand for themselves in this charset, so that ASCII text can be
-/// searched without decoding.
-pub fn is_ascii_superset(charset: &'static Charset) -> bool {
-    charset != UTF_16LE && charset != UTF_16BE && charset != ISO_2022_JP && charset != REPLACEMENT
+/// Whether a byte below 0x80 always stands for itself in this charset and never for a piece of
+/// another character, so that ASCII text can be searched for without decoding.
+pub fn is_ascii_transparent(charset: &'static Charset) -> bool {
+    charset == UTF_8 || charset == EUC_JP || charset.is_single_byte()
 }
 
-/// Whether this is UTF-8.
-pub fn is_utf8(charset: &'static Charset) -> bool {
-    charset == UTF_8
+/// The charset that [`decode`] uses for bytes with this label of which `bytes` are the first. They
+/// may end within a character.
+pub fn of_text(label: &[u8], bytes: &[u8]) -> &'static Charset {
+    match of_label(label) {
+        Some(charset) if charset != WINDOWS_1252 => charset,
+        _ => match std::str::from_utf8(bytes) {
+            Err(error) if error.error_len().is_some() => WINDOWS_1252,
+            _ => UTF_8,
+        },
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +71,12 @@ mod tests {
         assert_eq!(decode(None, b"caf\xe9"), "caf\u{e9}");
         assert_eq!(decode(Some(b"us-ascii"), "caf\u{e9}".as_bytes()), "caf\u{e9}");
         assert_eq!(decode(Some(b"x-unknown"), b"ab"), "ab");
+    }
+
+    #[test]
+    fn text_is_guessed_by_its_first_bytes() {
+        assert_eq!(of_text(b"", b"caf\xc3"), UTF_8);
+        assert_eq!(of_text(b"us-ascii", b"caf\xe9 x"), WINDOWS_1252);
+        assert!(!is_ascii_transparent(of_text(b"shift_jis", b"")));
     }
 }

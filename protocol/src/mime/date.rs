@@ -9,7 +9,8 @@ pub struct MailDate {
     /// Seconds since 1970-01-01 00:00 UTC.
     pub unix: i64,
     /// Days since 1970-01-01 of the date *as written*, without regard to time and zone: what
-    /// SENTON, SENTBEFORE and SENTSINCE compare (RFC 3501 section 6.4.4).
+    /// SENTON, SENTBEFORE and SENTSINCE compare (RFC 3501 section 6.4.4). At most one day off the
+    /// day of `unix`.
     pub local_day: i32,
 }
 
@@ -90,7 +91,7 @@ impl Parts {
         } else if first.is_ascii_digit() && token.contains(&b'-') {
             token.split(|&b| b == b'-').for_each(|t| self.take(t));
         } else if matches!(first, b'+' | b'-') {
-            if let Some(n) = number(&token[1..]).filter(|n| *n <= 9999) {
+            if let Some(n) = number(&token[1..]).filter(|n| *n < 2400) {
                 let minutes = i64::from(n / 100 * 60 + n % 100);
                 self.zone_minutes = Some(if first == b'-' { -minutes } else { minutes });
             }

@@ -1,0 +1,268 @@
+//! The part of a search that looks at extras and files.
+
+use std::ops::Range;
+
+use protocol::mime::{Encoding, Field, header};
+
+use super::Source;
+use super::needle::{Buffers, Needle, Stream};
+use crate::message::{Extras, Rescan};
+
+/// Files up to this size are read at once; larger ones in pieces of it.
+const FILE_BYTES_MAX: usize = 256 * 1024;
+
+/// Header bytes of one part that are looked at, as many as the parser reads.
+const HEADER_BYTES_MAX: usize = protocol::mime::Limits::HEADER_BYTES_MAX;
+
+/// Buffers of a search; make one and use it for all messages.
+#[derive(Default)]
+pub struct Scratch {
+    buffers: Buffers,
+    /// Bytes of the file from `file_at`; grown once.
+    file: Vec<u8>,
+    header: Vec<u8>,
+    parts: Vec<PartPlace>,
+    labels: Vec<u8>,
+    extras: Vec<u8>,
+}
+
+/// Where one part is in the file.
+struct PartPlace {
+    header: Range<u64>,
+    /// Set for text parts.
+    text: Option<TextPlace>,
+}
+
+struct TextPlace {
+    body: Range<u64>,
+    encoding: Encoding,
+    label: Range<usize>,
+}
+
+/// One message during its evaluation: what was loaded stays loaded for further keys.
+pub(super) struct Message<'a, S: Source> {
+    source: &'a mut S,
+    scratch: &'a mut Scratch,
+    /// Whether `scratch.extras` stands in for missing or damaged ones.
+    has_own_extras: bool,
+    has_parts: bool,
+    /// Bytes in `scratch.file` when it is the whole file.
+    whole_file: Option<usize>,
+    is_large: bool,
+}
+
+impl<'a, S: Source> Message<'a, S> {
+    pub(super) fn new(source: &'a mut S, scratch: &'a mut Scratch) -> Message<'a, S> {
+        Message {
+            source,
+            scratch,
+            has_own_extras: false,
+            has_parts: false,
+            whole_file: None,
+            is_large: false,
+        }
+    }
+
+    /// The day of the Date field as written, from the extras.
+    pub(super) fn sent_day(&mut self) -> Result<Option<i32>, S::Error> {
+        self.with_extras(|extras, _| extras.sent_day())
+    }
+
+    /// Whether a field of that name contains the string; for an empty one, whether it is there.
+    pub(super) fn field_contains(
+        &mut self,
+        name: &[u8],
+        known: Option<Field>,
+        needle: &Needle,
+    ) -> Result<bool, S::Error> {
+        if let Some(field) = known {
+            let cached = self.with_extras(|extras, buffers| {
+                let found = extras.values(field).any(|v| needle.in_value(v, buffers));
+                (found || extras.has_all_fields()).then_some(found)
+            })?;
+            if let Some(found) = cached {
+                return Ok(found);
+            }
+        }
+        self.load_parts()?;
+        let Some(place) = self.scratch.parts.first().map(|part| part.header.clone()) else {
+            return Ok(false);
+        };
+        self.load_header(place)?;
+        let Scratch { buffers, header: block, .. } = &mut *self.scratch;
+        Ok(header::fields(block)
+            .filter(|field| field.name.eq_ignore_ascii_case(name))
+            .any(|field| needle.in_value(field.value, buffers)))
+    }
+
+    /// Whether any header of the message or of a part contains the string.
+    pub(super) fn headers_contain(&mut self, needle: &Needle) -> Result<bool, S::Error> {
+        let cached =
+            self.with_extras(|extras, buffers| needle.in_header(extras.headers(), buffers))?;
+        if cached {
+            return Ok(true);
+        }
+        self.load_parts()?;
+        for index in 0..self.scratch.parts.len() {
+            self.load_header(self.scratch.parts[index].header.clone())?;
+            if needle.in_header(&self.scratch.header, &mut self.scratch.buffers) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a text part contains the string.
+    pub(super) fn bodies_contain(&mut self, needle: &Needle) -> Result<bool, S::Error> {
+        self.load_parts()?;
+        let parts = std::mem::take(&mut self.scratch.parts);
+        let mut found = Ok(false);
+        for text in parts.iter().filter_map(|part| part.text.as_ref()) {
+            found = self.body_contains(text, needle);
+            if !matches!(found, Ok(false)) {
+                break;
+            }
+        }
+        self.scratch.parts = parts;
+        found
+    }
+
+    fn body_contains(&mut self, text: &TextPlace, needle: &Needle) -> Result<bool, S::Error> {
+        let whole = self.load_file()?;
+        let Scratch { buffers, file, labels, .. } = &mut *self.scratch;
+        let label = &labels[text.label.clone()];
+        if let Some(length) = whole {
+            let start = (text.body.start as usize).min(length);
+            let end = (text.body.end as usize).clamp(start, length);
+            return Ok(needle.in_body(text.encoding, label, &mut file[start..end], buffers));
+        }
+        let mut stream = Stream::new(needle, text.encoding, label, buffers);
+        let mut at = text.body.start;
+        while at < text.body.end {
+            let wanted = (text.body.end - at).min(FILE_BYTES_MAX as u64) as usize;
+            let read = self.source.read(at, &mut file[..wanted])?.min(wanted);
+            if read == 0 {
+                break;
+            }
+            if stream.feed(&file[..read]) {
+                return Ok(true);
+            }
+            at += read as u64;
+        }
+        Ok(stream.finish())
+    }
+
+    /// Puts a header's bytes into `scratch.header`.
+    fn load_header(&mut self, place: Range<u64>) -> Result<(), S::Error> {
+        let length = (place.end - place.start).min(HEADER_BYTES_MAX as u64) as usize;
+        let whole = self.load_file()?;
+        let Scratch { file, header, .. } = &mut *self.scratch;
+        header.clear();
+        if let Some(file_length) = whole {
+            let start = (place.start as usize).min(file_length);
+            let end = (start + length).min(file_length);
+            header.extend_from_slice(&file[start..end]);
+            return Ok(());
+        }
+        header.resize(length, 0);
+        let mut filled = 0;
+        while filled < length {
+            let read = self.source.read(place.start + filled as u64, &mut header[filled..])?;
+            if read == 0 {
+                break;
+            }
+            filled = (filled + read).min(length);
+        }
+        header.truncate(filled);
+        Ok(())
+    }
+
+    /// Reads the file if it is small. `None`: it must be read in pieces.
+    fn load_file(&mut self) -> Result<Option<usize>, S::Error> {
+        if self.whole_file.is_some() || self.is_large {
+            return Ok(self.whole_file);
+        }
+        let file = &mut self.scratch.file;
+        file.resize(FILE_BYTES_MAX, 0);
+        let mut filled = 0;
+        while filled < FILE_BYTES_MAX {
+            let read = self.source.read(filled as u64, &mut file[filled..])?;
+            filled = (filled + read).min(FILE_BYTES_MAX);
+            if read == 0 {
+                self.whole_file = Some(filled);
+                return Ok(self.whole_file);
+            }
+        }
+        self.is_large = true;
+        Ok(None)
+    }
+
+    /// Lists the parts in `scratch.parts`.
+    fn load_parts(&mut self) -> Result<(), S::Error> {
+        if self.has_parts {
+            return Ok(());
+        }
+        let mut parts = std::mem::take(&mut self.scratch.parts);
+        let mut labels = std::mem::take(&mut self.scratch.labels);
+        parts.clear();
+        labels.clear();
+        let loaded = self.with_extras(|extras, _| {
+            for part in extras.parts() {
+                let wide = |range: &Range<u32>| u64::from(range.start)..u64::from(range.end);
+                let text = part.is_text.then(|| {
+                    let from = labels.len();
+                    labels.extend_from_slice(part.charset);
+                    TextPlace {
+                        body: wide(&part.body),
+                        encoding: part.encoding,
+                        label: from..labels.len(),
+                    }
+                });
+                parts.push(PartPlace { header: wide(&part.header), text });
+            }
+        });
+        self.scratch.parts = parts;
+        self.scratch.labels = labels;
+        self.has_parts = loaded.is_ok();
+        loaded
+    }
+
+    /// Calls `f` with the cached extras, or with new ones when those are missing or damaged.
+    fn with_extras<R>(
+        &mut self,
+        f: impl FnOnce(&Extras<'_>, &mut Buffers) -> R,
+    ) -> Result<R, S::Error> {
+        if !self.has_own_extras {
+            let cached = self.source.extras()?;
+            if let Some(Ok(extras)) = cached.map(Extras::open) {
+                return Ok(f(&extras, &mut self.scratch.buffers));
+            }
+            self.rescan()?;
+        }
+        let Scratch { extras, buffers, .. } = &mut *self.scratch;
+        let extras = Extras::open(extras).expect("extras that the rescan wrote");
+        Ok(f(&extras, buffers))
+    }
+
+    fn rescan(&mut self) -> Result<(), S::Error> {
+        let mut rescan = Rescan::new(self.source.line_ends());
+        match self.load_file()? {
+            Some(length) => rescan.feed(&self.scratch.file[..length]),
+            None => {
+                let mut at = 0;
+                loop {
+                    let read = self.source.read(at, &mut self.scratch.file)?;
+                    let Some(piece) = self.scratch.file.get(..read).filter(|p| !p.is_empty())
+                    else {
+                        break;
+                    };
+                    rescan.feed(piece);
+                    at += read as u64;
+                }
+            }
+        }
+        self.scratch.extras = rescan.finish().extras;
+        self.has_own_extras = true;
+        Ok(())
+    }
+}

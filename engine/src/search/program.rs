@@ -1,0 +1,520 @@
+//! A key tree made ready to be asked for many messages.
+
+use protocol::imap::search::{Date, SearchKey};
+use protocol::mime::Field;
+use protocol::mime::date::{DAY_SECONDS, days_from_civil};
+use protocol::types::{Flag, Keyword, ModSeq, SequenceSet, Uid};
+
+use super::body::{Message, Scratch};
+use super::needle::Needle;
+use super::{Needs, Record, Source};
+
+/// What a program needs to know of the mailbox and the session.
+pub struct Context<'a> {
+    /// The largest UID in the view; 0 when it is empty.
+    pub uid_largest: Uid,
+    /// The number of messages in the view.
+    pub seq_largest: u32,
+    /// The UIDs that `$` stands for, as ascending inclusive ranges.
+    pub saved: &'a [(u32, u32)],
+    /// The bit of a keyword in [`Record::keywords`]; `None` when no message has it.
+    pub keyword_bit: &'a dyn Fn(&Keyword) -> Option<u32>,
+}
+
+/// A compiled key tree.
+#[derive(Debug)]
+pub struct Program {
+    root: Node,
+}
+
+#[derive(Debug)]
+enum Node {
+    Constant(bool),
+    All(Vec<Node>),
+    Any(Vec<Node>),
+    Not(Box<Node>),
+    Flags(u8),
+    Keywords(u64),
+    Recent,
+    Seq(Ranges),
+    Uid(Ranges),
+    Internal(Order, i32),
+    Sent(Order, i32),
+    Larger(u64),
+    Smaller(u64),
+    ModSeq(ModSeq),
+    Field { name: Box<[u8]>, known: Option<Field>, needle: Needle },
+    Headers(Needle),
+    Bodies(Needle),
+}
+
+/// Ascending, inclusive, apart from one another.
+type Ranges = Box<[(u32, u32)]>;
+
+/// How a message's day stands to the day of the key.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Before,
+    On,
+    Since,
+}
+
+impl Order {
+    fn holds(self, day: i32, of_key: i32) -> bool {
+        match self {
+            Order::Before => day < of_key,
+            Order::On => day == of_key,
+            Order::Since => day >= of_key,
+        }
+    }
+}
+
+impl Program {
+    /// Compiles a key tree. The decoder bounds its depth.
+    pub fn new(key: &SearchKey, context: &Context<'_>) -> Program {
+        Program { root: compile(key, context) }
+    }
+
+    /// What it may have to look at.
+    pub fn needs(&self) -> Needs {
+        self.root.needs()
+    }
+
+    /// The answer if the index alone gives it.
+    pub fn decide_by_index(&self, record: &Record) -> Option<bool> {
+        self.root.by_index(record)
+    }
+
+    /// Whether the message matches.
+    pub fn matches<S: Source>(
+        &self,
+        source: &mut S,
+        scratch: &mut Scratch,
+    ) -> Result<bool, S::Error> {
+        let record = source.record();
+        match self.decide_by_index(&record) {
+            Some(answer) => Ok(answer),
+            None => self.root.matches(&record, &mut Message::new(source, scratch)),
+        }
+    }
+}
+
+fn compile(key: &SearchKey, context: &Context<'_>) -> Node {
+    let field = |name: &str, text: &str| Node::Field {
+        name: name.as_bytes().into(),
+        known: Field::of(name.as_bytes()),
+        needle: Needle::new(text),
+    };
+    match key {
+        SearchKey::All => Node::Constant(true),
+        SearchKey::And(keys) => all(keys.iter().map(|key| compile(key, context)).collect()),
+        SearchKey::Or(a, b) => any(vec![compile(a, context), compile(b, context)]),
+        SearchKey::Not(key) => match compile(key, context) {
+            Node::Constant(value) => Node::Constant(!value),
+            Node::Not(inner) => *inner,
+            node => Node::Not(Box::new(node)),
+        },
+        SearchKey::Flag(Flag::System(flags)) => Node::Flags(flags.0),
+        SearchKey::Flag(Flag::Keyword(keyword)) => {
+            match (context.keyword_bit)(keyword).and_then(|bit| 1u64.checked_shl(bit)) {
+                Some(mask) => Node::Keywords(mask),
+                None => Node::Constant(false),
+            }
+        }
+        SearchKey::Recent => Node::Recent,
+        SearchKey::SeqSet(set) => Node::Seq(resolve(set, context.seq_largest)),
+        SearchKey::UidSet(set) => Node::Uid(resolve(set, context.uid_largest.0)),
+        SearchKey::SavedResult => Node::Uid(context.saved.into()),
+        SearchKey::Before(date) => Node::Internal(Order::Before, day(date)),
+        SearchKey::On(date) => Node::Internal(Order::On, day(date)),
+        SearchKey::Since(date) => Node::Internal(Order::Since, day(date)),
+        SearchKey::SentBefore(date) => Node::Sent(Order::Before, day(date)),
+        SearchKey::SentOn(date) => Node::Sent(Order::On, day(date)),
+        SearchKey::SentSince(date) => Node::Sent(Order::Since, day(date)),
+        SearchKey::Larger(size) => Node::Larger(*size),
+        SearchKey::Smaller(size) => Node::Smaller(*size),
+        SearchKey::ModSeq(modseq) => Node::ModSeq(*modseq),
+        SearchKey::From(text) => field("from", text),
+        SearchKey::To(text) => field("to", text),
+        SearchKey::Cc(text) => field("cc", text),
+        SearchKey::Bcc(text) => field("bcc", text),
+        SearchKey::Subject(text) => field("subject", text),
+        SearchKey::Header(name, text) => field(name, text),
+        SearchKey::Body(text) if text.is_empty() => Node::Constant(true),
+        SearchKey::Text(text) if text.is_empty() => Node::Constant(true),
+        SearchKey::Body(text) => Node::Bodies(Needle::new(text)),
+        SearchKey::Text(text) => {
+            any(vec![Node::Headers(Needle::new(text)), Node::Bodies(Needle::new(text))])
+        }
+    }
+}
+
+fn resolve(set: &SequenceSet, largest: u32) -> Ranges {
+    set.resolve(largest).into()
+}
+
+fn day(date: &Date) -> i32 {
+    days_from_civil(i32::from(date.year), u32::from(date.month), u32::from(date.day))
+}
+
+/// Every node holds: nested ones flattened, the cheapest first.
+fn all(nodes: Vec<Node>) -> Node {
+    let mut flat = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node {
+            Node::Constant(true) => {}
+            Node::Constant(false) => return node,
+            Node::All(inner) => flat.extend(inner),
+            node => flat.push(node),
+        }
+    }
+    flat.sort_by_key(Node::cost);
+    match flat.len() {
+        0 => Node::Constant(true),
+        1 => flat.remove(0),
+        _ => Node::All(flat),
+    }
+}
+
+/// One node at least holds.
+fn any(nodes: Vec<Node>) -> Node {
+    let mut flat = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node {
+            Node::Constant(false) => {}
+            Node::Constant(true) => return node,
+            Node::Any(inner) => flat.extend(inner),
+            node => flat.push(node),
+        }
+    }
+    flat.sort_by_key(Node::cost);
+    match flat.len() {
+        0 => Node::Constant(false),
+        1 => flat.remove(0),
+        _ => Node::Any(flat),
+    }
+}
+
+fn within(ranges: &[(u32, u32)], n: u32) -> bool {
+    let after = ranges.partition_point(|range| range.0 <= n);
+    after > 0 && n <= ranges[after - 1].1
+}
+
+fn day_of(seconds: i64) -> i32 {
+    i32::try_from(seconds.div_euclid(DAY_SECONDS)).unwrap_or(i32::MAX)
+}
+
+impl Node {
+    fn needs(&self) -> Needs {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => {
+                nodes.iter().map(Node::needs).max().unwrap_or(Needs::Index)
+            }
+            Node::Not(node) => node.needs(),
+            Node::Field { known: Some(_), .. } | Node::Sent(..) => Needs::Cache,
+            Node::Field { known: None, .. } | Node::Headers(_) | Node::Bodies(_) => Needs::Bytes,
+            _ => Needs::Index,
+        }
+    }
+
+    /// Rank among siblings; those of equal rank keep their order.
+    fn cost(&self) -> u32 {
+        match self {
+            Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(Node::cost).max().unwrap_or(0),
+            Node::Not(node) => node.cost(),
+            Node::Sent(..) => 1,
+            Node::Field { known: Some(_), .. } => 2,
+            Node::Field { known: None, .. } => 3,
+            Node::Headers(_) => 4,
+            Node::Bodies(_) => 5,
+            _ => 0,
+        }
+    }
+
+    fn by_index(&self, record: &Record) -> Option<bool> {
+        Some(match self {
+            Node::Constant(value) => *value,
+            Node::All(nodes) => return decide(nodes, record, false),
+            Node::Any(nodes) => return decide(nodes, record, true),
+            Node::Not(node) => !node.by_index(record)?,
+            Node::Flags(mask) => record.flags.0 & mask == *mask,
+            Node::Keywords(mask) => record.keywords & mask != 0,
+            Node::Recent => record.recent,
+            Node::Seq(ranges) => within(ranges, record.seq.0),
+            Node::Uid(ranges) => within(ranges, record.uid.0),
+            Node::Internal(order, day) => order.holds(day_of(record.internal_date), *day),
+            Node::Sent(order, day) => return sent_by_index(*order, *day, record.sent_date),
+            Node::Larger(size) => u64::from(record.size) > *size,
+            Node::Smaller(size) => u64::from(record.size) < *size,
+            Node::ModSeq(modseq) => record.modseq >= *modseq,
+            Node::Field { .. } | Node::Headers(_) | Node::Bodies(_) => return None,
+        })
+    }
+
+    fn matches<S: Source>(
+        &self,
+        record: &Record,
+        message: &mut Message<'_, S>,
+    ) -> Result<bool, S::Error> {
+        if let Some(answer) = self.by_index(record) {
+            return Ok(answer);
+        }
+        match self {
+            Node::All(nodes) => {
+                for node in nodes {
+                    if !node.matches(record, message)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Node::Any(nodes) => {
+                for node in nodes {
+                    if node.matches(record, message)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Node::Not(node) => Ok(!node.matches(record, message)?),
+            Node::Sent(order, day) => {
+                let sent = message.sent_day()?.unwrap_or(day_of(record.internal_date));
+                Ok(order.holds(sent, *day))
+            }
+            Node::Field { name, known, needle } => message.field_contains(name, *known, needle),
+            Node::Headers(needle) => message.headers_contain(needle),
+            Node::Bodies(needle) => message.bodies_contain(needle),
+            // Everything else was decided by the index.
+            _ => Ok(false),
+        }
+    }
+}
+
+/// A conjunction (`decisive` false) or disjunction (`decisive` true) as far as the index goes.
+fn decide(nodes: &[Node], record: &Record, decisive: bool) -> Option<bool> {
+    let mut is_open = false;
+    for node in nodes {
+        match node.by_index(record) {
+            Some(answer) if answer == decisive => return Some(decisive),
+            Some(_) => {}
+            // Siblings that follow cost as much or more, but may still be cheap inside.
+            None => is_open = true,
+        }
+    }
+    (!is_open).then_some(!decisive)
+}
+
+/// The index knows the moment, the key asks for the day as written, which is the same day or one
+/// beside it. Clamped moments decide nothing.
+fn sent_by_index(order: Order, day: i32, sent_date: u32) -> Option<bool> {
+    if sent_date == 0 || sent_date == u32::MAX {
+        return None;
+    }
+    let utc = day_of(i64::from(sent_date));
+    let answers = [utc - 1, utc, utc + 1].map(|written| order.holds(written, day));
+    (answers[0] == answers[1] && answers[1] == answers[2]).then_some(answers[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Ingest, LineEnds};
+    use protocol::types::{SeqNum, SystemFlags};
+
+    struct Fake {
+        record: Record,
+        stored: Vec<u8>,
+        extras: Option<Vec<u8>>,
+        reads: usize,
+        read_max: usize,
+    }
+
+    impl Source for Fake {
+        type Error = std::convert::Infallible;
+
+        fn record(&self) -> Record {
+            self.record
+        }
+
+        fn extras(&mut self) -> Result<Option<&[u8]>, Self::Error> {
+            Ok(self.extras.as_deref())
+        }
+
+        fn line_ends(&self) -> LineEnds {
+            LineEnds::Lf
+        }
+
+        fn read(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize, Self::Error> {
+            self.reads += 1;
+            let rest = self.stored.get(at as usize..).unwrap_or_default();
+            let n = rest.len().min(buffer.len()).min(self.read_max);
+            buffer[..n].copy_from_slice(&rest[..n]);
+            Ok(n)
+        }
+    }
+
+    const MESSAGE: &[u8] =
+        b"Date: Mon, 02 Jan 2006 23:04:05 -0700\r\nFrom: Al <al@example.org>\r\n\
+        Subject: =?utf-8?q?caf=C3=A9?= time\r\nX-Odd: strange value\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\npreamble\r\n--b\r\n\
+        Content-Type: text/plain; charset=koi8-r\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+        8PI=\r\n--b\r\nContent-Type: application/pdf; name=invoice.pdf\r\n\r\nSECRET\r\n--b\r\n\
+        Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nNested Words\r\n--b--\r\n";
+
+    fn fake(message: &[u8]) -> Fake {
+        let mut ingest = Ingest::new(LineEnds::Lf);
+        let mut stored = Vec::new();
+        ingest.feed(message, &mut stored);
+        let facts = ingest.finish(&mut stored);
+        let record = Record {
+            uid: Uid(7),
+            seq: SeqNum(3),
+            flags: SystemFlags::SEEN,
+            keywords: 0b10,
+            recent: false,
+            modseq: ModSeq(9),
+            internal_date: 86_400 * 100,
+            sent_date: facts.sent_date.unwrap_or(0) as u32,
+            size: facts.size,
+        };
+        Fake { record, stored, extras: Some(facts.extras), reads: 0, read_max: usize::MAX }
+    }
+
+    fn program(key: &SearchKey) -> Program {
+        let bit = |keyword: &Keyword| (Some(keyword) == Keyword::new("work").as_ref()).then_some(1);
+        let context = Context {
+            uid_largest: Uid(10),
+            seq_largest: 5,
+            saved: &[(2, 3), (7, 7)],
+            keyword_bit: &bit,
+        };
+        Program::new(key, &context)
+    }
+
+    fn ask(source: &mut Fake, key: &SearchKey) -> bool {
+        let answer = program(key).matches(source, &mut Scratch::default());
+        answer.unwrap_or_else(|never| match never {})
+    }
+
+    fn s(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn strings_are_found_in_what_the_message_means() {
+        use SearchKey::{Body, From, Header, Subject, Text};
+        let cases = [
+            (Subject(s("CAF\u{c9} t")), true),
+            (From(s("AL@example")), true),
+            (SearchKey::To(s("")), false),
+            (Header(s("x-odd"), s("VALUE")), true),
+            (Header(s("x-odd"), s("")), true),
+            (Header(s("x-none"), s("")), false),
+            (Header(s("date"), s("2006")), true),
+            (Body(s("\u{43f}\u{440}")), true),
+            (Body(s("nested words")), true),
+            (Body(s("secret")), false),
+            (Body(s("inner")), false),
+            (Body(s("preamble")), false),
+            (Text(s("inner")), true),
+            (Text(s("invoice")), true),
+            (Text(s("strange")), true),
+            (Text(s("\u{43f}")), true),
+            (Text(s("absent")), false),
+        ];
+        for (key, expected) in cases {
+            let mut source = fake(MESSAGE);
+            assert_eq!(ask(&mut source, &key), expected, "{key:?}");
+            source.read_max = 5;
+            assert_eq!(ask(&mut source, &key), expected, "{key:?} by short reads");
+            source.extras = None;
+            assert_eq!(ask(&mut source, &key), expected, "{key:?} without extras");
+            source.extras = Some(vec![1, 2, 3]);
+            assert_eq!(ask(&mut source, &key), expected, "{key:?} with damaged extras");
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_searched_in_pieces() {
+        let mut message = b"Content-Type: text/plain\r\nSubject: big\r\n\r\n".to_vec();
+        for _ in 0..20_000 {
+            message.extend_from_slice(b"a line of hay in a large stack\r\n");
+        }
+        message.extend_from_slice(b"the n\xc3\xa9edle\r\n");
+        let mut source = fake(&message);
+        assert!(ask(&mut source, &SearchKey::Body(s("the n\u{c9}edle"))));
+        assert!(ask(&mut source, &SearchKey::Text(s("large stack\nthe"))));
+        assert!(!ask(&mut source, &SearchKey::Body(s("no needle"))));
+        source.extras = None;
+        assert!(ask(&mut source, &SearchKey::Header(s("x"), s("")).negated()));
+        assert!(ask(&mut source, &SearchKey::Body(s("edle"))));
+    }
+
+    #[test]
+    fn the_index_is_asked_before_cache_and_file() {
+        let cheap = SearchKey::Flag(Flag::System(SystemFlags::DELETED));
+        let dear = SearchKey::Body(s("nested"));
+        let mut source = fake(MESSAGE);
+        assert!(!ask(&mut source, &SearchKey::And(vec![dear.clone(), cheap.clone()])));
+        assert_eq!(source.reads, 0);
+        assert!(!ask(&mut source, &SearchKey::Or(Box::new(cheap.clone()), Box::new(cheap))));
+        assert!(ask(&mut source, &SearchKey::Subject(s("time"))));
+        assert_eq!(source.reads, 0);
+        assert!(ask(&mut source, &dear));
+        assert!(source.reads > 0);
+    }
+
+    #[test]
+    fn needs_are_those_of_the_dearest_key() {
+        let needs = |key: SearchKey| program(&key).needs();
+        assert_eq!(needs(SearchKey::All), Needs::Index);
+        assert_eq!(needs(SearchKey::Subject(s("x")).negated()), Needs::Cache);
+        assert_eq!(needs(SearchKey::Header(s("received"), s("x"))), Needs::Bytes);
+        assert_eq!(needs(SearchKey::Body(s("x"))), Needs::Bytes);
+        assert_eq!(needs(SearchKey::Body(s(""))), Needs::Index);
+    }
+
+    #[test]
+    fn dates_compare_by_day() {
+        let date = |year, month, day| Date { year, month, day };
+        let mut source = fake(MESSAGE);
+        // As written it was the second, in UTC the third.
+        assert!(ask(&mut source, &SearchKey::SentOn(date(2006, 1, 2))));
+        assert!(!ask(&mut source, &SearchKey::SentOn(date(2006, 1, 3))));
+        assert!(!ask(&mut source, &SearchKey::SentBefore(date(2006, 1, 2))));
+        assert!(ask(&mut source, &SearchKey::SentSince(date(2006, 1, 2))));
+        let far = program(&SearchKey::SentBefore(date(2010, 1, 1)));
+        assert_eq!(far.decide_by_index(&source.record), Some(true));
+        assert!(ask(&mut source, &SearchKey::On(date(1970, 4, 11))));
+        assert!(!ask(&mut source, &SearchKey::Before(date(1970, 4, 11))));
+        assert!(ask(&mut source, &SearchKey::Since(date(1970, 4, 11))));
+    }
+
+    #[test]
+    fn sets_flags_sizes_and_combinations() {
+        use protocol::types::{SetRange, SetValue};
+        let set = |first, last| SequenceSet { ranges: vec![SetRange { first, last }] };
+        let (star, n) = (SetValue::Star, SetValue::Number);
+        let keyword = |name| SearchKey::Flag(Flag::Keyword(Keyword::new(name).unwrap()));
+        let cases = [
+            (SearchKey::UidSet(set(n(7), star)), true),
+            (SearchKey::SeqSet(set(n(4), star)), false),
+            (SearchKey::SavedResult, true),
+            (keyword("WORK"), true),
+            (keyword("work"), true),
+            (keyword("play").negated(), true),
+            (SearchKey::Flag(Flag::System(SystemFlags::SEEN)).negated(), false),
+            (SearchKey::ModSeq(ModSeq(9)), true),
+            (SearchKey::ModSeq(ModSeq(10)), false),
+            (SearchKey::Larger(MESSAGE.len() as u64), false),
+            (SearchKey::Smaller(MESSAGE.len() as u64 + 1), true),
+            (SearchKey::Recent, false),
+            (SearchKey::And(vec![]), true),
+            (SearchKey::And(vec![SearchKey::All, SearchKey::Recent.negated()]), true),
+            (SearchKey::Or(Box::new(SearchKey::Recent), Box::new(SearchKey::All)), true),
+        ];
+        for (key, expected) in cases {
+            assert_eq!(ask(&mut fake(MESSAGE), &key), expected, "{key:?}");
+        }
+    }
+}
