@@ -171,7 +171,7 @@ class Imap(Wire):
         return out
 
 
-BODY_HEAD = re.compile(rb"BODY\[[^\]]*\] (?:\{(\d+)\}\r\n|\"([^\"]*)\")")
+BODY_HEAD = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? (?:\{(\d+)\}\r\n|\"([^\"]*)\")")
 
 
 def parse_body(response):
