@@ -1,1 +1,46 @@
-//! cursus: the operator's command.
+//! `cursus`: the operator's command.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`cli`] | the command line: one definition for parsing, completions and manual pages |
+//! | [`place`] | where a request is done: by the running server, else on the store itself |
+//! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
+//! | [`failure`] | what went wrong, and the exit status that says so |
+//! | [`user`], [`mailbox`], [`import`], [`store`] | the commands |
+//! | [`manual`] | completions and manual pages |
+
+pub mod cli;
+pub mod failure;
+pub mod import;
+pub mod mailbox;
+pub mod manual;
+pub mod output;
+pub mod place;
+pub mod store;
+pub mod user;
+
+use cli::{Cli, Command};
+use failure::Failed;
+
+/// Does what the command line says.
+pub fn run(cli: &Cli) -> Result<(), Failed> {
+    // These need no configuration.
+    match &cli.command {
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Manual { directory } => return manual::write(directory),
+        _ => {}
+    }
+    let config = cli.config()?;
+    let out = output::Output::new(cli.json);
+    match &cli.command {
+        Command::User(command) => user::run(command, &config, &out),
+        Command::Mailbox(command) => mailbox::run(command, &config, &out),
+        Command::Message(cli::MessageCommand::Import(args)) => import::run(args, &config, &out),
+        Command::Status => store::status(&config, &out),
+        Command::Check { user } => store::check(user.as_deref(), &config, &out),
+        Command::Recover => store::recover(&config, &out),
+        Command::Checkpoint => store::checkpoint(&config, &out),
+        Command::Reload => store::reload(&config, &out),
+        Command::Completions { .. } | Command::Manual { .. } => Ok(()),
+    }
+}

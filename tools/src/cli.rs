@@ -1,0 +1,219 @@
+//! The command line: one definition for parsing, completions and manual pages.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use config::Config;
+
+use crate::failure::Failed;
+
+/// Operate a Cursus mail store.
+///
+/// Talks to a running cursusd by its admin socket. Where none runs, opens the store itself, under
+/// the store's lock.
+///
+/// On a terminal, lists are tables; in a pipe they are lines with tabs and no heading; --json
+/// gives one JSON value.
+#[derive(Debug, Parser)]
+#[command(name = "cursus", version, after_long_help = EXIT_STATUS)]
+pub struct Cli {
+    /// Configuration file of the server; without it, the embedded store below ./var
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON value
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What scripts can rely on.
+pub const EXIT_STATUS: &str = "Exit status:
+  0   done
+  1   not done, or done in part; check: something is wrong
+  2   wrong command line
+  65  bad data: a value, a message or a mailbox name that the store refuses
+  67  no such user
+  69  neither a server nor the store can be reached; the message says why
+  73  exists already
+  75  may work later
+  78  wrong configuration";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add, change, list and remove users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// List and change mailboxes
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
+    /// Bring messages into the store
+    #[command(subcommand)]
+    Message(MessageCommand),
+    /// Show how server and store are
+    Status,
+    /// Compare indexes with message files, and say what is wrong
+    Check {
+        /// Only this user's mailboxes
+        user: Option<String>,
+    },
+    /// Bring the files up to date with the commit log after a crash, and stop
+    ///
+    /// A server does so when it starts. Run this before another mail server uses the store.
+    Recover,
+    /// Bring the files up to date with the commit log now
+    Checkpoint,
+    /// Make a running server read configuration, certificates and users again
+    Reload,
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a directory
+    Manual {
+        /// Where
+        directory: PathBuf,
+    },
+}
+
+/// Commands on users.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; the password is read from standard input
+    Add(UserAdd),
+    /// Set a user's password, read from standard input
+    Passwd {
+        /// Who
+        name: String,
+    },
+    /// List users
+    List,
+    /// Remove a user. The mail stays.
+    Remove {
+        /// Who
+        name: String,
+    },
+}
+
+/// A user to be added, or many.
+#[derive(Debug, Args)]
+pub struct UserAdd {
+    /// Who
+    #[arg(required_unless_present = "bulk", conflicts_with = "bulk")]
+    pub name: Option<String>,
+    /// Read lines of NAME, a tab, PASSWORD from standard input; add all or none
+    #[arg(long)]
+    pub bulk: bool,
+    /// What is read is not a password but credentials as the users file has them: {SCHEME}hash
+    #[arg(long)]
+    pub hashed: bool,
+    /// Settings as the users file has them, such as quota_bytes=10G,detail=yes
+    #[arg(long, value_name = "KEY=VALUE,...", default_value = "")]
+    pub attributes: String,
+}
+
+/// Commands on mailboxes.
+#[derive(Debug, Subcommand)]
+pub enum MailboxCommand {
+    /// List mailboxes
+    List {
+        /// Only this user's
+        user: Option<String>,
+    },
+    /// Make a mailbox
+    Create {
+        /// Whose
+        user: String,
+        /// UTF-8, with / between levels
+        name: String,
+        /// What it is for: \Sent, \Drafts, \Trash, \Junk, \Archive, \All, \Flagged, \Important
+        #[arg(long, value_name = "USE")]
+        special_use: Vec<String>,
+    },
+    /// Delete a mailbox and its messages; mailboxes below it stay
+    Delete {
+        /// Whose
+        user: String,
+        /// Which
+        name: String,
+    },
+    /// Rename a mailbox and those below it
+    Rename {
+        /// Whose
+        user: String,
+        /// Old name
+        from: String,
+        /// New name
+        to: String,
+    },
+    /// Subscribe to a mailbox
+    Subscribe {
+        /// Whose
+        user: String,
+        /// Which
+        name: String,
+        /// Unsubscribe
+        #[arg(long)]
+        off: bool,
+    },
+}
+
+/// Commands on messages.
+#[derive(Debug, Subcommand)]
+pub enum MessageCommand {
+    /// Store messages from files
+    Import(ImportArgs),
+}
+
+/// Messages to be stored.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Whose mailbox
+    #[arg(long)]
+    pub user: String,
+    /// Which mailbox
+    #[arg(long, default_value = "INBOX")]
+    pub mailbox: String,
+    /// Make the mailbox if it doesn't exist
+    #[arg(long)]
+    pub create: bool,
+    /// Flag or keyword for every message, such as \Seen
+    #[arg(long = "flag", value_name = "FLAG")]
+    pub flags: Vec<String>,
+    /// Message files, mbox files, Maildir directories; - is one message on standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+impl Cli {
+    /// The configuration that the server has.
+    pub fn config(&self) -> Result<Config, Failed> {
+        match &self.config {
+            Some(file) => Config::load(file).map_err(Failed::from),
+            None => Ok(Config::embedded(&Config::embedded_dir())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn bulk_and_a_name_exclude_each_other() {
+        assert!(Cli::try_parse_from(["cursus", "user", "add", "jo"]).is_ok());
+        assert!(Cli::try_parse_from(["cursus", "user", "add", "--bulk"]).is_ok());
+        assert!(Cli::try_parse_from(["cursus", "user", "add"]).is_err());
+        assert!(Cli::try_parse_from(["cursus", "user", "add", "--bulk", "jo"]).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! `cursus message import`: messages from files, mbox files and Maildirs.
+//!
+//! A message that is refused doesn't stop the others; all failures are reported at the end, and
+//! the exit status says so.
+
+mod maildir;
+mod mbox;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use admin::{Reply, Request};
+use config::Config;
+use serde::Serialize;
+
+use crate::cli::ImportArgs;
+use crate::failure::{Failed, Kind};
+use crate::output::Output;
+use crate::place::Place;
+
+/// One message on its way into the store.
+struct Incoming {
+    /// For error messages.
+    source: String,
+    bytes: Vec<u8>,
+    flags: Vec<String>,
+    internal_date: Option<i64>,
+}
+
+#[derive(Default, Serialize)]
+struct Summary {
+    imported: u64,
+    failed: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    source: String,
+    reason: String,
+}
+
+/// Does `cursus message import …`.
+pub fn run(args: &ImportArgs, config: &Config, out: &Output) -> Result<(), Failed> {
+    let sources = args.files.iter().map(|f| Source::of(f)).collect::<Result<Vec<_>, _>>()?;
+    let mut place = Place::find(config)?;
+    let done = import_all(args, sources, &mut place, out);
+    let closed = place.close();
+    let summary = done?;
+    let failures = summary.failed.len();
+    for refused in &summary.failed {
+        eprintln!("cursus: {}: {}", refused.source, refused.reason);
+    }
+    out.line(&summary, &format!("{} messages imported into {}", summary.imported, args.mailbox));
+    match failures {
+        0 => closed,
+        n => Err(Failed::new(Kind::Incomplete, format!("{n} messages not imported"))),
+    }
+}
+
+/// What a name on the command line stands for.
+enum Source {
+    Stdin,
+    Message(PathBuf),
+    Mbox(PathBuf),
+    Maildir(Vec<PathBuf>),
+}
+
+impl Source {
+    fn of(path: &Path) -> Result<Source, Failed> {
+        let bad = |e: std::io::Error| Failed::new(Kind::Data, format!("{}: {e}", path.display()));
+        if path == Path::new("-") {
+            return Ok(Source::Stdin);
+        }
+        if path.is_dir() {
+            let files = maildir::files(path).map_err(bad)?;
+            return files.map(Source::Maildir).ok_or_else(|| {
+                let expected = "expected a message, an mbox file or a Maildir with cur and new";
+                Failed::new(Kind::Data, format!("{}: directory, {expected}", path.display()))
+            });
+        }
+        let mut start = [0; 5];
+        let mut file = File::open(path).map_err(bad)?;
+        let is_mbox = file.read_exact(&mut start).is_ok() && &start == b"From ";
+        Ok(if is_mbox { Source::Mbox(path.to_owned()) } else { Source::Message(path.to_owned()) })
+    }
+
+    /// How many messages, for the progress bar; an mbox file counts as one until it is read.
+    fn count(&self) -> u64 {
+        match self {
+            Source::Maildir(files) => files.len() as u64,
+            Source::Stdin | Source::Message(_) | Source::Mbox(_) => 1,
+        }
+    }
+
+    fn messages(self) -> Box<dyn Iterator<Item = Result<Incoming, Refused>>> {
+        match self {
+            Source::Stdin => {
+                Box::new(std::iter::once_with(|| read("-".to_owned(), std::io::stdin())))
+            }
+            Source::Message(path) => Box::new(std::iter::once_with(move || read_file(&path))),
+            Source::Maildir(files) => Box::new(files.into_iter().map(|path| {
+                read_file(&path).map(|message| maildir::with_name_facts(message, &path))
+            })),
+            Source::Mbox(path) => {
+                let name = path.display().to_string();
+                match File::open(&path) {
+                    Ok(file) => Box::new(mbox::Messages::new(BufReader::new(file), &name)),
+                    Err(e) => {
+                        let refused = Refused { source: name, reason: e.to_string() };
+                        Box::new(std::iter::once(Err(refused)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn import_all(
+    args: &ImportArgs,
+    sources: Vec<Source>,
+    place: &mut Place,
+    out: &Output,
+) -> Result<Summary, Failed> {
+    if args.create {
+        create(args, place)?;
+    }
+    let bar = out.progress(sources.iter().map(Source::count).sum(), "importing");
+    let mut summary = Summary::default();
+    for incoming in sources.into_iter().flat_map(Source::messages) {
+        let stored = match incoming {
+            Ok(incoming) => store(incoming, args, place)?,
+            Err(refused) => Err(refused),
+        };
+        match stored {
+            Ok(()) => summary.imported += 1,
+            Err(refused) => summary.failed.push(refused),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(summary)
+}
+
+fn create(args: &ImportArgs, place: &mut Place) -> Result<(), Failed> {
+    let request = Request::MailboxCreate {
+        user: args.user.clone(),
+        name: args.mailbox.clone(),
+        special_use: Vec::new(),
+    };
+    match place.ask(request) {
+        Err(error) if error.kind() == Kind::Exists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Incoming, Refused> {
+    let source = path.display().to_string();
+    let file = File::open(path);
+    let file = file.map_err(|e| Refused { source: source.clone(), reason: e.to_string() })?;
+    let modified = file.metadata().and_then(|m| m.modified()).ok();
+    let since = modified.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    let mut incoming = read(source, file)?;
+    incoming.internal_date = since.and_then(|d| i64::try_from(d.as_secs()).ok());
+    Ok(incoming)
+}
+
+fn read(source: String, mut from: impl Read) -> Result<Incoming, Refused> {
+    let mut bytes = Vec::new();
+    match from.read_to_end(&mut bytes) {
+        Ok(0) => Err(Refused { source, reason: "empty, expected a message".to_owned() }),
+        Ok(_) => Ok(Incoming { source, bytes, flags: Vec::new(), internal_date: None }),
+        Err(e) => Err(Refused { source, reason: e.to_string() }),
+    }
+}
+
+/// The outer error ends the import: no further message would fare better.
+fn store(
+    incoming: Incoming,
+    args: &ImportArgs,
+    place: &mut Place,
+) -> Result<Result<(), Refused>, Failed> {
+    let mut flags = args.flags.clone();
+    flags.extend(incoming.flags);
+    let request = Request::Import {
+        user: args.user.clone(),
+        mailbox: args.mailbox.clone(),
+        bytes: incoming.bytes.len() as u64,
+        flags,
+        internal_date: incoming.internal_date,
+    };
+    match place.ask_with(request, &mut incoming.bytes.as_slice()) {
+        Ok(Reply::Imported { .. }) => Ok(Ok(())),
+        Ok(other) => Err(crate::store::unexpected(&other)),
+        Err(failed) => Ok(Err(Refused { source: incoming.source, reason: failed.to_string() })),
+    }
+}

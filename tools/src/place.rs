@@ -1,0 +1,138 @@
+//! Where a request is done: by the running server, else on the store itself under its lock.
+
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use admin::{Client, Operator, Reply, Request};
+use auth::UserFile;
+use config::Config;
+use engine::Drive;
+use engine::io::Lane;
+use engine::io::blocking::Blocking;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::runtime::Runtime;
+use tokio::task::LocalSet;
+
+use crate::failure::{Failed, Kind};
+
+/// Where requests are done.
+pub enum Place {
+    /// By a running server.
+    Server(Client),
+    /// Here.
+    Store(Box<Opened>),
+}
+
+/// A store that this process has opened.
+pub struct Opened {
+    runtime: Runtime,
+    local: LocalSet,
+    operator: Operator,
+}
+
+impl Place {
+    /// The running server, or else the store.
+    pub fn find(config: &Config) -> Result<Place, Failed> {
+        match connect(config)? {
+            Some(client) => Ok(Place::Server(client)),
+            None => Ok(Place::Store(Box::new(Opened::open(config)?))),
+        }
+    }
+
+    /// Asks without a body.
+    pub fn ask(&mut self, request: Request) -> Result<Reply, Failed> {
+        self.ask_with(request, &mut io::empty())
+    }
+
+    /// Asks with the bytes that follow the request.
+    pub fn ask_with(&mut self, request: Request, body: &mut dyn Read) -> Result<Reply, Failed> {
+        match self {
+            Place::Server(client) => Ok(client.ask_with(request, body)?),
+            Place::Store(opened) => {
+                let Opened { runtime, local, operator } = &mut **opened;
+                let mut body = Blockingly(body);
+                let done = local.block_on(runtime, operator.perform(request, &mut body));
+                Ok(done?)
+            }
+        }
+    }
+
+    /// Closes the store, if this process opened it. Its log is empty then.
+    pub fn close(self) -> Result<(), Failed> {
+        match self {
+            Place::Server(_) => Ok(()),
+            Place::Store(opened) => {
+                let closed = opened.operator.store.close();
+                closed.map_err(|e| Failed::new(Kind::Incomplete, format!("closing the store: {e}")))
+            }
+        }
+    }
+}
+
+/// The running server; `None` if none runs.
+pub fn connect(config: &Config) -> Result<Option<Client>, Failed> {
+    let socket = config.admin_socket();
+    match Client::connect(&socket) {
+        Ok(client) => Ok(Some(client)),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
+            _ => {
+                let message = format!("admin socket {}: {error}", socket.display());
+                Err(Failed::new(Kind::Unreachable, message))
+            }
+        },
+    }
+}
+
+impl Opened {
+    /// Opens the store: takes its lock and recovers.
+    pub fn open(config: &Config) -> Result<Opened, Failed> {
+        let dir = config.state_dir.display();
+        let unreachable = |message: String| Failed::new(Kind::Unreachable, message);
+        if !config.state_dir.is_dir() {
+            let hint = "start cursusd, or name its configuration with --config";
+            return Err(unreachable(format!("there is no store in {dir}: {hint}")));
+        }
+        let users_file = config.users_file();
+        let users = UserFile::open(&users_file).map_err(|e| unreachable(e.to_string()))?;
+        let storage = Arc::new(Blocking::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| unreachable(format!("cannot start: {e}")))?;
+        let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let store = admin::store::open(config, &hostname, storage.clone(), Drive::Threads);
+        let store = store.map_err(|error| {
+            unreachable(match admin::store::is_locked(&error) {
+                true => format!(
+                    "the store in {dir} is open in another process, and no server answers on {}",
+                    config.admin_socket().display()
+                ),
+                false => format!("the store in {dir} can't be opened: {error}"),
+            })
+        })?;
+        let operator = Operator {
+            store,
+            lane: Lane::inline(storage),
+            users: Arc::new(users),
+            defaults: config.store.clone(),
+        };
+        Ok(Opened { runtime, local: LocalSet::new(), operator })
+    }
+}
+
+/// A file as the async reader that an [`Operator`] wants. That it blocks is no harm: this process
+/// does nothing else.
+struct Blockingly<'a>(&'a mut dyn Read);
+
+impl AsyncRead for Blockingly<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.0.read(room.initialize_unfilled())?;
+        room.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
