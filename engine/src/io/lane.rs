@@ -22,7 +22,7 @@ use super::{HelperPool, Open, Storage, StoredFile};
 
 /// Largest write that is made by the calling thread itself, in bytes. A copy into the page cache
 /// of this size costs less than a thread switch.
-const INLINE_WRITE_BYTES_MAX: usize = 0;
+const INLINE_WRITE_BYTES_MAX: usize = 65536;
 
 /// A message file, open for as long as any clone or operation in flight holds it.
 #[derive(Clone)]

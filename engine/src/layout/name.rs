@@ -38,10 +38,10 @@ pub(super) fn split_user(user: &str) -> (&str, Option<&str>) {
 }
 
 /// The levels of a mailbox name, or why there are none; what both layouts refuse.
-pub(super) fn levels<'a>(
-    mailbox: &'a str,
+pub(super) fn levels(
+    mailbox: &str,
     refuse: impl Fn(&'static str) -> NameError,
-) -> Result<Vec<&'a str>, NameError> {
+) -> Result<Vec<&str>, NameError> {
     let levels: Vec<&str> = mailbox.split('/').collect();
     if levels.iter().any(|level| level.is_empty()) {
         return Err(refuse("every level of the name needs at least one character"));
