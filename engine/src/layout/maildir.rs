@@ -77,13 +77,14 @@ fn refusal(name: &str, reason: &'static str) -> NameError {
 /// Whether an entry of a user's main directory belongs to INBOX alone: its messages and indexes,
 /// but no folders and nothing of the whole account such as `maildirsize` and subscriptions.
 fn is_of_inbox(name: &[u8], _kind: Kind) -> bool {
-    const NAMES: [&[u8]; 8] = [
+    const NAMES: [&[u8]; 9] = [
         b"cur",
         b"new",
         b"tmp",
         b"courierimapuiddb",
         b"courierimapkeywords",
         b"courierimapacl",
+        b"dovecot-acl",
         b"dovecot-uidlist",
         b"dovecot-keywords",
     ];

@@ -125,7 +125,7 @@ fn list_finds_messages_in_both_directories_and_nothing_else() {
     let (layout, storage) = (Maildir::default(), Sim::new(1));
     let dir = dir_of(&layout, "A");
     layout.create(&storage, Path::new(ROOT), &dir).unwrap();
-    let mut names = vec!["cur/1.a:2,FS", "cur/2.b", "cur/3.c:2,xS", "new/4.d", "new/5.e:2,S"];
+    let mut names = ["cur/1.a:2,FS", "cur/2.b", "cur/3.c:2,xS", "new/4.d", "new/5.e:2,S"];
     names.sort_unstable();
     let paths: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
     paths.iter().for_each(|path| touch(&storage, path));
