@@ -52,7 +52,7 @@ fn dropped_futures_leak_no_descriptor_and_their_writes_still_happen() {
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            assert_eq!(descriptors(), before);
+            assert!(descriptors() <= before, "{before} descriptors before, {}", descriptors());
         }));
     }
 }
