@@ -100,7 +100,10 @@ pub fn bind(listener: &Listener, passed: &mut Passed) -> Result<Vec<Bound>, List
             let mut all = Vec::new();
             for socket_address in text.to_socket_addrs().map_err(failed)? {
                 let fd = bind_tcp(socket_address).map_err(failed)?;
-                all.push(bound(fd, socket_address.to_string(), None));
+                // With port 0 the system has chosen one.
+                let chosen = rustix::net::getsockname(&fd).map_err(|e| failed(e.into()))?;
+                let chosen = std::net::SocketAddr::try_from(chosen).unwrap_or(socket_address);
+                all.push(bound(fd, chosen.to_string(), None));
             }
             Ok(all)
         }

@@ -236,11 +236,11 @@ class Tools:
             paths.append(path)
         watcher = one.imap()
         watcher.select()
-        one.tool("message", "import", "alice", *paths[:2])
+        one.tool("message", "import", "--user", "alice", *paths[:2])
         self.assertIn(b"* 2 EXISTS", watcher.ok("NOOP"))
         watcher.close()
         one.stop()
-        one.tool("message", "import", "alice", *paths[2:])
+        one.tool("message", "import", "--user", "alice", *paths[2:])
         one.start()
         with one.imap() as client:
             client.select()

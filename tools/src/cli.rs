@@ -104,7 +104,7 @@ pub struct UserAdd {
     /// Who
     #[arg(required_unless_present = "bulk", conflicts_with = "bulk")]
     pub name: Option<String>,
-    /// Read lines of NAME, a tab, PASSWORD from standard input; add all or none
+    /// Read lines of NAME, a tab or colon, PASSWORD from standard input; add all or none
     #[arg(long)]
     pub bulk: bool,
     /// What is read is not a password but credentials as the users file has them: {SCHEME}hash

@@ -96,9 +96,10 @@ fn parse_bulk(text: &str) -> Result<Vec<(UserName, &str)>, Failed> {
     let mut pairs = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         let bad = |what: String| Failed::new(Kind::Data, format!("line {}: {what}", index + 1));
+        // No name holds either, so the first one is the separator whatever the password holds.
         let (name, secret) = line
-            .split_once('\t')
-            .ok_or_else(|| bad("expected a name, a tab and a password".to_owned()))?;
+            .split_once(['\t', ':'])
+            .ok_or_else(|| bad("expected a name, a tab or colon, and a password".to_owned()))?;
         let name = UserName::new(name).map_err(|e| bad(format!("{name:?}: {e}")))?;
         pairs.push((name, secret));
     }
@@ -239,6 +240,7 @@ mod tests {
     fn a_bad_bulk_line_is_named_by_its_number() {
         assert_eq!(parse_bulk("a\tx y\n\nb\tz\n").unwrap().len(), 2);
         assert_eq!(parse_bulk("a\tx y").unwrap()[0].1, "x y");
+        assert_eq!(parse_bulk("a:x:\ty").unwrap()[0].1, "x:\ty");
         let error = parse_bulk("a\tx\nb z\n").unwrap_err().to_string();
         assert!(error.starts_with("line 2: expected"), "{error}");
         assert!(parse_bulk("../a\tx\n").unwrap_err().to_string().starts_with("line 1:"));

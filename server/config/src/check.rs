@@ -76,7 +76,7 @@ fn listeners(config: &Config, out: &mut Findings<'_>) {
         match &listener.address {
             ListenerAddress::Tcp(address) => {
                 let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
-                if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
                     let expected = "\"host:port\", \"unix:/path\" or \"systemd:NAME\"";
                     out.add(key("address"), quoted(address), expected);
                 }

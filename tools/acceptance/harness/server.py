@@ -159,7 +159,7 @@ class Cursus(Server):
         limits = "\n".join(f"{k} = {v}" for k, v in self.limits.items())
         listeners = "".join(
             f'[[listener]]\nprotocol = "{protocol}"\naddress = "{address}"\n'
-            f'tls = "{tls}"\n' + (f'plain_login = "loopback"\n' if protocol != "lmtp" else "")
+            f'tls = "{tls}"\n' + (f'plain_login = "loopback"\n' if protocol != "lmtp" and tls != "implicit" else "")
             for protocol, address, tls in (
                 ("imap", "127.0.0.1:%d" % self.ports["imap"], "starttls"),
                 ("imap", "127.0.0.1:%d" % self.ports["imaps"], "implicit"),
