@@ -1,0 +1,25 @@
+//! CLOSE (RFC 3501 section 6.4.2) and UNSELECT (RFC 3691).
+
+use super::super::reply::{Outcome, Reply};
+use super::super::session::Session;
+use super::expunge;
+
+pub(in super::super) async fn run(session: &mut Session) -> Outcome {
+    let Some(selected) = session.selected.take() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    if !selected.read_only {
+        let uids = expunge::deleted(&selected, None);
+        if !uids.is_empty()
+            && let Err(error) = selected.mailbox.expunge(&selected.view, uids).await
+        {
+            return Ok(session.failure("expunge messages", &error, "NONEXISTENT"));
+        }
+    }
+    Ok(Reply::ok("Closed"))
+}
+
+pub(in super::super) fn unselect(session: &mut Session) -> Outcome {
+    session.selected = None;
+    Ok(Reply::ok("Unselected"))
+}

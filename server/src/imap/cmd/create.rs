@@ -1,0 +1,31 @@
+//! CREATE: RFC 3501 section 6.3.3, USE of RFC 6154.
+
+use engine::SpecialUse;
+
+use super::super::reply::{Outcome, Reply};
+use super::super::session::Session;
+
+pub(in super::super) async fn run(
+    session: &mut Session,
+    name: &str,
+    special_use: &[String],
+) -> Outcome {
+    let user = match session.user() {
+        Ok(user) => user,
+        Err(reply) => return Ok(reply),
+    };
+    let uses: Option<Vec<SpecialUse>> =
+        special_use.iter().map(|name| SpecialUse::parse(name)).collect();
+    let Some(uses) = uses else {
+        return Ok(Reply::no("Unknown special use").word("USEATTR"));
+    };
+    // A separator at the end only says that children are to come.
+    let name = name.strip_suffix('/').unwrap_or(name);
+    if name == "INBOX" {
+        return Ok(Reply::no("INBOX exists").word("ALREADYEXISTS"));
+    }
+    match user.create(name, &uses).await {
+        Ok(()) => Ok(Reply::ok("Created")),
+        Err(error) => Ok(session.failure("create a mailbox", &error, "NONEXISTENT")),
+    }
+}

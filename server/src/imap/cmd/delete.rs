@@ -1,0 +1,19 @@
+//! DELETE: RFC 3501 section 6.3.4.
+
+use super::super::reply::{Outcome, Reply};
+use super::super::session::Session;
+
+pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome {
+    let user = match session.user() {
+        Ok(user) => user,
+        Err(reply) => return Ok(reply),
+    };
+    if let Err(error) = user.delete(name).await {
+        return Ok(session.failure("delete a mailbox", &error, "NONEXISTENT"));
+    }
+    // A client that deletes what it has selected wants to be out of it.
+    if session.selected.as_ref().is_some_and(|selected| selected.mailbox.is_gone()) {
+        session.selected = None;
+    }
+    Ok(Reply::ok("Deleted"))
+}

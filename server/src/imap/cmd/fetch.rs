@@ -1,0 +1,130 @@
+//! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4.
+
+use engine::{Record, StoreMode, StoreRequest};
+use protocol::imap::command::{Fetch, FetchItem};
+use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
+
+use super::super::fetch::{Plan, Sent, write_message};
+use super::super::reply::{End, Outcome, Reply};
+use super::super::selected::FlagItems;
+use super::super::session::{Session, YIELD_BYTES};
+
+/// Keeps its place as a sequence number, not as data: while the client is slow, nothing is read
+/// ahead.
+pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcome {
+    let condstore = fetch.changed_since.is_some() || fetch.items.contains(&FetchItem::ModSeq);
+    session.features.condstore |= condstore;
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let ranges = match selected.resolve(&fetch.set, fetch.uid) {
+        Ok(ranges) => ranges,
+        Err(reply) => return Ok(reply),
+    };
+    let (uid, since) = (fetch.uid, fetch.changed_since.unwrap_or_default());
+    let plan = Plan::new(fetch, session.features);
+    let mut progress = Progress {
+        uids_to_mark: (plan.marks_seen && !selected.read_only).then(Vec::new),
+        trouble: None,
+    };
+    for (first, last) in ranges {
+        send_range(session, &plan, first, last, since, &mut progress).await?;
+    }
+    if let Some(uids) = progress.uids_to_mark.filter(|uids| !uids.is_empty()) {
+        mark_seen(session, uids, uid).await?;
+    }
+    Ok(progress.trouble.unwrap_or_else(|| Reply::ok("Completed")))
+}
+
+/// What has to be done or said when all messages are sent.
+struct Progress {
+    /// Messages that were sent and become `\Seen`; `None` if that is not wanted.
+    uids_to_mark: Option<Vec<Uid>>,
+    /// The first message that could not be sent, as the command's answer.
+    trouble: Option<Reply>,
+}
+
+impl Progress {
+    fn sent(&mut self, record: &Record) {
+        if let Some(uids) = &mut self.uids_to_mark
+            && !record.flags.contains(SystemFlags::SEEN)
+        {
+            uids.push(record.uid);
+        }
+    }
+}
+
+async fn send_range(
+    session: &mut Session,
+    plan: &Plan,
+    first: SeqNum,
+    last: SeqNum,
+    since: ModSeq,
+    progress: &mut Progress,
+) -> Result<(), End> {
+    let mut next = first;
+    while next <= last {
+        // As many as index and cache answer, without an await.
+        let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+        let slow = session.conn.out.with_vec(|out| {
+            let start = out.len();
+            for (seq, record) in selected.view.records(next, last) {
+                next = SeqNum(seq.0 + 1);
+                if record.modseq <= since && since.0 > 0 {
+                    continue;
+                }
+                if !plan.write_now(selected, out, seq, &record) {
+                    return Some((seq, record));
+                }
+                progress.sent(&record);
+                if out.len() - start > YIELD_BYTES {
+                    return None;
+                }
+            }
+            next = SeqNum(last.0 + 1);
+            None
+        });
+        if let Some((seq, record)) = slow {
+            let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
+            match write_message(session, plan, &mailbox, &view, seq, record).await? {
+                Sent::Whole => progress.sent(&record),
+                Sent::Trouble(reply) => {
+                    progress.trouble.get_or_insert(reply);
+                }
+            }
+        }
+        session.breathe().await?;
+    }
+    Ok(())
+}
+
+/// Sets `\Seen` as one change and tells the new flags.
+async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(), End> {
+    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
+    let request = StoreRequest {
+        uids,
+        mode: StoreMode::Add,
+        flags: SystemFlags::SEEN,
+        keywords: vec![],
+        unchanged_since: None,
+    };
+    let outcome = match selected.mailbox.store(request).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            // The messages were sent; that they stay unseen is not the client's trouble.
+            session.failure("mark messages as seen", &error, "NONEXISTENT");
+            return Ok(());
+        }
+    };
+    let features = session.features;
+    let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
+    session.conn.out.with_vec(|out| {
+        selected.adopt(outcome.view.clone(), &outcome.changed, false, out, features);
+        for changed in &outcome.changed {
+            if let Some((seq, record)) = selected.view.record_of(*changed) {
+                selected.write_flag_fetch(out, seq, &record, features, items);
+            }
+        }
+    });
+    Ok(())
+}

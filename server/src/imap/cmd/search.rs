@@ -1,0 +1,130 @@
+//! SEARCH and UID SEARCH: RFC 3501 section 6.4.4, ESEARCH of RFC 4731 and 9051, `$` of RFC 5182,
+//! MODSEQ of RFC 7162.
+
+use std::sync::Arc;
+
+use engine::Record;
+use engine::search::SearchProgram;
+use protocol::imap::SearchKey;
+use protocol::imap::command::{Search, SearchReturn, Tag};
+use protocol::imap::encode::{self, ESearch};
+use protocol::types::{ModSeq, SequenceSet, SetRange, SetValue};
+
+use super::super::reply::{Outcome, Reply};
+use super::super::selected::Selected;
+use super::super::session::Session;
+
+pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Search) -> Outcome {
+    let wants_modseq = names_modseq(&search.key);
+    session.features.condstore |= wants_modseq;
+    let rev2 = session.features.rev2;
+    let Some(selected) = session.selected.as_mut() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let key = settle(search.key, selected);
+    let program = Arc::new(SearchProgram::new(key));
+    let save = search.options.is_some_and(|options| options.save);
+    let found = match selected.mailbox.search(&selected.view, program).await {
+        Ok(found) => found,
+        Err(error) => {
+            if save {
+                selected.saved.clear();
+            }
+            return Ok(session.failure("search a mailbox", &error, "NONEXISTENT"));
+        }
+    };
+    if let Some(options) = search.options.filter(|options| options.save) {
+        selected.saved = saved(&found, options);
+    }
+    let number = |record: &Record| {
+        if search.uid { Some(record.uid.0) } else { selected.view.seq(record.uid).map(|s| s.0) }
+    };
+    let options = match search.options {
+        None if !rev2 => {
+            let modseq = found.iter().map(|record| record.modseq).max().filter(|_| wants_modseq);
+            let numbers = found.iter().filter_map(number);
+            session.conn.out.with_vec(|out| encode::search(out, numbers, modseq));
+            return Ok(Reply::ok("Completed"));
+        }
+        None => SearchReturn { all: true, ..SearchReturn::default() },
+        Some(options) => options,
+    };
+    // SAVE alone: the client wants no answer (RFC 5182 section 2.1).
+    if options == (SearchReturn { save: true, ..SearchReturn::default() }) {
+        return Ok(Reply::ok("Saved"));
+    }
+    let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+    let result = ESearch {
+        uid: search.uid,
+        min: found.first().filter(|_| options.min).and_then(number),
+        max: found.last().filter(|_| options.max).and_then(number),
+        count: options.count.then_some(count),
+        all: options.all.then(|| SequenceSet::from_ascending(found.iter().filter_map(number))),
+        modseq: modseq(&found, options).filter(|_| wants_modseq),
+    };
+    session.conn.out.with_vec(|out| encode::esearch(out, tag, &result));
+    Ok(Reply::ok("Completed"))
+}
+
+/// Puts UIDs where only the session knows which: `$` and RECENT.
+fn settle(key: SearchKey, selected: &Selected) -> SearchKey {
+    let uids = |ranges: &[(u32, u32)]| SearchKey::UidSet(set_of(ranges));
+    let boxed = |key: Box<SearchKey>| Box::new(settle(*key, selected));
+    match key {
+        SearchKey::SavedResult => uids(&selected.saved),
+        SearchKey::Recent => uids(selected.recent_uids()),
+        SearchKey::Not(key) => SearchKey::Not(boxed(key)),
+        SearchKey::Or(a, b) => SearchKey::Or(boxed(a), boxed(b)),
+        SearchKey::And(keys) => {
+            SearchKey::And(keys.into_iter().map(|key| settle(key, selected)).collect())
+        }
+        other => other,
+    }
+}
+
+fn set_of(ranges: &[(u32, u32)]) -> SequenceSet {
+    let range = |&(first, last): &(u32, u32)| SetRange {
+        first: SetValue::Number(first),
+        last: SetValue::Number(last),
+    };
+    SequenceSet { ranges: ranges.iter().map(range).collect() }
+}
+
+fn names_modseq(key: &SearchKey) -> bool {
+    match key {
+        SearchKey::ModSeq(_) => true,
+        SearchKey::Not(key) => names_modseq(key),
+        SearchKey::Or(a, b) => names_modseq(a) || names_modseq(b),
+        SearchKey::And(keys) => keys.iter().any(names_modseq),
+        _ => false,
+    }
+}
+
+/// Whether only MIN or MAX count among what is told (or saved): RFC 4731 section 3.1, RFC 7162
+/// section 3.1.10, RFC 5182 section 2.1.
+fn ends_only(options: SearchReturn) -> bool {
+    (options.min || options.max) && !options.all && !options.count
+}
+
+fn ends(found: &[Record], options: SearchReturn) -> impl Iterator<Item = &Record> {
+    let min = found.first().filter(|_| options.min);
+    min.into_iter().chain(found.last().filter(|_| options.max))
+}
+
+fn modseq(found: &[Record], options: SearchReturn) -> Option<ModSeq> {
+    if ends_only(options) {
+        ends(found, options).map(|record| record.modseq).max()
+    } else {
+        found.iter().map(|record| record.modseq).max()
+    }
+}
+
+/// What `$` stands for from now on, as UID ranges.
+fn saved(found: &[Record], options: SearchReturn) -> Vec<(u32, u32)> {
+    let set = if ends_only(options) {
+        SequenceSet::from_ascending(ends(found, options).map(|record| record.uid.0))
+    } else {
+        SequenceSet::from_ascending(found.iter().map(|record| record.uid.0))
+    };
+    set.resolve(u32::MAX)
+}

@@ -1,0 +1,49 @@
+//! STATUS: RFC 3501 section 6.3.10, SIZE and DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162.
+
+use engine::MailboxStatus;
+use protocol::imap::command::StatusItem;
+use protocol::imap::encode;
+
+use super::super::reply::{Outcome, Reply};
+use super::super::session::Session;
+
+pub(in super::super) async fn run(
+    session: &mut Session,
+    name: &str,
+    items: &[StatusItem],
+) -> Outcome {
+    let user = match session.user() {
+        Ok(user) => user,
+        Err(reply) => return Ok(reply),
+    };
+    session.features.condstore |= items.contains(&StatusItem::HighestModSeq);
+    match user.status(name).await {
+        Ok(status) => {
+            write(session, name, items, &status);
+            Ok(Reply::ok("Completed"))
+        }
+        Err(error) => Ok(session.failure("tell a mailbox's status", &error, "NONEXISTENT")),
+    }
+}
+
+/// The STATUS line.
+pub(super) fn write(
+    session: &mut Session,
+    name: &str,
+    items: &[StatusItem],
+    status: &MailboxStatus,
+) {
+    let value = |item: StatusItem| match item {
+        StatusItem::Messages => u64::from(status.messages),
+        StatusItem::Recent => u64::from(status.recent),
+        StatusItem::UidNext => u64::from(status.uid_next.0),
+        StatusItem::UidValidity => u64::from(status.uid_validity.0),
+        StatusItem::Unseen => u64::from(status.unseen),
+        StatusItem::Deleted => u64::from(status.deleted),
+        StatusItem::Size => status.bytes,
+        StatusItem::HighestModSeq => status.modseq_highest.0,
+    };
+    let utf8 = session.features.rev2;
+    let values = items.iter().map(|&item| (item, value(item)));
+    session.conn.out.with_vec(|out| encode::mailbox_status(out, name, values, utf8));
+}

@@ -1,0 +1,107 @@
+//! STORE and UID STORE: RFC 3501 section 6.4.6, UNCHANGEDSINCE of RFC 7162 section 3.1.3.
+
+use engine::{StoreOutcome, StoreRequest};
+use protocol::imap::command::{Store, StoreMode};
+use protocol::imap::encode::Code;
+use protocol::types::{SequenceSet, Uid};
+
+use super::super::reply::{End, Outcome, Reply};
+use super::super::selected::{FlagItems, Selected, SeqRanges};
+use super::super::session::{Session, YIELD_BYTES};
+
+pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcome {
+    session.features.condstore |= store.unchanged_since.is_some();
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    if selected.read_only {
+        return Ok(Reply::no("Mailbox is selected read-only").word("CANNOT"));
+    }
+    let ranges = match selected.resolve(&store.set, store.uid) {
+        Ok(ranges) => ranges,
+        Err(reply) => return Ok(reply),
+    };
+    let uids: Vec<Uid> = selected.records(&ranges).map(|(_, record)| record.uid).collect();
+    if uids.is_empty() {
+        return Ok(Reply::ok("No such messages"));
+    }
+    let request = StoreRequest {
+        uids,
+        mode: match store.mode {
+            StoreMode::Replace => engine::StoreMode::Replace,
+            StoreMode::Add => engine::StoreMode::Add,
+            StoreMode::Remove => engine::StoreMode::Remove,
+        },
+        flags: store.flags.system,
+        keywords: store.flags.keywords,
+        unchanged_since: store.unchanged_since,
+    };
+    let outcome = match selected.mailbox.store(request).await {
+        Ok(outcome) => outcome,
+        Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
+    };
+    let modified = modified_set(selected, &outcome, store.uid);
+    answer(session, ranges, &outcome, store.uid, store.silent).await?;
+    Ok(match modified {
+        Some(set) => Reply::ok("Some messages were changed before").code(Code::Modified(set)),
+        None => Reply::ok("Completed"),
+    })
+}
+
+/// The messages that failed UNCHANGEDSINCE, named as the command named them.
+fn modified_set(selected: &Selected, outcome: &StoreOutcome, uid: bool) -> Option<SequenceSet> {
+    if outcome.modified.is_empty() {
+        return None;
+    }
+    let number = |message: &Uid| {
+        if uid { Some(message.0) } else { selected.view.seq(*message).map(|seq| seq.0) }
+    };
+    Some(SequenceSet::from_ascending(outcome.modified.iter().filter_map(number)))
+}
+
+/// Tells the new flags: of every message of the set, or if silent only the MODSEQs that a
+/// CONDSTORE client has to learn.
+async fn answer(
+    session: &mut Session,
+    ranges: SeqRanges,
+    outcome: &StoreOutcome,
+    uid: bool,
+    silent: bool,
+) -> Result<(), End> {
+    let features = session.features;
+    let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
+    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
+    let out = &mut session.conn.out;
+    // First what others did, and the names of new keywords, so that the flags below are known.
+    let own = &outcome.changed;
+    out.with_vec(|out| selected.adopt(outcome.view.clone(), own, false, out, features));
+    if silent && !features.condstore {
+        return Ok(());
+    }
+    for (first, last) in ranges {
+        let mut next = first;
+        while next <= last {
+            let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+            session.conn.out.with_vec(|out| {
+                let start = out.len();
+                for (seq, record) in selected.view.records(next, last) {
+                    next.0 = seq.0 + 1;
+                    if outcome.modified.binary_search(&record.uid).is_ok() {
+                        continue;
+                    }
+                    if !silent {
+                        selected.write_flag_fetch(out, seq, &record, features, items);
+                    } else if outcome.changed.binary_search(&record.uid).is_ok() {
+                        selected.write_modseq_fetch(out, seq, &record, items);
+                    }
+                    if out.len() - start > YIELD_BYTES {
+                        return;
+                    }
+                }
+                next.0 = last.0 + 1;
+            });
+            session.breathe().await?;
+        }
+    }
+    Ok(())
+}

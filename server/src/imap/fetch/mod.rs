@@ -1,0 +1,17 @@
+//! What FETCH reads from where, and how it is written.
+//!
+//! | module | says |
+//! |---|---|
+//! | `plan` | items, and what each message needs: index record, cache blob, message file |
+//! | `section` | `BODY[…]` and its older names, streamed from the message file |
+//! | `binary` | `BINARY[…]`, decoded |
+//!
+//! Invariants: a message whose answer is in index and cache costs no await; never more than one
+//! piece of a message is in memory besides the queue; the size in a literal's announcement is kept
+//! or the connection ends.
+
+mod binary;
+mod plan;
+mod section;
+
+pub(super) use plan::{Plan, Sent, write_message};

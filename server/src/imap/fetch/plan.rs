@@ -1,0 +1,299 @@
+//! Items of FETCH, and what each message needs for them.
+
+use engine::message::Extras;
+use engine::{ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
+use protocol::imap::command::{Fetch, FetchItem, Section, SectionText};
+use protocol::imap::encode;
+use protocol::mime::header::FieldSet;
+use protocol::types::SeqNum;
+
+use super::super::reply::{End, Reply};
+use super::super::selected::{Features, Selected, write_modseq};
+use super::super::session::Session;
+use super::{binary, section};
+
+/// What a FETCH asks, settled once for all of its messages.
+#[derive(Debug)]
+pub(in super::super) struct Plan {
+    items: Vec<FetchItem>,
+    /// Some item makes messages `\Seen`.
+    pub(in super::super) marks_seen: bool,
+    /// Some item is in the cache blob.
+    needs_extras: bool,
+    /// Some item is only in the message file.
+    needs_file: bool,
+    features: Features,
+}
+
+/// How one message went.
+#[derive(Debug)]
+pub(in super::super) enum Sent {
+    /// All of it.
+    Whole,
+    /// Nothing, or not everything; the command's answer says why.
+    Trouble(Reply),
+}
+
+impl Plan {
+    /// Settles the items: UID for UID FETCH and MODSEQ for CHANGEDSINCE come by themselves.
+    pub(in super::super) fn new(fetch: Fetch, features: Features) -> Plan {
+        let mut items = fetch.items;
+        if fetch.uid && !items.contains(&FetchItem::Uid) {
+            items.insert(0, FetchItem::Uid);
+        }
+        if fetch.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
+            items.push(FetchItem::ModSeq);
+        }
+        let marks_seen = items.iter().any(|item| match item {
+            FetchItem::Rfc822 | FetchItem::Rfc822Text => true,
+            FetchItem::Section { peek, .. } | FetchItem::Binary { peek, .. } => !peek,
+            _ => false,
+        });
+        let needs_extras = items.iter().any(is_in_extras);
+        let needs_file = items.iter().any(|item| is_in_file(item) && cached_fields(item).is_none());
+        Plan { items, marks_seen, needs_extras, needs_file, features }
+    }
+
+    /// Writes the whole answer for a message if index and cache have it; else writes nothing.
+    pub(in super::super) fn write_now(
+        &self,
+        selected: &Selected,
+        out: &mut Vec<u8>,
+        seq: SeqNum,
+        record: &Record,
+    ) -> bool {
+        if self.needs_file {
+            return false;
+        }
+        let extras_ref;
+        let extras = if self.needs_extras {
+            match selected.view.extras(record) {
+                Some(found) => extras_ref = found,
+                None => return false,
+            }
+            Some(extras_ref.extras())
+        } else {
+            None
+        };
+        let start = out.len();
+        begin(out, seq);
+        for (i, item) in self.items.iter().enumerate() {
+            if i > 0 {
+                out.push(b' ');
+            }
+            if !self.write_item(selected, out, record, item, extras) {
+                out.truncate(start);
+                return false;
+            }
+        }
+        out.extend_from_slice(b")\r\n");
+        true
+    }
+
+    /// Writes an item that index or cache have; `false` (nothing written) if neither has it.
+    fn write_item(
+        &self,
+        selected: &Selected,
+        out: &mut Vec<u8>,
+        record: &Record,
+        item: &FetchItem,
+        extras: Option<Extras<'_>>,
+    ) -> bool {
+        match (item, extras) {
+            (FetchItem::Uid, _) => {
+                out.extend_from_slice(b"UID ");
+                encode::number(out, u64::from(record.uid.0));
+            }
+            (FetchItem::Flags, _) => selected.write_flags(out, record, self.features),
+            (FetchItem::InternalDate, _) => {
+                out.extend_from_slice(b"INTERNALDATE ");
+                encode::date_time(out, record.internal_date);
+            }
+            (FetchItem::Rfc822Size, _) => {
+                out.extend_from_slice(b"RFC822.SIZE ");
+                encode::number(out, u64::from(record.size));
+            }
+            (FetchItem::ModSeq, _) => {
+                let start = out.len();
+                write_modseq(out, record.modseq);
+                out.remove(start);
+            }
+            (FetchItem::Envelope, Some(extras)) => value(out, b"ENVELOPE ", extras.envelope()),
+            (FetchItem::Body, Some(extras)) => value(out, b"BODY ", extras.body()),
+            (FetchItem::BodyStructure, Some(extras)) => {
+                value(out, b"BODYSTRUCTURE ", extras.body_structure());
+            }
+            (FetchItem::Section { section, .. }, Some(extras)) => {
+                let Some(fields) = cached_fields(item) else { return false };
+                let mut block = Vec::new();
+                if !extras.select(fields, &mut block) {
+                    return false;
+                }
+                section::write_name(out, section, None);
+                encode::literal_start(out, block.len() as u64);
+                out.extend_from_slice(&block);
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn begin(out: &mut Vec<u8>, seq: SeqNum) {
+    out.extend_from_slice(b"* ");
+    encode::number(out, u64::from(seq.0));
+    out.extend_from_slice(b" FETCH (");
+}
+
+fn value(out: &mut Vec<u8>, name: &[u8], wire: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(wire);
+}
+
+/// The fields of a `BODY[HEADER.FIELDS (…)]` that the cache may have.
+fn cached_fields(item: &FetchItem) -> Option<FieldSet> {
+    match item {
+        FetchItem::Section {
+            section: Section { part, text: SectionText::HeaderFields(names) },
+            partial: None,
+            ..
+        } if part.is_empty() => FieldSet::of_names(names.iter().map(String::as_bytes)),
+        _ => None,
+    }
+}
+
+fn is_in_extras(item: &FetchItem) -> bool {
+    match item {
+        FetchItem::Envelope | FetchItem::Body | FetchItem::BodyStructure => true,
+        FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => true,
+        FetchItem::Section { section, .. } => {
+            !section.part.is_empty() || cached_fields(item).is_some()
+        }
+        _ => false,
+    }
+}
+
+fn is_in_file(item: &FetchItem) -> bool {
+    matches!(
+        item,
+        FetchItem::Rfc822
+            | FetchItem::Rfc822Header
+            | FetchItem::Rfc822Text
+            | FetchItem::Section { .. }
+            | FetchItem::Binary { .. }
+            | FetchItem::BinarySize { .. }
+    )
+}
+
+/// A message's cache blob, from the view's map or made anew.
+enum Blob<'v> {
+    Mapped(ExtrasRef<'v>),
+    Made(ExtrasBlob),
+}
+
+impl Blob<'_> {
+    fn extras(&self) -> Extras<'_> {
+        match self {
+            Blob::Mapped(found) => found.extras(),
+            Blob::Made(made) => made.extras(),
+        }
+    }
+}
+
+/// The sources of one message's items.
+pub(super) struct Message<'m> {
+    pub(super) record: Record,
+    pub(super) extras: Option<Extras<'m>>,
+    pub(super) file: &'m MessageFile,
+}
+
+/// Writes the answer for a message that needs its file, or a cache blob that is not there.
+pub(in super::super) async fn write_message(
+    session: &mut Session,
+    plan: &Plan,
+    mailbox: &Mailbox,
+    view: &View,
+    seq: SeqNum,
+    record: Record,
+) -> Result<Sent, End> {
+    let blob =
+        if plan.needs_extras { Some(blob_of(session, mailbox, view, &record).await) } else { None };
+    let blob = match blob.transpose() {
+        Ok(blob) => blob,
+        Err(error) => return Ok(trouble(session, &error)),
+    };
+    let extras = blob.as_ref().map(Blob::extras);
+    let opened = mailbox.message(&session.services.lane, &record).await;
+    let file = match opened {
+        Ok(file) => file,
+        Err(error) => return Ok(trouble(session, &error)),
+    };
+    let message = Message { record, extras, file: &file };
+    session.conn.out.with_vec(|out| begin(out, seq));
+    let mut sent = Sent::Whole;
+    for (i, item) in plan.items.iter().enumerate() {
+        let Some(selected) = session.selected.as_ref() else { break };
+        let written = session.conn.out.with_vec(|out| {
+            if i > 0 {
+                out.push(b' ');
+            }
+            plan.write_item(selected, out, &record, item, extras)
+        });
+        if !written && let Some(reply) = write_from_file(session, &message, item).await? {
+            sent = Sent::Trouble(reply);
+        }
+    }
+    session.conn.out.push(b")\r\n");
+    session.breathe().await?;
+    Ok(sent)
+}
+
+async fn blob_of<'v>(
+    session: &Session,
+    mailbox: &Mailbox,
+    view: &'v View,
+    record: &Record,
+) -> engine::Result<Blob<'v>> {
+    match view.extras(record) {
+        Some(found) => Ok(Blob::Mapped(found)),
+        None => mailbox.extras(&session.services.lane, record).await.map(Blob::Made),
+    }
+}
+
+fn trouble(session: &Session, error: &engine::Error) -> Sent {
+    Sent::Trouble(session.failure("read a message", error, "NONEXISTENT"))
+}
+
+/// Writes one item from the message file; with a reply if it can't be had.
+async fn write_from_file(
+    session: &mut Session,
+    message: &Message<'_>,
+    item: &FetchItem,
+) -> Result<Option<Reply>, End> {
+    let whole = |text| Section { part: vec![], text };
+    match item {
+        FetchItem::Section { section, partial, .. } => {
+            session.conn.out.with_vec(|out| section::write_name(out, section, *partial));
+            section::write(session, message, section, *partial).await?;
+        }
+        FetchItem::Rfc822 => {
+            session.conn.out.push(b"RFC822 ");
+            section::write(session, message, &whole(SectionText::Whole), None).await?;
+        }
+        FetchItem::Rfc822Header => {
+            session.conn.out.push(b"RFC822.HEADER ");
+            section::write(session, message, &whole(SectionText::Header), None).await?;
+        }
+        FetchItem::Rfc822Text => {
+            session.conn.out.push(b"RFC822.TEXT ");
+            section::write(session, message, &whole(SectionText::Text), None).await?;
+        }
+        FetchItem::Binary { part, partial, .. } => {
+            return binary::write(session, message, part, *partial).await;
+        }
+        FetchItem::BinarySize { part } => return binary::write_size(session, message, part).await,
+        // Index or cache have the others, or their blob was made.
+        _ => {}
+    }
+    Ok(None)
+}

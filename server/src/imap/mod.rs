@@ -1,0 +1,28 @@
+//! IMAP sessions: RFC 3501, RFC 9051 and the extensions that [`capability`] lists.
+//!
+//! | module | says |
+//! |---|---|
+//! | `session` | one client: state, the loop, waiting for input |
+//! | `capability` | what we offer, when |
+//! | `reply` | tagged answers; the store's errors as response codes |
+//! | `selected` | the selected mailbox: its view, sync points, sets |
+//! | `fetch` | what FETCH reads from where, and how it is written |
+//! | `cmd` | a file per command |
+//!
+//! Invariants:
+//!
+//! - Commands are taken one at a time in the order sent, so pipelining is safe; output is sent when
+//!   no further command is waiting or the queue is high.
+//! - Sequence numbers change only at sync points, between commands: never within FETCH, STORE or
+//!   SEARCH, nor at the end of their forms without UID.
+//! - A tagged OK for a change is written after the engine's commit point.
+//! - A client's mistake is answered and the session goes on; clients never see paths.
+
+mod capability;
+mod cmd;
+mod fetch;
+mod reply;
+mod selected;
+mod session;
+
+pub use session::run;

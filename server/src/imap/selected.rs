@@ -1,0 +1,264 @@
+//! The selected mailbox: its view, sync points, sets.
+//!
+//! The view is what the client believes. It is replaced only by [`Selected::sync`] and
+//! [`Selected::adopt`], which tell the client each difference.
+
+use engine::{Changes, Mailbox, Record, View};
+use protocol::imap::command::SetArgument;
+use protocol::imap::encode;
+use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
+
+use super::reply::Reply;
+
+/// What the client has enabled that changes untagged data.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Features {
+    /// IMAP4rev2: UTF-8 names and strings, ESEARCH, no RECENT.
+    pub(super) rev2: bool,
+    /// CONDSTORE: flag changes carry MODSEQ.
+    pub(super) condstore: bool,
+}
+
+/// The selected mailbox.
+pub(super) struct Selected {
+    /// The store's handle.
+    pub(super) mailbox: Mailbox,
+    /// As the client knows it.
+    pub(super) view: View,
+    /// EXAMINE.
+    pub(super) read_only: bool,
+    /// `\Recent` messages: ascending UID ranges, inclusive.
+    recent: Vec<(u32, u32)>,
+    /// `$`: ascending UID ranges.
+    pub(super) saved: Vec<(u32, u32)>,
+}
+
+/// Sequence numbers of a command's set: ascending inclusive ranges, all within the view.
+pub(super) type SeqRanges = Vec<(SeqNum, SeqNum)>;
+
+/// Pieces of a flag's answer that depend on the command.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FlagItems {
+    /// With UID.
+    pub(super) uid: bool,
+    /// With MODSEQ.
+    pub(super) modseq: bool,
+}
+
+impl Selected {
+    /// Takes a mailbox as the client will see it first.
+    pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
+        let mut selected = Selected { mailbox, view, read_only, recent: vec![], saved: vec![] };
+        selected.claim_recent();
+        selected
+    }
+
+    fn claim_recent(&mut self) {
+        let first = self.mailbox.claim_recent(&self.view, !self.read_only).0;
+        let next = self.view.uid_next().0;
+        if first >= next {
+            return;
+        }
+        match self.recent.last_mut() {
+            Some(last) if first <= last.1.saturating_add(1) => last.1 = last.1.max(next - 1),
+            _ => self.recent.push((first, next - 1)),
+        }
+    }
+
+    /// The `\Recent` messages as UID ranges.
+    pub(super) fn recent_uids(&self) -> &[(u32, u32)] {
+        &self.recent
+    }
+
+    /// How many messages are `\Recent`.
+    pub(super) fn recent_count(&self) -> usize {
+        if self.recent.is_empty() { 0 } else { self.view.seqs_in_uid_ranges(&self.recent).len() }
+    }
+
+    fn is_recent(&self, uid: Uid) -> bool {
+        self.recent.iter().rev().any(|&(first, last)| (first..=last).contains(&uid.0))
+    }
+
+    /// The largest UID in the view, 0 if it is empty.
+    fn uid_last(&self) -> u32 {
+        self.view.uid(SeqNum(self.view.exists())).map_or(0, |uid| uid.0)
+    }
+
+    /// A set's messages. UIDs that don't exist are left out; sequence numbers that don't are the
+    /// client's mistake.
+    pub(super) fn resolve(&self, set: &SetArgument, uid: bool) -> Result<SeqRanges, Reply> {
+        let exists = self.view.exists();
+        match set {
+            SetArgument::Saved => Ok(self.seqs_of_uids(&self.saved)),
+            SetArgument::Set(set) if uid => Ok(self.seqs_of_uids(&set.resolve(self.uid_last()))),
+            SetArgument::Set(set) => {
+                let ends = set.ranges.iter().filter(|r| {
+                    // `n:*` means something for every n.
+                    r.first != SetValue::Star && r.last != SetValue::Star
+                });
+                let beyond = |end| matches!(end, SetValue::Number(n) if n > exists);
+                if ends.into_iter().any(|r| beyond(r.first) || beyond(r.last)) {
+                    return Err(Reply::bad("Sequence number beyond the last message"));
+                }
+                let ranges = set.resolve(exists).into_iter();
+                let within = ranges.map(|(a, b)| (a, b.min(exists))).filter(|(a, b)| a <= b);
+                Ok(within.map(|(a, b)| (SeqNum(a), SeqNum(b))).collect())
+            }
+        }
+    }
+
+    fn seqs_of_uids(&self, ranges: &[(u32, u32)]) -> SeqRanges {
+        let everything = ranges.len() == 1
+            && self.view.uid(SeqNum(1)).is_some_and(|first| ranges[0].0 <= first.0)
+            && ranges[0].1 >= self.uid_last();
+        if everything {
+            return vec![(SeqNum(1), SeqNum(self.view.exists()))];
+        }
+        let mut out: SeqRanges = Vec::new();
+        for seq in self.view.seqs_in_uid_ranges(ranges) {
+            match out.last_mut() {
+                Some(last) if last.1.0 + 1 == seq.0 => last.1 = seq,
+                _ => out.push((seq, seq)),
+            }
+        }
+        out
+    }
+
+    /// The records of a set, in order.
+    pub(super) fn records<'s>(
+        &'s self,
+        ranges: &'s [(SeqNum, SeqNum)],
+    ) -> impl Iterator<Item = (SeqNum, Record)> + 's {
+        ranges.iter().flat_map(|&(first, last)| self.view.records(first, last))
+    }
+
+    /// `FLAGS (…)` of one message, as the client sees it.
+    pub(super) fn write_flags(&self, out: &mut Vec<u8>, record: &Record, features: Features) {
+        out.extend_from_slice(b"FLAGS ");
+        let recent = !features.rev2 && self.is_recent(record.uid);
+        let keywords: &mut dyn Iterator<Item = &Keyword> =
+            &mut self.view.keywords().of_bits(record.keywords);
+        encode::flags(out, record.flags, keywords, recent.then_some("\\Recent"));
+    }
+
+    /// A whole `* n FETCH (FLAGS …)`.
+    pub(super) fn write_flag_fetch(
+        &self,
+        out: &mut Vec<u8>,
+        seq: SeqNum,
+        record: &Record,
+        features: Features,
+        items: FlagItems,
+    ) {
+        out.extend_from_slice(b"* ");
+        encode::number(out, u64::from(seq.0));
+        out.extend_from_slice(b" FETCH (");
+        if items.uid {
+            out.extend_from_slice(b"UID ");
+            encode::number(out, u64::from(record.uid.0));
+            out.push(b' ');
+        }
+        self.write_flags(out, record, features);
+        if items.modseq {
+            write_modseq(out, record.modseq);
+        }
+        out.extend_from_slice(b")\r\n");
+    }
+
+    /// `* n FETCH (MODSEQ (n))`, for a silent STORE.
+    pub(super) fn write_modseq_fetch(
+        &self,
+        out: &mut Vec<u8>,
+        seq: SeqNum,
+        record: &Record,
+        items: FlagItems,
+    ) {
+        encode::print(out, format_args!("* {seq} FETCH ("));
+        if items.uid {
+            encode::print(out, format_args!("UID {} ", record.uid));
+        }
+        encode::print(out, format_args!("MODSEQ ({}))\r\n", record.modseq));
+    }
+
+    /// Writes FLAGS and PERMANENTFLAGS: at SELECT, and when a keyword is new.
+    pub(super) fn write_flag_names(&self, out: &mut Vec<u8>) {
+        let names = self.view.keywords().names();
+        out.extend_from_slice(b"* FLAGS ");
+        encode::flags(out, SystemFlags::ALL, names, None);
+        out.extend_from_slice(b"\r\n");
+        let code = if self.read_only {
+            encode::Code::PermanentFlags(SystemFlags::empty(), vec![], false)
+        } else {
+            let more = names.len() < engine::KeywordTable::KEYWORDS_MAX;
+            encode::Code::PermanentFlags(SystemFlags::ALL, names.to_vec(), more)
+        };
+        encode::status(out, None, encode::Status::Ok, Some(&code), "Flags that can be stored");
+    }
+
+    /// A sync point: tells what happened since the last one, expunges included.
+    pub(super) fn sync(&mut self, newest: View, out: &mut Vec<u8>, features: Features) {
+        let changes = newest.changes_since(&self.view);
+        self.tell(newest, &changes, &[], out, features);
+    }
+
+    /// A sync point after the session's own change, which was told or need not be: its
+    /// messages, `own` (ascending), are left out. Does nothing while expunges are in the way and
+    /// may not be told.
+    pub(super) fn adopt(
+        &mut self,
+        newest: View,
+        own: &[Uid],
+        may_expunge: bool,
+        out: &mut Vec<u8>,
+        features: Features,
+    ) {
+        let changes = newest.changes_since(&self.view);
+        if changes.expunged.is_empty() || may_expunge {
+            self.tell(newest, &changes, own, out, features);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        newest: View,
+        changes: &Changes,
+        own: &[Uid],
+        out: &mut Vec<u8>,
+        features: Features,
+    ) {
+        for seq in changes.expunged.iter().rev() {
+            out.extend_from_slice(b"* ");
+            encode::number(out, u64::from(seq.0));
+            out.extend_from_slice(b" EXPUNGE\r\n");
+        }
+        let new_names = newest.keywords().names().len() != self.view.keywords().names().len();
+        self.view = newest;
+        if new_names {
+            self.write_flag_names(out);
+        }
+        if let Some(exists) = changes.exists {
+            encode::print(out, format_args!("* {exists} EXISTS\r\n"));
+            self.claim_recent();
+            if !features.rev2 {
+                encode::print(out, format_args!("* {} RECENT\r\n", self.recent_count()));
+            }
+        }
+        let items =
+            FlagItems { uid: features.rev2 || features.condstore, modseq: features.condstore };
+        for uid in &changes.flags {
+            if own.binary_search(uid).is_ok() {
+                continue;
+            }
+            if let Some((seq, record)) = self.view.record_of(*uid) {
+                self.write_flag_fetch(out, seq, &record, features, items);
+            }
+        }
+    }
+}
+
+/// ` MODSEQ (n)`
+pub(super) fn write_modseq(out: &mut Vec<u8>, modseq: ModSeq) {
+    out.extend_from_slice(b" MODSEQ (");
+    encode::number(out, modseq.0);
+    out.push(b')');
+}

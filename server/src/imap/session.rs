@@ -1,0 +1,452 @@
+//! One client: state, the loop, waiting for input.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use engine::{Mailbox, User};
+use protocol::imap::command::{Body, Command, Tag};
+use protocol::imap::decode::{self, DecodeError, DecodeErrorKind, Dialect};
+use protocol::imap::encode::{self, Code, Status};
+use protocol::imap::framing::{Event, Excess, Framer, Limits, Literal};
+
+use super::reply::{End, Outcome, Reply};
+use super::selected::{Features, Selected};
+use super::{capability, cmd};
+use crate::net::Conn;
+use crate::services::Services;
+
+/// The charsets that SEARCH's BADCHARSET names; others are known too.
+const CHARSETS: &[&str] = &["US-ASCII", "UTF-8", "ISO-8859-1", "WINDOWS-1252", "KOI8-R"];
+
+/// How much of an unsent answer a session makes before it lets others run.
+pub(super) const YIELD_BYTES: usize = 64 << 10;
+
+/// Everything that a session knows.
+pub(super) struct Session {
+    pub(super) conn: Conn,
+    pub(super) services: Rc<Services>,
+    pub(super) framer: Framer,
+    pub(super) features: Features,
+    pub(super) user: Option<User>,
+    pub(super) selected: Option<Box<Selected>>,
+    pub(super) login_failures: u32,
+    bad_commands: u32,
+    /// Say BYE with this text once the present command is answered.
+    pub(super) last_words: Option<&'static str>,
+}
+
+/// The next thing that a client sent.
+enum Input {
+    Command(Result<Command, DecodeError>),
+    Append { text: Vec<u8>, literal: Literal },
+    TooLong { tag: Option<Tag>, excess: Excess },
+}
+
+/// A line outside commands, as AUTHENTICATE and IDLE want it.
+pub(super) enum Line {
+    /// The line.
+    Text(Vec<u8>),
+    /// It was too long, and dropped.
+    TooLong,
+}
+
+/// Serves one IMAP connection to its end.
+pub async fn run(conn: Conn, services: Rc<Services>) {
+    let limits = framing_limits(&services, false);
+    let mut session = Session {
+        conn,
+        services,
+        framer: Framer::new(limits),
+        features: Features::default(),
+        user: None,
+        selected: None,
+        login_failures: 0,
+        bad_commands: 0,
+        last_words: None,
+    };
+    let end = match session.serve().await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    let reason = match &end {
+        End::Logout => "logout".to_owned(),
+        End::Closed => "closed by the client".to_owned(),
+        End::Bye(text) => (*text).to_owned(),
+        End::Io(error) => error.to_string(),
+    };
+    session.services.log_end(&session.conn, session.user.as_ref().map(User::name), &reason);
+    if let End::Bye(text) = end {
+        session.untagged(Status::Bye, None, text);
+    }
+    session.selected = None;
+    if !matches!(end, End::Io(_)) {
+        session.conn.close().await;
+    }
+}
+
+fn framing_limits(services: &Services, logged_in: bool) -> Limits {
+    if !logged_in {
+        return Limits::BEFORE_LOGIN;
+    }
+    let limits = &services.config().limits;
+    Limits {
+        line_bytes_max: limits.line_bytes_max,
+        literal_bytes_max: limits.literal_bytes_max as u64,
+        command_bytes_max: limits.command_bytes_max,
+    }
+}
+
+impl Session {
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        let greeting = format!("{} Cursus ready", self.services.hostname());
+        let code = Code::Capability(capability::words(&self.conn, false));
+        self.untagged(Status::Ok, Some(&code), &greeting);
+        loop {
+            match self.next_input().await? {
+                Input::Command(Ok(command)) => self.command(command).await?,
+                Input::Command(Err(error)) => self.not_understood(error)?,
+                Input::Append { text, literal } => {
+                    Box::pin(cmd::append::run(self, text, literal)).await?;
+                }
+                Input::TooLong { tag, excess } => self.too_long(tag.as_ref(), excess)?,
+            }
+            if self.conn.out.is_high() {
+                self.conn.flush().await?;
+            }
+        }
+    }
+
+    /// The next command. Waits, with everything sent that is owed, until it has one.
+    async fn next_input(&mut self) -> Result<Input, End> {
+        loop {
+            if self.services.is_draining() && self.framer.is_idle() {
+                return Err(End::Bye("Server is shutting down"));
+            }
+            let dialect = self.dialect();
+            let (used, event) = self.framer.next(self.conn.input());
+            let input = match event {
+                None => None,
+                Some(Event::Command(text)) => Some(Input::Command(decode::command(text, dialect))),
+                Some(Event::AppendMessage { text, literal, .. }) => {
+                    Some(Input::Append { text: text.to_vec(), literal })
+                }
+                Some(Event::TooLong { head, excess }) => {
+                    Some(Input::TooLong { tag: decode::tag_of(head), excess })
+                }
+                Some(Event::Continue) => {
+                    self.conn.consume(used);
+                    self.continuation("OK");
+                    continue;
+                }
+                Some(Event::Flood) => return Err(End::Bye("Too much input without a command")),
+                // The session asked for none of these.
+                Some(
+                    Event::Line(_) | Event::MessageData(_) | Event::AppendEnd(_) | Event::Refused,
+                ) => return Err(End::Bye("Lost track of the input")),
+            };
+            self.conn.consume(used);
+            match input {
+                Some(input) => return Ok(input),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// The line that [`Framer::expect_line`] was called for.
+    pub(super) async fn next_line(&mut self) -> Result<Line, End> {
+        loop {
+            let (used, event) = self.framer.next(self.conn.input());
+            let line = match event {
+                None => None,
+                Some(Event::Line(text)) => Some(Line::Text(text.to_vec())),
+                Some(Event::TooLong { .. }) => Some(Line::TooLong),
+                Some(_) => return Err(End::Bye("Too much input without a line end")),
+            };
+            self.conn.consume(used);
+            match line {
+                Some(line) => return Ok(line),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// Sends what is owed and waits for more bytes, within the time that the client has.
+    pub(super) async fn fill(&mut self) -> Result<(), End> {
+        self.conn.flush().await?;
+        self.framer.release();
+        let (wait, reason) = self.patience();
+        let services = &self.services;
+        let read = tokio::select! {
+            biased;
+            // In the middle of a command the client may finish it.
+            () = services.draining(), if self.framer.is_idle() => {
+                return Err(End::Bye("Server is shutting down"));
+            }
+            read = tokio::time::timeout(wait, self.conn.fill()) => read,
+        };
+        match read {
+            Err(_) => Err(End::Bye(reason)),
+            Ok(Ok(0)) => Err(End::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(End::Io(error)),
+        }
+    }
+
+    /// How long to wait for the client's next byte, and what to say after that.
+    pub(super) fn patience(&self) -> (Duration, &'static str) {
+        let limits = &self.services.config().limits;
+        if self.user.is_some() {
+            let idle = Duration::from_secs(limits.imap_idle_seconds_max);
+            return (idle, "Logged out for inactivity");
+        }
+        let until_login = Duration::from_secs(limits.login_seconds_max);
+        (until_login.saturating_sub(self.conn.since().elapsed()), "No login in time")
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect { utf8_names: self.features.rev2 }
+    }
+
+    async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
+        let sync = SyncPoint::of(&body);
+        let reply = self.carry_out(&tag, body).await?;
+        self.sync_point(sync).await?;
+        if reply.status != Status::Bad {
+            self.bad_commands = 0;
+        }
+        self.finish(&tag, &reply)
+    }
+
+    async fn carry_out(&mut self, tag: &Tag, body: Body) -> Outcome {
+        if let Some(refusal) = self.refusal(&body) {
+            return Ok(refusal);
+        }
+        match body {
+            Body::Capability => cmd::capability::run(self),
+            Body::Noop | Body::Check => Ok(Reply::ok("Completed")),
+            Body::Logout => cmd::logout::run(self, tag),
+            Body::StartTls => Box::pin(cmd::starttls::run(self, tag)).await,
+            Body::Login { user, password } => {
+                Box::pin(cmd::login::run(self, &user, &password)).await
+            }
+            Body::Authenticate { mechanism, initial } => {
+                Box::pin(cmd::authenticate::run(self, &mechanism, initial)).await
+            }
+            Body::Enable(names) => cmd::enable::run(self, &names),
+            Body::Id(_) => cmd::id::run(self),
+            Body::Namespace => cmd::namespace::run(self),
+            Body::Idle => Box::pin(cmd::idle::run(self)).await,
+            Body::Select { mailbox, read_only, condstore } => {
+                Box::pin(cmd::select::run(self, &mailbox, read_only, condstore)).await
+            }
+            Body::Create { mailbox, special_use } => {
+                Box::pin(cmd::create::run(self, &mailbox, &special_use)).await
+            }
+            Body::Delete { mailbox } => Box::pin(cmd::delete::run(self, &mailbox)).await,
+            Body::Rename { from, to } => Box::pin(cmd::rename::run(self, &from, &to)).await,
+            Body::Subscribe { mailbox } => {
+                Box::pin(cmd::subscribe::run(self, &mailbox, true)).await
+            }
+            Body::Unsubscribe { mailbox } => {
+                Box::pin(cmd::subscribe::run(self, &mailbox, false)).await
+            }
+            Body::List(list) => Box::pin(cmd::list::run(self, &list)).await,
+            Body::Lsub { reference, pattern } => cmd::lsub::run(self, &reference, &pattern),
+            Body::Status { mailbox, items } => {
+                Box::pin(cmd::status::run(self, &mailbox, &items)).await
+            }
+            Body::Close => Box::pin(cmd::close::run(self)).await,
+            Body::Unselect => cmd::close::unselect(self),
+            Body::Expunge => Box::pin(cmd::expunge::run(self, None)).await,
+            Body::UidExpunge(set) => Box::pin(cmd::expunge::run(self, Some(set))).await,
+            Body::Search(search) => Box::pin(cmd::search::run(self, tag, search)).await,
+            Body::Fetch(fetch) => Box::pin(cmd::fetch::run(self, fetch)).await,
+            Body::Store(store) => Box::pin(cmd::store::run(self, store)).await,
+            Body::Copy(copy) => Box::pin(cmd::copy::run(self, copy)).await,
+            Body::Move(copy) => Box::pin(cmd::copy::run_move(self, copy)).await,
+        }
+    }
+
+    /// Refuses commands that have no place in the session's state.
+    fn refusal(&self, body: &Body) -> Option<Reply> {
+        let (logged_in, selected) = (self.user.is_some(), self.selected.is_some());
+        match body {
+            Body::Capability | Body::Noop | Body::Logout | Body::Id(_) => None,
+            Body::StartTls | Body::Login { .. } | Body::Authenticate { .. } => {
+                logged_in.then(|| Reply::bad("Already logged in"))
+            }
+            Body::Check
+            | Body::Close
+            | Body::Unselect
+            | Body::Expunge
+            | Body::UidExpunge(_)
+            | Body::Search(_)
+            | Body::Fetch(_)
+            | Body::Store(_)
+            | Body::Copy(_)
+            | Body::Move(_)
+                if logged_in =>
+            {
+                (!selected).then(|| Reply::bad("Select a mailbox first"))
+            }
+            _ => (!logged_in).then(|| Reply::bad("Log in first")),
+        }
+    }
+
+    /// Tells what happened to the selected mailbox, if this is the time for it.
+    pub(super) async fn sync_point(&mut self, point: SyncPoint) -> Result<(), End> {
+        let Some(selected) = self.selected.as_mut() else { return Ok(()) };
+        let newest = match point {
+            SyncPoint::None => return Ok(()),
+            SyncPoint::Newest => selected.mailbox.view(),
+            SyncPoint::Refreshed => match selected.mailbox.refresh().await {
+                Ok(view) => view,
+                Err(error) => {
+                    let user = self.user.as_ref().map(User::name);
+                    self.services.log_error(&self.conn, user, "refresh a mailbox", &error);
+                    selected.mailbox.view()
+                }
+            },
+        };
+        if selected.mailbox.is_gone() {
+            return Err(End::Bye("The selected mailbox was deleted"));
+        }
+        let features = self.features;
+        self.conn.out.with_vec(|out| selected.sync(newest, out, features));
+        Ok(())
+    }
+
+    pub(super) fn not_understood(&mut self, error: DecodeError) -> Result<(), End> {
+        let reply = match error.kind {
+            DecodeErrorKind::Charset => {
+                Reply::no("Unknown charset").code(Code::BadCharset(CHARSETS))
+            }
+            kind => Reply::bad(kind.to_string()),
+        };
+        match error.tag {
+            Some(tag) => self.finish(&tag, &reply),
+            None => {
+                self.untagged(Status::Bad, None, &reply.text);
+                self.count_bad()
+            }
+        }
+    }
+
+    fn too_long(&mut self, tag: Option<&Tag>, excess: Excess) -> Result<(), End> {
+        let (code, text) = match excess {
+            Excess::Line => ("LIMIT", "Line too long"),
+            Excess::Literal => ("TOOBIG", "Literal too large"),
+            Excess::Command => ("LIMIT", "Command too long"),
+        };
+        let code = Code::Word(code);
+        self.conn.out.with_vec(|out| encode::status(out, tag, Status::Bad, Some(&code), text));
+        self.count_bad()
+    }
+
+    /// Writes the tagged answer.
+    pub(super) fn finish(&mut self, tag: &Tag, reply: &Reply) -> Result<(), End> {
+        let Reply { status, code, text, silent } = reply;
+        if *silent {
+            return Ok(());
+        }
+        self.conn.out.with_vec(|out| encode::status(out, Some(tag), *status, code.as_ref(), text));
+        if let Some(text) = self.last_words {
+            return Err(End::Bye(text));
+        }
+        if *status == Status::Bad { self.count_bad() } else { Ok(()) }
+    }
+
+    fn count_bad(&mut self) -> Result<(), End> {
+        self.bad_commands += 1;
+        if self.bad_commands >= self.services.config().limits.bad_commands_max {
+            return Err(End::Bye("Too many commands that are not understood"));
+        }
+        Ok(())
+    }
+
+    /// Writes an untagged status response.
+    pub(super) fn untagged(&mut self, status: Status, code: Option<&Code>, text: &str) {
+        self.conn.out.with_vec(|out| encode::status(out, None, status, code, text));
+    }
+
+    /// Writes a continuation request.
+    pub(super) fn continuation(&mut self, text: &str) {
+        self.conn.out.with_vec(|out| encode::continuation(out, text));
+    }
+
+    /// Sends what is queued when it is much, and lets other sessions run. For long answers.
+    pub(super) async fn breathe(&mut self) -> Result<(), End> {
+        if self.conn.out.is_high() {
+            self.conn.flush().await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// The answer to a failure of the store; trouble that is not the client's goes to the log.
+    pub(super) fn failure(
+        &self,
+        doing: &str,
+        error: &engine::Error,
+        missing: &'static str,
+    ) -> Reply {
+        if error.is_temporary() && !matches!(error, engine::Error::MailboxGone) {
+            let user = self.user.as_ref().map(User::name);
+            self.services.log_error(&self.conn, user, doing, error);
+        }
+        Reply::failure(error, missing)
+    }
+
+    /// The user of a session that has logged in; [`Session::refusal`] has seen to that.
+    pub(super) fn user(&self) -> Result<User, Reply> {
+        self.user.clone().ok_or_else(|| Reply::bad("Log in first"))
+    }
+
+    /// Opens a mailbox of the user.
+    pub(super) async fn mailbox(
+        &self,
+        name: &str,
+        missing: &'static str,
+    ) -> Result<Mailbox, Reply> {
+        let user = self.user()?;
+        user.mailbox(name).await.map_err(|error| self.failure("open a mailbox", &error, missing))
+    }
+
+    /// After a login: wider limits, the user's mailboxes.
+    pub(super) fn log_in(&mut self, user: User) {
+        self.user = Some(user);
+        self.bad_commands = 0;
+        self.framer.set_limits(framing_limits(&self.services, true));
+    }
+
+    /// After STARTTLS: nothing that was said before counts.
+    pub(super) fn start_over(&mut self) {
+        self.framer = Framer::new(framing_limits(&self.services, false));
+    }
+}
+
+/// What a session tells at the end of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SyncPoint {
+    /// Nothing: sequence numbers have to hold still (RFC 3501 section 7.4.1).
+    None,
+    /// What is known already.
+    Newest,
+    /// What is found by looking, foreign changes too.
+    Refreshed,
+}
+
+impl SyncPoint {
+    fn of(body: &Body) -> SyncPoint {
+        match body {
+            Body::Noop | Body::Check => SyncPoint::Refreshed,
+            Body::Fetch(fetch) if !fetch.uid => SyncPoint::None,
+            Body::Store(store) if !store.uid => SyncPoint::None,
+            Body::Search(search) if !search.uid => SyncPoint::None,
+            // Their answers begin or end with the whole state of a mailbox.
+            Body::Select { .. } | Body::Close | Body::Unselect | Body::Logout => SyncPoint::None,
+            _ => SyncPoint::Newest,
+        }
+    }
+}
