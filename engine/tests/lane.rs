@@ -17,12 +17,12 @@ fn over_every_backend(test: impl AsyncFn(Lane, &Path)) {
         let dir = tempfile::tempdir().expect("a temporary directory");
         on_a_core(async {
             let lane = match backend {
-                "ring" => match Lane::ring(HelperPool::new("test", 2)) {
+                "ring" => match Lane::ring(HelperPool::new(2)) {
                     Ok(lane) => lane,
                     // Containers may forbid io_uring.
                     Err(error) => return eprintln!("no ring here: {error}"),
                 },
-                "pool" => Lane::pool(HelperPool::new("test", 2)),
+                "pool" => Lane::pool(HelperPool::new(2)),
                 _ => Lane::inline(Arc::new(Blocking::new())),
             };
             assert_eq!(lane.backend_name(), backend);
@@ -107,7 +107,7 @@ fn a_detached_sync_ends_though_lane_and_runtime_are_gone() {
         let dir = tempfile::tempdir().unwrap();
         let (done, ended) = mpsc::channel();
         on_a_core(async {
-            let pool = HelperPool::new("test", 1);
+            let pool = HelperPool::new(1);
             let lane = match ring {
                 true => Lane::ring(pool.clone()).unwrap_or(Lane::pool(pool)),
                 false => Lane::pool(pool),
@@ -123,7 +123,7 @@ fn a_detached_sync_ends_though_lane_and_runtime_are_gone() {
 #[test]
 fn a_busy_core_does_not_starve_the_ring() {
     on_a_core(async {
-        let Ok(lane) = Lane::ring(HelperPool::new("test", 1)) else { return };
+        let Ok(lane) = Lane::ring(HelperPool::new(1)) else { return };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         let work = tokio::task::spawn_local(async move { lane.create(&path).await.is_ok() });

@@ -19,7 +19,7 @@ fn dropped_futures_leak_no_descriptor_and_their_writes_still_happen() {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(LocalSet::new().run_until(async {
-            let pool = HelperPool::new("test", 2);
+            let pool = HelperPool::new(2);
             let lane = match ring {
                 true => Lane::ring(pool.clone()).unwrap_or(Lane::pool(pool)),
                 false => Lane::pool(pool),

@@ -11,6 +11,9 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+/// What thread lists show.
+const THREAD_NAME: &str = "helper";
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A job given to the pool panicked; its result does not exist.
@@ -36,7 +39,6 @@ struct Owner {
 }
 
 struct Shared {
-    name: String,
     threads_max: usize,
     state: Mutex<State>,
     work: Condvar,
@@ -51,11 +53,10 @@ struct State {
 }
 
 impl HelperPool {
-    /// A pool of at most `threads_max` threads (at least one) named `name`; each starts when
-    /// there is work for it.
-    pub fn new(name: &str, threads_max: usize) -> HelperPool {
+    /// A pool of at most `threads_max` threads (at least one); each starts when there is work for
+    /// it.
+    pub fn new(threads_max: usize) -> HelperPool {
         let shared = Arc::new(Shared {
-            name: name.to_owned(),
             threads_max: threads_max.max(1),
             state: Mutex::default(),
             work: Condvar::new(),
@@ -95,7 +96,7 @@ impl HelperPool {
     fn start_thread(&self) {
         let shared = self.owner.shared.clone();
         let started = std::thread::Builder::new()
-            .name(shared.name.clone())
+            .name(THREAD_NAME.to_owned())
             .spawn(move || shared.work_until_closed());
         if let Err(error) = started {
             let shared = &self.owner.shared;
@@ -104,9 +105,9 @@ impl HelperPool {
             // With other threads alive the queue is served, only later.
             let orphan = if state.threads == 0 { state.queue.pop_front() } else { None };
             drop(state);
-            tracing::error!(pool = shared.name, %error, "cannot start a helper thread");
+            tracing::error!(%error, "cannot start a helper thread");
             if let Some(job) = orphan {
-                run_job(&shared.name, job);
+                run_job(job);
             }
         }
     }
@@ -125,7 +126,7 @@ impl Shared {
         loop {
             if let Some(job) = state.queue.pop_front() {
                 drop(state);
-                run_job(&self.name, job);
+                run_job(job);
                 state = self.state.lock();
             } else if state.closing {
                 state.threads -= 1;
@@ -139,10 +140,10 @@ impl Shared {
     }
 }
 
-fn run_job(pool: &str, job: Job) {
+fn run_job(job: Job) {
     // A job owns what it touches; what it shares guards itself (no lock here is poisoned).
     if catch_unwind(AssertUnwindSafe(job)).is_err() {
-        tracing::error!(pool, "a job on a helper thread panicked");
+        tracing::error!("a job on a helper thread panicked");
     }
 }
 
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn run_returns_the_result_and_survives_panics() {
-        let pool = HelperPool::new("test", 1);
+        let pool = HelperPool::new(1);
         for n in 0..3 {
             assert!(block_on(pool.run(|| panic!("on purpose"))).is_err());
             assert_eq!(block_on(pool.run(move || n)).unwrap(), n);
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn one_thread_keeps_the_order_and_no_more_threads_than_allowed_run() {
-        let pool = HelperPool::new("test", 2);
+        let pool = HelperPool::new(2);
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (done, all) = mpsc::channel();
         for _ in 0..20 {
@@ -185,7 +186,7 @@ mod tests {
         }
         assert_eq!(most.load(Ordering::SeqCst), 2);
 
-        let single = HelperPool::new("single", 1);
+        let single = HelperPool::new(1);
         let (done, all) = mpsc::channel();
         for n in 0..100 {
             let done = done.clone();
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn queued_jobs_run_after_the_last_handle_is_gone() {
         let (done, all) = mpsc::channel();
-        let pool = HelperPool::new("test", 1);
+        let pool = HelperPool::new(1);
         pool.spawn(|| std::thread::sleep(Duration::from_millis(20)));
         pool.spawn(move || done.send(5).unwrap());
         drop(pool);
