@@ -1,0 +1,262 @@
+//! POP3 sessions, scripted: what the RFCs show, every cut of the input, hostile clients.
+
+mod site;
+
+use config::{LayoutKind, PlainLogin, Protocol, TlsMode};
+use site::{Site, on_a_core};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+fn pop3(layout: LayoutKind) -> Site {
+    Site::new(Protocol::Pop3, layout, |_| {})
+}
+
+const FIRST: &str = "Subject: one\r\n\r\n.dot\r\n..dots\r\nlast\r\n";
+const SECOND: &str = "Subject: two\r\n\r\nbody\r\n";
+const LOGIN: &str = "USER jo\r\nPASS geheim\r\n";
+
+async fn with_two(layout: LayoutKind) -> Site {
+    let site = pop3(layout);
+    site.store("jo", "INBOX", FIRST).await;
+    site.store("jo", "INBOX", SECOND).await;
+    site
+}
+
+/// What the server says behind the greeting and the two answers to a good login.
+fn behind_login(said: &str) -> &str {
+    let (_, rest) = said.split_once("messages\r\n").expect(said);
+    rest
+}
+
+#[test]
+fn the_session_of_rfc_1939_section_10() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let said = site
+            .say(&format!(
+                "{LOGIN}STAT\r\nLIST\r\nRETR 1\r\nDELE 1\r\nRETR 2\r\nDELE 2\r\nQUIT\r\n"
+            ))
+            .await;
+        assert!(said.starts_with("+OK Cursus POP3 ready\r\n+OK send PASS\r\n+OK 2 messages\r\n"));
+        let (a, b) = (FIRST.len(), SECOND.len());
+        let sum = a + b;
+        assert_eq!(
+            behind_login(&said),
+            format!(
+                "+OK 2 {sum}\r\n+OK 2 messages ({sum} octets)\r\n1 {a}\r\n2 {b}\r\n.\r\n\
+                 +OK {a} octets\r\nSubject: one\r\n\r\n..dot\r\n...dots\r\nlast\r\n.\r\n\
+                 +OK message 1 deleted\r\n+OK {b} octets\r\n{SECOND}.\r\n\
+                 +OK message 2 deleted\r\n+OK bye\r\n"
+            )
+        );
+        assert!(site.messages("jo", "INBOX").await.is_empty());
+    });
+}
+
+#[test]
+fn every_cut_of_a_session_gives_the_same_answers() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let script = "capa\r\nAUTH PLAIN\r\nAGpvAGdlaGVpbQ==\r\nUIDL\r\nTOP 1 1\r\nDELE 2\r\n\
+                      LIST\r\nRETR 1\r\nNOOP x\r\nRSET\r\nSTAT\r\nQUIT\r\n";
+        let said = site.say_cut_everywhere(script.as_bytes()).await;
+        assert!(said.ends_with(&format!("+OK 2 {}\r\n+OK bye\r\n", FIRST.len() + SECOND.len())));
+        assert!(said.contains("\r\n+ \r\n+OK 2 messages\r\n"), "{said}");
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 2);
+    });
+}
+
+#[test]
+fn top_gives_the_header_and_so_many_lines() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let said = site.say(&format!("{LOGIN}TOP 1 0\r\nTOP 1 1\r\nTOP 2 99\r\nQUIT\r\n")).await;
+        let ok = "+OK top of message follows\r\n";
+        assert_eq!(
+            behind_login(&said),
+            format!(
+                "{ok}Subject: one\r\n\r\n.\r\n{ok}Subject: one\r\n\r\n..dot\r\n.\r\n\
+                 {ok}{SECOND}.\r\n+OK bye\r\n"
+            )
+        );
+    });
+}
+
+#[test]
+fn uidl_is_unique_and_the_same_in_the_next_session() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let script = format!("{LOGIN}UIDL\r\nUIDL 2\r\nDELE 1\r\nQUIT\r\n");
+        let said = site.say(&script).await;
+        let lines: Vec<&str> = behind_login(&said).lines().collect();
+        let (one, two) = (lines[1].split_once(' ').unwrap().1, lines[2].split_once(' ').unwrap().1);
+        assert_eq!((one.len(), two.len()), (16, 16));
+        assert_ne!(one, two);
+        assert_eq!(lines[4], format!("+OK 2 {two}"));
+        let said = site.say(&format!("{LOGIN}UIDL\r\nQUIT\r\n")).await;
+        assert!(said.contains(&format!("\r\n1 {two}\r\n.\r\n")), "{said}");
+    });
+}
+
+#[test]
+fn only_quit_removes_messages() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let said =
+            site.say(&format!("{LOGIN}DELE 1\r\nSTAT\r\nLIST 1\r\nRETR 1\r\nDELE 1\r\n")).await;
+        let gone = "-ERR message is deleted\r\n";
+        let left = format!("+OK message 1 deleted\r\n+OK 1 {}\r\n{gone}{gone}{gone}", SECOND.len());
+        assert_eq!(behind_login(&said), left);
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 2);
+        site.say(&format!("{LOGIN}DELE 1\r\nRSET\r\nQUIT\r\n")).await;
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 2);
+        site.say(&format!("{LOGIN}DELE 1\r\nQUIT\r\n")).await;
+        assert_eq!(site.messages("jo", "INBOX").await, [SECOND]);
+    });
+}
+
+#[test]
+fn a_maildrop_is_one_sessions() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let mut first = site.connect();
+        first.write_all(LOGIN.as_bytes()).await.unwrap();
+        let mut said = vec![0; 256];
+        let mut len = 0;
+        while !String::from_utf8_lossy(&said[..len]).contains("2 messages") {
+            len += first.read(&mut said[len..]).await.unwrap();
+        }
+        let busy = site.say(&format!("{LOGIN}QUIT\r\n")).await;
+        assert!(busy.contains("\r\n-ERR [IN-USE] "), "{busy}");
+        first.write_all(b"QUIT\r\n").await.unwrap();
+        first.read_to_end(&mut said).await.unwrap();
+        assert!(site.say(&format!("{LOGIN}QUIT\r\n")).await.contains("+OK 2 messages"));
+    });
+}
+
+#[test]
+fn the_snapshot_holds_still_while_mail_comes_and_goes() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let mut client = site.connect();
+        client.write_all(LOGIN.as_bytes()).await.unwrap();
+        let mut said = vec![0; 256];
+        let mut len = 0;
+        while !String::from_utf8_lossy(&said[..len]).contains("2 messages") {
+            len += client.read(&mut said[len..]).await.unwrap();
+        }
+        site.store("jo", "INBOX", SECOND).await;
+        let inbox = site.user("jo").await.mailbox("INBOX").await.unwrap();
+        let view = inbox.refresh().await.unwrap();
+        let first = view.uid(protocol::types::SeqNum(1)).unwrap();
+        inbox.expunge(&view, vec![first]).await.unwrap();
+        client.write_all(b"LIST 2\r\nLIST 3\r\nRETR 2\r\nDELE 1\r\nQUIT\r\n").await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        let size = SECOND.len();
+        assert_eq!(
+            said,
+            format!(
+                "+OK 2 {size}\r\n-ERR no such message\r\n+OK {size} octets\r\n{SECOND}.\r\n\
+                 +OK message 1 deleted\r\n+OK bye\r\n"
+            )
+        );
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 2);
+    });
+}
+
+#[test]
+fn logins_by_every_mechanism() {
+    on_a_core(|layout| async move {
+        let site = pop3(layout);
+        for script in [
+            "AUTH PLAIN AGpvAGdlaGVpbQ==\r\n",
+            "auth plain\r\nAGpvAGdlaGVpbQ==\r\n",
+            "AUTH LOGIN\r\nam8=\r\nZ2VoZWlt\r\n",
+            "AUTH LOGIN am8=\r\nZ2VoZWlt\r\n",
+            "USER JO\r\nPASS geheim\r\n",
+        ] {
+            let said = site.say(&format!("{script}STAT\r\nQUIT\r\n")).await;
+            assert!(said.ends_with("+OK 0 messages\r\n+OK 0 0\r\n+OK bye\r\n"), "{script}: {said}");
+        }
+        for (script, answer) in [
+            ("USER jo\r\nPASS wrong\r\n", "-ERR [AUTH] "),
+            ("USER nobody\r\nPASS geheim\r\n", "-ERR [AUTH] "),
+            ("USER bad\r\nPASS geheim\r\n", "-ERR [SYS/TEMP] "),
+            ("PASS geheim\r\n", "-ERR send USER first"),
+            ("AUTH PLAIN\r\n*\r\n", "-ERR authentication cancelled"),
+            ("AUTH PLAIN !\r\n", "-ERR expected base64"),
+            ("AUTH PLAIN =\r\n", "-ERR bad authentication exchange"),
+            ("AUTH GSSAPI\r\n", "-ERR unknown mechanism"),
+            ("STAT\r\n", "-ERR log in first"),
+        ] {
+            let said = site.say(&format!("{script}QUIT\r\n")).await;
+            assert!(said.contains(&format!("\r\n{answer}")), "{script}: {said}");
+            assert!(said.ends_with("+OK bye\r\n"), "{script}: {said}");
+        }
+    });
+}
+
+#[test]
+fn without_tls_a_login_needs_leave() {
+    on_a_core(|layout| async move {
+        let site = pop3(layout);
+        site.listener(|l| l.plain_login = PlainLogin::Never);
+        let said = site.say("CAPA\r\nUSER jo\r\nAUTH PLAIN AGpvAGdlaGVpbQ==\r\nQUIT\r\n").await;
+        assert!(said.contains("\r\nSTLS\r\n"), "{said}");
+        assert!(!said.contains("USER\r\n") && !said.contains("SASL"), "{said}");
+        assert_eq!(said.matches("-ERR logins need TLS").count(), 2, "{said}");
+        site.listener(|l| l.tls = TlsMode::None);
+        let said = site.say("CAPA\r\nSTLS\r\nQUIT\r\n").await;
+        assert!(!said.contains("\r\nSTLS\r\n") && said.contains("-ERR TLS isn't"), "{said}");
+    });
+}
+
+#[test]
+fn commands_hidden_behind_stls_are_not_run() {
+    on_a_core(|layout| async move {
+        let site = pop3(layout);
+        let said = site.say("STLS\r\nUSER jo\r\nPASS geheim\r\n").await;
+        assert_eq!(said, "+OK Cursus POP3 ready\r\n+OK begin TLS\r\n");
+    });
+}
+
+#[test]
+fn hostile_bytes_end_politely() {
+    on_a_core(|layout| async move {
+        let site = pop3(layout);
+        let long = "x".repeat(protocol::pop3::LINE_BYTES_MAX + 1);
+        let said = site.say(&format!("{long}\r\nQUIT\r\n")).await;
+        assert!(said.ends_with("-ERR line too long\r\n+OK bye\r\n"), "{said}");
+        let garbage: Vec<u8> =
+            (0..4096u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let said = site.talk(&[&garbage, &b"\n".repeat(100)]).await;
+        assert!(said.ends_with("-ERR too many bad commands\r\n"), "{said}");
+        let wrong = "USER jo\r\nPASS x\r\n".repeat(10);
+        let said = site.say(&wrong).await;
+        assert_eq!(said.matches("-ERR [AUTH]").count(), 5, "{said}");
+    });
+}
+
+#[test]
+fn a_large_message_is_whole_under_a_slow_reader() {
+    on_a_core(|layout| async move {
+        let site = pop3(layout);
+        let message = format!("Subject: big\r\n\r\n{}", "0123456789.\r\n..\r\n".repeat(100_000));
+        site.store("jo", "INBOX", &message).await;
+        let mut client = site.connect();
+        client.write_all(format!("{LOGIN}RETR 1\r\nQUIT\r\n").as_bytes()).await.unwrap();
+        let (mut said, mut part) = (Vec::new(), vec![0; 10_000]);
+        loop {
+            let read = client.read(&mut part).await.unwrap();
+            if read == 0 {
+                break;
+            }
+            said.extend_from_slice(&part[..read]);
+            tokio::task::yield_now().await;
+        }
+        let said = String::from_utf8(said).unwrap();
+        let wire = message.replace("\r\n..", "\r\n...");
+        let expected = format!("+OK {} octets\r\n{wire}.\r\n+OK bye\r\n", message.len());
+        assert!(behind_login(&said) == expected, "the message differs");
+    });
+}
