@@ -241,3 +241,11 @@ fn hostile_bytes_end_politely() {
         assert_eq!(codes[1000..1003], ["250 2.1.5", "452 4.5.3", "221 2.0.0"]);
     });
 }
+
+#[test]
+fn an_idle_session_is_small() {
+    on_a_core(|layout| async move {
+        let bytes = lmtp(layout).session_bytes();
+        assert!(bytes <= 2560, "{bytes}");
+    });
+}

@@ -260,3 +260,11 @@ fn a_large_message_is_whole_under_a_slow_reader() {
         assert!(behind_login(&said) == expected, "the message differs");
     });
 }
+
+#[test]
+fn an_idle_session_is_small() {
+    on_a_core(|layout| async move {
+        let bytes = pop3(layout).session_bytes();
+        assert!(bytes <= 2560, "{bytes}");
+    });
+}

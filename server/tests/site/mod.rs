@@ -26,11 +26,11 @@ use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
 /// The password of every user.
-pub const PASSWORD: &str = "geheim";
+pub(crate) const PASSWORD: &str = "geheim";
 
 /// A server of its own.
-pub struct Site {
-    pub services: Rc<Services>,
+pub(crate) struct Site {
+    pub(crate) services: Rc<Services>,
     net: Rc<NetCore>,
     listener: RefCell<Listener>,
     limits: Limits,
@@ -39,7 +39,11 @@ pub struct Site {
 
 impl Site {
     /// With the users `jo`, `mo@example.org` and a line for `bad` that can't be read.
-    pub fn new(protocol: Protocol, layout: LayoutKind, change: impl FnOnce(&mut Config)) -> Site {
+    pub(crate) fn new(
+        protocol: Protocol,
+        layout: LayoutKind,
+        change: impl FnOnce(&mut Config),
+    ) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let mut config = Config::embedded(dir.path());
         config.partition[0].layout = layout;
@@ -80,12 +84,26 @@ impl Site {
     }
 
     /// Changes what the next connections find.
-    pub fn listener(&self, change: impl FnOnce(&mut Listener)) {
+    pub(crate) fn listener(&self, change: impl FnOnce(&mut Listener)) {
         change(&mut self.listener.borrow_mut());
     }
 
+    /// Bytes that the task of an idle session takes.
+    pub(crate) fn session_bytes(&self) -> usize {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let listener = Arc::new(self.listener.borrow().clone());
+        let (socket, net, protocol) = (Socket::Unix(near), self.net.clone(), listener.protocol);
+        let conn = Conn::new(socket, Peer::Unix, listener, &self.limits, net, None);
+        let services = self.services.clone();
+        match protocol {
+            Protocol::Imap => panic!("not in these tests"),
+            Protocol::Pop3 => size_of_val(&server::pop3::run(conn, services)),
+            Protocol::Lmtp => size_of_val(&server::lmtp::run(conn, services)),
+        }
+    }
+
     /// A new session; gives the client's end.
-    pub fn connect(&self) -> UnixStream {
+    pub(crate) fn connect(&self) -> UnixStream {
         let (near, far) = UnixStream::pair().unwrap();
         let listener = Arc::new(self.listener.borrow().clone());
         let (socket, net) = (Socket::Unix(near), self.net.clone());
@@ -101,7 +119,7 @@ impl Site {
     }
 
     /// Sends `parts`, each alone in its read, and gives all that the server says to its end.
-    pub async fn talk(&self, parts: &[&[u8]]) -> String {
+    pub(crate) async fn talk(&self, parts: &[&[u8]]) -> String {
         let mut client = self.connect();
         let mut said = Vec::new();
         for part in parts {
@@ -118,13 +136,13 @@ impl Site {
     }
 
     /// As [`Site::talk`], with everything sent at once.
-    pub async fn say(&self, script: &str) -> String {
+    pub(crate) async fn say(&self, script: &str) -> String {
         self.talk(&[script.as_bytes()]).await
     }
 
     /// Cuts `script` at each byte, and into single bytes, and asserts that the server says the same
     /// each time; gives that.
-    pub async fn say_cut_everywhere(&self, script: &[u8]) -> String {
+    pub(crate) async fn say_cut_everywhere(&self, script: &[u8]) -> String {
         let whole = self.talk(&[script]).await;
         for i in 1..script.len() {
             let (a, b) = script.split_at(i);
@@ -135,14 +153,14 @@ impl Site {
         whole
     }
 
-    pub async fn user(&self, name: &str) -> User {
+    pub(crate) async fn user(&self, name: &str) -> User {
         let name = UserName::new(name).unwrap();
         let account = self.services.auth.lookup(&name).await.unwrap().unwrap();
         self.services.open_user(&account).await.unwrap()
     }
 
     /// Every message of a mailbox, as it is served.
-    pub async fn messages(&self, user: &str, mailbox: &str) -> Vec<String> {
+    pub(crate) async fn messages(&self, user: &str, mailbox: &str) -> Vec<String> {
         let mailbox: Mailbox = self.user(user).await.mailbox(mailbox).await.unwrap();
         let view = mailbox.refresh().await.unwrap();
         let mut messages = Vec::new();
@@ -161,7 +179,7 @@ impl Site {
     }
 
     /// Puts a message into a mailbox.
-    pub async fn store(&self, user: &str, mailbox: &str, message: &str) {
+    pub(crate) async fn store(&self, user: &str, mailbox: &str, message: &str) {
         let user = self.user(user).await;
         let target = engine::Target {
             mailbox: user.mailbox(mailbox).await.unwrap(),
@@ -194,7 +212,7 @@ async fn pause() {
 }
 
 /// Runs a test on a core like the server's, in both layouts.
-pub fn on_a_core<F: Future<Output = ()>>(test: impl Fn(LayoutKind) -> F) {
+pub(crate) fn on_a_core<F: Future<Output = ()>>(test: impl Fn(LayoutKind) -> F) {
     for layout in [LayoutKind::Maildir, LayoutKind::Cyrus] {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, test(layout));
@@ -202,7 +220,7 @@ pub fn on_a_core<F: Future<Output = ()>>(test: impl Fn(LayoutKind) -> F) {
 }
 
 /// The message without the header lines that the delivery added.
-pub fn untraced(message: &str) -> &str {
+pub(crate) fn untraced(message: &str) -> &str {
     let mut rest = message;
     loop {
         let traced = ["Return-Path: ", "Delivered-To: ", "Received: ", "\t"];
