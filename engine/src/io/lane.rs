@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::blocking::{retry, set_mtime, write_all};
@@ -133,24 +133,31 @@ impl Lane {
                 Ok(BodyFile { inner: Inner::Stored(storage.open(path, Open::CreateNew)?) })
             }
             Backend::Ring(ring, _) => ring.open(path, flags).await.map(BodyFile::from_fd),
-            Backend::Pool(pool) => open_in(pool, path, flags).await,
+            Backend::Pool(pool) => open_in(pool, path, flags).await.map(BodyFile::from_fd),
         }
     }
 
-    /// Opens a file for reading.
+    /// Opens a regular file for reading. Whoever may write in the directory gains nothing by
+    /// putting something else there: a symbolic link is not followed, and a FIFO cannot hang us.
     pub async fn open(&self, path: &Path) -> io::Result<BodyFile> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         if let Backend::Inline(storage) = &self.backend {
             return Ok(BodyFile { inner: Inner::Stored(storage.open(path, Open::Read)?) });
         }
-        if let Some(opened) = open_cached(path, flags) {
-            return opened;
+        let fd = match (open_cached(path, flags), &self.backend) {
+            (Some(opened), _) => opened?,
+            (None, Backend::Ring(ring, _)) => ring.open(path, flags).await?,
+            (None, Backend::Pool(pool)) => open_in(pool, path, flags).await?,
+            (None, Backend::Inline(_)) => unreachable!("returned above"),
+        };
+        let file_type = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
+        if file_type != FileType::RegularFile {
+            let text = format!("{}: expected a regular file, found {file_type:?}", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        match &self.backend {
-            Backend::Ring(ring, _) => ring.open(path, flags).await.map(BodyFile::from_fd),
-            Backend::Pool(pool) => open_in(pool, path, flags).await,
-            Backend::Inline(_) => unreachable!("returned above"),
-        }
+        // The ring takes the flag for "fail rather than wait", on files too.
+        rustix::fs::fcntl_setfl(&fd, OFlags::empty())?;
+        Ok(BodyFile::from_fd(fd))
     }
 
     /// Writes all of `buf` at `offset` and hands the buffer back, emptied, for the next write.
@@ -253,10 +260,10 @@ impl Lane {
     }
 }
 
-async fn open_in(pool: &HelperPool, path: &Path, flags: OFlags) -> io::Result<BodyFile> {
+async fn open_in(pool: &HelperPool, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let path = path.to_owned();
     let open = move || retry(|| rustix::fs::openat(CWD, &path, flags, FILE_MODE));
-    pool.run(open).await?.map(BodyFile::from_fd)
+    pool.run(open).await?
 }
 
 /// Mode of new files, before umask.
@@ -264,7 +271,7 @@ pub(super) const FILE_MODE: Mode = Mode::from_bits_retain(0o600);
 
 /// Opens without blocking when every name on the path is in the kernel's cache; `None` when the
 /// call could block or the kernel (before 5.12) has no such call.
-fn open_cached(path: &Path, flags: OFlags) -> Option<io::Result<BodyFile>> {
+fn open_cached(path: &Path, flags: OFlags) -> Option<io::Result<OwnedFd>> {
     if CACHED_OPEN_REFUSED.load(Ordering::Relaxed) {
         return None;
     }
@@ -279,7 +286,7 @@ fn open_cached(path: &Path, flags: OFlags) -> Option<io::Result<BodyFile>> {
             }
             _ => Some(Err(e)),
         },
-        Ok(fd) => Some(Ok(BodyFile::from_fd(fd))),
+        Ok(fd) => Some(Ok(fd)),
     }
 }
 

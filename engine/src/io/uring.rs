@@ -111,8 +111,11 @@ impl Work {
     /// Takes a completion. Returns the work when more of it is to be submitted; otherwise its
     /// waiter has been told.
     fn complete(self, result: io::Result<usize>) -> Option<Work> {
+        // An open that finds a lease on the file says EAGAIN until the lease is broken.
+        let lasting = matches!(self, Work::Open { .. }).then_some(libc::EAGAIN);
         if let Err(error) = &result
             && matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN))
+            && error.raw_os_error() != lasting
         {
             return Some(self);
         }
