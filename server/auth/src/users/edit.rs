@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use thiserror::Error;
@@ -130,7 +131,10 @@ impl Document {
                 return Err(EditError::Exists(user.name));
             }
             let account = Account { name: user.name, attributes: user.attributes };
-            added.push(Self::line_of(UserRecord { account, credentials: user.credentials }));
+            added.push(Self::line_of(UserRecord {
+                account,
+                credentials: Arc::new(user.credentials),
+            }));
         }
         self.lines.extend(added);
         Ok(())
@@ -144,7 +148,7 @@ impl Document {
     ) -> Result<(), EditError> {
         let at = self.position(user)?;
         let mut record = self.record_or_blank(at, user);
-        record.credentials = credentials;
+        record.credentials = Arc::new(credentials);
         self.put(at, record);
         Ok(())
     }
@@ -178,7 +182,7 @@ impl Document {
             Some(Ok(Some(record))) => record,
             _ => UserRecord {
                 account: Account { name: user.clone(), attributes: Attributes::default() },
-                credentials: Credentials::default(),
+                credentials: Arc::default(),
             },
         }
     }

@@ -1,7 +1,7 @@
 //! The user file as the server reads it: an immutable snapshot, renewed when the file changes.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use parking_lot::RwLock;
 use thiserror::Error;
 
 use super::line::{self, LineError, Problem, UserRecord};
-use crate::directory::{Account, BoxFuture, Candidate, PassDb, PasswordCheck, Unavailable, UserDb};
+use crate::directory::{
+    Account, BoxFuture, Candidate, CredentialVersion, PassDb, PasswordCheck, Unavailable, UserDb,
+};
 use crate::name::UserName;
 
 /// A file of at most so many bytes is read on the caller's thread, a larger one on its own.
@@ -29,10 +31,17 @@ pub struct UserFileError {
     pub error: Arc<io::Error>,
 }
 
+/// A good line, with what every login would compute again.
+#[derive(Debug)]
+struct Entry {
+    record: UserRecord,
+    version: CredentialVersion,
+}
+
 /// All users at one moment.
 #[derive(Debug, Default)]
 pub struct Users {
-    records: HashMap<UserName, Result<Arc<UserRecord>, LineError>>,
+    entries: HashMap<UserName, Result<Entry, LineError>>,
     /// Bad lines.
     pub problems: Vec<Problem>,
 }
@@ -44,24 +53,27 @@ impl Users {
         let mut first_lines: HashMap<UserName, usize> = HashMap::new();
         for (index, bytes) in bytes.split(|&b| b == b'\n').enumerate() {
             let number = index + 1;
-            let (user, record) = match line::parse(bytes) {
+            let (user, entry) = match line::parse(bytes) {
                 Ok(None) => continue,
-                Ok(Some(record)) => (Some(record.account.name.clone()), Ok(Arc::new(record))),
+                Ok(Some(record)) => {
+                    let version = record.version();
+                    (Some(record.account.name.clone()), Ok(Entry { record, version }))
+                }
                 Err((user, error)) => (user, Err(error)),
             };
             let mut report =
                 |user, error| users.problems.push(Problem { line: number, user, error });
-            if let Err(error) = &record {
+            if let Err(error) = &entry {
                 report(user.clone(), error.clone());
             }
             let Some(user) = user else { continue };
             match first_lines.entry(user.clone()) {
-                Entry::Occupied(first) => {
+                hash_map::Entry::Occupied(first) => {
                     report(Some(user.clone()), LineError::Twice(user, *first.get()));
                 }
-                Entry::Vacant(vacant) => {
+                hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(number);
-                    users.records.insert(user, record);
+                    users.entries.insert(user, entry);
                 }
             }
         }
@@ -69,21 +81,25 @@ impl Users {
     }
 
     /// The user's record; the error of its line if that is bad; `None` if there is no line.
-    pub fn find(&self, user: &UserName) -> Option<Result<&Arc<UserRecord>, &LineError>> {
-        self.records.get(user).map(Result::as_ref)
+    pub fn find(&self, user: &UserName) -> Option<Result<&UserRecord, &LineError>> {
+        self.entry(user).map(|entry| entry.map(|e| &e.record))
+    }
+
+    fn entry(&self, user: &UserName) -> Option<Result<&Entry, &LineError>> {
+        self.entries.get(user).map(Result::as_ref)
     }
 
     /// Every user whose line is good, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &UserRecord> {
-        self.records.values().filter_map(|r| r.as_deref().ok())
+        self.entries.values().filter_map(|e| e.as_ref().ok()).map(|e| &e.record)
     }
 
     /// A real user's credentials, the same for one name, so that unknown users take as long as
     /// known ones whatever schemes are in use.
     fn decoy(&self, user: &UserName) -> Option<Arc<dyn PasswordCheck>> {
         let start = user.as_str().bytes().fold(0usize, |h, b| h.wrapping_mul(31) ^ usize::from(b));
-        let record = self.iter().nth(start % self.records.len().clamp(1, 64))?;
-        Some(Arc::new(record.credentials.clone()))
+        let record = self.iter().nth(start % self.entries.len().clamp(1, 64))?;
+        Some(record.credentials.clone())
     }
 }
 
@@ -243,12 +259,12 @@ impl PassDb for UserFile {
     fn find<'a>(&'a self, user: &'a UserName) -> BoxFuture<'a, Result<Candidate, Unavailable>> {
         Box::pin(async move {
             let users = self.fresh().await;
-            match users.find(user) {
+            match users.entry(user) {
                 None => Ok(Candidate::Unknown { decoy: users.decoy(user) }),
-                Some(Ok(record)) => Ok(Candidate::Known {
-                    version: record.version(),
+                Some(Ok(Entry { record, version })) => Ok(Candidate::Known {
+                    version: *version,
                     scram: record.credentials.scram().cloned(),
-                    check: Arc::new(record.credentials.clone()),
+                    check: record.credentials.clone(),
                 }),
                 Some(Err(error)) => Err(Self::unavailable(user, error)),
             }

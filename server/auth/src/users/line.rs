@@ -1,6 +1,7 @@
 //! One line of the user file.
 
 use std::fmt;
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -14,8 +15,8 @@ use crate::name::{NameError, UserName};
 pub struct UserRecord {
     /// Name and attributes.
     pub account: Account,
-    /// What the password is checked against.
-    pub credentials: Credentials,
+    /// What the password is checked against; shared with the checks that run.
+    pub credentials: Arc<Credentials>,
 }
 
 /// Why a line is no user. Names what was expected; never holds a credential.
@@ -72,7 +73,7 @@ impl fmt::Display for Problem {
 }
 
 impl UserRecord {
-    /// Changes with every change of the credentials or of `disabled`.
+    /// Changes with every change of the credentials or of `disabled`. Costs a hash.
     pub fn version(&self) -> CredentialVersion {
         let mut hash = Sha256::new();
         hash.update([u8::from(self.account.attributes.disabled)]);
@@ -128,7 +129,7 @@ fn parse_rest(name: UserName, rest: &str) -> Result<UserRecord, LineError> {
     // left in clear must not be quoted as an unknown key.
     let credentials = Credentials(credentials?);
     let attributes = parse_attributes(attributes)?;
-    Ok(UserRecord { account: Account { name, attributes }, credentials })
+    Ok(UserRecord { account: Account { name, attributes }, credentials: Arc::new(credentials) })
 }
 
 /// Reads `key=value,...`.
