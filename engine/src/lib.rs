@@ -1,4 +1,53 @@
-//! The mail store: commit log, index, cache, layouts, catalog.
+//! The mail store. Bodies are files; facts are frames in one commit log; index, cache, catalog
+//! and file names are brought up to date from the log and can be redone from it.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`format`] | byte layouts, checksums |
+//! | [`io`] | every byte read or written: blocking, ring and simulated backends |
+//! | [`layout`] | how messages lie in directories: Maildir++, Cyrus tree |
+//! | `log` | the commit log: groups, segments, reading back |
+//! | [`message`] | one pass over a message; stored and served forms; wire-ready extras |
+//! | [`search`] | does a message match |
+//! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
+//! | `user`, `namespace` | names: create, delete, rename, subscribe |
+//! | `delivery` | a message on its way in |
+//! | `store` | start, recovery, checkpoints, stop |
+//!
+//! A caller opens a [`Store`], asks it for a [`User`], the user for a [`Mailbox`], the mailbox
+//! for a [`View`], and commits a [`Delivery`]. All async functions run on any executor and do not
+//! block it; what must block runs on the store's helper threads.
 
+mod catalog;
+mod config;
+mod delivery;
+mod error;
+pub mod format;
+mod ids;
 pub mod io;
 pub mod layout;
+mod log;
+mod mailbox;
+mod mapped;
+pub mod message;
+mod namespace;
+pub mod search;
+mod shared;
+mod store;
+mod user;
+mod watch;
+
+pub use config::{Partition, StoreConfig};
+pub use delivery::{Appended, Delivery, Target};
+pub use error::{Error, Result};
+pub use format::index::Record;
+pub use ids::{Lsn, MailboxId, StoreId};
+pub use log::LogStatus;
+pub use mailbox::{
+    Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus, MessageFile,
+    Records, ServedReader, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
+};
+pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
+pub use shared::Drive;
+pub use store::{CheckReport, Store, StoreStatus};
+pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, Usage, User, UserOptions};

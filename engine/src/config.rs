@@ -1,0 +1,66 @@
+//! What the store must be told. The server's typed configuration ends here; so do tests'.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::layout::Layout;
+
+/// One partition: a tree of mailboxes in one layout on one filesystem.
+#[derive(Clone)]
+pub struct Partition {
+    /// As the catalog names it.
+    pub name: String,
+    /// Its root.
+    pub path: PathBuf,
+    /// How messages lie in it.
+    pub layout: Arc<dyn Layout>,
+}
+
+/// Settings of a store.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// Catalog, lock, and the log unless `log_dir` says otherwise.
+    pub state_dir: PathBuf,
+    /// Where the log's segments are; its own device is possible.
+    pub log_dir: PathBuf,
+    /// At least one.
+    pub partitions: Vec<Partition>,
+    /// Where new users' mailboxes go; names one of `partitions`.
+    pub partition_default: String,
+    /// Host part of Maildir file names.
+    pub hostname: String,
+    /// The log never holds more than this many bytes; a checkpoint begins at half.
+    pub log_bytes_max: u64,
+    /// A checkpoint at least this often while there is work, seconds.
+    pub checkpoint_seconds: u64,
+    /// Messages larger than this are refused, bytes. At most 4 GiB - 1.
+    pub message_bytes_max: u64,
+    /// Mailboxes that stay open without a session, at most.
+    pub mailboxes_idle_max: usize,
+    /// Threads that apply frames to files.
+    pub appliers: usize,
+    /// Threads for blocking calls.
+    pub helpers: usize,
+}
+
+impl StoreConfig {
+    /// Settings with defaults for everything but the places.
+    pub fn new(state_dir: impl Into<PathBuf>, partitions: Vec<Partition>) -> StoreConfig {
+        let state_dir = state_dir.into();
+        let partition_default =
+            partitions.first().map(|p| p.name.clone()).unwrap_or_else(|| "default".to_owned());
+        StoreConfig {
+            log_dir: state_dir.join("log"),
+            state_dir,
+            partitions,
+            partition_default,
+            hostname: "localhost".to_owned(),
+            log_bytes_max: 256 << 20,
+            checkpoint_seconds: 60,
+            message_bytes_max: 64 << 20,
+            mailboxes_idle_max: 512,
+            appliers: 2,
+            helpers: 8,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A message on its way in: LMTP's, APPEND's, an importer's.
+//!
+//! It streams into one staged file per partition that its targets are on, while one pass makes
+//! the facts and the cache blob. At the commit each target gets a link, an UID and a frame; the
+//! file's sync and the log's group write run side by side, and both are the commit point. What
+//! can fail fails before; dropping a delivery removes what was staged.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocol::types::{Keyword, ModSeq, SystemFlags, Uid, UidValidity};
+use tokio::sync::oneshot;
+
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, Frame, Source};
+use crate::io::{BodyFile, Lane};
+use crate::mailbox::{Mailbox, Place, Tx, message_line_ends, set_name_flags, settle};
+use crate::message::{Ingest, Ingested};
+use crate::shared::{Shared, now_seconds};
+use crate::store::Store;
+use crate::user::User;
+
+/// Stored bytes kept in memory before they go to the staged file.
+const SPOOL_BYTES: usize = 256 << 10;
+
+/// One mailbox that a message goes to.
+#[derive(Clone)]
+pub struct Target {
+    /// Whose quota counts.
+    pub user: User,
+    /// Which mailbox.
+    pub mailbox: Mailbox,
+    /// Initial system flags.
+    pub flags: SystemFlags,
+    /// Initial keywords.
+    pub keywords: Vec<Keyword>,
+    /// Seconds since 1970; now when absent.
+    pub internal_date: Option<i64>,
+}
+
+/// Where a message got to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Its number.
+    pub uid: Uid,
+    /// Of the mailbox.
+    pub uid_validity: UidValidity,
+    /// Of its creation.
+    pub modseq: ModSeq,
+}
+
+/// One staged file.
+struct Spool {
+    place: Place,
+    /// Positions in `targets`.
+    targets: Vec<usize>,
+    ingest: Option<Ingest>,
+    stage: String,
+    path: PathBuf,
+    file: Option<BodyFile>,
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+/// A message streaming in.
+pub struct Delivery {
+    shared: Arc<Shared>,
+    lane: Lane,
+    targets: Vec<Target>,
+    spools: Vec<Spool>,
+    size: u64,
+    now: i64,
+    /// The staged files belong to transactions now.
+    committed: bool,
+}
+
+/// A target's frame before it has an UID.
+struct Prepared {
+    target: usize,
+    stage: String,
+    place: Place,
+    facts: Arc<Ingested>,
+    body: usize,
+}
+
+type Heard = (Appended, oneshot::Receiver<Result<()>>);
+
+impl Delivery {
+    /// Begins a message for these mailboxes.
+    pub fn new(store: &Store, lane: &Lane, targets: Vec<Target>) -> Result<Delivery> {
+        let shared = store.shared().clone();
+        let mut spools: Vec<Spool> = Vec::new();
+        for (i, target) in targets.iter().enumerate() {
+            target.mailbox.check_open()?;
+            let place = target.mailbox.0.place.read().clone();
+            let same = |s: &&mut Spool| s.place.partition.name == place.partition.name;
+            if let Some(spool) = spools.iter_mut().find(same) {
+                spool.targets.push(i);
+                continue;
+            }
+            let stage = shared.stage_name();
+            let layout = &place.partition.layout;
+            spools.push(Spool {
+                path: layout.stage_path(&place.partition.path, &place.dir, &stage),
+                ingest: Some(Ingest::new(message_line_ends(layout.kind()))),
+                place,
+                targets: vec![i],
+                stage,
+                file: None,
+                buffer: Vec::new(),
+                written: 0,
+            });
+        }
+        let (lane, size, now) = (lane.clone(), 0, now_seconds());
+        Ok(Delivery { shared, lane, targets, spools, size, now, committed: false })
+    }
+
+    /// Takes the next piece of the message as it came over the wire.
+    pub async fn write(&mut self, wire: &[u8]) -> Result<()> {
+        self.size += wire.len() as u64;
+        let max = self.shared.config.message_bytes_max;
+        if self.size > max {
+            return Err(Error::TooBig { max });
+        }
+        for spool in &mut self.spools {
+            if let Some(ingest) = &mut spool.ingest {
+                ingest.feed(wire, &mut spool.buffer);
+            }
+            if spool.buffer.len() >= SPOOL_BYTES {
+                spool.flush(&self.lane).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Octets taken so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Commits the message; one result per target, in their order. What was pushed goes on to
+    /// its end even if this future is dropped.
+    pub async fn commit(mut self) -> Vec<Result<Appended>> {
+        self.shared.log.room().await;
+        let (prepared, bodies) = match self.prepare().await {
+            Ok(prepared) => prepared,
+            Err(error) => return self.targets.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let pushed: Vec<Result<Heard>> = self.push_each(prepared, bodies);
+        let mut results = Vec::with_capacity(pushed.len());
+        for one in pushed {
+            results.push(match one {
+                Ok((appended, heard)) => settle(&self.shared, heard).await.map(|()| appended),
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    /// Commits several messages, each with one and the same target mailbox: all or none.
+    pub async fn commit_all(mut deliveries: Vec<Delivery>) -> Result<Vec<Appended>> {
+        let Some(first) = deliveries.first() else { return Ok(Vec::new()) };
+        let shared = first.shared.clone();
+        let target = first.targets[0].clone();
+        shared.log.room().await;
+        let mut prepared = Vec::with_capacity(deliveries.len());
+        for delivery in &mut deliveries {
+            let (mut one, mut bodies) = delivery.prepare().await?;
+            if let (Some(frame), Some(body)) = (one.pop(), bodies.pop()) {
+                prepared.push((frame, body));
+            }
+        }
+        let bytes: u64 = prepared.iter().map(|(p, _)| u64::from(p.facts.size)).sum();
+        target.user.check_quota(bytes, prepared.len() as u64)?;
+        let (appended, heard, bodies) = {
+            let inner = &target.mailbox.0;
+            let mut state = inner.open_state()?;
+            let mut frames = Vec::new();
+            let mut appended = Vec::new();
+            let mut bodies = Vec::new();
+            for (delivery, (one, body)) in deliveries.iter().zip(prepared) {
+                appended.push(delivery.frames_of(&one, &mut state, &mut frames)?);
+                bodies.push(body);
+            }
+            let (tx, heard) = inner.push_frames(&mut state, frames, bodies.len() as u32)?;
+            let bodies: Vec<_> = bodies.into_iter().map(|b| (b, vec![tx.clone()])).collect();
+            (appended, heard, bodies)
+        };
+        for delivery in &mut deliveries {
+            delivery.committed = true;
+        }
+        for ((body, path), txs) in bodies {
+            deliveries[0].sync_for(body, path, txs);
+        }
+        settle(&shared, heard).await?;
+        Ok(appended)
+    }
+
+    /// Finishes the staged files and their links, all but the sync.
+    async fn prepare(&mut self) -> Result<(Vec<Prepared>, Vec<(BodyFile, PathBuf)>)> {
+        let mut prepared = Vec::with_capacity(self.targets.len());
+        let mut bodies = Vec::with_capacity(self.spools.len());
+        for (body, spool) in self.spools.iter_mut().enumerate() {
+            let Some(ingest) = spool.ingest.take() else { return Err(Error::Closing) };
+            let facts = Arc::new(ingest.finish(&mut spool.buffer));
+            spool.flush(&self.lane).await?;
+            let Some(file) = spool.file.clone() else { return Err(Error::Closing) };
+            let first = &self.targets[spool.targets[0]];
+            let date = first.internal_date.unwrap_or(self.now);
+            file.set_mtime(date).map_err(Error::io("date", &spool.path))?;
+            let mut links = Vec::new();
+            for (n, &target) in spool.targets.iter().enumerate() {
+                let place = self.targets[target].mailbox.0.place.read().clone();
+                let stage = if n == 0 { spool.stage.clone() } else { self.shared.stage_name() };
+                if n > 0 {
+                    let layout = &place.partition.layout;
+                    links.push(layout.stage_path(&place.partition.path, &place.dir, &stage));
+                }
+                prepared.push(Prepared { target, stage, place, facts: facts.clone(), body });
+            }
+            if !links.is_empty() {
+                let (storage, from) = (self.shared.storage.clone(), spool.path.clone());
+                let job = move || {
+                    links
+                        .iter()
+                        .try_for_each(|to| storage.link(&from, to).map_err(Error::io("link", to)))
+                };
+                self.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+            }
+            bodies.push((file, spool.path.clone()));
+        }
+        Ok((prepared, bodies))
+    }
+
+    /// Pushes a transaction per target and starts the syncs. No await in here: once something is
+    /// pushed, its syncs are under way.
+    fn push_each(
+        &mut self,
+        prepared: Vec<Prepared>,
+        bodies: Vec<(BodyFile, PathBuf)>,
+    ) -> Vec<Result<Heard>> {
+        let mut results: Vec<Result<Heard>> = Vec::new();
+        results.resize_with(self.targets.len(), || Err(Error::Closing));
+        let mut waiting: Vec<Vec<Arc<Tx>>> = bodies.iter().map(|_| Vec::new()).collect();
+        for one in &prepared {
+            let target = &self.targets[one.target];
+            let size = u64::from(one.facts.size);
+            let pushed = target.user.check_quota(size, 1).and_then(|()| {
+                let inner = &target.mailbox.0;
+                let mut state = inner.open_state()?;
+                let mut frames = Vec::new();
+                let appended = self.frames_of(one, &mut state, &mut frames)?;
+                let (tx, heard) = inner.push_frames(&mut state, frames, 1)?;
+                Ok((appended, heard, tx))
+            });
+            results[one.target] = pushed.map(|(appended, heard, tx)| {
+                waiting[one.body].push(tx);
+                (appended, heard)
+            });
+            if results[one.target].is_err() {
+                let layout = &one.place.partition.layout;
+                let path = layout.stage_path(&one.place.partition.path, &one.place.dir, &one.stage);
+                self.discard(path);
+            }
+        }
+        self.committed = true;
+        for ((file, path), txs) in bodies.into_iter().zip(waiting) {
+            if !txs.is_empty() {
+                self.sync_for(file, path, txs);
+            }
+        }
+        results
+    }
+
+    fn sync_for(&self, file: BodyFile, path: PathBuf, txs: Vec<Arc<Tx>>) {
+        self.lane.sync_detached(file, move |synced| {
+            let result = synced.map_err(Error::io("sync", path));
+            if let Err(error) = &result {
+                tracing::error!(%error, "a message could not be made durable");
+            }
+            txs.iter().for_each(|tx| tx.report(result.clone()));
+        });
+    }
+
+    /// Appends the frames of one message to `frames`, with UID and MODSEQ from the state.
+    fn frames_of(
+        &self,
+        one: &Prepared,
+        state: &mut crate::mailbox::State,
+        frames: &mut Vec<(Frame, Vec<u8>)>,
+    ) -> Result<Appended> {
+        let target = &self.targets[one.target];
+        let keywords = state.keyword_bits(&target.keywords, true)?;
+        frames.extend(keywords.frame.map(|frame| (frame, Vec::new())));
+        let (uid, modseq) = (state.take_uid()?, state.take_modseq());
+        let facts = &one.facts;
+        let internal_date = target.internal_date.unwrap_or(self.now);
+        let layout = &one.place.partition.layout;
+        let mut append = Append {
+            uid,
+            modseq,
+            internal_date,
+            save_date: self.now,
+            flags: target.flags,
+            keywords: keywords.bits,
+            size: facts.size,
+            stored: facts.stored,
+            header_size: facts.header_size,
+            sent_date: facts.sent_date.unwrap_or(internal_date),
+            subject_hash: facts.subject_hash,
+            from_hash: facts.from_hash,
+            content_id: facts.content_id,
+            source: Source::Staged(one.stage.clone()),
+            base: layout.base_name(&self.shared.unique(), facts.stored, facts.size),
+            other_letters: Vec::new(),
+            name_flags: 0,
+            in_new: false,
+        };
+        set_name_flags(&mut append, state.keywords.passed_bit());
+        frames.push((Frame::Append(append), facts.extras.clone()));
+        Ok(Appended { uid, uid_validity: target.mailbox.uid_validity(), modseq })
+    }
+
+    fn discard(&self, path: PathBuf) {
+        let storage = self.shared.storage.clone();
+        self.shared.helpers.spawn(move || {
+            // Not there when nothing was written yet.
+            let _ = storage.unlink(&path);
+        });
+    }
+}
+
+impl Spool {
+    /// Moves the buffer to the staged file, which is made at first need.
+    async fn flush(&mut self, lane: &Lane) -> Result<()> {
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => {
+                let file =
+                    lane.create(&self.path).await.map_err(Error::io("create", &self.path))?;
+                self.file.insert(file).clone()
+            }
+        };
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let len = buffer.len() as u64;
+        let back = lane.write(&file, buffer, self.written).await;
+        self.buffer = back.map_err(Error::io("write", &self.path))?;
+        self.written += len;
+        Ok(())
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.committed {
+            for spool in &self.spools {
+                if spool.file.is_some() {
+                    self.discard(spool.path.clone());
+                }
+            }
+        }
+    }
+}

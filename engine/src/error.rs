@@ -1,0 +1,110 @@
+//! What can go wrong, sorted by whose fault it is: the client's (a reply), the operator's (a log
+//! line and a temporary failure), ours (an assertion elsewhere). Clients never see paths.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocol::types::Uid;
+
+use crate::layout::NameError;
+
+/// A failed operation of the store.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// No mailbox of that name. `CREATE` it first (`TRYCREATE`), or `NONEXISTENT`.
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// The name is taken (`ALREADYEXISTS`).
+    #[error("mailbox already exists")]
+    MailboxExists,
+    /// INBOX cannot be deleted, or a name lies below one that cannot have children (`CANNOT`).
+    #[error("{0}")]
+    NotAllowed(&'static str),
+    /// The layout cannot store the name (`CANNOT`).
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The user's limit would be passed (`OVERQUOTA`; 552 5.2.2).
+    #[error("quota exceeded")]
+    OverQuota,
+    /// The message is larger than the store takes (`TOOBIG`; 552 5.3.4).
+    #[error("message larger than {max} bytes")]
+    TooBig {
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// No further keyword fits into this mailbox (`LIMIT`).
+    #[error("mailbox has its {max} keywords already")]
+    TooManyKeywords {
+        /// How many a mailbox can have.
+        max: usize,
+    },
+    /// The message is gone (`EXPUNGEISSUED`).
+    #[error("message {0} is expunged")]
+    Expunged(Uid),
+    /// A partition that the configuration does not name.
+    #[error("no partition named {0:?} in the configuration")]
+    NoSuchPartition(String),
+    /// The mailbox was deleted under the session.
+    #[error("mailbox was deleted")]
+    MailboxGone,
+    /// The store no longer writes; reads go on. Operator trouble, logged where it arose.
+    #[error("store is read-only: {0}")]
+    ReadOnly(Arc<str>),
+    /// The disk is full (`UNAVAILABLE`/`OVERQUOTA`; 452 4.3.1).
+    #[error("no space left on the device")]
+    DiskFull,
+    /// An operation on a file failed.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// What was attempted, as a verb: "open", "rename"…
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<std::io::Error>,
+    },
+    /// Bytes on disk that are not what they should be.
+    #[error("{}: {found}, expected {expected}", path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What should be there.
+        expected: &'static str,
+        /// What is.
+        found: String,
+    },
+    /// The store is shutting down.
+    #[error("store is closing")]
+    Closing,
+}
+
+/// Result of an operation of the store.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Wraps an I/O error with what was attempted on which path.
+    pub fn io(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(rustix::io::Errno::NOSPC) => Error::DiskFull,
+            Some(rustix::io::Errno::DQUOT) => Error::OverQuota,
+            _ => Error::Io { what, path: path.into(), source: Arc::new(source) },
+        }
+    }
+
+    /// Whether the same request may succeed later (4xx rather than 5xx).
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            Error::ReadOnly(_)
+                | Error::DiskFull
+                | Error::Io { .. }
+                | Error::Corrupt { .. }
+                | Error::Closing
+                | Error::MailboxGone
+                | Error::NoSuchPartition(_)
+        )
+    }
+}

@@ -1,0 +1,219 @@
+//! Reading the log back at start.
+//!
+//! Rules: frames below the catalog's checkpoint LSN are skipped; in a segment of an older epoch,
+//! frames at or above the durable LSN that a later epoch's segment states are void; a bad group
+//! below a later group's durable LSN is a damaged block, named and passed over; above, it is the
+//! end. Transactions without their last frame don't exist.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::format::frame::Frame;
+use crate::format::segment::{
+    BLOCK_BYTES, GroupHeader, LAST_OF_TRANSACTION, MAY_SKIP, SegmentHeader, decode_frame,
+    frame_span,
+};
+use crate::ids::{Lsn, MailboxId, StoreId};
+use crate::io::{Kind, Open, Storage};
+
+/// The frames of one transaction, in order.
+pub struct Transaction {
+    /// Which mailbox (zeros for the catalog), and what.
+    pub frames: Vec<(MailboxId, Frame)>,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Where new groups may begin.
+    pub next: Lsn,
+    /// Largest epoch seen.
+    pub epoch_max: u64,
+    /// Segments of the log that are there, used or not.
+    pub segments: usize,
+    /// Transactions handed out.
+    pub transactions: u64,
+    /// Damage that was passed over, a line each.
+    pub damage: Vec<String>,
+}
+
+/// Paths of all segments in use, by first LSN.
+pub(super) fn segment_files(storage: &dyn Storage, dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = Vec::new();
+    let listed = storage.list(dir, &mut |name, kind| {
+        let digits = name.strip_suffix(b".log").filter(|d| d.len() == 16);
+        if kind == Kind::File && digits.is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit)) {
+            out.push(dir.join(OsStr::from_bytes(name)));
+        }
+    });
+    match listed {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        other => other.map_err(Error::io("list", dir))?,
+    }
+    out.sort();
+    Ok(out)
+}
+
+struct Segment {
+    path: PathBuf,
+    header: SegmentHeader,
+    bytes: Vec<u8>,
+    void_at: u64,
+}
+
+/// Reads all transactions at or above `from` in order.
+pub fn scan(
+    storage: &dyn Storage,
+    dir: &Path,
+    store_id: StoreId,
+    from: Lsn,
+    each: &mut dyn FnMut(Transaction) -> Result<()>,
+) -> Result<Scan> {
+    let mut found = Scan { next: from, ..Scan::default() };
+    let mut segments = Vec::new();
+    for path in segment_files(storage, dir)? {
+        let file = storage.open(&path, Open::Read).map_err(Error::io("open", &path))?;
+        let size = file.size().map_err(Error::io("stat", &path))? as usize;
+        let mut bytes = vec![0; size];
+        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        let header = match SegmentHeader::decode(&bytes) {
+            Ok(header) => header,
+            Err(error) => {
+                found.damage.push(format!("{}: {error}", path.display()));
+                continue;
+            }
+        };
+        if header.store_id != store_id.0 {
+            return Err(Error::Corrupt {
+                path,
+                expected: "a segment of this store's log",
+                found: format!("one of store {}", StoreId(header.store_id)),
+            });
+        }
+        segments.push(Segment { path, header, bytes, void_at: u64::MAX });
+    }
+    segments.sort_by_key(|s| (s.header.epoch.get(), s.header.first_lsn.get()));
+    for i in 0..segments.len() {
+        let epoch = segments[i].header.epoch.get();
+        let later = segments[i + 1..].iter().filter(|s| s.header.epoch.get() > epoch);
+        if let Some(limit) = later.map(|s| s.header.durable_lsn.get()).min() {
+            segments[i].void_at = limit;
+        }
+        found.epoch_max = found.epoch_max.max(epoch);
+        found.next = found.next.max(Lsn(segments[i].header.first_lsn.get()));
+    }
+    found.segments = segments.len();
+    for segment in &segments {
+        read_segment(segment, from, each, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn read_segment(
+    segment: &Segment,
+    from: Lsn,
+    each: &mut dyn FnMut(Transaction) -> Result<()>,
+    found: &mut Scan,
+) -> Result<()> {
+    let epoch = segment.header.epoch.get();
+    let first = segment.header.first_lsn.get();
+    let mut at = BLOCK_BYTES;
+    while at + size_of::<GroupHeader>() <= segment.bytes.len() {
+        let lsn = first + (at - BLOCK_BYTES) as u64;
+        if lsn >= segment.void_at {
+            break;
+        }
+        let group = GroupHeader::decode(&segment.bytes[at..], epoch, lsn);
+        let Some(group) = group.filter(|g| at as u64 + g.span() <= segment.bytes.len() as u64)
+        else {
+            match next_group(segment, at) {
+                Some((later, durable)) if durable > lsn => {
+                    let path = segment.path.display();
+                    found.damage.push(format!("{path}: offset {at}: a group is unreadable"));
+                    at = later;
+                    continue;
+                }
+                _ => break,
+            }
+        };
+        let end = at + size_of::<GroupHeader>() + group.frames_bytes.get() as usize;
+        let frames = &segment.bytes[at + size_of::<GroupHeader>()..end];
+        let torn = read_group(frames, lsn, epoch, from, each, found)?;
+        if let Some(error) = torn {
+            match next_group(segment, at + group.span() as usize) {
+                Some((_, durable)) if durable > lsn => {
+                    found.damage.push(format!("{}: offset {at}: {error}", segment.path.display()));
+                }
+                _ => {
+                    found.next = found.next.max(Lsn(lsn + group.span()));
+                    break;
+                }
+            }
+        }
+        at += group.span() as usize;
+        found.next = found.next.max(Lsn(lsn + group.span()));
+    }
+    Ok(())
+}
+
+/// The first whole group header at or behind `at`: its offset and what it knew to be durable.
+fn next_group(segment: &Segment, at: usize) -> Option<(usize, u64)> {
+    let first = segment.header.first_lsn.get();
+    let epoch = segment.header.epoch.get();
+    let blocks = (at..segment.bytes.len()).step_by(BLOCK_BYTES);
+    blocks.into_iter().find_map(|offset| {
+        let lsn = first + (offset - BLOCK_BYTES) as u64;
+        let group = GroupHeader::decode(&segment.bytes[offset..], epoch, lsn)?;
+        Some((offset, group.durable_lsn.get()))
+    })
+}
+
+/// Hands out the transactions of a group; returns what ended it early, if anything did.
+fn read_group(
+    frames: &[u8],
+    group_lsn: u64,
+    epoch: u64,
+    from: Lsn,
+    each: &mut dyn FnMut(Transaction) -> Result<()>,
+    found: &mut Scan,
+) -> Result<Option<String>> {
+    let base = group_lsn + size_of::<GroupHeader>() as u64;
+    let mut at = 0;
+    let mut chain = 0;
+    let mut open: Vec<(MailboxId, Frame)> = Vec::new();
+    let mut transaction = base;
+    while at < frames.len() {
+        let lsn = base + at as u64;
+        let (header, payload) = match decode_frame(&frames[at..], epoch, lsn, chain) {
+            Ok(frame) => frame,
+            Err(error) => return Ok(Some(error.to_string())),
+        };
+        if open.is_empty() {
+            transaction = lsn;
+        }
+        chain = header.crc.get();
+        at += frame_span(payload.len());
+        match Frame::decode(header.kind, payload) {
+            Ok(Some(frame)) => open.push((MailboxId(header.mailbox), frame)),
+            Ok(None) if header.bits & MAY_SKIP != 0 => {}
+            Ok(None) => {
+                return Err(Error::Corrupt {
+                    path: PathBuf::from(format!("log at LSN {lsn}")),
+                    expected: "a frame type that this version knows",
+                    found: format!("type {}", header.kind),
+                });
+            }
+            Err(error) => return Ok(Some(error.to_string())),
+        }
+        if header.bits & LAST_OF_TRANSACTION != 0 {
+            let frames = std::mem::take(&mut open);
+            if transaction >= from.0 && !frames.is_empty() {
+                found.transactions += 1;
+                each(Transaction { frames })?;
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,391 @@
+//! The one path from frames to files, live and in recovery.
+//!
+//! Redo writes: every frame can be applied again, by UID and absolute value, whatever a crash
+//! left half done. Live, items come from the mailbox's queue in push order, as far as their
+//! transactions are settled; what fails stays at the queue's front and is tried again later,
+//! since its commit point has passed.
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use protocol::types::{ModSeq, Uid};
+
+use super::files::{Files, NewMessage, heap_name};
+use super::message::line_ends;
+use super::{Item, MailboxInner, Place};
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, FlagChange, Frame, Source};
+use crate::format::index::Record;
+use crate::ids::Lsn;
+use crate::io::Storage;
+use crate::layout::{LayoutKind, Location, NameFlags};
+use crate::message;
+use crate::shared::{Doomed, DoomedKind};
+
+/// Items taken from the queue at a time.
+const BATCH_ITEMS: usize = 1024;
+
+impl MailboxInner {
+    /// An applier's turn: everything that is due, in order.
+    pub(crate) fn run(self: &Arc<Self>) {
+        let mut files = self.files.lock();
+        loop {
+            let batch = self.take_settled();
+            if batch.is_empty() {
+                let mut state = self.state.lock();
+                let more = state.queue.front().is_some_and(|i| i.tx.is_settled());
+                let rescan = state.rescan.is_some() && state.rescan_frames == 0;
+                if more {
+                    continue;
+                }
+                if !rescan {
+                    state.scheduled = false;
+                    break;
+                }
+                let waiters = state.rescan.take().unwrap_or_default();
+                drop(state);
+                self.rescan(&mut files, waiters);
+                continue;
+            }
+            if let Err((error, rest)) = self.apply_batch(&mut files, batch) {
+                tracing::error!(mailbox = %self.id, %error, "apply failed; it will be tried again");
+                let mut state = self.state.lock();
+                for item in rest.into_iter().rev() {
+                    state.queue.push_front(item);
+                }
+                state.scheduled = false;
+                drop(state);
+                self.shared.stalled.lock().push(self.clone());
+                break;
+            }
+        }
+    }
+
+    fn take_settled(&self) -> Vec<Item> {
+        let mut state = self.state.lock();
+        let settled = state.queue.iter().take_while(|i| i.tx.is_settled()).take(BATCH_ITEMS);
+        let n = settled.count();
+        state.queue.drain(..n).collect()
+    }
+
+    /// Applies settled items; on failure gives back those that must be tried again.
+    fn apply_batch(
+        self: &Arc<Self>,
+        files: &mut Files,
+        batch: Vec<Item>,
+    ) -> Result<(), (Error, Vec<Item>)> {
+        let place = self.place.read().clone();
+        let before = (files.head.count - files.tombstones() as usize, files.head.bytes);
+        let mut done = Vec::with_capacity(batch.len());
+        let mut items = batch.into_iter().peekable();
+        let mut failed = None;
+        while let Some(first) = items.next() {
+            if first.tx.failure().is_some() {
+                self.void(&first);
+                done.push(first);
+                continue;
+            }
+            // Neighbouring appends go out together.
+            let mut run = vec![first];
+            if matches!(run[0].frame, Frame::Append(_)) {
+                let appends =
+                    |i: &Item| matches!(i.frame, Frame::Append(_)) && i.tx.failure().is_none();
+                while let Some(next) = items.next_if(appends) {
+                    run.push(next);
+                }
+            }
+            let result = if matches!(run[0].frame, Frame::Append(_)) {
+                self.apply_appends(files, &place, &mut run)
+            } else {
+                self.apply_change(files, &place, &run[0])
+            };
+            match result {
+                Ok(()) => done.append(&mut run),
+                Err(error) => {
+                    run.extend(items);
+                    failed = Some((error, run));
+                    break;
+                }
+            }
+        }
+        if !done.is_empty() {
+            self.finish(files, before, done);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Publishes what was applied and tells the waiters.
+    fn finish(self: &Arc<Self>, files: &Files, before: (usize, u64), done: Vec<Item>) {
+        use std::sync::atomic::Ordering::AcqRel;
+        let now = (files.head.count - files.tombstones() as usize, files.head.bytes);
+        self.usage.messages.fetch_add((now.0 as u64).wrapping_sub(before.0 as u64), AcqRel);
+        self.usage.bytes.fetch_add(now.1.wrapping_sub(before.1), AcqRel);
+        self.mark_dirty();
+        self.publish(files);
+        let mut state = self.state.lock();
+        for item in &done {
+            forget(&mut state.latest, &item.frame);
+            state.rescan_frames -= u32::from(item.from_rescan);
+        }
+        drop(state);
+        for item in done {
+            item.tx.item_done(&self.shared);
+        }
+    }
+
+    /// A void item: its staged file goes, its UID and MODSEQ stay burnt.
+    fn void(&self, item: &Item) {
+        if let Frame::Append(append) = &item.frame
+            && let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source
+        {
+            let place = self.place.read().clone();
+            let path = place.partition.layout.stage_path(&place.partition.path, &place.dir, stage);
+            let _ = self.shared.storage.unlink(&path);
+        }
+    }
+
+    fn apply_appends(&self, files: &mut Files, place: &Place, run: &mut [Item]) -> Result<()> {
+        let mut messages = Vec::with_capacity(run.len());
+        for item in run.iter_mut() {
+            let Frame::Append(append) = &item.frame else { continue };
+            self.note_names(append, place);
+            place_file(&*self.shared.storage, place, append)?;
+            let extras = std::mem::take(&mut item.extras);
+            messages.push(new_message(append, extras));
+        }
+        // On failure the extras are lost and made again from the file at the first fetch.
+        files.append(messages)
+    }
+
+    fn apply_change(self: &Arc<Self>, files: &mut Files, place: &Place, item: &Item) -> Result<()> {
+        match &item.frame {
+            Frame::Flags { modseq, changes } => {
+                let changed = apply_flags(files, *modseq, changes)?;
+                if place.partition.layout.kind() == LayoutKind::Maildir {
+                    self.names_due.lock().extend(changed.iter().copied());
+                    self.shared.names_due.lock().insert(self.id, self.clone());
+                }
+                self.recent.lock().add(*modseq, changed.into_iter());
+                Ok(())
+            }
+            Frame::Expunge { modseq, moved, ranges } => {
+                let dead = apply_expunge(files, *modseq, ranges)?;
+                self.unlink_dead(files, place, item.lsn, *moved, &dead);
+                Ok(())
+            }
+            Frame::Keywords { names } => files.set_keywords(names),
+            Frame::Append(_)
+            | Frame::User { .. }
+            | Frame::Mailbox { .. }
+            | Frame::MailboxGone { .. }
+            | Frame::Subscription { .. } => Ok(()),
+        }
+    }
+
+    /// Removes the files of tombstones, those that frames name as a source only later.
+    fn unlink_dead(
+        self: &Arc<Self>,
+        files: &Files,
+        place: &Place,
+        lsn: Lsn,
+        moved: bool,
+        dead: &[usize],
+    ) {
+        let pinned = self.pinned.lock().clone();
+        for &position in dead {
+            let uid = files.record(position).uid;
+            if moved || pinned.contains_key(&uid) {
+                self.doomed.lock().insert(uid);
+                let what = DoomedKind::Message(self.clone(), uid);
+                self.shared.doomed.lock().push(Doomed { lsn, what });
+            } else {
+                self.unlink_message(files, place, position);
+            }
+        }
+    }
+
+    /// Removes the file of a tombstone. A file that is elsewhere by now is left to the rescan,
+    /// which knows the tombstone's name.
+    pub(crate) fn unlink_message(&self, files: &Files, place: &Place, position: usize) {
+        let Some(at) = files.location(position) else { return };
+        let path = place.partition.layout.path(&place.dir, &at);
+        self.issued(&path);
+        match self.shared.storage.unlink(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                if place.partition.layout.kind() == LayoutKind::Maildir {
+                    self.foreign.lock().distrust();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an expunged message");
+            }
+        }
+    }
+}
+
+/// Drops what was remembered for frames that are now in the files, unless newer ones wait.
+fn forget(latest: &mut std::collections::HashMap<Uid, super::Latest>, frame: &Frame) {
+    match frame {
+        Frame::Flags { modseq, changes } => {
+            for change in changes {
+                if latest.get(&change.uid).is_some_and(|l| l.modseq <= *modseq) {
+                    latest.remove(&change.uid);
+                }
+            }
+        }
+        Frame::Expunge { modseq, ranges, .. } => {
+            let within = |uid: &Uid| ranges.iter().any(|&(a, b)| (a..=b).contains(&uid.0));
+            latest.retain(|uid, l| l.modseq > *modseq || !within(uid));
+        }
+        _ => {}
+    }
+}
+
+/// Where an append's file belongs.
+pub(crate) fn location_of(append: &Append) -> Location {
+    Location {
+        uid: append.uid,
+        base: append.base.clone(),
+        flags: NameFlags(append.name_flags),
+        other_letters: append.other_letters.clone(),
+        in_new: append.in_new,
+    }
+}
+
+/// Gives a staged file its name. Succeeds when it already has it.
+pub(crate) fn place_file(storage: &dyn Storage, place: &Place, append: &Append) -> Result<()> {
+    let layout = &place.partition.layout;
+    let (Source::Staged(stage) | Source::Linked { stage, .. }) = &append.source else {
+        return Ok(());
+    };
+    let from = layout.stage_path(&place.partition.path, &place.dir, stage);
+    let to = layout.path(&place.dir, &location_of(append));
+    match storage.rename_noreplace(&from, &to) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound && storage.stat(&to).is_ok() => Ok(()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            clear_the_way(storage, &from, &to)?;
+            storage.rename_noreplace(&from, &to).map_err(Error::io("rename", &from))
+        }
+        Err(e) => Err(Error::io("rename", &from)(e)),
+    }
+}
+
+/// A file that no index knows has the name that a message is to get: it is kept, under another
+/// name. When it is the message itself (a link of before a crash), it makes way.
+fn clear_the_way(storage: &dyn Storage, from: &Path, to: &Path) -> Result<()> {
+    let (new, old) = (storage.stat(from), storage.stat(to));
+    if let (Ok(new), Ok(old)) = (new, old)
+        && (new.device, new.inode) == (old.device, old.inode)
+    {
+        return storage.unlink(to).map_err(Error::io("unlink", to));
+    }
+    let mut aside = to.as_os_str().to_owned();
+    aside.push(".found");
+    tracing::warn!(path = %to.display(), "an unknown file is in a new message's place; set aside");
+    storage.rename(to, Path::new(&aside)).map_err(Error::io("rename", to))
+}
+
+/// The index side of an append.
+pub(crate) fn new_message(append: &Append, extras: Vec<u8>) -> NewMessage {
+    let record = Record {
+        uid: append.uid,
+        flags: append.flags,
+        keywords: append.keywords,
+        modseq: append.modseq,
+        internal_date: append.internal_date,
+        size: append.size,
+        header_size: append.header_size,
+        sent_date: append.sent_date.clamp(0, i64::from(u32::MAX)) as u32,
+        subject_hash: append.subject_hash,
+        from_hash: append.from_hash,
+        name_flags: NameFlags(append.name_flags),
+        in_new: append.in_new,
+        expunged: false,
+        cache_offset: 0,
+        cache_len: 0,
+    };
+    NewMessage {
+        record,
+        stored: append.stored,
+        content_id: append.content_id,
+        save_date: append.save_date,
+        name: heap_name(&location_of(append)),
+        extras,
+    }
+}
+
+/// Sets flags; returns the UIDs that were there.
+pub(crate) fn apply_flags(
+    files: &mut Files,
+    modseq: ModSeq,
+    changes: &[FlagChange],
+) -> Result<Vec<Uid>> {
+    let mut rewritten = Vec::with_capacity(changes.len());
+    for change in changes {
+        let Some(position) = files.position_of(change.uid) else { continue };
+        let mut record = files.record(position);
+        if record.expunged {
+            continue;
+        }
+        record.flags = change.flags;
+        record.keywords = change.keywords;
+        record.modseq = modseq;
+        rewritten.push((position, record));
+    }
+    files.rewrite(&rewritten)?;
+    files.head.modseq_highest = files.head.modseq_highest.max(modseq);
+    Ok(rewritten.into_iter().map(|(_, r)| r.uid).collect())
+}
+
+/// Makes tombstones; returns the positions of those that were alive.
+pub(crate) fn apply_expunge(
+    files: &mut Files,
+    modseq: ModSeq,
+    ranges: &[(u32, u32)],
+) -> Result<Vec<usize>> {
+    let mut dead = Vec::new();
+    let mut seen = HashSet::new();
+    for &(first, last) in ranges {
+        let mut position = files.lower_bound(Uid(first));
+        while position < files.head.count {
+            let mut record = files.record(position);
+            if record.uid.0 > last {
+                break;
+            }
+            if !record.expunged && seen.insert(position) {
+                record.expunged = true;
+                record.modseq = modseq;
+                dead.push((position, record));
+            }
+            position += 1;
+        }
+    }
+    dead.sort_unstable_by_key(|(position, _)| *position);
+    files.rewrite(&dead)?;
+    files.head.modseq_highest = files.head.modseq_highest.max(modseq);
+    Ok(dead.into_iter().map(|(position, _)| position).collect())
+}
+
+/// The bytes of a message file as one pass sees them.
+pub(crate) fn scan_file(
+    storage: &dyn Storage,
+    path: &Path,
+    kind: LayoutKind,
+) -> Result<message::Ingested> {
+    let file = storage.open(path, crate::io::Open::Read).map_err(Error::io("open", path))?;
+    let mut pass = message::Rescan::new(line_ends(kind));
+    let mut buffer = vec![0; 64 << 10];
+    let mut at = 0;
+    loop {
+        let n = file.read_at(&mut buffer, at).map_err(Error::io("read", path))?;
+        if n == 0 {
+            return Ok(pass.finish());
+        }
+        pass.feed(&buffer[..n]);
+        at += n as u64;
+    }
+}

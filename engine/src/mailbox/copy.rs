@@ -1,0 +1,344 @@
+//! COPY and MOVE.
+//!
+//! Within a filesystem and a layout a copy is a hard link, staged before the commit like a
+//! delivery's file but not synced: the frame names its source, and the source's file stays until a
+//! checkpoint covers the frame ("destroy last"), so recovery can link again. Otherwise the bytes
+//! are written and synced as a delivery's are.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use protocol::types::{Uid, UidValidity};
+use tokio::sync::oneshot;
+
+use super::apply::location_of;
+use super::message::line_ends;
+use super::ops::ranges;
+use super::{Mailbox, MailboxInner, Place, Tx, View, settle};
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, Frame, Source};
+use crate::format::index::Record;
+use crate::io::Open;
+use crate::layout::NameFlags;
+use crate::message::{Crlf, Ingest};
+use crate::shared::{Shared, now_seconds};
+
+/// Messages of one transaction at most.
+const MESSAGES_MAX: usize = 4096;
+/// Bytes read at a time where a copy is not a link.
+const COPY_BYTES: usize = 256 << 10;
+
+/// What COPY or MOVE did.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// UIDVALIDITY of the target.
+    pub uid_validity: UidValidity,
+    /// UID in the source and in the target, ascending.
+    pub pairs: Vec<(Uid, Uid)>,
+}
+
+struct Staged {
+    record: Record,
+    content_id: [u8; 16],
+    stored: u32,
+    stage: String,
+    linked: bool,
+}
+
+impl Mailbox {
+    /// Copies messages; all or none.
+    pub async fn copy(&self, view: &View, uids: Vec<Uid>, target: &Mailbox) -> Result<Copied> {
+        self.transfer(view, uids, target, false).await
+    }
+
+    /// Moves messages; all or none.
+    pub async fn move_to(&self, view: &View, uids: Vec<Uid>, target: &Mailbox) -> Result<Copied> {
+        self.transfer(view, uids, target, true).await
+    }
+
+    async fn transfer(
+        &self,
+        view: &View,
+        uids: Vec<Uid>,
+        target: &Mailbox,
+        remove: bool,
+    ) -> Result<Copied> {
+        self.check_open()?;
+        target.check_open()?;
+        let shared = self.0.shared.clone();
+        let mut copied = Copied { uid_validity: target.uid_validity(), pairs: Vec::new() };
+        // Names of the source's keywords as of now: bits are looked up again in the target.
+        for part in uids.chunks(MESSAGES_MAX) {
+            shared.log.room().await;
+            let (source, into) = (self.0.clone(), target.0.clone());
+            let (part, view) = (part.to_vec(), view.clone());
+            let job = move || push_transfer(&source, &into, &view, &part, remove);
+            let pushed = shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+            let Some((pairs, heard)) = pushed else { continue };
+            settle(&shared, heard).await?;
+            copied.pairs.extend(pairs);
+        }
+        Ok(copied)
+    }
+}
+
+type Pushed = Option<(Vec<(Uid, Uid)>, oneshot::Receiver<Result<()>>)>;
+
+/// The blocking part: stages files, then pushes the transaction.
+fn push_transfer(
+    source: &Arc<MailboxInner>,
+    target: &Arc<MailboxInner>,
+    view: &View,
+    uids: &[Uid],
+    remove: bool,
+) -> Result<Pushed> {
+    let shared = source.shared.clone();
+    let place = target.place.read().clone();
+    let mut staged = Vec::with_capacity(uids.len());
+    for &uid in uids {
+        let Some((_, record)) = view.record_of(uid) else { continue };
+        match stage(source, &place, &record) {
+            Ok(Some(one)) => staged.push(one),
+            // Expunged by another session, or removed by another program: not copied.
+            Ok(None) => {}
+            Err(error) => {
+                discard(&shared, &place, &staged);
+                return Err(error);
+            }
+        }
+    }
+    let pushed = push_staged(source, target, &place, view, &staged, remove);
+    if !matches!(pushed, Ok(Some(_))) {
+        discard(&shared, &place, &staged);
+    }
+    pushed
+}
+
+fn discard(shared: &Shared, place: &Place, staged: &[Staged]) {
+    for one in staged {
+        let layout = &place.partition.layout;
+        let path = layout.stage_path(&place.partition.path, &place.dir, &one.stage);
+        let _ = shared.storage.unlink(&path);
+    }
+}
+
+/// Makes the file of one message appear under a stage name of the target.
+fn stage(source: &Arc<MailboxInner>, place: &Place, record: &Record) -> Result<Option<Staged>> {
+    let shared = &source.shared;
+    let name = shared.stage_name();
+    let to = place.partition.layout.stage_path(&place.partition.path, &place.dir, &name);
+    for _ in 0..3 {
+        let Some((from, facts_stored, content_id)) = source.path_of(record.uid) else {
+            return Ok(None);
+        };
+        let same_form =
+            source.place.read().partition.layout.kind() == place.partition.layout.kind();
+        let linked = if same_form {
+            shared.storage.link(&from, &to)
+        } else {
+            Err(ErrorKind::CrossesDevices.into())
+        };
+        let one = |stored, linked| {
+            let stage = name.clone();
+            Ok(Some(Staged { record: *record, content_id, stored, stage, linked }))
+        };
+        match linked {
+            Ok(()) => return one(facts_stored, true),
+            Err(e) if e.kind() == ErrorKind::NotFound => source.rescan_blocking(),
+            Err(e) if matches!(e.kind(), ErrorKind::CrossesDevices | ErrorKind::TooManyLinks) => {
+                match copy_bytes(source, place, &from, &to, record.internal_date) {
+                    Ok(stored) => return one(stored, false),
+                    Err(Error::Io { source: e, .. }) if e.kind() == ErrorKind::NotFound => {
+                        source.rescan_blocking();
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(e) => return Err(Error::io("link", to)(e)),
+        }
+    }
+    Ok(None)
+}
+
+/// Writes the message in the target's form; durable on return. Returns its stored octets.
+fn copy_bytes(
+    source: &MailboxInner,
+    place: &Place,
+    from: &std::path::Path,
+    to: &std::path::Path,
+    internal_date: i64,
+) -> Result<u32> {
+    let storage = &source.shared.storage;
+    let input = storage.open(from, Open::Read).map_err(Error::io("open", from))?;
+    let output = storage.open(to, Open::CreateNew).map_err(Error::io("create", to))?;
+    let mut serve = Crlf::new(line_ends(source.place.read().partition.layout.kind()));
+    let mut ingest = Ingest::new(line_ends(place.partition.layout.kind()));
+    let mut buffer = vec![0; COPY_BYTES];
+    let (mut at, mut written) = (0, 0);
+    let (mut served, mut stored) = (Vec::new(), Vec::new());
+    let mut put = |stored: &mut Vec<u8>| -> Result<()> {
+        output.write_at(stored, written).map_err(Error::io("write", to))?;
+        written += stored.len() as u64;
+        stored.clear();
+        Ok(())
+    };
+    loop {
+        let n = input.read_at(&mut buffer, at).map_err(Error::io("read", from))?;
+        if n == 0 {
+            break;
+        }
+        at += n as u64;
+        served.clear();
+        serve.convert(&buffer[..n], &mut served);
+        ingest.feed(&served, &mut stored);
+        put(&mut stored)?;
+    }
+    let facts = ingest.finish(&mut stored);
+    put(&mut stored)?;
+    output.set_mtime(internal_date).map_err(Error::io("date", to))?;
+    output.sync_all().map_err(Error::io("sync", to))?;
+    Ok(facts.stored)
+}
+
+fn push_staged(
+    source: &Arc<MailboxInner>,
+    target: &Arc<MailboxInner>,
+    place: &Place,
+    view: &View,
+    staged: &[Staged],
+    remove: bool,
+) -> Result<Pushed> {
+    let shared = &source.shared;
+    if staged.is_empty() {
+        return Ok(None);
+    }
+    let same = source.id == target.id;
+    // Two state locks are taken in the order of the ids.
+    let (mut source_state, mut target_state);
+    if same {
+        source_state = None;
+        target_state = target.open_state()?;
+    } else if source.id < target.id {
+        source_state = Some(source.open_state()?);
+        target_state = target.open_state()?;
+    } else {
+        target_state = target.open_state()?;
+        source_state = Some(source.open_state()?);
+    }
+    let newest = source.view();
+    let state_of_source = source_state.as_deref().unwrap_or(&target_state);
+    let current: Vec<_> =
+        staged.iter().map(|s| state_of_source.current(&newest, s.record.uid)).collect();
+    let names = view.keywords().of_bits(u64::MAX).cloned().collect::<Vec<_>>();
+    let newer_names = newest.keywords().names().to_vec();
+    let table = if newer_names.len() > names.len() { newer_names } else { names };
+    let mut target_frames = Vec::with_capacity(staged.len() + 1);
+    let mut pairs = Vec::with_capacity(staged.len());
+    for (one, current) in staged.iter().zip(&current) {
+        let record = &one.record;
+        let Some(now) = current else {
+            let path =
+                place.partition.layout.stage_path(&place.partition.path, &place.dir, &one.stage);
+            let _ = shared.storage.unlink(&path);
+            continue;
+        };
+        let keywords: Vec<_> = (0..64)
+            .filter(|i| now.keywords & (1u64 << i) != 0)
+            .filter_map(|i| table.get(i as usize).cloned())
+            .collect();
+        let bits = target_state.keyword_bits(&keywords, true)?;
+        target_frames.extend(bits.frame);
+        let uid = target_state.take_uid()?;
+        let modseq = target_state.take_modseq();
+        let base = place.partition.layout.base_name(&shared.unique(), one.stored, record.size);
+        let mut append = Append {
+            uid,
+            modseq,
+            internal_date: record.internal_date,
+            save_date: now_seconds(),
+            flags: now.flags,
+            keywords: bits.bits,
+            size: record.size,
+            stored: one.stored,
+            header_size: record.header_size,
+            sent_date: i64::from(record.sent_date),
+            subject_hash: record.subject_hash,
+            from_hash: record.from_hash,
+            content_id: one.content_id,
+            source: if one.linked {
+                Source::Linked { stage: one.stage.clone(), mailbox: source.id, uid: record.uid }
+            } else {
+                Source::Staged(one.stage.clone())
+            },
+            base,
+            other_letters: Vec::new(),
+            name_flags: 0,
+            in_new: false,
+        };
+        let passed = target_state.keywords.passed_bit();
+        set_name_flags(&mut append, passed);
+        debug_assert_eq!(location_of(&append).uid, uid);
+        pairs.push((record.uid, uid));
+        target_frames.push(Frame::Append(append));
+    }
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let moved: Vec<Uid> = pairs.iter().map(|(from, _)| *from).collect();
+    let mut source_frame = None;
+    if remove {
+        let state = source_state.as_deref_mut().unwrap_or(&mut target_state);
+        let modseq = state.take_modseq();
+        state.will_be_gone(&moved, modseq);
+        source_frame = Some(Frame::Expunge { modseq, moved: true, ranges: ranges(&moved) });
+    }
+    let mut log_frames: Vec<_> =
+        target_frames.iter().map(|frame| (target.id, frame.clone())).collect();
+    log_frames.extend(source_frame.iter().map(|frame| (source.id, frame.clone())));
+    let mut touched = vec![target.clone()];
+    if !same && remove {
+        touched.push(source.clone());
+    }
+    let (tx, heard) = Tx::new(log_frames.len() as u32, 0, touched);
+    let report = tx.clone();
+    let lsn =
+        shared.log.push(&log_frames, Box::new(move |r| report.report(r))).inspect_err(|_| {
+            let state = source_state.as_deref_mut().unwrap_or(&mut target_state);
+            moved.iter().for_each(|uid| {
+                state.latest.remove(uid);
+            });
+        })?;
+    tx.pushed(lsn);
+    let mut pins = source.pinned.lock();
+    pins.extend(moved.iter().map(|uid| (*uid, lsn)));
+    drop(pins);
+    let no_extras = |frame| (frame, Vec::new());
+    target.enqueue(&mut target_state, &tx, lsn, target_frames.into_iter().map(no_extras));
+    let state = source_state.as_deref_mut().unwrap_or(&mut target_state);
+    source.enqueue(state, &tx, lsn, source_frame.into_iter().map(no_extras));
+    Ok(Some((pairs, heard)))
+}
+
+/// Gives a new Maildir file the name that its flags ask for.
+pub(crate) fn set_name_flags(append: &mut Append, passed_bit: u64) {
+    let passed = if append.keywords & passed_bit != 0 { NameFlags::PASSED } else { 0 };
+    append.name_flags = append.flags.0 | passed;
+    append.in_new = append.name_flags == 0;
+}
+
+impl MailboxInner {
+    /// Path, stored octets and content id of a message's file, where it was last seen.
+    pub(crate) fn path_of(&self, uid: Uid) -> Option<(PathBuf, u32, [u8; 16])> {
+        let files = self.files.lock();
+        let position = files.position_of(uid)?;
+        if files.is_tombstone(position) {
+            return None;
+        }
+        let at = files.location(position)?;
+        let facts = files.facts(position)?;
+        let place = self.place.read();
+        let path = place.partition.layout.path(&place.dir, &at);
+        Some((path, facts.stored.get(), facts.content_id))
+    }
+}

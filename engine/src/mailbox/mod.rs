@@ -1,0 +1,358 @@
+//! A mailbox while the store runs: allocation in memory, changes through the log, files brought
+//! up to date by the appliers, views published to sessions.
+//!
+//! Three locks, taken in this order and never over an await:
+//! - `files`: held by whoever touches the files (applier, rescan, rename, checkpoint);
+//! - `state`: memory only; UIDs, MODSEQs and the queue, so that log order is queue order;
+//! - the log's own lock, inside [`crate::log::Log::push`].
+//!
+//! Invariants: items are applied in push order; a change is visible to other sessions only after
+//! it is durable and applied; an UID or MODSEQ handed to a failed change is burnt.
+
+pub(crate) mod apply;
+mod copy;
+pub(crate) mod files;
+mod message;
+mod names;
+mod ops;
+pub(crate) mod rescan;
+mod search;
+mod tombs;
+mod tx;
+mod view;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
+use tokio::sync::{oneshot, watch};
+
+pub use copy::Copied;
+pub(crate) use copy::set_name_flags;
+pub(crate) use message::line_ends as message_line_ends;
+pub use message::{ExtrasBlob, MessageFile, ServedReader};
+pub use ops::{StoreMode, StoreOutcome, StoreRequest};
+pub(crate) use tx::{Item, Tx};
+pub(crate) use view::RecentChanges;
+pub use view::{Changes, ExtrasRef, KeywordTable, Records, View};
+
+use crate::config::Partition;
+use crate::error::{Error, Result};
+use crate::ids::{Lsn, MailboxId};
+use crate::shared::Shared;
+use files::Files;
+
+/// Where a mailbox's files are. Changes by RENAME, under the file lock.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) partition: Partition,
+    pub(crate) dir: PathBuf,
+}
+
+/// Flags of a message that has changes on their way.
+#[derive(Clone, Copy)]
+pub(crate) struct Latest {
+    pub(crate) flags: SystemFlags,
+    pub(crate) keywords: u64,
+    pub(crate) modseq: ModSeq,
+    pub(crate) expunged: bool,
+}
+
+/// What changes under the state lock.
+pub(crate) struct State {
+    pub(crate) uid_next: Uid,
+    pub(crate) modseq_last: ModSeq,
+    pub(crate) keywords: Arc<KeywordTable>,
+    pub(crate) latest: HashMap<Uid, Latest>,
+    pub(crate) queue: VecDeque<Item>,
+    /// In the apply queue, or being worked on.
+    pub(crate) scheduled: bool,
+    /// A rescan was asked for; who waits for its end.
+    pub(crate) rescan: Option<Vec<oneshot::Sender<Result<()>>>>,
+    /// Frames of a rescan that are not applied yet: no second one before they are.
+    pub(crate) rescan_frames: u32,
+    /// Deleted: takes no further change.
+    pub(crate) gone: bool,
+}
+
+/// Messages and bytes of a user, kept by the appliers.
+#[derive(Default)]
+pub(crate) struct UsageCounters {
+    pub(crate) messages: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+pub(crate) struct MailboxInner {
+    pub(crate) id: MailboxId,
+    pub(crate) uid_validity: UidValidity,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) usage: Arc<UsageCounters>,
+    pub(crate) place: RwLock<Place>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) files: Mutex<Files>,
+    view: ArcSwap<view::ViewInner>,
+    pub(crate) recent: Arc<Mutex<RecentChanges>>,
+    recent_uid: AtomicU32,
+    version: watch::Sender<u64>,
+    /// Directory times and the like of the last look at a foreign-writable directory.
+    pub(crate) foreign: Mutex<rescan::Foreign>,
+    /// UIDs whose file names should follow their flags.
+    pub(crate) names_due: Mutex<HashSet<Uid>>,
+    /// Doomed tombstones whose files are still there.
+    pub(crate) doomed: Mutex<HashSet<Uid>>,
+    /// UIDs that frames since the last checkpoint name as a source.
+    pub(crate) pinned: Mutex<HashMap<Uid, Lsn>>,
+    watchers: AtomicU32,
+    pub(crate) deleted: AtomicBool,
+}
+
+/// An open mailbox. Cheap to clone; stays usable, read-only, after its deletion.
+#[derive(Clone)]
+pub struct Mailbox(pub(crate) Arc<MailboxInner>);
+
+/// STATUS of a mailbox.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct MailboxStatus {
+    /// MESSAGES
+    pub messages: u32,
+    /// RECENT: not yet claimed by a session.
+    pub recent: u32,
+    /// UNSEEN
+    pub unseen: u32,
+    /// DELETED
+    pub deleted: u32,
+    /// SIZE, served octets.
+    pub bytes: u64,
+    /// UIDNEXT
+    #[serde(serialize_with = "number")]
+    pub uid_next: Uid,
+    /// UIDVALIDITY
+    #[serde(serialize_with = "validity")]
+    pub uid_validity: UidValidity,
+    /// HIGHESTMODSEQ
+    #[serde(serialize_with = "modseq")]
+    pub modseq_highest: ModSeq,
+    /// MAILBOXID
+    #[serde(serialize_with = "id")]
+    pub id: MailboxId,
+}
+
+fn number<S: serde::Serializer>(v: &Uid, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u32(v.0)
+}
+fn validity<S: serde::Serializer>(v: &UidValidity, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u32(v.0)
+}
+fn modseq<S: serde::Serializer>(v: &ModSeq, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_u64(v.0)
+}
+fn id<S: serde::Serializer>(v: &MailboxId, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(v)
+}
+
+impl MailboxInner {
+    /// A mailbox over its opened files.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        usage: Arc<UsageCounters>,
+        id: MailboxId,
+        place: Place,
+        files: Files,
+    ) -> Arc<MailboxInner> {
+        let head = &files.head;
+        let recent = Arc::new(Mutex::new(RecentChanges::new(head.modseq_highest)));
+        let view = files.view(&recent);
+        let names_differ = head.names_differ;
+        let inner = Arc::new(MailboxInner {
+            id,
+            uid_validity: head.uid_validity,
+            state: Mutex::new(State {
+                uid_next: head.uid_next,
+                modseq_last: head.modseq_highest,
+                keywords: files.keywords().clone(),
+                latest: HashMap::new(),
+                queue: VecDeque::new(),
+                scheduled: false,
+                rescan: None,
+                rescan_frames: 0,
+                gone: false,
+            }),
+            recent_uid: AtomicU32::new(head.recent_uid.0),
+            foreign: Mutex::new(rescan::Foreign::from_head(head)),
+            usage,
+            place: RwLock::new(place),
+            files: Mutex::new(files),
+            view: ArcSwap::new(view.0),
+            recent,
+            version: watch::Sender::new(0),
+            names_due: Mutex::default(),
+            doomed: Mutex::default(),
+            pinned: Mutex::default(),
+            watchers: AtomicU32::new(0),
+            deleted: AtomicBool::new(false),
+            shared,
+        });
+        if names_differ {
+            inner.find_differing_names();
+        }
+        inner
+    }
+
+    /// The newest view.
+    pub(crate) fn view(&self) -> View {
+        View(self.view.load_full())
+    }
+
+    /// Makes the files' state visible and wakes whoever watches. Under the file lock.
+    pub(crate) fn publish(&self, files: &Files) {
+        self.view.store(files.view(&self.recent).0);
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Wakes watchers without a new view: the mailbox is gone.
+    pub(crate) fn wake(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
+
+    /// Puts the mailbox into the appliers' queue unless it is there.
+    pub(crate) fn schedule(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !state.scheduled {
+            state.scheduled = true;
+            drop(state);
+            self.shared.apply.push(self.clone());
+        }
+    }
+
+    pub(crate) fn mark_dirty(self: &Arc<Self>) {
+        self.shared.dirty.lock().insert(self.id, self.clone());
+    }
+
+    pub(crate) fn recent_uid(&self) -> Uid {
+        Uid(self.recent_uid.load(Ordering::Acquire))
+    }
+
+    /// The header's numbers that live in atomics while the mailbox is open.
+    pub(crate) fn fold_into_head(&self, files: &mut Files) {
+        files.head.recent_uid = self.recent_uid();
+        files.head.names_differ = !self.names_due.lock().is_empty();
+        self.foreign.lock().fold_into_head(&mut files.head);
+    }
+
+    /// Whether a session watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watchers.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether nothing but the registry needs the mailbox in memory.
+    pub(crate) fn is_idle(self: &Arc<Self>) -> bool {
+        let quiet = {
+            let state = self.state.lock();
+            state.queue.is_empty() && !state.scheduled && state.rescan.is_none()
+        };
+        quiet
+            && self.names_due.lock().is_empty()
+            && self.doomed.lock().is_empty()
+            && !self.is_watched()
+    }
+}
+
+impl Mailbox {
+    /// What it is, whatever its name.
+    pub fn id(&self) -> MailboxId {
+        self.0.id
+    }
+
+    /// UIDVALIDITY.
+    pub fn uid_validity(&self) -> UidValidity {
+        self.0.uid_validity
+    }
+
+    /// The newest published message list.
+    pub fn view(&self) -> View {
+        self.0.view()
+    }
+
+    /// Whether the mailbox was deleted.
+    pub fn is_gone(&self) -> bool {
+        self.0.deleted.load(Ordering::Acquire)
+    }
+
+    /// UIDs at or above the one returned, as far as `view` reaches, are `\Recent` for this
+    /// session. A read-write session claims them.
+    pub fn claim_recent(&self, view: &View, read_write: bool) -> Uid {
+        if read_write {
+            let next = view.uid_next().0;
+            let before = self.0.recent_uid.fetch_max(next, Ordering::AcqRel);
+            if before < next {
+                self.0.mark_dirty();
+            }
+            Uid(before)
+        } else {
+            self.0.recent_uid()
+        }
+    }
+
+    /// STATUS from the newest view.
+    pub fn status(&self) -> MailboxStatus {
+        let view = self.view();
+        let recent_from = self.0.recent_uid();
+        let first = view.lower_bound(recent_from);
+        let recent = view.seqs_from(first);
+        MailboxStatus {
+            messages: view.exists(),
+            recent,
+            unseen: view.unseen(),
+            deleted: view.deleted(),
+            bytes: view.bytes(),
+            uid_next: view.uid_next(),
+            uid_validity: view.uid_validity(),
+            modseq_highest: view.modseq_highest(),
+            id: self.id(),
+        }
+    }
+
+    /// Hears of newer views. While a watcher lives, changes by other programs are looked for.
+    pub fn watch(&self) -> Watcher {
+        if self.0.watchers.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.0.shared.watches.add(&self.0);
+        }
+        Watcher { changes: self.0.version.subscribe(), mailbox: self.clone() }
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_gone() { Err(Error::MailboxGone) } else { Ok(()) }
+    }
+}
+
+/// Hears when a newer view of a mailbox is published.
+pub struct Watcher {
+    changes: watch::Receiver<u64>,
+    mailbox: Mailbox,
+}
+
+impl Watcher {
+    /// Returns when a view was published since the last call. Cancel-safe.
+    pub async fn changed(&mut self) {
+        // The sender lives in the mailbox that this watcher holds.
+        let _ = self.changes.changed().await;
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if self.mailbox.0.watchers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.mailbox.0.shared.watches.remove(&self.mailbox.0);
+        }
+    }
+}
+
+/// Awaits the end of a transaction, doing the work itself in the inline drive.
+pub(crate) async fn settle(shared: &Shared, heard: oneshot::Receiver<Result<()>>) -> Result<()> {
+    shared.pump();
+    heard.await.unwrap_or(Err(Error::Closing))
+}

@@ -1,0 +1,140 @@
+//! Maildir names follow flags: in batches, after the flags are in the index.
+//!
+//! The name is a copy of the truth in the index. What the name last said is in the record
+//! (`name_flags`, `in_new`), the base of three-way merges with other programs' changes, so it is
+//! written right after the rename.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use protocol::types::Keyword;
+
+use super::files::Files;
+use super::{KeywordTable, MailboxInner, Place};
+use crate::format::frame::Append;
+use crate::layout::LayoutKind;
+
+/// Renames of one turn, so that other work comes in between.
+const RENAMES_MAX: usize = 2000;
+
+/// The keyword that Maildir's `P` stands for.
+const FORWARDED: &str = "$Forwarded";
+
+impl KeywordTable {
+    /// The bit of `$Forwarded`, 0 when unknown.
+    pub(crate) fn passed_bit(&self) -> u64 {
+        Keyword::new(FORWARDED).map_or(0, |k| self.bit(&k))
+    }
+}
+
+impl MailboxInner {
+    /// Finds the records whose file names say something else: after an unclean stop.
+    pub(crate) fn find_differing_names(self: &Arc<Self>) {
+        let files = self.files.lock();
+        if self.place.read().partition.layout.kind() != LayoutKind::Maildir {
+            return;
+        }
+        let passed = files.keywords().passed_bit();
+        let live = (0..files.head.count).filter(|p| !files.is_tombstone(*p));
+        let differing =
+            live.map(|p| files.record(p)).filter(|r| r.name_flags_wanted(passed) != r.name_flags);
+        self.names_due.lock().extend(differing.map(|r| r.uid));
+        drop(files);
+        self.shared.names_due.lock().insert(self.id, self.clone());
+    }
+
+    /// Renames files whose flags changed. Returns whether some are left for another turn.
+    pub(crate) fn follow_flags(self: &Arc<Self>) -> bool {
+        let mut files = self.files.lock();
+        let place = self.place.read().clone();
+        let (due, left) = {
+            let mut due = self.names_due.lock();
+            let mut uids: Vec<_> = due.drain().collect();
+            uids.sort_unstable();
+            let rest = uids.split_off(uids.len().min(RENAMES_MAX));
+            let left = !rest.is_empty();
+            due.extend(rest);
+            (uids, left)
+        };
+        let passed = files.keywords().passed_bit();
+        let mut changed = Vec::new();
+        for uid in due {
+            let Some(position) = files.position_of(uid) else { continue };
+            let mut record = files.record(position);
+            let wanted = record.name_flags_wanted(passed);
+            if files.is_tombstone(position) || wanted == record.name_flags {
+                continue;
+            }
+            let Some(from) = files.location(position) else { continue };
+            let mut to = from.clone();
+            to.flags = wanted;
+            to.in_new = false;
+            if self.rename_message(&place, &from, &to) {
+                record.name_flags = wanted;
+                record.in_new = false;
+                changed.push((position, record));
+            }
+        }
+        if !changed.is_empty() {
+            if let Err(error) = files.rewrite(&changed) {
+                tracing::error!(mailbox = %self.id, %error, "cannot note new file names");
+            }
+            self.mark_dirty();
+        }
+        left
+    }
+
+    fn rename_message(
+        &self,
+        place: &Place,
+        from: &crate::layout::Location,
+        to: &crate::layout::Location,
+    ) -> bool {
+        let layout = &place.partition.layout;
+        let (from, to) = (layout.path(&place.dir, from), layout.path(&place.dir, to));
+        self.issued(&from);
+        self.issued(&to);
+        match self.shared.storage.rename(&from, &to) {
+            Ok(()) => true,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                // Another program renamed or removed it: the next look at the directory merges.
+                self.foreign.lock().distrust();
+                false
+            }
+            Err(error) => {
+                tracing::warn!(path = %from.display(), %error, "cannot rename a message file");
+                false
+            }
+        }
+    }
+
+    /// Notes a name that we are about to make or remove, so that its event is known as ours.
+    pub(crate) fn issued(&self, path: &Path) {
+        if self.is_watched()
+            && let Some(name) = path.file_name()
+        {
+            self.foreign.lock().issued(name.as_encoded_bytes());
+        }
+    }
+
+    pub(crate) fn note_names(&self, append: &Append, place: &Place) {
+        if self.is_watched() && place.partition.layout.kind() == LayoutKind::Maildir {
+            self.issued(
+                &place.partition.layout.path(&place.dir, &super::apply::location_of(append)),
+            );
+        }
+    }
+
+    /// Removes the files of doomed tombstones: the checkpoint covers their frames.
+    pub(crate) fn destroy_doomed(self: &Arc<Self>, uid: protocol::types::Uid) {
+        let files: &mut Files = &mut self.files.lock();
+        let place = self.place.read().clone();
+        self.doomed.lock().remove(&uid);
+        if let Some(position) = files.position_of(uid)
+            && files.is_tombstone(position)
+        {
+            self.unlink_message(files, &place, position);
+        }
+    }
+}

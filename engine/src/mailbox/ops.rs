@@ -1,0 +1,294 @@
+//! STORE and EXPUNGE: computed against the newest known state in memory, logged, applied.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
+use tokio::sync::oneshot;
+
+use super::{Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
+use crate::error::{Error, Result};
+use crate::format::frame::{FlagChange, Frame};
+use crate::ids::Lsn;
+
+/// Changes of one transaction at most; more are several transactions.
+const CHANGES_MAX: usize = 128 << 10;
+/// UIDs beyond which the computing is done by a helper, not on the session's core.
+const INLINE_UIDS_MAX: usize = 512;
+
+/// What STORE does with the flags given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreMode {
+    /// `FLAGS`
+    Replace,
+    /// `+FLAGS`
+    Add,
+    /// `-FLAGS`
+    Remove,
+}
+
+/// One STORE.
+#[derive(Clone, Debug)]
+pub struct StoreRequest {
+    /// Ascending. Those that do not exist are passed over.
+    pub uids: Vec<Uid>,
+    /// What to do.
+    pub mode: StoreMode,
+    /// System flags given.
+    pub flags: SystemFlags,
+    /// Keywords given.
+    pub keywords: Vec<Keyword>,
+    /// Leave messages changed after this alone (RFC 7162).
+    pub unchanged_since: Option<ModSeq>,
+}
+
+/// What STORE did.
+#[derive(Clone)]
+pub struct StoreOutcome {
+    /// MODSEQ of the changes; HIGHESTMODSEQ where nothing changed.
+    pub modseq: ModSeq,
+    /// Left alone because of `unchanged_since`, ascending.
+    pub modified: Vec<Uid>,
+    /// Changed, ascending.
+    pub changed: Vec<Uid>,
+    /// A view that shows the changes.
+    pub view: View,
+}
+
+/// The bits that a STORE or append works with, after keywords became bits.
+pub(crate) struct KeywordBits {
+    pub(crate) bits: u64,
+    /// To be logged in front when the table grew.
+    pub(crate) frame: Option<Frame>,
+}
+
+impl MailboxInner {
+    /// The state lock, unless the mailbox is deleted.
+    pub(crate) fn open_state(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.gone { Err(Error::MailboxGone) } else { Ok(state) }
+    }
+
+    /// Pushes frames of this mailbox alone as one transaction and queues them, under its lock.
+    pub(crate) fn push_frames(
+        self: &Arc<Self>,
+        state: &mut State,
+        frames: Vec<(Frame, Vec<u8>)>,
+        bodies: u32,
+    ) -> Result<(Arc<Tx>, oneshot::Receiver<Result<()>>)> {
+        let (tx, heard) = Tx::new(frames.len() as u32, bodies, vec![self.clone()]);
+        let report = tx.clone();
+        let (log_frames, extras): (Vec<_>, Vec<_>) =
+            frames.into_iter().map(|(frame, extras)| ((self.id, frame), extras)).unzip();
+        let lsn = self.shared.log.push(&log_frames, Box::new(move |r| report.report(r)))?;
+        tx.pushed(lsn);
+        self.enqueue(state, &tx, lsn, log_frames.into_iter().map(|(_, f)| f).zip(extras));
+        Ok((tx, heard))
+    }
+
+    /// Puts frames just pushed into the queue. Under the state lock that was held at the push.
+    pub(crate) fn enqueue(
+        &self,
+        state: &mut State,
+        tx: &Arc<Tx>,
+        lsn: Lsn,
+        frames: impl Iterator<Item = (Frame, Vec<u8>)>,
+    ) {
+        for (frame, extras) in frames {
+            state.queue.push_back(Item { tx: tx.clone(), lsn, frame, extras, from_rescan: false });
+        }
+    }
+}
+
+impl State {
+    /// The next MODSEQ.
+    pub(crate) fn take_modseq(&mut self) -> ModSeq {
+        self.modseq_last = ModSeq(self.modseq_last.0 + 1);
+        self.modseq_last
+    }
+
+    /// The next UID.
+    pub(crate) fn take_uid(&mut self) -> Result<Uid> {
+        let uid = self.uid_next;
+        if uid == Uid::MAX {
+            return Err(Error::NotAllowed("mailbox has used up its UIDs"));
+        }
+        self.uid_next = Uid(uid.0 + 1);
+        Ok(uid)
+    }
+
+    /// Bits of keywords; with `grow`, unknown ones are added to the table.
+    pub(crate) fn keyword_bits(&mut self, keywords: &[Keyword], grow: bool) -> Result<KeywordBits> {
+        let mut frame = None;
+        let unknown = |k: &Keyword| self.keywords.bit(k) == 0;
+        if grow && keywords.iter().any(unknown) {
+            let max = super::KeywordTable::KEYWORDS_MAX;
+            let table = self.keywords.with(keywords).ok_or(Error::TooManyKeywords { max })?;
+            let names = table.names().iter().map(|k| k.as_str().to_owned()).collect();
+            frame = Some(Frame::Keywords { names });
+            self.keywords = Arc::new(table);
+        }
+        let bits = keywords.iter().fold(0, |bits, k| bits | self.keywords.bit(k));
+        Ok(KeywordBits { bits, frame })
+    }
+
+    /// What a message's flags are, changes on their way included; `None` when it is (or will be)
+    /// gone.
+    pub(crate) fn current(&self, view: &View, uid: Uid) -> Option<Latest> {
+        if let Some(latest) = self.latest.get(&uid) {
+            return (!latest.expunged).then_some(*latest);
+        }
+        let (_, record) = view.record_of(uid)?;
+        let (flags, keywords, modseq) = (record.flags, record.keywords, record.modseq);
+        Some(Latest { flags, keywords, modseq, expunged: false })
+    }
+}
+
+impl Mailbox {
+    /// Changes flags. Returns when the change is durable and visible.
+    pub async fn store(&self, request: StoreRequest) -> Result<StoreOutcome> {
+        self.0.shared.log.room().await;
+        let mut request = request;
+        let mut outcome = StoreOutcome {
+            modseq: ModSeq(0),
+            modified: Vec::new(),
+            changed: Vec::new(),
+            view: self.view(),
+        };
+        let mut heard = Vec::new();
+        while !request.uids.is_empty() {
+            let rest = request.uids.split_off(request.uids.len().min(CHANGES_MAX));
+            let part = std::mem::replace(&mut request.uids, rest);
+            let request = StoreRequest { uids: part, ..request.clone() };
+            let inner = self.0.clone();
+            let prepared = if request.uids.len() > INLINE_UIDS_MAX {
+                let job = move || inner.prepare_store(&request);
+                self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??
+            } else {
+                inner.prepare_store(&request)?
+            };
+            outcome.modified.extend(prepared.modified);
+            outcome.changed.extend(prepared.changed);
+            outcome.modseq = outcome.modseq.max(prepared.modseq);
+            heard.extend(prepared.heard);
+        }
+        for heard in heard {
+            settle(&self.0.shared, heard).await?;
+        }
+        outcome.view = self.view();
+        if outcome.changed.is_empty() {
+            outcome.modseq = outcome.view.modseq_highest();
+        }
+        Ok(outcome)
+    }
+
+    /// Removes messages for good. UIDs that do not exist are passed over. Returns the MODSEQ of
+    /// the removal when it is durable and visible.
+    pub async fn expunge(&self, view: &View, uids: Vec<Uid>) -> Result<ModSeq> {
+        let _ = view;
+        self.0.shared.log.room().await;
+        let (modseq, heard) = {
+            let mut state = self.0.open_state()?;
+            let current = self.view();
+            let mut gone: Vec<Uid> = uids;
+            gone.sort_unstable();
+            gone.dedup();
+            gone.retain(|&uid| state.current(&current, uid).is_some());
+            if gone.is_empty() {
+                return Ok(current.modseq_highest());
+            }
+            let modseq = state.take_modseq();
+            let frame = Frame::Expunge { modseq, moved: false, ranges: ranges(&gone) };
+            let (_, heard) = self.0.push_frames(&mut state, vec![(frame, Vec::new())], 0)?;
+            state.will_be_gone(&gone, modseq);
+            (modseq, heard)
+        };
+        settle(&self.0.shared, heard).await?;
+        Ok(modseq)
+    }
+}
+
+impl State {
+    /// Remembers that messages have a removal on its way.
+    pub(crate) fn will_be_gone(&mut self, uids: &[Uid], modseq: ModSeq) {
+        let none = SystemFlags::empty();
+        let gone = Latest { flags: none, keywords: 0, modseq, expunged: true };
+        self.latest.extend(uids.iter().map(|uid| (*uid, gone)));
+    }
+}
+
+/// Ascending UIDs as inclusive ranges.
+pub(crate) fn ranges(uids: &[Uid]) -> Vec<(u32, u32)> {
+    let mut out: Vec<(u32, u32)> = Vec::new();
+    for uid in uids {
+        match out.last_mut() {
+            Some(last) if last.1 + 1 == uid.0 => last.1 = uid.0,
+            _ => out.push((uid.0, uid.0)),
+        }
+    }
+    out
+}
+
+struct PreparedStore {
+    modseq: ModSeq,
+    modified: Vec<Uid>,
+    changed: Vec<Uid>,
+    heard: Option<oneshot::Receiver<Result<()>>>,
+}
+
+impl MailboxInner {
+    fn prepare_store(self: &Arc<Self>, request: &StoreRequest) -> Result<PreparedStore> {
+        let mut state = self.open_state()?;
+        let view = self.view();
+        let grow = request.mode != StoreMode::Remove;
+        let keywords = state.keyword_bits(&request.keywords, grow)?;
+        let mut prepared = PreparedStore {
+            modseq: ModSeq(0),
+            modified: Vec::new(),
+            changed: Vec::new(),
+            heard: None,
+        };
+        let mut changes = Vec::with_capacity(request.uids.len());
+        for &uid in &request.uids {
+            let Some(now) = state.current(&view, uid) else { continue };
+            if request.unchanged_since.is_some_and(|since| now.modseq > since) {
+                prepared.modified.push(uid);
+                continue;
+            }
+            let (flags, bits) = match request.mode {
+                StoreMode::Replace => (request.flags, keywords.bits),
+                StoreMode::Add => (now.flags.union(request.flags), now.keywords | keywords.bits),
+                StoreMode::Remove => {
+                    (now.flags.difference(request.flags), now.keywords & !keywords.bits)
+                }
+            };
+            if (flags, bits) != (now.flags, now.keywords) {
+                changes.push(FlagChange { uid, flags, keywords: bits });
+            }
+        }
+        if changes.is_empty() && keywords.frame.is_none() {
+            return Ok(prepared);
+        }
+        let mut frames: Vec<(Frame, Vec<u8>)> =
+            keywords.frame.into_iter().map(|f| (f, Vec::new())).collect();
+        if !changes.is_empty() {
+            let modseq = state.take_modseq();
+            prepared.modseq = modseq;
+            prepared.changed = changes.iter().map(|c| c.uid).collect();
+            for change in &changes {
+                let (flags, keywords) = (change.flags, change.keywords);
+                let latest = Latest { flags, keywords, modseq, expunged: false };
+                state.latest.insert(change.uid, latest);
+            }
+            frames.push((Frame::Flags { modseq, changes }, Vec::new()));
+        }
+        let pushed = self.push_frames(&mut state, frames, 0);
+        if pushed.is_err() {
+            for uid in &prepared.changed {
+                state.latest.remove(uid);
+            }
+        }
+        prepared.heard = Some(pushed?.1);
+        Ok(prepared)
+    }
+}

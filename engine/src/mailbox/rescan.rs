@@ -1,0 +1,513 @@
+//! Other programs' changes to a Maildir: deliveries, moves, flags, removals.
+//!
+//! A rescan runs in the applier's place with the file lock held, so names on disk differ from the
+//! index only by what others did. New names get UIDs by Append frames, missing ones (looked for
+//! twice) are expunged, changed letters merge bit by bit with what the name last said; all of it
+//! goes through the log before anyone sees it.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use protocol::types::{Keyword, SystemFlags, Uid};
+use tokio::sync::oneshot;
+
+use super::apply::scan_file;
+use super::files::{Files, Head};
+use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, FlagChange, Frame, Source};
+use crate::layout::{Found, LayoutKind, NameFlags};
+use crate::shared::{now_ns, now_seconds};
+
+/// A directory changed this recently may change again within the same clock tick.
+const TICK_NS: i64 = 2_000_000_000;
+/// Messages taken in by one transaction.
+const IMPORT_MAX: usize = 1000;
+/// Own names that are remembered while their events are on the way.
+const ISSUED_MAX: usize = 100_000;
+
+/// What was known at the last look at the directories.
+#[derive(Debug, Default)]
+pub(crate) struct Foreign {
+    new_mtime: i64,
+    cur_mtime: i64,
+    /// When the last listing began, ns since 1970.
+    listed_at: i64,
+    /// Names that we made or removed and whose events have not come yet.
+    issued: HashMap<Vec<u8>, u32>,
+    /// An event came that we did not cause, or something did not fit.
+    distrusted: bool,
+}
+
+impl Foreign {
+    pub(crate) fn from_head(head: &Head) -> Foreign {
+        let (new_mtime, cur_mtime, listed_at) = (head.new_mtime, head.cur_mtime, head.listed_at);
+        Foreign { new_mtime, cur_mtime, listed_at, ..Foreign::default() }
+    }
+
+    pub(crate) fn fold_into_head(&self, head: &mut Head) {
+        let known = !self.distrusted;
+        head.new_mtime = if known { self.new_mtime } else { 0 };
+        head.cur_mtime = if known { self.cur_mtime } else { 0 };
+        head.listed_at = if known { self.listed_at } else { 0 };
+    }
+
+    /// The next look lists, whatever the directory times say.
+    pub(crate) fn distrust(&mut self) {
+        self.distrusted = true;
+    }
+
+    pub(crate) fn issued(&mut self, name: &[u8]) {
+        if self.issued.len() < ISSUED_MAX {
+            *self.issued.entry(name.to_vec()).or_default() += 1;
+        }
+    }
+
+    /// An event for this name: whether it was ours.
+    pub(crate) fn event(&mut self, name: &[u8]) -> bool {
+        let Some(count) = self.issued.get_mut(name) else {
+            self.distrusted = true;
+            return false;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.issued.remove(name);
+        }
+        true
+    }
+
+    pub(crate) fn forget_issued(&mut self) {
+        self.issued.clear();
+        self.distrusted = true;
+    }
+}
+
+impl Mailbox {
+    /// Looks for changes by other programs when that is due, then gives the newest view.
+    pub async fn refresh(&self) -> Result<View> {
+        if self.0.may_differ() {
+            self.rescan_now().await?;
+        }
+        Ok(self.view())
+    }
+
+    /// Compares the directory with the index now.
+    pub(crate) async fn rescan_now(&self) -> Result<()> {
+        let Some(heard) = self.0.ask_rescan() else { return Ok(()) };
+        settle(&self.0.shared, heard).await
+    }
+}
+
+impl MailboxInner {
+    fn is_maildir(&self) -> bool {
+        self.place.read().partition.layout.kind() == LayoutKind::Maildir
+    }
+
+    /// Whether the directory may hold changes that the index does not know. Two `stat` calls
+    /// where nobody watches.
+    fn may_differ(&self) -> bool {
+        if !self.is_maildir() {
+            return false;
+        }
+        let mut foreign = self.foreign.lock();
+        if foreign.distrusted || foreign.listed_at == 0 {
+            return true;
+        }
+        if self.is_watched() && self.shared.watches.are_events(self.id) {
+            return false;
+        }
+        let (new, cur) = self.directory_times();
+        let same = (new, cur) == (foreign.new_mtime, foreign.cur_mtime);
+        let settled = foreign.listed_at - new.max(cur) > TICK_NS;
+        if !same || !settled {
+            foreign.distrusted = true;
+        }
+        !same || !settled
+    }
+
+    fn directory_times(&self) -> (i64, i64) {
+        let place = self.place.read();
+        let time = |dir: &Path| self.shared.storage.stat(dir).map_or(0, |s| s.mtime_ns);
+        (time(&place.dir.join("new")), time(&place.dir.join("cur")))
+    }
+
+    /// Asks the appliers for a rescan; `None` where none is needed or possible.
+    pub(crate) fn ask_rescan(self: &Arc<Self>) -> Option<oneshot::Receiver<Result<()>>> {
+        if !self.is_maildir() {
+            return None;
+        }
+        let (tell, heard) = oneshot::channel();
+        {
+            let mut state = self.open_state().ok()?;
+            state.rescan.get_or_insert_default().push(tell);
+        }
+        self.schedule();
+        Some(heard)
+    }
+
+    /// A rescan for a helper thread that cannot await: does it when the files are free.
+    pub(crate) fn rescan_blocking(self: &Arc<Self>) {
+        if let Some(heard) = self.ask_rescan() {
+            self.shared.pump();
+            let _ = heard.blocking_recv();
+        }
+    }
+
+    /// The rescan itself, under the file lock, with no rescan's frames on their way.
+    pub(crate) fn rescan(
+        self: &Arc<Self>,
+        files: &mut Files,
+        waiters: Vec<oneshot::Sender<Result<()>>>,
+    ) {
+        match self.compare(files) {
+            // Applied under the file lock that we hold, so not yet told to anybody.
+            Ok(Some(tx)) => tx.also_tell(waiters),
+            Ok(None) => tell_all(waiters, Ok(())),
+            Err(error) => {
+                tracing::warn!(mailbox = %self.id, %error, "cannot look through the mailbox");
+                tell_all(waiters, Err(error));
+            }
+        }
+    }
+
+    /// Lists, compares, pushes frames for what differs.
+    fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
+        let place = self.place.read().clone();
+        let began = now_ns();
+        let times = self.directory_times();
+        let found = self.list_all(&place)?;
+        let known = Known::read(files);
+        let mut seen = vec![false; files.head.count];
+        let mut fresh = Vec::new();
+        let mut moved = Vec::new();
+        for file in found {
+            let Some(position) = known.find(files, &file.base) else {
+                fresh.push(file);
+                continue;
+            };
+            if files.is_tombstone(position) {
+                self.finish_removal(files, &place, position, &file);
+                continue;
+            }
+            if std::mem::replace(&mut seen[position], true) {
+                // Met twice while another program moves it from `new/`: where it went counts.
+                moved.retain(|(at, _): &(usize, Found)| *at != position);
+            }
+            let record = files.record(position);
+            let differs = file.flags != record.name_flags || file.in_new != record.in_new;
+            if differs || known.letters(files, position) != file.other_letters {
+                moved.push((position, file));
+            }
+        }
+        let mut missing: Vec<usize> =
+            (0..seen.len()).filter(|&p| !seen[p] && !files.is_tombstone(p)).collect();
+        if !missing.is_empty() {
+            self.look_again(files, &place, &known, &mut missing, &mut moved)?;
+        }
+        let last = self.push_differences(files, &place, fresh, moved, missing)?;
+        let mut foreign = self.foreign.lock();
+        (foreign.new_mtime, foreign.cur_mtime) = times;
+        foreign.listed_at = began;
+        foreign.distrusted = false;
+        Ok(last)
+    }
+
+    fn list_all(&self, place: &Place) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        let storage = &*self.shared.storage;
+        let mut each = |file: Found| found.push(file);
+        place
+            .partition
+            .layout
+            .list(storage, &place.dir, false, &mut each)
+            .map_err(Error::io("list", &place.dir))?;
+        Ok(found)
+    }
+
+    /// A name missing once may have been renamed while we listed.
+    fn look_again(
+        &self,
+        files: &Files,
+        place: &Place,
+        known: &Known,
+        missing: &mut Vec<usize>,
+        moved: &mut Vec<(usize, Found)>,
+    ) -> Result<()> {
+        let mut back = HashMap::new();
+        for file in self.list_all(place)? {
+            if let Some(position) = known.find(files, &file.base) {
+                back.insert(position, file);
+            }
+        }
+        missing.retain(|position| match back.remove(position) {
+            Some(file) => {
+                moved.push((*position, file));
+                false
+            }
+            None => true,
+        });
+        Ok(())
+    }
+
+    /// The file of a tombstone that is still there: removed now unless a checkpoint must come
+    /// first.
+    fn finish_removal(&self, files: &Files, place: &Place, position: usize, file: &Found) {
+        let uid = files.record(position).uid;
+        if self.doomed.lock().contains(&uid) {
+            return;
+        }
+        let path = place.partition.layout.path(&place.dir, file);
+        self.issued(&path);
+        if let Err(error) = self.shared.storage.unlink(&path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an expunged message");
+        }
+    }
+
+    fn push_differences(
+        self: &Arc<Self>,
+        files: &mut Files,
+        place: &Place,
+        mut fresh: Vec<Found>,
+        moved: Vec<(usize, Found)>,
+        missing: Vec<usize>,
+    ) -> Result<Option<Arc<Tx>>> {
+        fresh.sort_by(|a, b| delivery_order(&a.base).cmp(&delivery_order(&b.base)));
+        let mut imported = Vec::with_capacity(fresh.len());
+        for file in fresh {
+            let path = place.partition.layout.path(&place.dir, &file);
+            let stat = match self.shared.storage.stat(&path) {
+                Ok(stat) => stat,
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("stat", path)(e)),
+            };
+            match scan_file(&*self.shared.storage, &path, LayoutKind::Maildir) {
+                Ok(facts) => imported.push((file, stat.mtime_ns / 1_000_000_000, facts)),
+                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    // One bad file must not hide the others; it is tried again at the next look.
+                    tracing::error!(path = %path.display(), %error, "cannot read a message");
+                }
+            }
+        }
+        let mut relocated = Vec::new();
+        let mut last = None;
+        let mut state = self.open_state()?;
+        let view = self.view();
+        let mut frames: Vec<(Frame, Vec<u8>)> = Vec::new();
+        let mut changes = Vec::new();
+        for (position, file) in moved {
+            let record = files.record(position);
+            if let Some(now) = state.current(&view, record.uid)
+                && let Some(change) =
+                    merge(&mut state, &mut frames, record.uid, now, record.name_flags, file.flags)?
+            {
+                changes.push(change);
+            }
+            relocated.push((position, file));
+        }
+        if !changes.is_empty() {
+            changes.sort_by_key(|c| c.uid);
+            let modseq = state.take_modseq();
+            for c in &changes {
+                let (flags, keywords) = (c.flags, c.keywords);
+                state.latest.insert(c.uid, Latest { flags, keywords, modseq, expunged: false });
+            }
+            frames.push((Frame::Flags { modseq, changes }, Vec::new()));
+        }
+        let gone: Vec<Uid> = missing
+            .into_iter()
+            .map(|position| files.record(position).uid)
+            .filter(|uid| state.current(&view, *uid).is_some())
+            .collect();
+        if !gone.is_empty() {
+            tracing::info!(mailbox = %self.id, count = gone.len(), "messages removed by another program");
+            let modseq = state.take_modseq();
+            let ranges = super::ops::ranges(&gone);
+            state.will_be_gone(&gone, modseq);
+            frames.push((Frame::Expunge { modseq, moved: false, ranges }, Vec::new()));
+        }
+        if !frames.is_empty() {
+            last = Some(self.push_rescan(&mut state, frames)?);
+        }
+        let mut imported = imported.into_iter().peekable();
+        while imported.peek().is_some() {
+            let mut frames = Vec::new();
+            for (file, date, facts) in imported.by_ref().take(IMPORT_MAX) {
+                frames.extend(foreign_append(&mut state, file, date, facts)?);
+            }
+            last = Some(self.push_rescan(&mut state, frames)?);
+        }
+        drop(state);
+        self.note_locations(files, relocated)?;
+        Ok(last)
+    }
+
+    fn push_rescan(
+        self: &Arc<Self>,
+        state: &mut super::State,
+        frames: Vec<(Frame, Vec<u8>)>,
+    ) -> Result<Arc<Tx>> {
+        let count = frames.len();
+        let (tx, _) = self.push_frames(state, frames, 0)?;
+        for item in state.queue.iter_mut().rev().take(count) {
+            item.from_rescan = true;
+            state.rescan_frames += 1;
+        }
+        Ok(tx)
+    }
+
+    /// Writes down what names say now: the base of the next merge.
+    fn note_locations(&self, files: &mut Files, relocated: Vec<(usize, Found)>) -> Result<()> {
+        let mut records = Vec::with_capacity(relocated.len());
+        for (position, mut file) in relocated {
+            let mut record = files.record(position);
+            file.uid = record.uid;
+            let known = files.location(position);
+            if known.is_none_or(|k| k.other_letters != file.other_letters) {
+                files.rename(position, &file)?;
+            }
+            record.name_flags = file.flags;
+            record.in_new = file.in_new;
+            records.push((position, record));
+        }
+        records.sort_unstable_by_key(|(position, _)| *position);
+        files.rewrite(&records)
+    }
+}
+
+fn tell_all(waiters: Vec<oneshot::Sender<Result<()>>>, result: Result<()>) {
+    for waiter in waiters {
+        // A waiter that went away needs no answer.
+        let _ = waiter.send(result.clone());
+    }
+}
+
+/// Three-way merge: what another program changed in the name, on top of what we have.
+fn merge(
+    state: &mut super::State,
+    frames: &mut Vec<(Frame, Vec<u8>)>,
+    uid: Uid,
+    now: Latest,
+    base: NameFlags,
+    found: NameFlags,
+) -> Result<Option<FlagChange>> {
+    let touched = base.0 ^ found.0;
+    let system = touched & SystemFlags::ALL.0;
+    let flags = SystemFlags(now.flags.0 & !system | found.0 & system);
+    let mut keywords = now.keywords;
+    if touched & NameFlags::PASSED != 0 {
+        let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
+        let bits = state.keyword_bits(&forwarded, true)?;
+        frames.extend(bits.frame.map(|f| (f, Vec::new())));
+        keywords = if found.0 & NameFlags::PASSED != 0 {
+            keywords | bits.bits
+        } else {
+            keywords & !bits.bits
+        };
+    }
+    let same = (flags, keywords) == (now.flags, now.keywords);
+    Ok((!same).then_some(FlagChange { uid, flags, keywords }))
+}
+
+/// The frames that give a message delivered by another program its UID.
+fn foreign_append(
+    state: &mut super::State,
+    file: Found,
+    internal_date: i64,
+    facts: crate::message::Ingested,
+) -> Result<Vec<(Frame, Vec<u8>)>> {
+    let mut frames = Vec::new();
+    let mut keywords = 0;
+    if file.flags.0 & NameFlags::PASSED != 0 {
+        let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
+        let bits = state.keyword_bits(&forwarded, true)?;
+        keywords = bits.bits;
+        frames.extend(bits.frame.map(|f| (f, Vec::new())));
+    }
+    let append = Append {
+        uid: state.take_uid()?,
+        modseq: state.take_modseq(),
+        internal_date,
+        save_date: now_seconds(),
+        flags: file.flags.system(),
+        keywords,
+        size: facts.size,
+        stored: facts.stored,
+        header_size: facts.header_size,
+        sent_date: facts.sent_date.unwrap_or(internal_date),
+        subject_hash: facts.subject_hash,
+        from_hash: facts.from_hash,
+        content_id: facts.content_id,
+        source: Source::Foreign,
+        base: file.base,
+        other_letters: file.other_letters,
+        name_flags: file.flags.0,
+        in_new: file.in_new,
+    };
+    frames.push((Frame::Append(append), facts.extras));
+    Ok(frames)
+}
+
+/// Names in the order of their delivery: the leading number, then the bytes.
+fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
+    let digits = base.iter().take_while(|b| b.is_ascii_digit()).take(18);
+    let number = digits.fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    (number, base)
+}
+
+/// The file names that the index knows, tombstones' included, found by hash.
+struct Known {
+    by_hash: HashMap<u32, Vec<u32>>,
+}
+
+impl Known {
+    fn read(files: &Files) -> Known {
+        let mut by_hash: HashMap<u32, Vec<u32>> = HashMap::with_capacity(files.head.count);
+        for position in 0..files.head.count {
+            if let Some(at) = files.location(position) {
+                let hash = crate::format::crc(0, &at.base);
+                by_hash.entry(hash).or_default().push(position as u32);
+            }
+        }
+        Known { by_hash }
+    }
+
+    /// The position whose file has this base name: the hash is a filter, the name decides. A
+    /// living message goes before a tombstone of the same name.
+    fn find(&self, files: &Files, base: &[u8]) -> Option<usize> {
+        let positions = self.by_hash.get(&crate::format::crc(0, base))?;
+        let same = |p: &&u32| files.location(**p as usize).is_some_and(|at| at.base == base);
+        let mut same: Vec<usize> = positions.iter().filter(same).map(|p| *p as usize).collect();
+        same.sort_by_key(|p| files.is_tombstone(*p));
+        same.first().copied()
+    }
+
+    fn letters(&self, files: &Files, position: usize) -> Vec<u8> {
+        files.location(position).map(|at| at.other_letters).unwrap_or_default()
+    }
+}
+
+impl MailboxInner {
+    /// Right after a watch began: changes from before it are found by the directory times.
+    pub(crate) fn look_after_watch(self: &Arc<Self>) {
+        let times = self.directory_times();
+        let mut foreign = self.foreign.lock();
+        if foreign.distrusted
+            || (foreign.new_mtime, foreign.cur_mtime) != times
+            || foreign.listed_at - times.0.max(times.1) <= TICK_NS
+        {
+            foreign.distrusted = true;
+            drop(foreign);
+            self.ask_rescan();
+        }
+    }
+
+    /// For mailboxes without events: asks for a rescan when the directory times say so.
+    pub(crate) fn poll(self: &Arc<Self>) {
+        if self.may_differ() {
+            self.ask_rescan();
+        }
+    }
+}

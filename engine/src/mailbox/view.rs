@@ -1,0 +1,408 @@
+//! A session's frozen message list.
+//!
+//! A view fixes which messages exist and their sequence numbers. Flags are read live from the
+//! shared table, so a record may be newer than its view, never half written. Sync points compare
+//! two views and tell what happened in between.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
+
+use super::tombs::Tombstones;
+use crate::format::cache;
+use crate::format::index::Record;
+use crate::mapped::{BlobBytes, Blobs, Table};
+use crate::message::Extras;
+
+/// Looks at a record that is being written this often before it counts as damaged.
+const TORN_READS_MAX: usize = 64;
+
+/// Recent flag changes that are remembered, so that a sync point need not scan.
+const RECENT_CHANGES_MAX: usize = 8192;
+
+/// Names of a mailbox's keyword bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeywordTable {
+    names: Vec<Keyword>,
+}
+
+impl KeywordTable {
+    /// Keywords that one mailbox can have.
+    pub const KEYWORDS_MAX: usize = 64;
+
+    pub(crate) fn from_names(names: impl IntoIterator<Item = String>) -> KeywordTable {
+        let names = names.into_iter().take(Self::KEYWORDS_MAX);
+        // A name that is no atom can only come from a damaged file; its bit keeps its place.
+        let unreadable = |i: usize| Keyword::new(&format!("unreadable-{i}"));
+        let keyword = |(i, name): (usize, String)| Keyword::new(&name).or_else(|| unreadable(i));
+        KeywordTable { names: names.enumerate().filter_map(keyword).collect() }
+    }
+
+    /// In bit order.
+    pub fn names(&self) -> &[Keyword] {
+        &self.names
+    }
+
+    /// The bit of a keyword, 0 when the mailbox does not know it.
+    pub fn bit(&self, keyword: &Keyword) -> u64 {
+        self.names.iter().position(|k| k == keyword).map_or(0, |i| 1 << i)
+    }
+
+    /// The keywords of these bits.
+    pub fn of_bits(&self, bits: u64) -> impl Iterator<Item = &Keyword> {
+        self.names.iter().enumerate().filter(move |(i, _)| bits & (1 << i) != 0).map(|(_, k)| k)
+    }
+
+    /// The table with these keywords added; `None` when they do not fit.
+    pub(crate) fn with(&self, more: &[Keyword]) -> Option<KeywordTable> {
+        let mut names = self.names.clone();
+        for keyword in more {
+            if !names.contains(keyword) {
+                names.push(keyword.clone());
+            }
+        }
+        (names.len() <= Self::KEYWORDS_MAX).then_some(KeywordTable { names })
+    }
+}
+
+/// The newest flag changes of a mailbox, shared by its views.
+pub(crate) struct RecentChanges {
+    /// Changes above this are all in `entries`.
+    floor: u64,
+    entries: std::collections::VecDeque<(u64, Uid)>,
+}
+
+impl RecentChanges {
+    pub(crate) fn new(floor: ModSeq) -> RecentChanges {
+        RecentChanges { floor: floor.0, entries: Default::default() }
+    }
+
+    pub(crate) fn add(&mut self, modseq: ModSeq, uids: impl ExactSizeIterator<Item = Uid>) {
+        if uids.len() >= RECENT_CHANGES_MAX {
+            self.entries.clear();
+            self.floor = modseq.0;
+            return;
+        }
+        self.entries.extend(uids.map(|uid| (modseq.0, uid)));
+        while self.entries.len() > RECENT_CHANGES_MAX {
+            if let Some((modseq, _)) = self.entries.pop_front() {
+                self.floor = self.floor.max(modseq);
+            }
+        }
+    }
+
+    /// UIDs changed above `after`; `None` when that is too long ago.
+    fn since(&self, after: u64) -> Option<Vec<Uid>> {
+        if after < self.floor {
+            return None;
+        }
+        let newer = self.entries.iter().rev().take_while(|(modseq, _)| *modseq > after);
+        let mut uids: Vec<Uid> = newer.map(|(_, uid)| *uid).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        Some(uids)
+    }
+}
+
+pub(crate) struct ViewInner {
+    pub(crate) uid_validity: UidValidity,
+    pub(crate) uid_next: Uid,
+    pub(crate) modseq_highest: ModSeq,
+    pub(crate) vanished_floor: ModSeq,
+    pub(crate) generation: u32,
+    pub(crate) table: Arc<Table>,
+    /// Records, tombstones included.
+    pub(crate) count: usize,
+    pub(crate) tombs: Tombstones,
+    pub(crate) unseen: u32,
+    pub(crate) deleted: u32,
+    pub(crate) bytes: u64,
+    pub(crate) keywords: Arc<KeywordTable>,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) blobs_committed: u64,
+    pub(crate) blobs_seed: u32,
+    pub(crate) recent: Arc<Mutex<RecentChanges>>,
+}
+
+/// An immutable message list of a mailbox; cheap to clone.
+#[derive(Clone)]
+pub struct View(pub(crate) Arc<ViewInner>);
+
+/// What happened between two views.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Sequence numbers in the older view, ascending; announce them from the last to the first.
+    pub expunged: Vec<SeqNum>,
+    /// The same messages by UID.
+    pub vanished: Vec<Uid>,
+    /// The number of messages, when some were added.
+    pub exists: Option<u32>,
+    /// Messages in both whose flags changed, ascending.
+    pub flags: Vec<Uid>,
+}
+
+/// A message's extras inside a view's cache; proven whole when made.
+pub struct ExtrasRef<'a> {
+    blob: BlobBytes<'a>,
+}
+
+impl ExtrasRef<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let len = u32::from_le_bytes([self.blob[0], self.blob[1], self.blob[2], self.blob[3]]);
+        &self.blob[cache::BLOB_HEADER_BYTES..][..len as usize]
+    }
+
+    /// The reader over them; `None` when they were made by a version that differs from this one.
+    pub fn extras(&self) -> Option<Extras<'_>> {
+        Extras::open(self.bytes()).ok()
+    }
+}
+
+impl View {
+    /// Number of messages.
+    pub fn exists(&self) -> u32 {
+        self.0.count as u32 - self.0.tombs.total()
+    }
+
+    /// UIDVALIDITY.
+    pub fn uid_validity(&self) -> UidValidity {
+        self.0.uid_validity
+    }
+
+    /// UIDNEXT.
+    pub fn uid_next(&self) -> Uid {
+        self.0.uid_next
+    }
+
+    /// HIGHESTMODSEQ.
+    pub fn modseq_highest(&self) -> ModSeq {
+        self.0.modseq_highest
+    }
+
+    /// Removals at or below this have no tombstone: a client that last synced before it cannot be
+    /// told exactly what vanished (RFC 7162 section 3.2.6).
+    pub fn vanished_floor(&self) -> ModSeq {
+        self.0.vanished_floor
+    }
+
+    /// Names of the keyword bits.
+    pub fn keywords(&self) -> &KeywordTable {
+        &self.0.keywords
+    }
+
+    /// Messages without `\Seen`.
+    pub fn unseen(&self) -> u32 {
+        self.0.unseen
+    }
+
+    /// Messages with `\Deleted`.
+    pub fn deleted(&self) -> u32 {
+        self.0.deleted
+    }
+
+    /// Served octets of all messages.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes
+    }
+
+    fn position(&self, seq: SeqNum) -> Option<usize> {
+        (seq.0 >= 1 && seq.0 <= self.exists()).then(|| self.0.tombs.live(seq.index()))
+    }
+
+    fn seq_at(&self, position: usize) -> SeqNum {
+        SeqNum(position as u32 - self.0.tombs.rank(position) + 1)
+    }
+
+    fn uid_at(&self, position: usize) -> Uid {
+        Uid(self.0.table.first_word(position) as u32)
+    }
+
+    /// First position whose uid is not below `uid`.
+    pub(crate) fn lower_bound(&self, uid: Uid) -> usize {
+        let (mut low, mut high) = (0, self.0.count);
+        while low < high {
+            let middle = (low + high) / 2;
+            if self.uid_at(middle) < uid { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// The record at a position, tombstone or not; `None` when it stays damaged.
+    pub(crate) fn record_at(&self, position: usize) -> Option<Record> {
+        for attempt in 0..TORN_READS_MAX {
+            if let Some(record) = Record::decode(&self.0.table.words(position)) {
+                return Some(record);
+            }
+            if attempt > 8 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        tracing::error!(position, "index record is damaged");
+        None
+    }
+
+    pub(crate) fn position_of(&self, uid: Uid) -> Option<usize> {
+        let position = self.lower_bound(uid);
+        let there = position < self.0.count && self.uid_at(position) == uid;
+        (there && !self.0.tombs.contains(position)).then_some(position)
+    }
+
+    /// The UID of a sequence number.
+    pub fn uid(&self, seq: SeqNum) -> Option<Uid> {
+        self.position(seq).map(|p| self.uid_at(p))
+    }
+
+    /// The sequence number of a UID.
+    pub fn seq(&self, uid: Uid) -> Option<SeqNum> {
+        self.position_of(uid).map(|p| self.seq_at(p))
+    }
+
+    /// The record of a sequence number.
+    pub fn record(&self, seq: SeqNum) -> Option<Record> {
+        self.position(seq).and_then(|p| self.record_at(p))
+    }
+
+    /// The record of a UID.
+    pub fn record_of(&self, uid: Uid) -> Option<(SeqNum, Record)> {
+        let position = self.position_of(uid)?;
+        Some((self.seq_at(position), self.record_at(position)?))
+    }
+
+    /// Records of an inclusive range of sequence numbers, cut to those that exist.
+    pub fn records(&self, first: SeqNum, last: SeqNum) -> Records<'_> {
+        let first = first.0.max(1);
+        let last = last.0.min(self.exists());
+        if first > last {
+            return Records { view: self, position: 0, seq: 1, last: 0 };
+        }
+        let position = self.0.tombs.live(first as usize - 1);
+        Records { view: self, position, seq: first, last }
+    }
+
+    /// Every record.
+    pub fn all(&self) -> Records<'_> {
+        self.records(SeqNum(1), SeqNum(self.exists()))
+    }
+
+    /// Sequence numbers of the messages in ascending UID ranges.
+    pub fn seqs_in_uid_ranges(&self, ranges: &[(u32, u32)]) -> Vec<SeqNum> {
+        let mut out = Vec::new();
+        for &(first, last) in ranges {
+            let mut position = self.lower_bound(Uid(first));
+            if position >= self.0.count || self.uid_at(position).0 > last {
+                continue;
+            }
+            let mut seq = position as u32 - self.0.tombs.rank(position) + 1;
+            while position < self.0.count && self.uid_at(position).0 <= last {
+                if !self.0.tombs.contains(position) {
+                    out.push(SeqNum(seq));
+                    seq += 1;
+                }
+                position += 1;
+            }
+        }
+        out
+    }
+
+    /// The first message without `\Seen`.
+    pub fn first_unseen(&self) -> Option<SeqNum> {
+        if self.0.unseen == 0 {
+            return None;
+        }
+        self.all().find(|(_, r)| !r.flags.contains(SystemFlags::SEEN)).map(|(seq, _)| seq)
+    }
+
+    /// Wire-ready extras, when the cache has them whole.
+    pub fn extras(&self, record: &Record) -> Option<ExtrasRef<'_>> {
+        if record.cache_len == 0 {
+            return None;
+        }
+        let inner = &self.0;
+        let len = record.cache_len as usize;
+        let blob = inner.blobs.bytes(record.cache_offset, len, inner.blobs_committed)?;
+        cache::decode(&blob, inner.blobs_seed, record.uid.0)?;
+        Some(ExtrasRef { blob })
+    }
+
+    /// What happened since `old`, a view of the same mailbox.
+    pub fn changes_since(&self, old: &View) -> Changes {
+        let (new, old_inner) = (&self.0, &old.0);
+        let mut changes = Changes::default();
+        if Arc::ptr_eq(new, old_inner) {
+            return changes;
+        }
+        if new.generation == old_inner.generation {
+            for position in new.tombs.since(&old_inner.tombs, old_inner.count) {
+                changes.expunged.push(old.seq_at(position));
+                changes.vanished.push(old.uid_at(position));
+            }
+        } else {
+            for (seq, uid) in old.uids() {
+                if self.position_of(uid).is_none() {
+                    changes.expunged.push(seq);
+                    changes.vanished.push(uid);
+                }
+            }
+        }
+        if self.exists() + changes.expunged.len() as u32 != old.exists() {
+            changes.exists = Some(self.exists());
+        }
+        if new.modseq_highest > old_inner.modseq_highest {
+            let after = old_inner.modseq_highest;
+            let recent = new.recent.lock().since(after.0);
+            let in_both = |uid: &Uid| *uid < old_inner.uid_next && self.position_of(*uid).is_some();
+            changes.flags = match recent {
+                Some(mut uids) => {
+                    uids.retain(in_both);
+                    uids
+                }
+                None => self
+                    .all()
+                    .filter(|(_, r)| r.modseq > after && r.uid < old_inner.uid_next)
+                    .map(|(_, r)| r.uid)
+                    .collect(),
+            };
+        }
+        changes
+    }
+
+    /// Sequence numbers and UIDs of all messages.
+    pub fn uids(&self) -> impl Iterator<Item = (SeqNum, Uid)> + '_ {
+        let live = (0..self.0.count).filter(|p| !self.0.tombs.contains(*p));
+        live.enumerate().map(|(i, p)| (SeqNum(i as u32 + 1), self.uid_at(p)))
+    }
+}
+
+/// Iterator over records by rising sequence number. Damaged ones are left out (and logged).
+pub struct Records<'a> {
+    view: &'a View,
+    position: usize,
+    seq: u32,
+    last: u32,
+}
+
+impl Iterator for Records<'_> {
+    type Item = (SeqNum, Record);
+
+    fn next(&mut self) -> Option<(SeqNum, Record)> {
+        while self.seq <= self.last {
+            while self.view.0.tombs.contains(self.position) {
+                self.position += 1;
+            }
+            let (seq, position) = (SeqNum(self.seq), self.position);
+            self.seq += 1;
+            self.position += 1;
+            if let Some(record) = self.view.record_at(position) {
+                return Some((seq, record));
+            }
+        }
+        None
+    }
+}
+
+impl View {
+    /// Messages at or behind a position.
+    pub(crate) fn seqs_from(&self, position: usize) -> u32 {
+        let before = position as u32 - self.0.tombs.rank(position);
+        self.exists() - before
+    }
+}

@@ -1,0 +1,211 @@
+//! What every part of a running store shares: storage, log, threads' queues, the checkpoint's
+//! to-do lists.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use crate::catalog::Catalog;
+use crate::config::{Partition, StoreConfig};
+use crate::error::{Error, Result};
+use crate::ids::{Lsn, MailboxId, StoreId};
+use crate::io::{HelperPool, Storage};
+use crate::layout::Unique;
+use crate::log::Log;
+use crate::mailbox::MailboxInner;
+use crate::store::Checkpointer;
+use crate::user::{Maildrops, UserInner};
+use crate::watch::Watches;
+
+/// Who runs the log writer and the appliers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// Threads of the store.
+    Threads,
+    /// The awaiting call itself: tests and tools.
+    Inline,
+}
+
+/// Mailboxes with work for the appliers.
+#[derive(Default)]
+pub(crate) struct ApplyQueue {
+    ready: Mutex<(VecDeque<Arc<MailboxInner>>, bool)>,
+    wake: Condvar,
+}
+
+impl ApplyQueue {
+    pub(crate) fn push(&self, mailbox: Arc<MailboxInner>) {
+        self.ready.lock().0.push_back(mailbox);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn try_pop(&self) -> Option<Arc<MailboxInner>> {
+        self.ready.lock().0.pop_front()
+    }
+
+    /// Waits for work; `None` after [`ApplyQueue::close`].
+    pub(crate) fn pop(&self) -> Option<Arc<MailboxInner>> {
+        let mut ready = self.ready.lock();
+        loop {
+            if let Some(mailbox) = ready.0.pop_front() {
+                return Some(mailbox);
+            }
+            if ready.1 {
+                return None;
+            }
+            self.wake.wait(&mut ready);
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.ready.lock().1 = true;
+        self.wake.notify_all();
+    }
+}
+
+/// A file that goes once the checkpoint covers the frame that dooms it ("destroy last").
+pub(crate) struct Doomed {
+    pub(crate) lsn: Lsn,
+    pub(crate) what: DoomedKind,
+}
+
+pub(crate) enum DoomedKind {
+    /// The file of a tombstone that was copied or moved from.
+    Message(Arc<MailboxInner>, protocol::types::Uid),
+    /// The remains of a deleted mailbox: partition name, directory.
+    Mailbox(Partition, PathBuf),
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: StoreConfig,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) drive: Drive,
+    pub(crate) store_id: StoreId,
+    pub(crate) owner_epoch: u32,
+    pub(crate) log: Log,
+    pub(crate) helpers: HelperPool,
+    pub(crate) apply: ApplyQueue,
+    /// Mailboxes changed since their last header slot.
+    pub(crate) dirty: Mutex<HashMap<MailboxId, Arc<MailboxInner>>>,
+    pub(crate) doomed: Mutex<Vec<Doomed>>,
+    /// Mailboxes whose file names wait to follow their flags.
+    pub(crate) names_due: Mutex<HashMap<MailboxId, Arc<MailboxInner>>>,
+    /// Mailboxes whose work failed and is tried again.
+    pub(crate) stalled: Mutex<Vec<Arc<MailboxInner>>>,
+    pub(crate) watches: Watches,
+    pub(crate) mailboxes: RwLock<HashMap<MailboxId, Arc<MailboxInner>>>,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) closing: AtomicBool,
+    pub(crate) uid_validity_last: Mutex<u32>,
+    pub(crate) catalog: Catalog,
+    pub(crate) users: Mutex<HashMap<String, Arc<UserInner>>>,
+    /// Users whose catalog record is older than their namespace.
+    pub(crate) dirty_users: Mutex<HashMap<String, Arc<UserInner>>>,
+    /// Deleted mailboxes that the catalog still has.
+    pub(crate) gone: Mutex<Vec<MailboxId>>,
+    pub(crate) maildrops: Maildrops,
+    names: AtomicU64,
+    pub(crate) started: Instant,
+}
+
+pub(crate) struct SharedStart {
+    pub(crate) config: StoreConfig,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) drive: Drive,
+    pub(crate) store_id: StoreId,
+    pub(crate) owner_epoch: u32,
+    pub(crate) uid_validity_last: u32,
+    pub(crate) log: Log,
+    pub(crate) catalog: Catalog,
+}
+
+impl Shared {
+    pub(crate) fn new(start: SharedStart) -> Arc<Shared> {
+        Arc::new(Shared {
+            helpers: HelperPool::new(start.config.helpers),
+            config: start.config,
+            storage: start.storage,
+            drive: start.drive,
+            store_id: start.store_id,
+            owner_epoch: start.owner_epoch,
+            log: start.log,
+            apply: ApplyQueue::default(),
+            dirty: Mutex::default(),
+            doomed: Mutex::default(),
+            names_due: Mutex::default(),
+            stalled: Mutex::default(),
+            watches: Watches::default(),
+            mailboxes: RwLock::default(),
+            checkpointer: Checkpointer::default(),
+            closing: AtomicBool::new(false),
+            uid_validity_last: Mutex::new(start.uid_validity_last),
+            catalog: start.catalog,
+            users: Mutex::default(),
+            dirty_users: Mutex::default(),
+            gone: Mutex::default(),
+            maildrops: Maildrops::default(),
+            names: AtomicU64::new(0),
+            started: Instant::now(),
+        })
+    }
+
+    /// The partition of a name.
+    pub(crate) fn partition(&self, name: &str) -> Result<&Partition> {
+        let found = self.config.partitions.iter().find(|p| p.name == name);
+        found.ok_or_else(|| Error::NoSuchPartition(name.to_owned()))
+    }
+
+    /// A stage name that no other delivery of this store has or had.
+    pub(crate) fn stage_name(&self) -> String {
+        let n = self.names.fetch_add(1, Ordering::Relaxed);
+        format!("cursus.{:x}.{n:x}", self.owner_epoch)
+    }
+
+    /// What makes the next message's file name unique.
+    pub(crate) fn unique(&self) -> Unique<'_> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Unique {
+            seconds: now.as_secs() as i64,
+            micros: now.subsec_micros(),
+            pid: std::process::id(),
+            counter: self.names.fetch_add(1, Ordering::Relaxed),
+            host: &self.config.hostname,
+        }
+    }
+
+    /// A UIDVALIDITY larger than every one given before and not below the clock.
+    pub(crate) fn uid_validity(&self) -> protocol::types::UidValidity {
+        let mut last = self.uid_validity_last.lock();
+        let clock = now_seconds().clamp(1, i64::from(u32::MAX)) as u32;
+        *last = clock.max(last.saturating_add(1));
+        protocol::types::UidValidity(*last)
+    }
+
+    /// In the inline drive, does all work that is waiting.
+    pub(crate) fn pump(&self) {
+        if self.drive == Drive::Threads {
+            return;
+        }
+        loop {
+            let wrote = self.log.write_once();
+            let applied = self.apply.try_pop().map(|mailbox| mailbox.run());
+            if !wrote && applied.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}

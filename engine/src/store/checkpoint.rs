@@ -1,0 +1,212 @@
+//! Checkpoints: files made durable, the catalog committed, the log recycled, the doomed destroyed.
+//!
+//! Order: choose C, below which everything is applied; write header slots of what changed; sync;
+//! commit catalog and summary with C; release the log below C; destroy what frames below C doomed.
+//! Effects of frames above C may be in the files too: redo is by absolute value.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::catalog::{Batch, Meta, Summary};
+use crate::error::{Error, Result};
+use crate::ids::{Lsn, MailboxId};
+use crate::mailbox::MailboxInner;
+use crate::shared::{Doomed, DoomedKind, Shared};
+
+/// Compaction begins when at least this many records are tombstones and they are a quarter.
+const TOMBSTONES_MIN: usize = 1000;
+
+/// One checkpoint at a time, and their figures.
+#[derive(Default)]
+pub(crate) struct Checkpointer {
+    one: Mutex<()>,
+    count: AtomicU64,
+    last_ms: AtomicU64,
+}
+
+impl Checkpointer {
+    pub(crate) fn figures(&self) -> (u64, u64) {
+        (self.count.load(Ordering::Relaxed), self.last_ms.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    /// Whether anything happened that a checkpoint would write down.
+    pub(crate) fn has_checkpoint_work(&self) -> bool {
+        !self.dirty.lock().is_empty()
+            || !self.dirty_users.lock().is_empty()
+            || !self.gone.lock().is_empty()
+    }
+
+    /// One checkpoint.
+    pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<()> {
+        let _one = self.checkpointer.one.lock();
+        let began = Instant::now();
+        let lsn = self.log.applied_below();
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        let users = std::mem::take(&mut *self.dirty_users.lock());
+        let gone = std::mem::take(&mut *self.gone.lock());
+        let result = self.write_checkpoint(lsn, dirty.values(), &users, &gone);
+        match result {
+            Ok(()) => {
+                self.log.release(lsn)?;
+                self.destroy_doomed(lsn);
+                for mailbox in dirty.values() {
+                    mailbox.pinned.lock().retain(|_, pinned_by| *pinned_by >= lsn);
+                    self.compact(mailbox);
+                }
+                self.evict_idle();
+                self.checkpointer.count.fetch_add(1, Ordering::Relaxed);
+                let took = began.elapsed();
+                self.checkpointer.last_ms.store(took.as_millis() as u64, Ordering::Relaxed);
+                tracing::debug!(%lsn, mailboxes = dirty.len(), ?took, "checkpoint");
+                Ok(())
+            }
+            Err(error) => {
+                // Everything stays to be done: the log still has it.
+                for (id, mailbox) in dirty {
+                    self.dirty.lock().entry(id).or_insert(mailbox);
+                }
+                self.dirty_users.lock().extend(users);
+                self.gone.lock().extend(gone);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_checkpoint<'a>(
+        &self,
+        lsn: Lsn,
+        dirty: impl Iterator<Item = &'a Arc<MailboxInner>>,
+        users: &std::collections::HashMap<String, Arc<crate::user::UserInner>>,
+        gone: &[MailboxId],
+    ) -> Result<()> {
+        let mut summaries = Vec::new();
+        let mut by_partition: BTreeMap<String, Vec<&Arc<MailboxInner>>> = BTreeMap::new();
+        for mailbox in dirty {
+            let mut files = mailbox.files.lock();
+            mailbox.fold_into_head(&mut files);
+            files.write_slot(lsn, self.owner_epoch)?;
+            let head = &files.head;
+            let messages = (head.count - files.tombstones() as usize) as u64;
+            let summary = Summary {
+                messages,
+                bytes: head.bytes,
+                uid_next: head.uid_next.0,
+                uid_validity: head.uid_validity.0,
+                modseq: head.modseq_highest.0,
+            };
+            summaries.push((mailbox.id, summary));
+            let name = mailbox.place.read().partition.name.clone();
+            by_partition.entry(name).or_default().push(mailbox);
+        }
+        for (name, mailboxes) in by_partition {
+            self.sync_partition(&name, &mailboxes)?;
+        }
+        let namespaces =
+            users.iter().map(|(name, user)| (name.clone(), user.namespace.load_full())).collect();
+        self.catalog.commit(&Batch {
+            meta: Meta {
+                store_id: self.store_id,
+                epoch: self.log.epoch(),
+                owner_epoch: self.owner_epoch,
+                checkpoint: lsn,
+                uid_validity_last: *self.uid_validity_last.lock(),
+            },
+            users: namespaces,
+            summaries,
+            gone: gone.to_vec(),
+        })
+    }
+
+    /// One `syncfs` where it can be trusted, else file by file.
+    fn sync_partition(&self, name: &str, mailboxes: &[&Arc<MailboxInner>]) -> Result<()> {
+        let root = &self.partition(name)?.path;
+        match self.storage.sync_filesystem(root) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(e) => return Err(Error::io("sync", root)(e)),
+        }
+        for mailbox in mailboxes {
+            mailbox.files.lock().sync()?;
+            let place = mailbox.place.read().clone();
+            let layout = &place.partition.layout;
+            let mut dirs = layout.watched_dirs(&place.dir);
+            dirs.push(place.dir);
+            for dir in dirs {
+                self.storage.sync_dir(&dir).map_err(Error::io("sync", dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys what frames below `lsn` doomed.
+    pub(crate) fn destroy_doomed(self: &Arc<Self>, lsn: Lsn) {
+        let (due, later): (Vec<Doomed>, Vec<Doomed>) =
+            std::mem::take(&mut *self.doomed.lock()).into_iter().partition(|d| d.lsn < lsn);
+        self.doomed.lock().extend(later);
+        for doomed in due {
+            match doomed.what {
+                DoomedKind::Message(mailbox, uid) => mailbox.destroy_doomed(uid),
+                DoomedKind::Mailbox(partition, dir) => {
+                    let storage = &*self.storage;
+                    let destroyed = partition.layout.destroy(storage, &partition.path, &dir);
+                    if let Err(error) = destroyed {
+                        tracing::warn!(dir = %dir.display(), %error, "cannot destroy a mailbox");
+                    }
+                }
+            }
+        }
+    }
+
+    fn compact(self: &Arc<Self>, mailbox: &Arc<MailboxInner>) {
+        let mut files = mailbox.files.lock();
+        let tombstones = files.tombstones() as usize;
+        let many = tombstones >= TOMBSTONES_MIN && tombstones * 4 >= files.head.count;
+        if !many || !mailbox.doomed.lock().is_empty() {
+            return;
+        }
+        mailbox.fold_into_head(&mut files);
+        match files.compact(&*self.storage, self.owner_epoch) {
+            Ok(()) => mailbox.publish(&files),
+            Err(error) => {
+                tracing::error!(mailbox = %mailbox.id, %error, "cannot compact the index");
+            }
+        }
+    }
+
+    /// Lets go of mailboxes that only the registry holds, beyond the number allowed.
+    fn evict_idle(self: &Arc<Self>) {
+        let mut mailboxes = self.mailboxes.write();
+        let max = self.config.mailboxes_idle_max;
+        if mailboxes.len() <= max {
+            return;
+        }
+        let dirty: HashSet<MailboxId> = self.dirty.lock().keys().copied().collect();
+        let mut over = mailboxes.len() - max;
+        mailboxes.retain(|id, mailbox| {
+            let idle = Arc::strong_count(mailbox) == 1 && !dirty.contains(id) && mailbox.is_idle();
+            let keep = over == 0 || !idle;
+            over -= usize::from(!keep);
+            keep
+        });
+    }
+
+    /// The checkpoint of a clean stop: afterwards the log is empty.
+    pub(crate) fn last_checkpoint(self: &Arc<Self>) -> Result<()> {
+        self.checkpoint()?;
+        let next = self.log.applied_below();
+        if self.log.status().active > 0 {
+            // Something could not be applied: the log keeps it for the next start.
+            return Ok(());
+        }
+        self.destroy_doomed(Lsn(u64::MAX));
+        let _one = self.checkpointer.one.lock();
+        self.write_checkpoint(next, std::iter::empty(), &Default::default(), &[])?;
+        self.log.clear()
+    }
+}

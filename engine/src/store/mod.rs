@@ -1,0 +1,224 @@
+//! The store: one state directory, its partitions, one process.
+
+mod check;
+mod checkpoint;
+mod rebuild;
+mod recover;
+mod threads;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+pub use check::CheckReport;
+pub(crate) use checkpoint::Checkpointer;
+pub(crate) use rebuild::rebuild;
+
+use crate::config::StoreConfig;
+use crate::error::{Error, Result};
+use crate::io::{HelperPool, Storage};
+use crate::log::LogStatus;
+use crate::namespace::Namespace;
+use crate::shared::{Drive, Shared};
+use crate::user::{Usage, User, UserInner, UserOptions};
+use threads::Threads;
+
+/// A running store. Cheap to clone; the last one to go does not close it: call
+/// [`Store::close`].
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    running: Arc<Running>,
+}
+
+struct Running {
+    threads: Mutex<Option<Threads>>,
+    /// Keeps other processes out.
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+    recovered: u64,
+    damage: Vec<String>,
+}
+
+/// Figures for people and monitors.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StoreStatus {
+    /// 32 hexadecimal digits.
+    pub store_id: String,
+    /// Rises with every start.
+    pub owner_epoch: u32,
+    /// Since this start.
+    pub uptime_seconds: u64,
+    /// The commit log.
+    pub log: LogStatus,
+    /// Bytes that only the log holds.
+    pub log_bytes: u64,
+    /// Mailboxes in memory.
+    pub mailboxes_open: usize,
+    /// Users in memory.
+    pub users_open: usize,
+    /// Mailboxes changed since the last checkpoint.
+    pub mailboxes_dirty: usize,
+    /// Checkpoints since this start.
+    pub checkpoints: u64,
+    /// How long the last one took, milliseconds.
+    pub checkpoint_ms: u64,
+    /// Transactions that this start redid.
+    pub recovered: u64,
+    /// Damage that this start met in the log.
+    pub damage: Vec<String>,
+}
+
+impl Store {
+    /// Takes the store's lock, recovers, starts. Blocks.
+    pub fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive) -> Result<Store> {
+        recover::open(config, storage, drive)
+    }
+
+    /// Makes everything durable in files, empties the log, gives the lock back. Blocks. Changes
+    /// that come later fail with [`Error::Closing`].
+    pub fn close(&self) -> Result<()> {
+        let Some(lock) = self.running.lock.lock().take() else { return Ok(()) };
+        let shared = &self.shared;
+        shared.log.close();
+        shared.pump();
+        let threads = self.running.threads.lock().take();
+        let stopped = match threads {
+            Some(threads) => threads.stop(shared),
+            None => shared.finish_names(),
+        };
+        let result = stopped.and_then(|()| shared.last_checkpoint());
+        shared.closing.store(true, Ordering::Release);
+        shared.mailboxes.write().clear();
+        shared.users.lock().clear();
+        drop(lock);
+        result
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Threads for blocking calls.
+    pub fn helpers(&self) -> &HelperPool {
+        &self.shared.helpers
+    }
+
+    /// Settings.
+    pub fn config(&self) -> &StoreConfig {
+        &self.shared.config
+    }
+
+    /// Figures for people and monitors.
+    pub fn status(&self) -> StoreStatus {
+        let shared = &self.shared;
+        let (checkpoints, checkpoint_ms) = shared.checkpointer.figures();
+        StoreStatus {
+            store_id: shared.store_id.to_string(),
+            owner_epoch: shared.owner_epoch,
+            uptime_seconds: shared.started.elapsed().as_secs(),
+            log: shared.log.status(),
+            log_bytes: shared.log.bytes_used(),
+            mailboxes_open: shared.mailboxes.read().len(),
+            users_open: shared.users.lock().len(),
+            mailboxes_dirty: shared.dirty.lock().len(),
+            checkpoints,
+            checkpoint_ms,
+            recovered: self.running.recovered,
+            damage: self.running.damage.clone(),
+        }
+    }
+
+    /// A user's namespace; made, with an INBOX, at first use.
+    pub async fn user(&self, name: &str, options: &UserOptions) -> Result<User> {
+        if let Some(user) = self.shared.users.lock().get(name) {
+            let user = User(user.clone());
+            user.set_options(options);
+            return Ok(user);
+        }
+        self.shared.log.room().await;
+        let (shared, name, given) = (self.shared.clone(), name.to_owned(), options.clone());
+        let job = move || shared.load_user(&name, given.partition.as_deref());
+        let user = self.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+        let user = User(user);
+        user.set_options(options);
+        Ok(user)
+    }
+
+    /// Whether a user has mailboxes here.
+    pub async fn has_user(&self, name: &str) -> Result<bool> {
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        let job = move || {
+            if shared.users.lock().contains_key(&name) {
+                return Ok(true);
+            }
+            Ok(shared.catalog.namespace(&name)?.is_some())
+        };
+        self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+
+    /// Names of all users that have mailboxes, in order.
+    pub async fn users(&self) -> Result<Vec<String>> {
+        let shared = self.shared.clone();
+        let job = move || shared.all_users();
+        self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+
+    /// One checkpoint now.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let shared = self.shared.clone();
+        self.shared.pump();
+        self.shared.helpers.run(move || shared.checkpoint()).await.map_err(|_| Error::Closing)?
+    }
+
+    /// Compares indexes with files: all users, or one.
+    pub async fn check(&self, user: Option<&str>) -> Result<CheckReport> {
+        let (shared, user) = (self.shared.clone(), user.map(str::to_owned));
+        self.shared.pump();
+        let job = move || check::check(&shared, user.as_deref());
+        self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+}
+
+impl Shared {
+    pub(crate) fn all_users(&self) -> Result<Vec<String>> {
+        let mut users = self.catalog.users()?;
+        users.extend(self.users.lock().keys().cloned());
+        users.sort();
+        users.dedup();
+        Ok(users)
+    }
+
+    /// A user from memory or catalog, begun when there is none and `partition` may be used.
+    pub(crate) fn load_user(
+        self: &Arc<Self>,
+        name: &str,
+        partition: Option<&str>,
+    ) -> Result<Arc<UserInner>> {
+        let user = self.known_user(name)?;
+        if user.namespace.load().mailboxes.is_empty() {
+            user.begin(partition.unwrap_or(&self.config.partition_default))?;
+        }
+        Ok(user)
+    }
+
+    /// A user from memory or catalog; one that is in neither has an empty namespace.
+    pub(crate) fn known_user(self: &Arc<Self>, name: &str) -> Result<Arc<UserInner>> {
+        if let Some(user) = self.users.lock().get(name) {
+            return Ok(user.clone());
+        }
+        let namespace = self.catalog.namespace(name)?;
+        let mut usage = Usage::default();
+        for entry in namespace.iter().flat_map(|n| n.mailboxes.values()) {
+            let numbers = self.catalog.summary(entry.id)?.unwrap_or_default();
+            usage.bytes += numbers.bytes;
+            usage.messages += numbers.messages;
+        }
+        let namespace = namespace.unwrap_or_else(|| Namespace {
+            partition: self.config.partition_default.clone(),
+            ..Namespace::default()
+        });
+        let fresh = UserInner::new(self.clone(), name, namespace, usage);
+        Ok(self.users.lock().entry(name.to_owned()).or_insert(fresh).clone())
+    }
+}

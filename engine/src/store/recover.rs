@@ -1,0 +1,520 @@
+//! Start and recovery: catalog, log, redo, checkpoint. Reported in one line.
+//!
+//! Catalog frames first, so that every mailbox has its final directory; then each mailbox's
+//! frames in order. Nothing is unlinked before the closing checkpoint, so a copy whose link was
+//! lost finds its source.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::threads::Threads;
+use super::{Running, Store};
+use crate::catalog::{Batch, Catalog, Meta};
+use crate::config::{Partition, StoreConfig};
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, Frame, Source};
+use crate::ids::{Lsn, MailboxId, StoreId};
+use crate::io::Storage;
+use crate::layout::{LayoutKind, Location};
+use crate::log::{Log, LogStart, Transaction, scan};
+use crate::mailbox::MailboxInner;
+use crate::mailbox::apply::{
+    apply_expunge, apply_flags, location_of, new_message, place_file, scan_file,
+};
+use crate::mailbox::files::{Files, stamp};
+use crate::message::Ingested;
+use crate::shared::{Doomed, DoomedKind, Drive, Shared, SharedStart};
+use crate::user::{TRASH, UserInner, move_to_trash, trash_dir};
+
+/// Opens a store.
+pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive) -> Result<Store> {
+    let began = Instant::now();
+    for dir in [&config.state_dir, &config.log_dir] {
+        storage.create_dir_all(dir).map_err(Error::io("create", dir))?;
+    }
+    let lock_path = config.state_dir.join("lock");
+    let lock = storage.lock(&lock_path).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => Error::Corrupt {
+            path: lock_path.clone(),
+            expected: "a store that no other process has open",
+            found: "its lock is taken; is cursusd running?".into(),
+        },
+        _ => Error::io("lock", &lock_path)(e),
+    })?;
+    let (catalog, meta) = Catalog::open(&*storage, &config.state_dir.join("catalog.redb"))?;
+    let meta = meta.unwrap_or_else(|| Meta {
+        store_id: StoreId::random(),
+        epoch: 0,
+        owner_epoch: 0,
+        checkpoint: Lsn(0),
+        uid_validity_last: 0,
+    });
+    let mut transactions = Vec::new();
+    let found = scan(&*storage, &config.log_dir, meta.store_id, meta.checkpoint, &mut |tx| {
+        transactions.push(tx);
+        Ok(())
+    })?;
+    for line in &found.damage {
+        tracing::error!(damage = line, "the log is damaged");
+    }
+    let owner_epoch = meta.owner_epoch + 1;
+    let epoch = meta.epoch.max(found.epoch_max) + 1;
+    let began_meta = Meta { epoch, owner_epoch, ..meta };
+    let nothing = Batch { meta: began_meta, users: vec![], summaries: vec![], gone: vec![] };
+    catalog.commit(&nothing)?;
+    for partition in &config.partitions {
+        let path = &partition.path;
+        storage.create_dir_all(path).map_err(Error::io("create", path))?;
+        match storage.sync_filesystem(path) {
+            Err(e) if e.kind() != ErrorKind::Unsupported => {
+                return Err(Error::io("sync", path)(e));
+            }
+            _ => {}
+        }
+    }
+    let start = LogStart {
+        dir: config.log_dir.clone(),
+        store_id: meta.store_id,
+        epoch,
+        owner_epoch,
+        next: found.next,
+        bytes_max: config.log_bytes_max,
+    };
+    let log = Log::new(storage.clone(), start);
+    let uid_validity_last = meta.uid_validity_last;
+    let store_id = meta.store_id;
+    let shared = Shared::new(SharedStart {
+        config,
+        storage,
+        drive,
+        store_id,
+        owner_epoch,
+        uid_validity_last,
+        log,
+        catalog,
+    });
+    let recovered = transactions.len() as u64;
+    if recovered > 0 || found.segments > 0 {
+        let (placed, void) = Redo::new(&shared, meta.checkpoint).run(transactions)?;
+        shared.checkpoint()?;
+        shared.log.clear()?;
+        shared.destroy_doomed(Lsn(u64::MAX));
+        let took = began.elapsed();
+        tracing::info!(transactions = recovered, placed, void, ?took, "recovered from the log");
+    }
+    clean_up(&shared);
+    shared.log.prepare_spare()?;
+    let threads = match drive {
+        Drive::Threads => Some(Threads::start(&shared)?),
+        Drive::Inline => None,
+    };
+    let running = Running {
+        threads: Mutex::new(threads),
+        lock: Mutex::new(Some(lock)),
+        recovered,
+        damage: found.damage,
+    };
+    Ok(Store { shared, running: Arc::new(running) })
+}
+
+/// Removes what only a crash leaves: deleted mailboxes, stage files of the cyrus layout.
+fn clean_up(shared: &Shared) {
+    let storage = &*shared.storage;
+    for partition in &shared.config.partitions {
+        let mut leftovers = Vec::new();
+        let trash = partition.path.join(TRASH);
+        // A partition without them has no such directory.
+        let _ = storage.list(&trash, &mut |name, _| {
+            leftovers.push(trash.join(String::from_utf8_lossy(name).as_ref()));
+        });
+        for dir in leftovers {
+            if let Err(error) = partition.layout.destroy(storage, &partition.path, &dir) {
+                tracing::warn!(dir = %dir.display(), %error, "cannot destroy a deleted mailbox");
+            }
+        }
+        if partition.layout.kind() == LayoutKind::Cyrus {
+            let stage = partition.layout.stage_path(&partition.path, &partition.path, "");
+            let mut names = Vec::new();
+            let _ = storage.list(&stage, &mut |name, _| names.push(name.to_vec()));
+            for name in names {
+                if name.starts_with(b"cursus.") {
+                    let _ = storage.unlink(&stage.join(String::from_utf8_lossy(&name).as_ref()));
+                }
+            }
+        }
+    }
+}
+
+struct Redo<'a> {
+    shared: &'a Arc<Shared>,
+    checkpoint: Lsn,
+    /// Base names in a Maildir, listed once.
+    names: HashMap<MailboxId, HashMap<Vec<u8>, Location>>,
+    placed: u64,
+    void: u64,
+}
+
+impl<'a> Redo<'a> {
+    fn new(shared: &'a Arc<Shared>, checkpoint: Lsn) -> Redo<'a> {
+        Redo { shared, checkpoint, names: HashMap::new(), placed: 0, void: 0 }
+    }
+
+    fn run(mut self, transactions: Vec<Transaction>) -> Result<(u64, u64)> {
+        self.catalog(&transactions)?;
+        let mut touched: BTreeMap<MailboxId, Arc<MailboxInner>> = BTreeMap::new();
+        for transaction in transactions {
+            self.mailbox_frames(transaction, &mut touched)?;
+        }
+        for mailbox in touched.values() {
+            let mut files = mailbox.files.lock();
+            files.recount();
+            let mut state = mailbox.state.lock();
+            state.uid_next = files.head.uid_next;
+            state.modseq_last = files.head.modseq_highest;
+            state.keywords = files.keywords().clone();
+            drop(state);
+            mailbox.foreign.lock().distrust();
+            mailbox.publish(&files);
+            drop(files);
+            mailbox.find_differing_names();
+            mailbox.mark_dirty();
+        }
+        self.recount_users(&touched)?;
+        Ok((self.placed, self.void))
+    }
+
+    /// Namespaces first, then directories to match.
+    fn catalog(&mut self, transactions: &[Transaction]) -> Result<()> {
+        let mut users: BTreeMap<String, Arc<UserInner>> = BTreeMap::new();
+        let mut gone: Vec<(MailboxId, Partition, PathBuf)> = Vec::new();
+        let mut moved: Vec<(MailboxId, String, PathBuf)> = Vec::new();
+        for (id, frame) in transactions.iter().flat_map(|t| &t.frames) {
+            let name = match frame {
+                Frame::User { user, .. }
+                | Frame::Mailbox { user, .. }
+                | Frame::MailboxGone { user, .. }
+                | Frame::Subscription { user, .. } => user,
+                _ => continue,
+            };
+            let user = self.shared.known_user(name)?;
+            let before = user.namespace.load_full();
+            let old = before.name_of(*id).and_then(|old| {
+                let partition = self.shared.partition(&before.mailboxes[old].partition).ok()?;
+                let dir = partition.layout.mailbox_dir(&partition.path, name, old).ok()?;
+                Some((partition.clone(), dir))
+            });
+            if let Frame::Mailbox { uid_validity, .. } = frame {
+                let mut last = self.shared.uid_validity_last.lock();
+                *last = (*last).max(uid_validity.0);
+            }
+            match (frame, old) {
+                (Frame::MailboxGone { .. }, Some((partition, dir))) => {
+                    gone.push((*id, partition, dir));
+                    self.shared.gone.lock().push(*id);
+                }
+                (Frame::Mailbox { .. }, Some((_, dir))) => moved.push((*id, name.clone(), dir)),
+                _ => {}
+            }
+            user.apply(*id, frame);
+            user.mark_dirty();
+            users.insert(name.clone(), user);
+        }
+        let storage = &*self.shared.storage;
+        let is = |dir: &PathBuf, id: MailboxId| stamp(storage, dir).is_some_and(|(i, _)| i == id);
+        for (id, partition, dir) in gone {
+            let trash = trash_dir(&partition, id);
+            if is(&dir, id) {
+                move_to_trash(self.shared, &partition, &dir, &trash)?;
+            }
+            let what = DoomedKind::Mailbox(partition, trash);
+            self.shared.doomed.lock().push(Doomed { lsn: Lsn(0), what });
+        }
+        // Deepest first, as live.
+        for (id, user, from) in moved.into_iter().rev() {
+            let Some(user) = users.get(&user) else { continue };
+            let namespace = user.namespace.load_full();
+            let Some(name) = namespace.name_of(id) else { continue };
+            let partition = self.shared.partition(&namespace.mailboxes[name].partition)?;
+            let to = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
+            if from != to && is(&from, id) {
+                let moved = partition.layout.relocate(storage, &partition.path, &from, &to);
+                moved.map_err(Error::io("move", &from))?;
+            }
+        }
+        for user in users.values() {
+            for (name, entry) in &user.namespace.load_full().mailboxes {
+                let partition = self.shared.partition(&entry.partition)?;
+                let dir = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
+                let made = partition.layout.create(storage, &partition.path, &dir);
+                made.map_err(Error::io("create", &dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The open mailbox of an id; `None` when it was deleted since.
+    fn mailbox(&self, id: MailboxId) -> Result<Option<Arc<MailboxInner>>> {
+        if let Some(open) = self.shared.mailboxes.read().get(&id) {
+            return Ok(Some(open.clone()));
+        }
+        let mut owner = self.shared.catalog.owner(id)?;
+        if owner.is_none() {
+            let users = self.shared.users.lock();
+            let has = |user: &&Arc<UserInner>| user.namespace.load().name_of(id).is_some();
+            owner = users.values().find(has).map(|user| user.name.clone());
+        }
+        let Some(owner) = owner else { return Ok(None) };
+        let user = self.shared.known_user(&owner)?;
+        let namespace = user.namespace.load_full();
+        let Some(name) = namespace.name_of(id) else { return Ok(None) };
+        let entry = &namespace.mailboxes[name];
+        let partition = self.shared.partition(&entry.partition)?.clone();
+        let dir = partition.layout.mailbox_dir(&partition.path, &owner, name)?;
+        user.open_at(id, entry.uid_validity, partition, dir, self.checkpoint).map(Some)
+    }
+
+    fn mailbox_frames(
+        &mut self,
+        transaction: Transaction,
+        touched: &mut BTreeMap<MailboxId, Arc<MailboxInner>>,
+    ) -> Result<()> {
+        // Bodies first: one that is not whole voids the transaction.
+        let mut found = Vec::with_capacity(transaction.frames.len());
+        for (id, frame) in transaction.frames {
+            let is_mailbox = matches!(
+                frame,
+                Frame::Append(_)
+                    | Frame::Flags { .. }
+                    | Frame::Expunge { .. }
+                    | Frame::Keywords { .. }
+            );
+            if !is_mailbox {
+                continue;
+            }
+            let Some(mailbox) = self.mailbox(id)? else { continue };
+            touched.insert(id, mailbox.clone());
+            let body = match &frame {
+                Frame::Append(append) => Some(self.find_body(&mailbox, append)?),
+                _ => None,
+            };
+            found.push((mailbox, frame, body));
+        }
+        // One file in its place proves that the transaction had settled: then a missing one was
+        // removed later, and voids nothing.
+        let settled = found
+            .iter()
+            .any(|(_, _, body)| matches!(body, Some(Some(body)) if body.source == Source::Foreign));
+        let torn = |(_, frame, body): &(_, Frame, Option<Option<Body>>)| {
+            matches!(frame, Frame::Append(a) if matches!(a.source, Source::Staged(_)))
+                && matches!(body, Some(None))
+        };
+        let void = !settled && found.iter().any(torn);
+        for (mailbox, frame, body) in found {
+            let files: &mut Files = &mut mailbox.files.lock();
+            self.redo(&mailbox, files, frame, body.flatten(), void)?;
+        }
+        Ok(())
+    }
+
+    fn redo(
+        &mut self,
+        mailbox: &Arc<MailboxInner>,
+        files: &mut Files,
+        frame: Frame,
+        body: Option<Body>,
+        void: bool,
+    ) -> Result<()> {
+        match frame {
+            Frame::Append(append) => {
+                let uid = append.uid;
+                match body {
+                    Some(body) if !void => {
+                        self.redo_append(mailbox, files, append, body)?;
+                        self.placed += 1;
+                    }
+                    _ => self.void += 1,
+                }
+                let head = &mut files.head;
+                head.uid_next = head.uid_next.max(protocol::types::Uid(uid.0.saturating_add(1)));
+                Ok(())
+            }
+            Frame::Flags { modseq, changes } => apply_flags(files, modseq, &changes).map(drop),
+            Frame::Expunge { modseq, ranges, .. } => {
+                let dead = apply_expunge(files, modseq, &ranges)?;
+                for position in dead {
+                    let uid = files.record(position).uid;
+                    mailbox.doomed.lock().insert(uid);
+                    let what = DoomedKind::Message(mailbox.clone(), uid);
+                    self.shared.doomed.lock().push(Doomed { lsn: Lsn(0), what });
+                }
+                Ok(())
+            }
+            Frame::Keywords { names } => files.set_keywords(&names),
+            _ => Ok(()),
+        }
+    }
+
+    fn redo_append(
+        &self,
+        mailbox: &Arc<MailboxInner>,
+        files: &mut Files,
+        mut append: Append,
+        body: Body,
+    ) -> Result<()> {
+        let place = mailbox.place.read().clone();
+        place_file(
+            &*self.shared.storage,
+            &place,
+            &Append { source: body.source, ..append.clone() },
+        )?;
+        if let Some(at) = body.at {
+            // Renamed since, by us or another program: the name tells its flags.
+            append.name_flags = at.flags.0;
+            append.in_new = at.in_new;
+            append.other_letters = at.other_letters;
+        }
+        let message = new_message(&append, body.facts.extras);
+        match files.position_of(append.uid) {
+            Some(position) => files.redo(position, message),
+            None if append.uid < files.head.uid_next => Ok(()), // Expunged and compacted away.
+            None => files.append(vec![message]),
+        }
+    }
+
+    /// Where the bytes of an append are, whole; `None` when they are nowhere.
+    fn find_body(&mut self, mailbox: &Arc<MailboxInner>, append: &Append) -> Result<Option<Body>> {
+        let storage = self.shared.storage.clone();
+        let place = mailbox.place.read().clone();
+        let layout = place.partition.layout.clone();
+        let mut candidates = Vec::new();
+        if let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source {
+            let path = layout.stage_path(&place.partition.path, &place.dir, stage);
+            candidates.push((path, append.source.clone(), None));
+        }
+        let home = location_of(append);
+        candidates.push((layout.path(&place.dir, &home), Source::Foreign, None));
+        if layout.kind() == LayoutKind::Maildir
+            && let Some(at) = self.name_now(mailbox, &append.base)?
+        {
+            candidates.push((layout.path(&place.dir, &at), Source::Foreign, Some(at)));
+        }
+        for (path, source, at) in candidates {
+            if let Some(facts) = whole(&*storage, &path, layout.kind(), append)? {
+                return Ok(Some(Body { facts, source, at }));
+            }
+        }
+        let Source::Linked { mailbox: from, uid, stage } = &append.source else { return Ok(None) };
+        let to = layout.stage_path(&place.partition.path, &place.dir, stage);
+        let Some(path) = self.source_path(*from, *uid, mailbox)? else { return Ok(None) };
+        match storage.link(&path, &to) {
+            Ok(()) => {
+                let facts = whole(&*storage, &to, layout.kind(), append)?;
+                let source = append.source.clone();
+                Ok(facts.map(|facts| Body { facts, source, at: None }))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("link", path)(e)),
+        }
+    }
+
+    fn name_now(&mut self, mailbox: &MailboxInner, base: &[u8]) -> Result<Option<Location>> {
+        if !self.names.contains_key(&mailbox.id) {
+            let place = mailbox.place.read().clone();
+            let mut names = HashMap::new();
+            let mut each = |found: Location| {
+                names.insert(found.base.clone(), found);
+            };
+            let storage = &*self.shared.storage;
+            let listed = place.partition.layout.list(storage, &place.dir, false, &mut each);
+            listed.map_err(Error::io("list", &place.dir))?;
+            self.names.insert(mailbox.id, names);
+        }
+        Ok(self.names[&mailbox.id].get(base).cloned())
+    }
+
+    /// The file of a copy's source, also when its mailbox was deleted meanwhile.
+    fn source_path(
+        &mut self,
+        from: MailboxId,
+        uid: protocol::types::Uid,
+        target: &Arc<MailboxInner>,
+    ) -> Result<Option<PathBuf>> {
+        if let Some(source) = self.mailbox(from)? {
+            let place = source.place.read().clone();
+            let at = {
+                let files = source.files.lock();
+                files.position_of(uid).and_then(|position| files.location(position))
+            };
+            let Some(mut at) = at else { return Ok(None) };
+            if place.partition.layout.kind() == LayoutKind::Maildir
+                && let Some(now) = self.name_now(&source, &at.base)?
+            {
+                at = now;
+            }
+            return Ok(Some(place.partition.layout.path(&place.dir, &at)));
+        }
+        let partition = target.place.read().partition.clone();
+        let dir = trash_dir(&partition, from);
+        if stamp(&*self.shared.storage, &dir).is_none() {
+            return Ok(None);
+        }
+        let none = protocol::types::UidValidity(0);
+        let (storage, store_id) = (&*self.shared.storage, self.shared.store_id);
+        let files = Files::open(storage, &dir, store_id, from, none, Lsn(u64::MAX))?;
+        let at = files.position_of(uid).and_then(|position| files.location(position));
+        Ok(at.map(|at| partition.layout.path(&dir, &at)))
+    }
+
+    /// Usage of users whose mailboxes were touched: summaries are older than the log.
+    fn recount_users(&self, touched: &BTreeMap<MailboxId, Arc<MailboxInner>>) -> Result<()> {
+        use std::sync::atomic::Ordering::Release;
+        let users: Vec<Arc<UserInner>> = self.shared.users.lock().values().cloned().collect();
+        for user in users {
+            let (mut messages, mut bytes) = (0, 0);
+            for entry in user.namespace.load().mailboxes.values() {
+                if let Some(mailbox) = touched.get(&entry.id) {
+                    let view = mailbox.view();
+                    messages += u64::from(view.exists());
+                    bytes += view.bytes();
+                } else if let Some(numbers) = self.shared.catalog.summary(entry.id)? {
+                    messages += numbers.messages;
+                    bytes += numbers.bytes;
+                }
+            }
+            user.usage.messages.store(messages, Release);
+            user.usage.bytes.store(bytes, Release);
+        }
+        Ok(())
+    }
+}
+
+/// A message's bytes as recovery found them.
+struct Body {
+    facts: Ingested,
+    /// Where they are now: staged, or in place.
+    source: Source,
+    /// In place under another name.
+    at: Option<Location>,
+}
+
+/// The facts of a file that is exactly the message of the frame.
+fn whole(
+    storage: &dyn Storage,
+    path: &std::path::Path,
+    kind: LayoutKind,
+    append: &Append,
+) -> Result<Option<Ingested>> {
+    match storage.stat(path) {
+        Ok(stat) if stat.size == u64::from(append.stored) => {}
+        Ok(_) => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("stat", path)(e)),
+    }
+    let facts = scan_file(storage, path, kind)?;
+    Ok((facts.content_id == append.content_id).then_some(facts))
+}

@@ -1,0 +1,126 @@
+//! The store's threads: log writer, appliers, ticker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::shared::Shared;
+
+/// How often small duties are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// Wait before failed work is tried again, and between polls of directories without events.
+const RETRY: Duration = Duration::from_secs(1);
+/// A checkpoint comes at least this soon while files wait for their destruction.
+const DOOMED_WAIT: Duration = Duration::from_secs(5);
+/// How long a stop waits for work to be applied.
+const STOP_WAIT: Duration = Duration::from_secs(20);
+
+/// Running threads of a store.
+pub(super) struct Threads {
+    writer: JoinHandle<()>,
+    appliers: Vec<JoinHandle<()>>,
+    ticker: JoinHandle<()>,
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(run).map_err(Error::io("start thread", name))
+}
+
+impl Threads {
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Threads> {
+        let writer = {
+            let shared = shared.clone();
+            spawn("cursus-log", move || shared.log.run_writer())?
+        };
+        let applier = || {
+            let shared = shared.clone();
+            spawn("cursus-apply", move || {
+                while let Some(mailbox) = shared.apply.pop() {
+                    mailbox.run();
+                }
+            })
+        };
+        let appliers =
+            (0..shared.config.appliers.max(1)).map(|_| applier()).collect::<Result<_>>()?;
+        let ticker = {
+            let shared = shared.clone();
+            spawn("cursus-tick", move || tick(&shared))?
+        };
+        Ok(Threads { writer, appliers, ticker })
+    }
+
+    /// Ends the threads after their work is done. The log is closed already.
+    pub(super) fn stop(self, shared: &Arc<Shared>) -> Result<()> {
+        let joined = self.writer.join().is_ok();
+        let deadline = Instant::now() + STOP_WAIT;
+        while shared.log.status().active > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        shared.closing.store(true, Ordering::Release);
+        let ticked = self.ticker.join().is_ok();
+        let result = shared.finish_names();
+        shared.apply.close();
+        let applied = self.appliers.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
+        if joined && ticked && applied {
+            result
+        } else {
+            Err(Error::NotAllowed("a thread of the store had failed; see the log"))
+        }
+    }
+}
+
+fn tick(shared: &Arc<Shared>) {
+    let mut last_checkpoint = Instant::now();
+    let mut last_retry = Instant::now();
+    let every = Duration::from_secs(shared.config.checkpoint_seconds.max(1));
+    while !shared.closing.load(Ordering::Acquire) {
+        std::thread::sleep(TICK);
+        shared.follow_names();
+        if last_retry.elapsed() >= RETRY {
+            last_retry = Instant::now();
+            for mailbox in std::mem::take(&mut *shared.stalled.lock()) {
+                mailbox.schedule();
+            }
+            for mailbox in shared.watches.polled() {
+                mailbox.poll();
+            }
+            if let Err(error) = shared.log.prepare_spare() {
+                tracing::warn!(%error, "cannot prepare a log segment ahead");
+            }
+        }
+        let since = last_checkpoint.elapsed();
+        let due = since >= every && shared.has_checkpoint_work()
+            || since >= DOOMED_WAIT.min(every) && !shared.doomed.lock().is_empty()
+            || shared.log.wants_checkpoint();
+        if due {
+            last_checkpoint = Instant::now();
+            if let Err(error) = shared.checkpoint() {
+                tracing::error!(%error, "checkpoint failed; it will be tried again");
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// One turn of renames for every mailbox that has some due.
+    pub(crate) fn follow_names(&self) {
+        let due = std::mem::take(&mut *self.names_due.lock());
+        for (id, mailbox) in due {
+            if mailbox.follow_flags() {
+                self.names_due.lock().insert(id, mailbox);
+            }
+        }
+    }
+
+    /// All renames that are due: before a stop.
+    pub(crate) fn finish_names(&self) -> Result<()> {
+        while !self.names_due.lock().is_empty() {
+            self.follow_names();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,538 @@
+//! A user's namespace: create, delete, rename, subscribe, open.
+//!
+//! Changes run on helper threads from start to end, so that a session that goes away cannot
+//! leave one half done: push, wait until durable, change directories, publish the new snapshot.
+//! They take the user's `changes` lock; sessions read snapshots without it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use protocol::types::UidValidity;
+
+use crate::config::Partition;
+use crate::error::{Error, Result};
+use crate::format::frame::Frame;
+use crate::ids::{Lsn, MailboxId};
+use crate::mailbox::files::Files;
+use crate::mailbox::{Mailbox, MailboxInner, MailboxStatus, Place, UsageCounters};
+use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
+use crate::shared::{Doomed, DoomedKind, Shared};
+
+/// Bytes of a mailbox name at most.
+pub const MAILBOX_NAME_BYTES_MAX: usize = 1000;
+
+/// Settings of a user that the account source decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserOptions {
+    /// Partition of new mailboxes; the store's default when absent.
+    pub partition: Option<String>,
+    /// Served octets that the user may keep.
+    pub quota_bytes: Option<u64>,
+    /// Messages that the user may keep.
+    pub quota_messages: Option<u64>,
+}
+
+/// What a user keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Usage {
+    /// Served octets.
+    pub bytes: u64,
+    /// Messages.
+    pub messages: u64,
+}
+
+pub(crate) struct UserInner {
+    pub(crate) name: String,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) namespace: ArcSwap<Namespace>,
+    pub(crate) usage: Arc<UsageCounters>,
+    options: Mutex<UserOptions>,
+    /// One change, or one opening, at a time.
+    changes: Mutex<()>,
+}
+
+/// A user of the store. Cheap to clone.
+#[derive(Clone)]
+pub struct User(pub(crate) Arc<UserInner>);
+
+/// POP3's exclusive use of a maildrop; given back when dropped.
+pub struct MaildropLock {
+    shared: Arc<Shared>,
+    user: String,
+}
+
+impl Drop for MaildropLock {
+    fn drop(&mut self) {
+        self.shared.maildrops.lock().remove(&self.user);
+    }
+}
+
+impl User {
+    /// Canonical name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Mailboxes and subscriptions as of now.
+    pub fn namespace(&self) -> Arc<Namespace> {
+        self.0.namespace.load_full()
+    }
+
+    /// What the user keeps.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            bytes: self.0.usage.bytes.load(Ordering::Acquire),
+            messages: self.0.usage.messages.load(Ordering::Acquire),
+        }
+    }
+
+    /// Takes the maildrop; `None` while another POP3 session has it.
+    pub fn lock_maildrop(&self) -> Option<MaildropLock> {
+        let user = self.0.name.clone();
+        let shared = self.0.shared.clone();
+        let free = shared.maildrops.lock().insert(user.clone());
+        free.then(|| MaildropLock { shared, user })
+    }
+
+    pub(crate) fn set_options(&self, options: &UserOptions) {
+        let mut current = self.0.options.lock();
+        if *current != *options {
+            *current = options.clone();
+        }
+    }
+
+    /// Whether so much more may come.
+    pub fn check_quota(&self, bytes: u64, messages: u64) -> Result<()> {
+        let usage = self.usage();
+        let options = self.0.options.lock();
+        let over = |used: u64, more: u64, limit: Option<u64>| {
+            limit.is_some_and(|limit| used.saturating_add(more) > limit)
+        };
+        if over(usage.bytes, bytes, options.quota_bytes)
+            || over(usage.messages, messages, options.quota_messages)
+        {
+            return Err(Error::OverQuota);
+        }
+        Ok(())
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Arc<UserInner>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.0.shared.log.room().await;
+        let inner = self.0.clone();
+        let run = move || {
+            let _one_at_a_time = inner.changes.lock();
+            job(&inner)
+        };
+        self.0.shared.helpers.run(run).await.map_err(|_| Error::Closing)?
+    }
+
+    /// Makes a mailbox. Levels above it are not made; they show as `\NonExistent`.
+    pub async fn create(&self, name: &str, special_use: &[SpecialUse]) -> Result<()> {
+        let name = checked_name(name)?;
+        let special_use = SpecialUse::to_bits(special_use);
+        self.change(move |user| user.create(&name, special_use)).await
+    }
+
+    /// Deletes a mailbox; those below it stay.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        let name = Namespace::canonical(name);
+        self.change(move |user| user.delete(&name)).await
+    }
+
+    /// Renames a mailbox and all below it. INBOX is emptied into the new one instead.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (Namespace::canonical(from), checked_name(to)?);
+        if from != INBOX {
+            return self.change(move |user| user.rename(&from, &to)).await;
+        }
+        self.create(&to, &[]).await?;
+        let (inbox, target) = (self.mailbox(INBOX).await?, self.mailbox(&to).await?);
+        let view = inbox.refresh().await?;
+        let uids = view.uids().map(|(_, uid)| uid).collect();
+        inbox.move_to(&view, uids, &target).await?;
+        Ok(())
+    }
+
+    /// Subscribes or unsubscribes a name, which need not exist.
+    pub async fn subscribe(&self, name: &str, on: bool) -> Result<()> {
+        let name = if on { checked_name(name)? } else { Namespace::canonical(name) };
+        self.change(move |user| {
+            if user.namespace.load().subscriptions.contains(&name) == on {
+                return Ok(());
+            }
+            let frame = Frame::Subscription { user: user.name.clone(), name: name.clone(), on };
+            let lsn = user.commit(vec![(MailboxId::default(), frame.clone())])?;
+            user.apply(MailboxId::default(), &frame);
+            user.applied(lsn);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Opens a mailbox.
+    pub async fn mailbox(&self, name: &str) -> Result<Mailbox> {
+        let name = Namespace::canonical(name);
+        let namespace = self.0.namespace.load();
+        let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
+        if let Some(open) = self.0.shared.mailboxes.read().get(&entry.id) {
+            return Ok(Mailbox(open.clone()));
+        }
+        drop(namespace);
+        let inner = self.0.clone();
+        let run = move || {
+            let _one_at_a_time = inner.changes.lock();
+            inner.open(&name)
+        };
+        self.0.shared.helpers.run(run).await.map_err(|_| Error::Closing)?
+    }
+
+    /// STATUS of a mailbox, changes by other programs included.
+    pub async fn status(&self, name: &str) -> Result<MailboxStatus> {
+        let mailbox = self.mailbox(name).await?;
+        mailbox.refresh().await?;
+        Ok(mailbox.status())
+    }
+}
+
+/// The internal form of a name that a client wants to give.
+fn checked_name(name: &str) -> Result<String> {
+    let trimmed = name.strip_suffix(SEPARATOR).unwrap_or(name);
+    if trimmed.is_empty() {
+        return Err(Error::NotAllowed("mailbox name is empty"));
+    }
+    if trimmed.len() > MAILBOX_NAME_BYTES_MAX {
+        return Err(Error::NotAllowed("mailbox name is longer than 1000 bytes"));
+    }
+    if trimmed.split(SEPARATOR).any(str::is_empty) {
+        return Err(Error::NotAllowed("mailbox name has an empty level"));
+    }
+    if trimmed.chars().any(char::is_control) {
+        return Err(Error::NotAllowed("mailbox name has a control character"));
+    }
+    Ok(Namespace::canonical(trimmed))
+}
+
+impl UserInner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        name: &str,
+        namespace: Namespace,
+        usage: Usage,
+    ) -> Arc<UserInner> {
+        let counters = UsageCounters::default();
+        counters.bytes.store(usage.bytes, Ordering::Release);
+        counters.messages.store(usage.messages, Ordering::Release);
+        Arc::new(UserInner {
+            name: name.to_owned(),
+            shared,
+            namespace: ArcSwap::from_pointee(namespace),
+            usage: Arc::new(counters),
+            options: Mutex::default(),
+            changes: Mutex::default(),
+        })
+    }
+
+    /// Logs catalog frames; returns when they are durable. The caller applies them and then says
+    /// [`UserInner::applied`].
+    fn commit(&self, frames: Vec<(MailboxId, Frame)>) -> Result<Lsn> {
+        let (tell, heard) = std::sync::mpsc::channel();
+        let waiter = Box::new(move |result| {
+            let _ = tell.send(result);
+        });
+        let lsn = self.shared.log.push(&frames, waiter)?;
+        self.shared.pump();
+        match heard.recv().unwrap_or(Err(Error::Closing)) {
+            Ok(()) => Ok(lsn),
+            Err(error) => {
+                self.shared.log.applied(lsn);
+                Err(error)
+            }
+        }
+    }
+
+    fn applied(self: &Arc<Self>, lsn: Lsn) {
+        self.mark_dirty();
+        self.shared.log.applied(lsn);
+    }
+
+    pub(crate) fn mark_dirty(self: &Arc<Self>) {
+        self.shared.dirty_users.lock().insert(self.name.clone(), self.clone());
+    }
+
+    /// The in-memory effect of a catalog frame: live and in recovery.
+    pub(crate) fn apply(&self, id: MailboxId, frame: &Frame) {
+        let mut namespace = Namespace::clone(&self.namespace.load());
+        match frame {
+            Frame::User { partition, .. } => namespace.partition = partition.clone(),
+            Frame::Mailbox { name, partition, uid_validity, special_use, .. } => {
+                if let Some(old) = namespace.name_of(id).cloned() {
+                    namespace.mailboxes.remove(&old);
+                }
+                let entry = MailboxEntry {
+                    id,
+                    uid_validity: *uid_validity,
+                    special_use: SpecialUse::from_bits(*special_use),
+                    partition: partition.clone(),
+                };
+                namespace.mailboxes.insert(name.clone(), entry);
+            }
+            Frame::MailboxGone { .. } => {
+                if let Some(old) = namespace.name_of(id).cloned() {
+                    namespace.mailboxes.remove(&old);
+                }
+            }
+            Frame::Subscription { name, on, .. } => {
+                if *on {
+                    namespace.subscriptions.insert(name.clone());
+                } else {
+                    namespace.subscriptions.remove(name);
+                }
+            }
+            Frame::Append(_) | Frame::Flags { .. } | Frame::Expunge { .. } => {}
+            Frame::Keywords { .. } => {}
+        }
+        self.namespace.store(Arc::new(namespace));
+    }
+
+    fn dir_of(&self, partition: &Partition, name: &str) -> Result<PathBuf> {
+        Ok(partition.layout.mailbox_dir(&partition.path, &self.name, name)?)
+    }
+
+    /// Frames for a user seen for the first time: the user, the INBOX, and whatever mailboxes
+    /// are in the user's tree already.
+    pub(crate) fn begin(self: &Arc<Self>, partition: &str) -> Result<()> {
+        let _one_at_a_time = self.changes.lock();
+        if !self.namespace.load().mailboxes.is_empty() {
+            return Ok(());
+        }
+        let partition = self.shared.partition(partition)?.clone();
+        let storage = &*self.shared.storage;
+        let mut names = vec![INBOX.to_owned()];
+        let found = partition.layout.discover(storage, &partition.path, &self.name);
+        for mailbox in found.map_err(Error::io("list", &partition.path))? {
+            match self.dir_of(&partition, &mailbox.name) {
+                Ok(dir) if dir == mailbox.dir => names.push(mailbox.name),
+                _ => tracing::warn!(
+                    user = self.name,
+                    dir = %mailbox.dir.display(),
+                    "mailbox left alone: its directory has another form of name"
+                ),
+            }
+        }
+        names.sort();
+        names.dedup();
+        let user = self.name.clone();
+        let first = Frame::User { user, partition: partition.name.clone() };
+        let mut frames = vec![(MailboxId::default(), first)];
+        for name in names {
+            let dir = self.dir_of(&partition, &name)?;
+            partition
+                .layout
+                .create(storage, &partition.path, &dir)
+                .map_err(Error::io("create", &dir))?;
+            frames.push(self.mailbox_frame(&partition, name, 0));
+        }
+        let lsn = self.commit(frames.clone())?;
+        frames.iter().for_each(|(id, frame)| self.apply(*id, frame));
+        self.applied(lsn);
+        Ok(())
+    }
+
+    fn mailbox_frame(&self, partition: &Partition, name: String, uses: u32) -> (MailboxId, Frame) {
+        let frame = Frame::Mailbox {
+            user: self.name.clone(),
+            name,
+            partition: partition.name.clone(),
+            uid_validity: self.shared.uid_validity(),
+            special_use: uses,
+        };
+        (MailboxId::random(), frame)
+    }
+
+    fn create(self: &Arc<Self>, name: &str, special_use: u32) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        if namespace.mailboxes.contains_key(name) {
+            return Err(Error::MailboxExists);
+        }
+        let partition = self.shared.partition(&namespace.partition)?.clone();
+        let dir = self.dir_of(&partition, name)?;
+        let (id, frame) = self.mailbox_frame(&partition, name.to_owned(), special_use);
+        let lsn = self.commit(vec![(id, frame.clone())])?;
+        let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);
+        self.apply(id, &frame);
+        self.applied(lsn);
+        // Durable by now: a directory that could not be made is tried again at opening.
+        made.or_else(|error| {
+            tracing::error!(dir = %dir.display(), %error, "cannot make a mailbox directory");
+            Ok(())
+        })
+    }
+
+    fn delete(self: &Arc<Self>, name: &str) -> Result<()> {
+        if name == INBOX {
+            return Err(Error::NotAllowed("INBOX cannot be deleted"));
+        }
+        let namespace = self.namespace.load_full();
+        let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
+        let id = entry.id;
+        let open = self.open(name)?;
+        open.0.state.lock().gone = true;
+        let frame = Frame::MailboxGone { user: self.name.clone(), name: name.to_owned() };
+        let lsn = self.commit(vec![(id, frame.clone())]).inspect_err(|_| {
+            open.0.state.lock().gone = false;
+        })?;
+        self.apply(id, &frame);
+        {
+            let mut files = open.0.files.lock();
+            let place = open.0.place.read().clone();
+            let trash = trash_dir(&place.partition, id);
+            if let Err(error) = move_to_trash(&self.shared, &place.partition, &place.dir, &trash) {
+                tracing::error!(dir = %place.dir.display(), %error, "cannot clear a mailbox away");
+            }
+            open.0.place.write().dir = trash.clone();
+            files.dir = trash.clone();
+            let what = DoomedKind::Mailbox(place.partition, trash);
+            self.shared.doomed.lock().push(Doomed { lsn, what });
+        }
+        self.shared.gone.lock().push(id);
+        self.shared.mailboxes.write().remove(&id);
+        self.shared.dirty.lock().remove(&id);
+        let view = open.view();
+        self.usage.messages.fetch_sub(u64::from(view.exists()), Ordering::AcqRel);
+        self.usage.bytes.fetch_sub(view.bytes(), Ordering::AcqRel);
+        open.0.deleted.store(true, Ordering::Release);
+        open.0.wake();
+        self.applied(lsn);
+        Ok(())
+    }
+
+    fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        if to == INBOX || namespace.mailboxes.contains_key(to) {
+            return Err(Error::MailboxExists);
+        }
+        if to.strip_prefix(from).is_some_and(|rest| rest.starts_with(SEPARATOR)) {
+            return Err(Error::NotAllowed("a mailbox cannot be moved below itself"));
+        }
+        let own = namespace.mailboxes.get_key_value(from);
+        let moving: Vec<_> = own.into_iter().chain(namespace.below(from)).collect();
+        if moving.is_empty() {
+            return Err(Error::NoSuchMailbox);
+        }
+        let mut frames = Vec::with_capacity(moving.len());
+        let mut steps = Vec::with_capacity(moving.len());
+        for (old, entry) in moving {
+            let new = format!("{to}{}", &old[from.len()..]);
+            if namespace.mailboxes.contains_key(&new) {
+                return Err(Error::MailboxExists);
+            }
+            let partition = self.shared.partition(&entry.partition)?;
+            let target = self.dir_of(partition, &new)?;
+            let frame = Frame::Mailbox {
+                user: self.name.clone(),
+                name: new,
+                partition: entry.partition.clone(),
+                uid_validity: entry.uid_validity,
+                special_use: SpecialUse::to_bits(&entry.special_use),
+            };
+            frames.push((entry.id, frame));
+            steps.push((self.open(old)?, target));
+        }
+        let lsn = self.commit(frames.clone())?;
+        // Deepest first: then each is one rename(2) in the cyrus layout.
+        for (mailbox, target) in steps.iter().rev() {
+            let mut files = mailbox.0.files.lock();
+            let mut place = mailbox.0.place.write();
+            let partition = place.partition.clone();
+            let storage = &*self.shared.storage;
+            match partition.layout.relocate(storage, &partition.path, &place.dir, target) {
+                Ok(()) => {
+                    place.dir = target.clone();
+                    files.dir = target.clone();
+                }
+                Err(error) => {
+                    tracing::error!(dir = %target.display(), %error, "cannot move a mailbox");
+                }
+            }
+            mailbox.0.mark_dirty();
+        }
+        frames.iter().for_each(|(id, frame)| self.apply(*id, frame));
+        self.applied(lsn);
+        Ok(())
+    }
+
+    /// Opens a mailbox, or finds it open. Under the `changes` lock.
+    pub(crate) fn open(self: &Arc<Self>, name: &str) -> Result<Mailbox> {
+        let namespace = self.namespace.load_full();
+        let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
+        if let Some(open) = self.shared.mailboxes.read().get(&entry.id) {
+            return Ok(Mailbox(open.clone()));
+        }
+        let partition = self.shared.partition(&entry.partition)?.clone();
+        let dir = self.dir_of(&partition, name)?;
+        let inner = self.open_at(entry.id, entry.uid_validity, partition, dir, Lsn(u64::MAX))?;
+        Ok(Mailbox(inner))
+    }
+
+    /// Opens the files of a mailbox and registers it.
+    pub(crate) fn open_at(
+        self: &Arc<Self>,
+        id: MailboxId,
+        uid_validity: UidValidity,
+        partition: Partition,
+        dir: PathBuf,
+        limit: Lsn,
+    ) -> Result<Arc<MailboxInner>> {
+        let shared = &self.shared;
+        let storage = &*shared.storage;
+        partition
+            .layout
+            .create(storage, &partition.path, &dir)
+            .map_err(Error::io("create", &dir))?;
+        let files = Files::open(storage, &dir, shared.store_id, id, uid_validity, limit).or_else(
+            |error| match error {
+                Error::Corrupt { .. } => {
+                    tracing::error!(user = self.name, %error, "rebuilding the index from files");
+                    crate::store::rebuild(shared, &partition, &dir, id, uid_validity)
+                }
+                other => Err(other),
+            },
+        )?;
+        let place = Place { partition, dir };
+        let inner = MailboxInner::new(shared.clone(), self.usage.clone(), id, place, files);
+        shared.mailboxes.write().insert(id, inner.clone());
+        Ok(inner)
+    }
+}
+
+/// Where a deleted mailbox waits for its end.
+pub(crate) fn trash_dir(partition: &Partition, id: MailboxId) -> PathBuf {
+    partition.path.join(TRASH).join(id.to_string())
+}
+
+/// Directory of deleted mailboxes in a partition's root. Begins with a dot twice over, so that no
+/// layout takes it for a user or a mailbox.
+pub(crate) const TRASH: &str = "..cursus-deleted";
+
+pub(crate) fn move_to_trash(
+    shared: &Shared,
+    partition: &Partition,
+    dir: &Path,
+    trash: &Path,
+) -> Result<()> {
+    let storage = &*shared.storage;
+    let parent = partition.path.join(TRASH);
+    storage.create_dir_all(&parent).map_err(Error::io("create", &parent))?;
+    let moved = partition.layout.relocate(storage, &partition.path, dir, trash);
+    moved.map_err(Error::io("move", dir))
+}
+
+/// Users whose maildrop a POP3 session has.
+pub(crate) type Maildrops = Mutex<HashSet<String>>;
