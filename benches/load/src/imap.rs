@@ -107,6 +107,42 @@ impl Imap {
         self.finish(tag, words, each).await
     }
 
+    /// Many commands with up to `window` of them in flight, all responses handed to `each`.
+    ///
+    /// Untagged data are not matched with commands: a server may run pipelined commands together
+    /// and send their tagged answers at the end.
+    pub(crate) async fn pipeline(
+        &mut self,
+        commands: impl IntoIterator<Item = String>,
+        window: u32,
+        mut each: impl FnMut(&Response) -> Result<()>,
+    ) -> Result<()> {
+        let words = Words::default();
+        let mut commands = commands.into_iter();
+        let mut in_flight = 0;
+        loop {
+            // Topped up when half of the window is answered, so that commands share packets.
+            if in_flight <= window / 2 {
+                for command in commands.by_ref().take((window - in_flight) as usize) {
+                    self.push(&command);
+                    in_flight += 1;
+                }
+                self.flush().await?;
+            }
+            if in_flight == 0 {
+                return Ok(());
+            }
+            let response = self.wire.response(&words).await?;
+            match response.kind {
+                Kind::Tagged { status: Status::Ok, .. } => in_flight -= 1,
+                Kind::Tagged { .. } | Kind::Bye => {
+                    return Err(unexpected("a tagged OK", response.text));
+                }
+                _ => each(&response)?,
+            }
+        }
+    }
+
     /// One command whose untagged responses don't matter.
     pub(crate) async fn run(&mut self, command: &str) -> Result<()> {
         self.each(command, &Words::default(), |_| Ok(())).await

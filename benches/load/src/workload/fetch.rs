@@ -149,30 +149,20 @@ async fn sizes(imap: &mut Imap, exists: u32) -> Result<Vec<u64>> {
 }
 
 async fn fetch(imap: &mut Imap, chosen: &[u32], window: u32, sizes: &[u64]) -> Result<u64> {
-    let words = Words::default();
-    let mut octets = 0;
-    let mut tags = std::collections::VecDeque::with_capacity(window as usize);
-    let mut waiting = chosen.iter();
-    loop {
-        // The window is topped up when half of it is answered, so that commands share packets.
-        if tags.len() <= window as usize / 2 {
-            for &sequence in waiting.by_ref().take(window as usize - tags.len()) {
-                tags.push_back((sequence, imap.push(&format!("FETCH {sequence} (BODY.PEEK[])"))));
-            }
-            imap.flush().await?;
+    let (mut bodies, mut octets) = (0, 0);
+    let commands = chosen.iter().map(|sequence| format!("FETCH {sequence} (BODY.PEEK[])"));
+    imap.pipeline(commands, window, |response| {
+        if let Kind::Fetch(sequence) = response.kind
+            && response.literals > 0
+        {
+            let size = sizes.get(sequence as usize - 1).copied().unwrap_or(0);
+            check_equal("size of a body", size, response.literal_bytes)?;
+            bodies += 1;
+            octets += response.octets;
         }
-        let Some((sequence, tag)) = tags.pop_front() else { return Ok(octets) };
-        let mut seen = 0;
-        imap.finish(tag, &words, |response| {
-            if response.kind == Kind::Fetch(sequence) && response.literals > 0 {
-                let size = sizes[sequence as usize - 1];
-                check_equal("size of a body", size, response.literal_bytes)?;
-                seen += 1;
-                octets += response.octets;
-            }
-            Ok(())
-        })
-        .await?;
-        check_equal("bodies in the answer to one FETCH", 1, seen)?;
-    }
+        Ok(())
+    })
+    .await?;
+    check_equal("bodies", chosen.len(), bodies)?;
+    Ok(octets)
 }

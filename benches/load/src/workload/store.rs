@@ -1,12 +1,8 @@
 //! Changing flags: of all messages in one command, and of random single messages.
 
-use std::collections::VecDeque;
-use std::time::Instant;
-
 use super::Run;
 use crate::error::{Result, check_equal};
 use crate::imap::Imap;
-use crate::latency::Latencies;
 use crate::random::Random;
 use crate::report::Better;
 use crate::scan::{Kind, Words};
@@ -83,18 +79,12 @@ impl StoreOne {
         let mut random = Random::new(run.seed);
         let mut set = vec![false; exists as usize];
         for _ in 0..run.rounds {
-            for (name, window) in [("one at a time", 1), ("pipelined", self.window as usize)] {
-                let chosen: Vec<usize> =
-                    (0..self.count).map(|_| random.below(u64::from(exists)) as usize).collect();
+            for (name, window) in [("one at a time", 1), ("pipelined", self.window)] {
+                let chosen = distinct(&mut random, self.count.min(exists), exists);
                 let section = run.meter.begin();
-                let latencies = toggle(&mut imap, &chosen, window, &mut set).await?;
-                let wall = run.meter.end(&section);
-                if window == 1 {
-                    run.sample_rate(name, latencies, wall);
-                } else {
-                    let rate = f64::from(self.count) / wall.as_secs_f64();
-                    run.findings.sample(name, "1/s", Better::Higher, rate);
-                }
+                toggle(&mut imap, &chosen, window, &mut set).await?;
+                let rate = chosen.len() as f64 / run.meter.end(&section).as_secs_f64();
+                run.findings.sample(name, "1/s", Better::Higher, rate);
             }
             let answered = set.iter().filter(|&&set| set).count();
             check_equal("SEARCH ANSWERED", answered, imap.search("ANSWERED").await? as usize)?;
@@ -108,39 +98,52 @@ impl StoreOne {
     }
 }
 
+/// Chooses `count` different indexes below `exists`: of two changes in flight to one message a server
+/// may report only the last.
+fn distinct(random: &mut Random, count: u32, exists: u32) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..exists as usize).collect();
+    for place in 0..count as usize {
+        let other = place + random.below((all.len() - place) as u64) as usize;
+        all.swap(place, other);
+    }
+    all.truncate(count as usize);
+    all
+}
+
 /// Turns `\Answered` of each chosen message over.
-async fn toggle(
-    imap: &mut Imap,
-    chosen: &[usize],
-    window: usize,
-    set: &mut [bool],
-) -> Result<Latencies> {
-    let words = Words::default();
-    let mut latencies = Latencies::default();
-    let mut tags = VecDeque::with_capacity(window);
-    let mut waiting = chosen.iter();
-    loop {
-        if tags.len() <= window / 2 {
-            let start = Instant::now();
-            for &index in waiting.by_ref().take(window - tags.len()) {
-                set[index] = !set[index];
-                let sign = if set[index] { '+' } else { '-' };
-                let sequence = index as u32 + 1;
-                let tag = imap.push(&format!("STORE {sequence} {sign}FLAGS (\\Answered)"));
-                tags.push_back((sequence, tag, start));
-            }
-            imap.flush().await?;
-        }
-        let Some((sequence, tag, start)) = tags.pop_front() else { return Ok(latencies) };
-        let mut seen = 0;
-        imap.finish(tag, &words, |response| {
-            seen += u32::from(response.kind == Kind::Fetch(sequence));
-            Ok(())
+async fn toggle(imap: &mut Imap, chosen: &[usize], window: u32, set: &mut [bool]) -> Result<()> {
+    let commands: Vec<String> = chosen
+        .iter()
+        .map(|&index| {
+            set[index] = !set[index];
+            let sign = if set[index] { '+' } else { '-' };
+            format!("STORE {} {sign}FLAGS (\\Answered)", index + 1)
         })
-        .await?;
-        latencies.push(start.elapsed());
-        if seen == 0 {
-            check_equal("FETCH responses to one STORE", 1, seen)?;
+        .collect();
+    let mut changed = vec![false; set.len()];
+    imap.pipeline(commands, window, |response| {
+        if let Kind::Fetch(sequence) = response.kind
+            && let Some(changed) = changed.get_mut(sequence as usize - 1)
+        {
+            *changed = true;
         }
+        Ok(())
+    })
+    .await?;
+    let reported = changed.iter().filter(|&&changed| changed).count();
+    check_equal("messages in the FETCH responses to STORE", chosen.len(), reported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_differ() {
+        let mut chosen = distinct(&mut Random::new(1), 90, 100);
+        chosen.sort_unstable();
+        chosen.dedup();
+        assert_eq!(chosen.len(), 90);
+        assert!(chosen.iter().all(|&index| index < 100));
     }
 }
