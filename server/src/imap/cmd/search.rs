@@ -1,18 +1,18 @@
 //! SEARCH and UID SEARCH: RFC 3501 section 6.4.4, ESEARCH of RFC 4731 and 9051, `$` of RFC 5182,
 //! MODSEQ of RFC 7162.
 
-use std::sync::Arc;
-
 use engine::Record;
-use engine::search::SearchProgram;
 use protocol::imap::SearchKey;
 use protocol::imap::command::{Search, SearchReturn, Tag};
 use protocol::imap::encode::{self, ESearch};
-use protocol::types::{ModSeq, SequenceSet, SetRange, SetValue};
+use protocol::types::{ModSeq, SeqNum, SequenceSet, SetRange, SetValue};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::Selected;
 use super::super::session::Session;
+
+/// One match.
+type Found = (SeqNum, Record);
 
 pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Search) -> Outcome {
     let wants_modseq = names_modseq(&search.key);
@@ -22,9 +22,8 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
         return Ok(Reply::bad("Select a mailbox first"));
     };
     let key = settle(search.key, selected);
-    let program = Arc::new(SearchProgram::new(key));
     let save = search.options.is_some_and(|options| options.save);
-    let found = match selected.mailbox.search(&selected.view, program).await {
+    let found = match selected.mailbox.search(&selected.view, &key).await {
         Ok(found) => found,
         Err(error) => {
             if save {
@@ -36,13 +35,12 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
     if let Some(options) = search.options.filter(|options| options.save) {
         selected.saved = saved(&found, options);
     }
-    let number = |record: &Record| {
-        if search.uid { Some(record.uid.0) } else { selected.view.seq(record.uid).map(|s| s.0) }
-    };
+    let number = |(seq, record): &Found| if search.uid { record.uid.0 } else { seq.0 };
     let options = match search.options {
         None if !rev2 => {
-            let modseq = found.iter().map(|record| record.modseq).max().filter(|_| wants_modseq);
-            let numbers = found.iter().filter_map(number);
+            let modseq =
+                found.iter().map(|(_, record)| record.modseq).max().filter(|_| wants_modseq);
+            let numbers = found.iter().map(number);
             session.conn.out.with_vec(|out| encode::search(out, numbers, modseq));
             return Ok(Reply::ok("Completed"));
         }
@@ -56,10 +54,10 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
     let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
     let result = ESearch {
         uid: search.uid,
-        min: found.first().filter(|_| options.min).and_then(number),
-        max: found.last().filter(|_| options.max).and_then(number),
+        min: found.first().filter(|_| options.min).map(number),
+        max: found.last().filter(|_| options.max).map(number),
         count: options.count.then_some(count),
-        all: options.all.then(|| SequenceSet::from_ascending(found.iter().filter_map(number))),
+        all: options.all.then(|| SequenceSet::from_ascending(found.iter().map(number))),
         modseq: modseq(&found, options).filter(|_| wants_modseq),
     };
     session.conn.out.with_vec(|out| encode::esearch(out, tag, &result));
@@ -106,25 +104,25 @@ fn ends_only(options: SearchReturn) -> bool {
     (options.min || options.max) && !options.all && !options.count
 }
 
-fn ends(found: &[Record], options: SearchReturn) -> impl Iterator<Item = &Record> {
+fn ends(found: &[Found], options: SearchReturn) -> impl Iterator<Item = &Found> {
     let min = found.first().filter(|_| options.min);
     min.into_iter().chain(found.last().filter(|_| options.max))
 }
 
-fn modseq(found: &[Record], options: SearchReturn) -> Option<ModSeq> {
+fn modseq(found: &[Found], options: SearchReturn) -> Option<ModSeq> {
     if ends_only(options) {
-        ends(found, options).map(|record| record.modseq).max()
+        ends(found, options).map(|(_, record)| record.modseq).max()
     } else {
-        found.iter().map(|record| record.modseq).max()
+        found.iter().map(|(_, record)| record.modseq).max()
     }
 }
 
 /// What `$` stands for from now on, as UID ranges.
-fn saved(found: &[Record], options: SearchReturn) -> Vec<(u32, u32)> {
+fn saved(found: &[Found], options: SearchReturn) -> Vec<(u32, u32)> {
     let set = if ends_only(options) {
-        SequenceSet::from_ascending(ends(found, options).map(|record| record.uid.0))
+        SequenceSet::from_ascending(ends(found, options).map(|(_, record)| record.uid.0))
     } else {
-        SequenceSet::from_ascending(found.iter().map(|record| record.uid.0))
+        SequenceSet::from_ascending(found.iter().map(|(_, record)| record.uid.0))
     };
     set.resolve(u32::MAX)
 }

@@ -177,7 +177,7 @@ struct Pieces {
 impl Pieces {
     fn new(message: &Message<'_>, section: &Section) -> Pieces {
         let (start, end) = (u64::from(section.stored.start), u64::from(section.stored.end));
-        let reader = message.file.clone().served(start, end, 0, u64::from(section.size));
+        let reader = message.file.served(start, end, 0, u64::from(section.size));
         Pieces { reader, decoder: Some(Decoder::new(section.encoding)) }
     }
 

@@ -71,7 +71,10 @@ impl Plan {
                 Some(found) => extras_ref = found,
                 None => return false,
             }
-            Some(extras_ref.extras())
+            match extras_ref.extras() {
+                Some(extras) => Some(extras),
+                None => return false,
+            }
         } else {
             None
         };
@@ -192,7 +195,7 @@ enum Blob<'v> {
 }
 
 impl Blob<'_> {
-    fn extras(&self) -> Extras<'_> {
+    fn extras(&self) -> Option<Extras<'_>> {
         match self {
             Blob::Mapped(found) => found.extras(),
             Blob::Made(made) => made.extras(),
@@ -222,7 +225,10 @@ pub(in super::super) async fn write_message(
         Ok(blob) => blob,
         Err(error) => return Ok(trouble(session, &error)),
     };
-    let extras = blob.as_ref().map(Blob::extras);
+    let extras = blob.as_ref().and_then(Blob::extras);
+    if plan.needs_extras && extras.is_none() {
+        return Ok(trouble(session, &engine::Error::Expunged(record.uid)));
+    }
     let opened = mailbox.message(&session.services.lane, &record).await;
     let file = match opened {
         Ok(file) => file,
@@ -255,8 +261,8 @@ async fn blob_of<'v>(
     record: &Record,
 ) -> engine::Result<Blob<'v>> {
     match view.extras(record) {
-        Some(found) => Ok(Blob::Mapped(found)),
-        None => mailbox.extras(&session.services.lane, record).await.map(Blob::Made),
+        Some(found) if found.extras().is_some() => Ok(Blob::Mapped(found)),
+        _ => mailbox.extras(&session.services.lane, record).await.map(Blob::Made),
     }
 }
 

@@ -149,7 +149,7 @@ pub(super) async fn stream(
     if size == 0 {
         return Ok(());
     }
-    let mut reader = message.file.clone().served(stored.start, stored.end, skip, size);
+    let mut reader = message.file.served(stored.start, stored.end, skip, size);
     let mut sent = 0;
     while sent < size {
         match reader.next().await {
@@ -182,7 +182,7 @@ async fn read_header(
     let size = place.size.min(HEADER_BYTES_MAX);
     let mut block = Vec::with_capacity(size as usize);
     let stored = place.stored;
-    let mut reader = message.file.clone().served(stored.start, stored.end, place.skip, size);
+    let mut reader = message.file.served(stored.start, stored.end, place.skip, size);
     loop {
         match reader.next().await {
             Ok(Some(piece)) => block.extend_from_slice(&piece),
