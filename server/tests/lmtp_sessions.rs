@@ -166,6 +166,23 @@ fn a_message_at_its_size_limit_and_one_past() {
 }
 
 #[test]
+fn a_full_mailbox_refuses_and_the_other_recipients_still_get_it() {
+    on_a_core(|layout| async move {
+        let site = lmtp(layout);
+        let body = "0123456789abcdef\r\n".repeat(60);
+        let one = format!("MAIL FROM:<>\r\nRCPT TO:<full>\r\nDATA\r\n{body}.\r\n");
+        let codes = say(&site, &format!("{one}{one}")).await;
+        assert_eq!(codes[3], "250 2.0.0");
+        assert_eq!(codes[7], "552 5.2.2");
+        let script = format!("{TO_JO}RCPT TO:<full>\r\nDATA\r\n{body}.\r\n");
+        let codes = say(&site, &script).await;
+        assert_eq!(codes[3..6], ["354", "250 2.0.0", "552 5.2.2"]);
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 1);
+        assert_eq!(site.messages("full", "INBOX").await.len(), 1);
+    });
+}
+
+#[test]
 fn a_message_that_breaks_off_leaves_nothing() {
     on_a_core(|layout| async move {
         let site = lmtp(layout);

@@ -38,7 +38,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// With the users `jo`, `mo@example.org` and a line for `bad` that can't be read.
+    /// With the users `jo`, `mo@example.org` (no details), `full` (2 KiB), and a line for `bad` that
+    /// can't be read.
     pub(crate) fn new(
         protocol: Protocol,
         layout: LayoutKind,
@@ -54,7 +55,8 @@ impl Site {
             NewUser::with_hash(UserName::new(name).unwrap(), &hash, attributes).unwrap()
         };
         std::fs::write(&path, "bad:geheim\n").unwrap();
-        let users = [user("jo", ""), user("mo@example.org", "detail=no"), user("full", "")];
+        let users =
+            [user("jo", ""), user("mo@example.org", "detail=no"), user("full", "quota_bytes=2K")];
         auth::users::edit(&path, |d| d.add_all(users)).unwrap();
         let users = Arc::new(UserFile::open(&path).unwrap());
         let failure_delay_first = Duration::ZERO;
