@@ -341,7 +341,8 @@ pub(crate) fn apply_flags(
     Ok(rewritten.into_iter().map(|(_, r)| r.uid).collect())
 }
 
-/// Makes tombstones; returns the positions of those that were alive.
+/// Makes tombstones; returns their positions. A record may be one already: a redo finds what the
+/// first time wrote.
 pub(crate) fn apply_expunge(
     files: &mut Files,
     modseq: ModSeq,
@@ -356,7 +357,7 @@ pub(crate) fn apply_expunge(
             if record.uid.0 > last {
                 break;
             }
-            if !record.expunged && seen.insert(position) {
+            if seen.insert(position) {
                 record.expunged = true;
                 record.modseq = modseq;
                 dead.push((position, record));
