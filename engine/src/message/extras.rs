@@ -43,7 +43,7 @@
 //! | 28 | 4 | lines of its body |
 //! | 32 | 4 | offset of its charset among the charset names |
 //! | 36 | 2 | bytes of its charset, 0 for none |
-//! | 38 | 2 | bit 0: a text part |
+//! | 38 | 2 | bit 0: a part that SEARCH reads: text/*, or message/* that has no parts |
 //!
 //! Invariant: no bytes make a reader panic or look outside them; what a damaged blob says may be
 //! wrong, but a [`Section`] never ends before it starts.
@@ -175,7 +175,9 @@ pub(super) fn encode(structure: &Structure, sent_day: Option<i32>) -> Vec<u8> {
 }
 
 fn part_record(structure: &Structure, part: &Part, charsets: &mut Vec<u8>) -> PartRecord {
-    let is_text = part.kind == Kind::Leaf && structure.text(part.media_type) == b"text";
+    // Delivery reports and the like are worth finding, so message/* that isn't opened counts.
+    let is_text =
+        part.kind == Kind::Leaf && matches!(structure.text(part.media_type), b"text" | b"message");
     let charset = structure.parameter(part, b"charset").filter(|_| is_text).unwrap_or_default();
     let charset = charset.get(..charset.len().min(CHARSET_BYTES_MAX)).unwrap_or_default();
     let charset_at = charsets.len() as u32;
@@ -224,7 +226,7 @@ pub struct CachedPart<'a> {
     pub kind: Kind,
     /// Content-Transfer-Encoding.
     pub encoding: Encoding,
-    /// Whether it is a text part.
+    /// Whether SEARCH reads it: text/*, or message/* that has no parts of its own.
     pub is_text: bool,
     /// Charset of a text part; empty when unknown.
     pub charset: &'a [u8],

@@ -97,6 +97,9 @@ impl Parts {
             }
         } else if let Some(month) = month(token).filter(|_| self.month.is_none()) {
             self.month = Some(month);
+        } else if token.eq_ignore_ascii_case(b"pm") {
+            self.time =
+                self.time.map(|time| if time < 12 * 3600 { time + 12 * 3600 } else { time });
         } else if let Some(minutes) = zone(token).filter(|_| self.zone_minutes.is_none()) {
             self.zone_minutes = Some(minutes);
         }
@@ -181,6 +184,7 @@ mod tests {
         assert_eq!(unix("2 Jan 2006 22:04:05 GMT"), expected);
         assert_eq!(unix("Mon,2 Jan 06 15:04:05 MST (a (nested) comment)"), expected);
         assert_eq!(unix("Mon Jan  2 22:04:05 2006"), expected);
+        assert_eq!(unix("Mon 02 Jan 2006 03:04:05 PM MST"), expected);
         assert_eq!(unix("02-Jan-2006 23:04:05+0100"), expected);
         assert_eq!(unix("Mon, 02\r\n\tJan 2006 15:04:05.123 -0700"), expected);
     }

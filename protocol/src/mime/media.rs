@@ -56,6 +56,27 @@ pub fn token(value: &[u8]) -> Option<&[u8]> {
     disposition(value, |_, _| {})
 }
 
+/// The bytes of a value in RFC 2231 form, `charset'language'%41bc`.
+pub fn extended_value(value: &[u8]) -> Vec<u8> {
+    let text = value.splitn(3, |&b| b == b'\'').nth(2).unwrap_or(value);
+    let hex = |b: Option<&u8>| char::from(*b?).to_digit(16);
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&b) = text.get(at) {
+        match (b, hex(text.get(at + 1)), hex(text.get(at + 2))) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(b);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
 fn parameters<'a>(mut cursor: Cursor<'a>, mut each: impl FnMut(&'a [u8], &[u8])) {
     let mut comment = Vec::new();
     let mut value = Vec::new();
@@ -158,6 +179,12 @@ mod tests {
         assert_eq!(read("text/; a=b"), None);
         assert_eq!(read("a/b; (((("), expect("a/b", &[]));
         assert_eq!(read("a/b; =x; ==y"), expect("a/b", &[]));
+    }
+
+    #[test]
+    fn extended_values() {
+        assert_eq!(extended_value(b"utf-8'en'a%20b%zz%4"), b"a b%zz%4");
+        assert_eq!(extended_value(b"plain"), b"plain");
     }
 
     #[test]

@@ -368,7 +368,8 @@ impl Parser {
         if part.kind != Kind::Multipart {
             return None;
         }
-        let boundary = structure.parameter(part, b"boundary").map(trim_blanks)?;
+        let boundary = structure.parameter(part, b"boundary")?;
+        let boundary = trim_blanks(&boundary);
         if boundary.is_empty() || boundary.len() + 4 > LINE_KEPT_BYTES_MAX {
             return None;
         }
@@ -411,7 +412,8 @@ fn read_content_type(
     } else {
         Kind::Leaf
     };
-    if is(media_type, b"text") && !list.iter().any(|(n, _)| structure.text(*n) == b"charset") {
+    let has_charset = list.iter().any(|(n, _)| structure.text(*n).starts_with(b"charset"));
+    if is(media_type, b"text") && !has_charset {
         keep_pair(structure, &mut list, b"charset", b"us-ascii");
     }
     part.media_type = structure.keep_lower(media_type).unwrap_or_default();
@@ -591,6 +593,16 @@ mod tests {
         assert!(digest.starts_with("((\"message\" \"rfc822\" NIL"), "{digest}");
         let cut = body_structure(b"Content-Type: message/rfc822");
         assert!(cut.contains("(NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL)"), "{cut}");
+    }
+
+    #[test]
+    fn boundary_and_charset_are_read_in_extended_form_too() {
+        let message = b"Content-Type: multipart/mixed; boundary*=us-ascii''a%2Db\r\n\r\n--a-b\r\n\
+            Content-Type: text/plain; charset*=''koi8-r\r\n\r\nx\r\n--a-b--";
+        let structure = parse(message);
+        let part = &structure.parts()[1];
+        assert_eq!(structure.parameter(part, b"charset").as_deref(), Some(&b"koi8-r"[..]));
+        assert_eq!(part.body_size(), 1);
     }
 
     fn nested_messages(levels: usize) -> Vec<u8> {

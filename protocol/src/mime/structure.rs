@@ -4,6 +4,10 @@
 //! next sibling; ranges of children lie within their parent's body; every [`Span`] made by the
 //! parser lies within the arena.
 
+use std::borrow::Cow;
+
+use super::media;
+
 /// A place in the message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
@@ -181,10 +185,17 @@ impl Structure {
         self.parts.first().map(|p| p.end).unwrap_or_default()
     }
 
-    /// A Content-Type parameter of a part, by its lower-case name.
-    pub fn parameter(&self, part: &Part, name: &[u8]) -> Option<&[u8]> {
-        let found = part.parameters.iter().find(|(n, _)| self.text(*n) == name);
-        found.map(|(_, value)| self.text(*value))
+    /// A Content-Type parameter of a part, by its lower-case name, also from the form
+    /// `name*=charset'language'value` (RFC 2231 section 4).
+    pub fn parameter(&self, part: &Part, name: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let found = part.parameters.iter().find_map(|(n, value)| {
+            let rest = self.text(*n).strip_prefix(name)?;
+            (rest.is_empty() || rest == b"*").then(|| (rest.is_empty(), self.text(*value)))
+        });
+        found.map(|(is_plain, value)| match is_plain {
+            true => Cow::Borrowed(value),
+            false => Cow::Owned(media::extended_value(value)),
+        })
     }
 
     /// Copies `bytes` into the arena; `None` when the arena's budget is spent.

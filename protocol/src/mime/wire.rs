@@ -4,7 +4,7 @@
 //! Strings are quoted when 7-bit, else literals; a NUL, which no string can hold, becomes `?`.
 
 use super::address::{self, Address};
-use super::header::{Field, unfold};
+use super::header::{Field, trim, unfold};
 use super::structure::{Kind, Part, Span, Structure};
 
 /// Host of an address that has none. NIL would make the mailbox a group start (RFC 3501
@@ -67,7 +67,11 @@ pub fn envelope(fields: &[(Field, &[u8])], out: &mut Vec<u8>) {
     out.push(b'(');
     text(Field::Date, out);
     out.push(b' ');
-    text(Field::Subject, out);
+    let subject = fields.iter().find(|(f, _)| *f == Field::Subject);
+    match subject.map(|(_, value)| unfold(value)) {
+        Some(value) => for_display(&value, out),
+        None => out.extend_from_slice(b"NIL"),
+    }
     out.push(b' ');
     let from_start = out.len();
     addresses(fields, Field::From, out);
@@ -92,6 +96,17 @@ pub fn envelope(fields: &[(Field, &[u8])], out: &mut Vec<u8>) {
     out.push(b')');
 }
 
+/// Writes text for people: the tabs that folding leaves behind as spaces, none at the ends.
+fn for_display(text: &[u8], out: &mut Vec<u8>) {
+    let text = trim(text);
+    if text.contains(&b'\t') {
+        let spaced: Vec<u8> = text.iter().map(|&b| if b == b'\t' { b' ' } else { b }).collect();
+        string(&spaced, out);
+    } else {
+        string(text, out);
+    }
+}
+
 /// Writes the addresses of every `field`, as one list, or NIL.
 fn addresses(fields: &[(Field, &[u8])], field: Field, out: &mut Vec<u8>) {
     let start = out.len();
@@ -111,7 +126,10 @@ fn write_address(item: Address<'_>, out: &mut Vec<u8>) {
     match item {
         Address::Mailbox { name, route, local, domain } => {
             out.push(b'(');
-            nstring(name, out);
+            match name {
+                Some(name) => for_display(name, out),
+                None => out.extend_from_slice(b"NIL"),
+            }
             out.push(b' ');
             nstring(route, out);
             out.push(b' ');
@@ -324,8 +342,8 @@ mod tests {
     #[test]
     fn envelope_defaults_sender_and_reply_to() {
         let fields: Vec<(Field, &[u8])> = vec![
-            (Field::Subject, b" hi\r\n there"),
-            (Field::From, b" A <a@b>"),
+            (Field::Subject, b" hi\r\n\tthere"),
+            (Field::From, b" \" A\" <a@b>"),
             (Field::ReplyTo, b" "),
             (Field::Sender, b" s@t"),
             (Field::To, b" g: x@y;"),
