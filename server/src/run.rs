@@ -88,6 +88,13 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     // Nothing that we make is for others, unless a mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start the main thread's runtime"))?;
+    // Before anybody can see a socket of ours and send a signal: unheard, it would end us.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(system("wait for signals"))?
+    };
     make_dir(&config.state_dir)?;
     let embedded = matches!(source, Source::Embedded);
     let first = match embedded {
@@ -105,12 +112,9 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
     let (handles, cores) = shard::start(cores, setup).map_err(system("start the cores"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(system("start the main thread's runtime"))?;
     let server = Server { shared, source, first, begun };
-    let served = LocalSet::new().block_on(&runtime, server.serve(bound, admin_socket, handles));
-    stop(cores, &store)?;
-    served
+    LocalSet::new().block_on(&runtime, server.serve(signals, bound, admin_socket, handles));
+    stop(cores, &store)
 }
 
 /// Ends the cores, then the store.
@@ -241,16 +245,18 @@ struct Server {
 impl Server {
     async fn serve(
         self,
+        mut signals: Signals,
         bound: Vec<Bound>,
         admin_socket: AdminSocket,
         handles: Vec<CoreHandle>,
-    ) -> Result<(), RunError> {
-        let mut signals = Signals::new().map_err(system("wait for signals"))?;
+    ) {
         let (ask, mut asked) = mpsc::channel(1);
         let lane = Lane::pool(self.shared.store.helpers().clone());
         self.welcome(&lane).await;
         let shown: Vec<_> = bound.iter().map(|b| (b.listener.clone(), b.shown.clone())).collect();
-        let acceptors = self.accept(bound, handles.into());
+        // A core runs as long as its handle lives: these outlive the acceptors, for the sessions.
+        let handles: Rc<[CoreHandle]> = handles.into();
+        let acceptors = self.accept(bound, &handles);
         let office = self.office(lane, ask);
         let admin = tokio::task::spawn_local(crate::admin_socket::run(admin_socket.fd, office));
         self.announce(&shown);
@@ -272,7 +278,6 @@ impl Server {
         admin.abort();
         // Others may have removed it.
         let _ = std::fs::remove_file(&admin_socket.path);
-        Ok(())
     }
 
     async fn welcome(&self, lane: &Lane) {
@@ -282,7 +287,7 @@ impl Server {
         }
     }
 
-    fn accept(&self, bound: Vec<Bound>, handles: Rc<[CoreHandle]>) -> Vec<JoinHandle<()>> {
+    fn accept(&self, bound: Vec<Bound>, handles: &Rc<[CoreHandle]>) -> Vec<JoinHandle<()>> {
         let start = |bound| {
             let accept = crate::accept::run(bound, self.shared.clone(), handles.clone());
             tokio::task::spawn_local(accept)
