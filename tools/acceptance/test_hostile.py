@@ -227,7 +227,7 @@ IMAP_UNAUTHENTICATED = {
 
 POP3_REFUSED = {
     "unknown": b"FROB\r\n",
-    "endless line": b"A" * (2 * MIB),
+    "long line": b"A" * (2 * MIB) + b"\r\n",
     "huge number": b"RETR 99999999999999999999\r\n",
     "zero": b"RETR 0\r\n",
     "negative": b"DELE -1\r\n",
@@ -244,7 +244,7 @@ LMTP_REFUSED = {
     "data before recipients": (b"LHLO x\r\nMAIL FROM:<a@b>\r\n", b"DATA\r\n"),
     "unknown user": (b"LHLO x\r\nMAIL FROM:<a@b>\r\n", b"RCPT TO:<nobody@example.org>\r\n"),
     "no brackets": (b"LHLO x\r\n", b"MAIL FROM:a b\r\n"),
-    "endless line": (b"LHLO x\r\n", b"MAIL FROM:<" + b"a" * (2 * MIB)),
+    "long line": (b"LHLO x\r\n", b"MAIL FROM:<" + b"a" * (2 * MIB) + b">\r\n"),
     "endless path": (b"LHLO x\r\nMAIL FROM:<a@b>\r\n", b"RCPT TO:<" + b"a" * 5000 + b"@b>\r\n"),
     "announced too large": (b"LHLO x\r\n", b"MAIL FROM:<a@b> SIZE=99999999999\r\n"),
     "unknown parameter": (b"LHLO x\r\n", b"MAIL FROM:<a@b> X-NONE=1\r\n"),
@@ -368,8 +368,8 @@ class Refusals(Case):
                         wire.send(rng.randbytes(size))
                         wire.socket.shutdown(socket.SHUT_WR)
                         wire.rest()
-                    except (ConnectionError, TimeoutError):
-                        pass
+                    except OSError:
+                        pass  # It hung up first, or waits for more: both are its right.
         # Connections that are reset rather than closed.
         for name in one.ports:
             for _ in range(20):
@@ -392,12 +392,12 @@ class Refusals(Case):
             wire = Wire(one.at(port))
             wire.line()
             wire.send(start + injected)
-            self.assertIn(b"OK", wire.line())
-            wire.buffer.clear()
             try:
+                self.assertIn(b"OK", wire.line())
+                wire.buffer.clear()
                 wire.wrap_tls()
-            except (OSError, ConnectionError):
-                continue  # Refusing the handshake is as safe.
+            except OSError:
+                continue  # Closing the connection is as safe.
             wire.send(probe)
             answer = wire.line()
             self.assertNotIn(b"b OK", answer)

@@ -97,11 +97,11 @@ class Signals(Case):
 
     def test_a_second_server_on_the_same_store_is_refused(self):
         one = self.serve()
-        other = server.make(directory=one.dir)
-        other.added = True
+        other = server.make()
+        other.config.write_text(other.config_text().replace(str(other.state), str(one.state)))
         done = proc.run([proc.BINARIES / "cursusd", "--config", other.config], check=False, seconds=20)
         self.assertNotEqual(done.returncode, 0)
-        self.assertRegex((done.stdout + done.stderr).decode(), r"(?i)lock|in use|already")
+        self.assertRegex((done.stdout + done.stderr).decode(), r"(?i)lock|in use|another server")
         with one.imap() as client:
             client.ok("NOOP")
 

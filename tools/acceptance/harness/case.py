@@ -18,6 +18,7 @@ class Case(unittest.TestCase):
 
     def setUp(self):
         self.servers = []
+        self.faults_before = self._faults()
         signal.signal(signal.SIGALRM, self._too_long)
         signal.alarm(self.seconds)
         self.addCleanup(self._end)
@@ -25,9 +26,13 @@ class Case(unittest.TestCase):
     def _too_long(self, *_):
         raise TimeoutError(f"{self.id()} ran longer than {self.seconds} s")
 
+    def _faults(self):
+        result = self._outcome.result
+        return len(result.failures) + len(result.errors)
+
     def _end(self):
         signal.alarm(0)
-        failed = not self._outcome.success
+        failed = self._faults() > self.faults_before
         for one in self.servers:
             if one.child:
                 one.stop()

@@ -4,6 +4,7 @@ Every child is ended by its own pid, and every wait has an end.
 """
 
 import atexit
+import itertools
 import os
 import pathlib
 import shutil
@@ -46,11 +47,23 @@ def new_dir(name):
     return path
 
 
+# Below the range that outgoing connections take their ports from.
+PORT_FIRST, PORT_LAST = 20_000, 31_999
+_ports = itertools.cycle(range(PORT_FIRST, PORT_LAST + 1))
+# Two runs at one time begin at different places.
+_ports = itertools.islice(_ports, os.getpid() * 61 % (PORT_LAST - PORT_FIRST), None)
+
+
 def free_port():
-    """A loopback port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A loopback port that nothing listens on, never the same one twice."""
+    for port in _ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(check, seconds, what, step=0.02):
