@@ -305,11 +305,16 @@ impl UserInner {
         Ok(partition.layout.mailbox_dir(&partition.path, &self.name, name)?)
     }
 
+    /// Whether [`Self::begin`] is through, for this user can't be without an INBOX after it.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.namespace.load().mailboxes.contains_key(INBOX)
+    }
+
     /// Frames for a user seen for the first time: the user, the INBOX, and whatever mailboxes
     /// are in the user's tree already.
     pub(crate) fn begin(self: &Arc<Self>, partition: &str) -> Result<()> {
         let _one_at_a_time = self.changes.lock();
-        if !self.namespace.load().mailboxes.is_empty() {
+        if self.has_begun() {
             return Ok(());
         }
         let partition = self.shared.partition(partition)?.clone();

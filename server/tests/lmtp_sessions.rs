@@ -260,6 +260,38 @@ fn hostile_bytes_end_politely() {
 }
 
 #[test]
+fn first_deliveries_to_a_new_user_may_come_at_once() {
+    on_a_core(|layout| async move {
+        let site = lmtp(layout);
+        let script = format!("LHLO x\r\n{TO_JO}DATA\r\n{WIRE}QUIT\r\n");
+        let talks: [_; 16] = std::array::from_fn(|_| site.say(&script));
+        for said in join_all(talks).await {
+            assert!(said.contains("stored"), "{said}");
+        }
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 16);
+    });
+}
+
+/// Waits for all, polling each in turn.
+async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
+    let mut waiting: Vec<_> = futures.into_iter().map(|f| (Box::pin(f), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut done = true;
+        for (future, output) in &mut waiting {
+            if output.is_none() {
+                match future.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *output = Some(value),
+                    std::task::Poll::Pending => done = false,
+                }
+            }
+        }
+        if done { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[test]
 fn an_idle_session_is_small() {
     on_a_core(|layout| async move {
         let bytes = lmtp(layout).session_bytes();

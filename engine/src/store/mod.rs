@@ -131,8 +131,10 @@ impl Store {
 
     /// A user's namespace; made, with an INBOX, at first use.
     pub async fn user(&self, name: &str, options: &UserOptions) -> Result<User> {
-        if let Some(user) = self.shared.users.lock().get(name) {
-            let user = User(user.clone());
+        let known = self.shared.users.lock().get(name).cloned();
+        // One that another caller is just beginning has no INBOX yet.
+        if let Some(user) = known.filter(|user| user.has_begun()) {
+            let user = User(user);
             user.set_options(options);
             return Ok(user);
         }
@@ -196,7 +198,7 @@ impl Shared {
         partition: Option<&str>,
     ) -> Result<Arc<UserInner>> {
         let user = self.known_user(name)?;
-        if user.namespace.load().mailboxes.is_empty() {
+        if !user.has_begun() {
             user.begin(partition.unwrap_or(&self.config.partition_default))?;
         }
         Ok(user)
