@@ -133,7 +133,6 @@ fn connections_over_the_limit_are_told_and_logged_and_places_come_back() {
     assert_eq!(third.read(&mut [0]).unwrap(), 0);
     let line = process.line_with("connection refused");
     assert!(line["reason"].as_str().unwrap().starts_with("2 connections"), "{line}");
-    // 127.0.0.2 is where LMTP listens; the client's address is still 127.0.0.1 or 127.0.0.2.
     drop(open);
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while !greeting(&mut process.connect(0)).starts_with("* OK") {
