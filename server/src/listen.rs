@@ -141,7 +141,10 @@ pub fn bind_unix(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     match std::fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => {
             if UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "address already in use: another server listens"));
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "address already in use: another server listens",
+                ));
             }
             std::fs::remove_file(path)?;
         }
