@@ -16,6 +16,8 @@ ROUNDS = int(os.environ.get("ACCEPTANCE_CRASH_ROUNDS", "15"))
 LMTP_WORKERS = 8
 APPEND_WORKERS = 4
 BUSY_SECONDS_MIN, BUSY_SECONDS_MAX = 0.05, 0.7
+# Small enough that checkpoints and recycled segments are among what is interrupted.
+STORE = "[store]\nlog_bytes_max = 16777216\ncheckpoint_seconds = 1\n"
 SEED = int(os.environ.get("ACCEPTANCE_SEED", "20261123"))
 USERS = ("alice", "bob")
 
@@ -45,7 +47,7 @@ class KillNine:
     seconds = 300
 
     def test_acknowledged_mail_survives(self):
-        one = self.serve(users=USERS)
+        one = self.serve(users=USERS, extra=STORE)
         self.one = one
         self.ledger = Ledger()
         self.validity = {}
@@ -79,7 +81,16 @@ class KillNine:
         for thread in running:
             thread.start()
         time.sleep(rng.uniform(BUSY_SECONDS_MIN, BUSY_SECONDS_MAX))
+        tool = None
+        if server.ORACLE == "cursus" and rng.random() < 0.5:
+            # The kill comes before, in or after this checkpoint.
+            tool = threading.Thread(target=self.one.tool, args=("checkpoint",),
+                                    kwargs={"check": False})
+            tool.start()
+            time.sleep(rng.uniform(0, 0.1))
         self.one.kill()
+        if tool:
+            tool.join()
         stop.set()
         for thread in running:
             thread.join(30)
