@@ -100,19 +100,19 @@ type BackendResult<T> = std::io::Result<T>;
 
 impl StorageBackend for Backend {
     fn len(&self) -> BackendResult<u64> {
-        Ok(self.0.size()?)
+        self.0.size()
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> BackendResult<()> {
-        Ok(self.0.read_exact_at(out, offset)?)
+        self.0.read_exact_at(out, offset)
     }
     fn set_len(&self, len: u64) -> BackendResult<()> {
-        Ok(self.0.set_len(len)?)
+        self.0.set_len(len)
     }
     fn sync_data(&self) -> BackendResult<()> {
-        Ok(self.0.sync_all()?)
+        self.0.sync_all()
     }
     fn write(&self, offset: u64, data: &[u8]) -> BackendResult<()> {
-        Ok(self.0.write_at(data, offset)?)
+        self.0.write_at(data, offset)
     }
 }
 

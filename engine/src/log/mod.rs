@@ -293,13 +293,16 @@ impl Log {
             if self.bytes_used() < self.bytes_max - self.bytes_max / 8 {
                 return;
             }
-            let state = self.state.lock();
-            if state.read_only.is_some() || state.closing {
+            if self.is_shut() {
                 return;
             }
-            drop(state);
             freed.await;
         }
+    }
+
+    fn is_shut(&self) -> bool {
+        let state = self.state.lock();
+        state.read_only.is_some() || state.closing
     }
 
     /// Everything below `lsn` is durable in files: segments below it can be used again.

@@ -14,7 +14,7 @@ use protocol::types::{Keyword, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
 use super::apply::scan_file;
-use super::files::{Files, Head};
+use super::files::{Files, Head, Names};
 use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, FlagChange, Frame, Source};
@@ -178,12 +178,13 @@ impl MailboxInner {
         let began = now_ns();
         let times = self.directory_times();
         let found = self.list_all(&place)?;
-        let known = Known::read(files);
+        let names = files.names()?;
+        let known = Known::of(files, &names);
         let mut seen = vec![false; files.head.count];
         let mut fresh = Vec::new();
         let mut moved = Vec::new();
         for file in found {
-            let Some(position) = known.find(files, &file.base) else {
+            let Some(position) = known.find(&file.base) else {
                 fresh.push(file);
                 continue;
             };
@@ -197,14 +198,14 @@ impl MailboxInner {
             }
             let record = files.record(position);
             let differs = file.flags != record.name_flags || file.in_new != record.in_new;
-            if differs || known.letters(files, position) != file.other_letters {
+            if differs || known.names.of(position).1 != file.other_letters {
                 moved.push((position, file));
             }
         }
         let mut missing: Vec<usize> =
             (0..seen.len()).filter(|&p| !seen[p] && !files.is_tombstone(p)).collect();
         if !missing.is_empty() {
-            self.look_again(files, &place, &known, &mut missing, &mut moved)?;
+            self.look_again(&place, &known, &mut missing, &mut moved)?;
         }
         let last = self.push_differences(files, &place, fresh, moved, missing)?;
         let mut foreign = self.foreign.lock();
@@ -229,15 +230,14 @@ impl MailboxInner {
     /// A name missing once may have been renamed while we listed.
     fn look_again(
         &self,
-        files: &Files,
         place: &Place,
-        known: &Known,
+        known: &Known<'_>,
         missing: &mut Vec<usize>,
         moved: &mut Vec<(usize, Found)>,
     ) -> Result<()> {
         let mut back = HashMap::new();
         for file in self.list_all(place)? {
-            if let Some(position) = known.find(files, &file.base) {
+            if let Some(position) = known.find(&file.base) {
                 back.insert(position, file);
             }
         }
@@ -457,35 +457,33 @@ fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
     (number, base)
 }
 
-/// The file names that the index knows, tombstones' included, found by hash.
-struct Known {
-    by_hash: HashMap<u32, Vec<u32>>,
+/// The file names that the index knows, tombstones' included.
+struct Known<'a> {
+    names: &'a Names,
+    by_base: HashMap<&'a [u8], u32>,
 }
 
-impl Known {
-    fn read(files: &Files) -> Known {
-        let mut by_hash: HashMap<u32, Vec<u32>> = HashMap::with_capacity(files.head.count);
+impl<'a> Known<'a> {
+    /// A living message goes before a tombstone of the same name.
+    fn of(files: &Files, names: &'a Names) -> Known<'a> {
+        let mut by_base = HashMap::with_capacity(files.head.count);
         for position in 0..files.head.count {
-            if let Some(at) = files.location(position) {
-                let hash = crate::format::crc(0, &at.base);
-                by_hash.entry(hash).or_default().push(position as u32);
+            let (base, _) = names.of(position);
+            if base.is_empty() {
+                continue;
+            }
+            if files.is_tombstone(position) {
+                by_base.entry(base).or_insert(position as u32);
+            } else {
+                by_base.insert(base, position as u32);
             }
         }
-        Known { by_hash }
+        Known { names, by_base }
     }
 
-    /// The position whose file has this base name: the hash is a filter, the name decides. A
-    /// living message goes before a tombstone of the same name.
-    fn find(&self, files: &Files, base: &[u8]) -> Option<usize> {
-        let positions = self.by_hash.get(&crate::format::crc(0, base))?;
-        let same = |p: &&u32| files.location(**p as usize).is_some_and(|at| at.base == base);
-        let mut same: Vec<usize> = positions.iter().filter(same).map(|p| *p as usize).collect();
-        same.sort_by_key(|p| files.is_tombstone(*p));
-        same.first().copied()
-    }
-
-    fn letters(&self, files: &Files, position: usize) -> Vec<u8> {
-        files.location(position).map(|at| at.other_letters).unwrap_or_default()
+    /// The position whose file has this base name.
+    fn find(&self, base: &[u8]) -> Option<usize> {
+        self.by_base.get(base).map(|position| *position as usize)
     }
 }
 
