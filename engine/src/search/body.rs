@@ -46,6 +46,8 @@ pub(super) struct Message<'a, S: Source> {
     /// Whether `scratch.extras` stands in for missing or damaged ones.
     has_own_extras: bool,
     has_parts: bool,
+    /// Where the extras say that the file ends, to save a read that only finds the end.
+    stored_end: Option<u64>,
     /// Bytes in `scratch.file` when it is the whole file.
     whole_file: Option<usize>,
     is_large: bool,
@@ -58,6 +60,7 @@ impl<'a, S: Source> Message<'a, S> {
             scratch,
             has_own_extras: false,
             has_parts: false,
+            stored_end: None,
             whole_file: None,
             is_large: false,
         }
@@ -188,7 +191,7 @@ impl<'a, S: Source> Message<'a, S> {
         while filled < FILE_BYTES_MAX {
             let read = self.source.read(filled as u64, &mut file[filled..])?;
             filled = (filled + read).min(FILE_BYTES_MAX);
-            if read == 0 {
+            if read == 0 || self.stored_end.is_some_and(|end| filled as u64 >= end) {
                 self.whole_file = Some(filled);
                 return Ok(self.whole_file);
             }
@@ -206,8 +209,10 @@ impl<'a, S: Source> Message<'a, S> {
         let mut labels = std::mem::take(&mut self.scratch.labels);
         parts.clear();
         labels.clear();
+        let mut stored_end = None;
         let loaded = self.with_extras(|extras, _| {
             for part in extras.parts() {
+                stored_end.get_or_insert(u64::from(part.body.end));
                 let wide = |range: &Range<u32>| u64::from(range.start)..u64::from(range.end);
                 let text = part.is_text.then(|| {
                     let from = labels.len();
@@ -224,6 +229,7 @@ impl<'a, S: Source> Message<'a, S> {
         self.scratch.parts = parts;
         self.scratch.labels = labels;
         self.has_parts = loaded.is_ok();
+        self.stored_end = stored_end;
         loaded
     }
 

@@ -30,10 +30,6 @@ impl Needle {
         Needle { is_ascii: folded.is_ascii(), finder: Finder::new(&folded).into_owned() }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.finder.needle().is_empty()
-    }
-
     fn length(&self) -> usize {
         self.finder.needle().len()
     }
