@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, format |
+//! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last |
 //! | users | user | JSON of a namespace |
 //! | owners | mailbox id | user |
 //! | summary | mailbox id | 32 bytes: messages u64, bytes u64, uidnext u32, uidvalidity u32, modseq u64 |
