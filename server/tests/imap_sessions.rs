@@ -403,6 +403,20 @@ fn append_of_several_messages() {
     });
 }
 
+/// Refused before the client has to send it: the message follows only after `+`.
+#[test]
+fn append_over_quota_is_refused_at_its_announcement() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |config| {
+            config.store.quota_bytes = 100;
+        });
+        let said =
+            say(&site, "1 APPEND INBOX {101}\r\n2 APPEND INBOX {9}\r\na: b\r\n\r\nc\r\n").await;
+        assert_lines(&said, &["1 NO [OVERQUOTA]", "+ ", "2 OK"]);
+        assert_eq!(said.matches("+ ").count(), 1, "{said}");
+    });
+}
+
 /// RFC 6851 and RFC 4315.
 #[test]
 fn move_copy_and_uid_expunge() {
@@ -448,7 +462,7 @@ fn list_in_all_its_forms() {
              7 LIST \"\" (Sent INBOX) RETURN (STATUS (MESSAGES))\r\n8 LIST (SPECIAL-USE) \"\" *\r\n\
              9 LSUB \"\" %\r\n10 LSUB Fruit/ *\r\n11 LIST \"\" \"\"\r\n12 RENAME Fruit Veg\r\n\
              13 LIST \"\" V*\r\n14 CREATE INBOX\r\n15 CREATE Sent\r\n16 DELETE none\r\n\
-             17 CREATE a&b\r\n18 DELETE INBOX\r\n",
+             17 CREATE a&b\r\n18 DELETE INBOX\r\n19 DELETE Veg\r\n",
         )
         .await;
         assert_lines(
@@ -479,6 +493,7 @@ fn list_in_all_its_forms() {
                 "16 NO [NONEXISTENT]",
                 "17 BAD",
                 "18 NO [CANNOT]",
+                "19 NO [HASCHILDREN]",
             ],
         );
     });

@@ -174,6 +174,9 @@ fn a_full_mailbox_refuses_and_the_other_recipients_still_get_it() {
         let codes = say(&site, &format!("{one}{one}")).await;
         assert_eq!(codes[3], "250 2.0.0");
         assert_eq!(codes[7], "552 5.2.2");
+        let codes =
+            say(&site, "MAIL FROM:<> SIZE=2000\r\nRCPT TO:<full>\r\nRCPT TO:<jo>\r\n").await;
+        assert_eq!(codes[1..3], ["552 5.2.2", "250 2.1.5"]);
         let script = format!("{TO_JO}RCPT TO:<full>\r\nDATA\r\n{body}.\r\n");
         let codes = say(&site, &script).await;
         assert_eq!(codes[3..6], ["354", "250 2.0.0", "552 5.2.2"]);

@@ -230,7 +230,9 @@ impl Session {
             self.answer(553, Enhanced::NEEDS_SMTPUTF8, "address needs SMTPUTF8");
             return;
         }
-        match recipient::accept(&self.services, &config.lmtp, recipient).await {
+        match recipient::accept(&self.services, &config.lmtp, recipient, transaction.params.size)
+            .await
+        {
             Ok(accepted) => {
                 transaction.recipients.push(accepted);
                 self.answer(250, Enhanced::RECIPIENT_VALID, "recipient ok");

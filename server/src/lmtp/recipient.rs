@@ -42,16 +42,19 @@ pub(super) enum Refused {
     Store(#[from] engine::Error),
 }
 
-/// Finds the mailbox; gives the address back if there is none.
+/// Finds the mailbox, with room for a message of `size` bytes as far as the sender has said; gives
+/// the address back if there is none.
 pub(super) async fn accept(
     services: &Services,
     config: &Lmtp,
     recipient: Recipient,
+    size: Option<u64>,
 ) -> Result<Accepted, (Recipient, Refused)> {
     match find(services, config, &recipient).await {
-        Ok((user, mailbox, mailbox_name)) => {
-            Ok(Accepted { recipient, user, mailbox, mailbox_name })
-        }
+        Ok((user, mailbox, mailbox_name)) => match user.check_quota(size.unwrap_or(0), 1) {
+            Ok(()) => Ok(Accepted { recipient, user, mailbox, mailbox_name }),
+            Err(error) => Err((recipient, error.into())),
+        },
         Err(refused) => Err((recipient, refused)),
     }
 }
