@@ -11,6 +11,8 @@ pub(crate) enum Error {
     File { path: PathBuf, source: std::io::Error },
     #[error("the server closed the connection while we waited for {0}")]
     Closed(&'static str),
+    #[error("the server said nothing for {limit:?} while we waited for {waiting_for}")]
+    Silent { waiting_for: &'static str, limit: std::time::Duration },
     #[error("expected {expected}, got: {found}")]
     Answer { expected: String, found: String },
     #[error("check failed: {0}")]

@@ -10,7 +10,7 @@ mod error;
 mod imap;
 mod latency;
 mod lmtp;
-mod message;
+pub mod message;
 mod meter;
 mod options;
 mod pop3;

@@ -15,18 +15,20 @@ use std::io::Write as _;
 use crate::random::Random;
 
 /// Mean size unless told otherwise, in bytes.
-pub(crate) const MESSAGE_BYTES_MEAN: u32 = 15_000;
-/// Headers alone take most of this.
-pub(crate) const MESSAGE_BYTES_MIN: u64 = 2_200;
+pub const MESSAGE_BYTES_MEAN: u32 = 15_000;
+/// Smallest size, in bytes: headers alone take most of this.
+pub const MESSAGE_BYTES_MIN: u64 = 2_200;
 
 /// In the text of every message whose serial is a multiple of `WORD_BODY_EVERY`, nowhere else.
-pub(crate) const WORD_BODY: &str = "zanzibarine";
-pub(crate) const WORD_BODY_EVERY: u64 = 100;
+pub const WORD_BODY: &str = "zanzibarine";
+/// How far apart they are.
+pub const WORD_BODY_EVERY: u64 = 100;
 /// In the subject of every message whose serial is a multiple of `WORD_SUBJECT_EVERY`.
-pub(crate) const WORD_SUBJECT: &str = "quarterlies";
-pub(crate) const WORD_SUBJECT_EVERY: u64 = 50;
+pub const WORD_SUBJECT: &str = "quarterlies";
+/// How far apart they are.
+pub const WORD_SUBJECT_EVERY: u64 = 50;
 /// Serial n is from person n modulo this.
-pub(crate) const PERSONS: u64 = 200;
+pub const PERSONS: u64 = 200;
 
 /// Bytes of a line of text, line end included.
 const TEXT_LINE_BYTES: usize = 74;
@@ -86,7 +88,7 @@ const WORDS: [&str; 48] = [
 
 /// Makes messages; holds pools of text so that making one is mostly copying.
 #[derive(Debug)]
-pub(crate) struct Generator {
+pub struct Generator {
     seed: u64,
     /// First half of every Message-ID.
     nonce: u64,
@@ -96,17 +98,18 @@ pub(crate) struct Generator {
 }
 
 /// The address that message `serial` is from, before the `@`.
-pub(crate) fn person(serial: u64) -> String {
+pub fn person(serial: u64) -> String {
     format!("person{:03}", serial % PERSONS)
 }
 
 /// How many of the messages with serials `0..count` are multiples of `every`.
-pub(crate) fn planted(count: u64, every: u64) -> u64 {
+pub fn planted(count: u64, every: u64) -> u64 {
     count.div_ceil(every)
 }
 
 impl Generator {
-    pub(crate) fn new(seed: u64, mean: u32) -> Self {
+    /// A generator of messages with `mean` bytes on average.
+    pub fn new(seed: u64, mean: u32) -> Self {
         let mut random = Random::new(seed);
         let mut text = Vec::with_capacity(POOL_LINES * TEXT_LINE_BYTES);
         for _ in 0..POOL_LINES {
@@ -123,12 +126,12 @@ impl Generator {
     }
 
     /// The same messages under Message-IDs that no other run uses.
-    pub(crate) fn unique(self, nonce: u64) -> Self {
+    pub fn unique(self, nonce: u64) -> Self {
         Self { nonce, ..self }
     }
 
     /// The size that message `serial` aims at; the message ends within two lines of it.
-    pub(crate) fn size(&self, serial: u64) -> u64 {
+    pub fn size(&self, serial: u64) -> u64 {
         let mean = f64::from(self.mean);
         let sigma = (2.0 * 2.5f64.ln()).sqrt();
         let draw = 0.4 * mean * (sigma * Random::for_serial(self.seed, serial).normal()).exp();
@@ -136,7 +139,7 @@ impl Generator {
     }
 
     /// Appends message `serial` to `out`, in CRLF form.
-    pub(crate) fn write(&self, serial: u64, out: &mut Vec<u8>) {
+    pub fn write(&self, serial: u64, out: &mut Vec<u8>) {
         let mut random = Random::for_serial(!self.seed, serial);
         let start = out.len();
         let size = self.size(serial) as usize;

@@ -5,10 +5,12 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::{Error, Result};
@@ -20,6 +22,8 @@ const READ_BYTES_FIRST: usize = 4 << 10;
 const READ_BYTES: usize = 256 << 10;
 /// A line longer than this is an error: SEARCH over a million messages stays below.
 const LINE_BYTES_MAX: usize = 64 << 20;
+/// How long a server may say nothing while we wait: a slow search takes a minute, a hang for ever.
+const SILENCE_SECONDS_MAX: u64 = 180;
 
 /// TCP, unix or TLS behind one type.
 #[derive(Debug)]
@@ -166,7 +170,12 @@ impl Wire {
             };
             self.buffer.resize(size, 0);
         }
-        let count = self.stream.read(&mut self.buffer[self.end..]).await?;
+        let read = self.stream.read(&mut self.buffer[self.end..]);
+        let limit = Duration::from_secs(SILENCE_SECONDS_MAX);
+        let count = match timeout(limit, read).await {
+            Ok(count) => count?,
+            Err(_) => return Err(Error::Silent { waiting_for, limit }),
+        };
         if count == 0 {
             return Err(Error::Closed(waiting_for));
         }
