@@ -1,7 +1,7 @@
 //! The life of the process: start in order, serve, reload, drain, stop.
 //!
 //! Order of the start: sockets first, so that a mistake there costs no recovery and clients queue
-//! meanwhile; then certificates, store (which recovers), accounts, cores; only then is anything
+//! meanwhile; then certificates, store (which recovers) and accounts, cores; only then is anything
 //! accepted. Order of the stop: no more accepts, sessions say goodbye, cores end, the store takes
 //! its last checkpoint and leaves an empty log.
 
@@ -104,10 +104,8 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     let (bound, admin_socket) = bind_all(&config)?;
     let tls = Arc::new(TlsSwitch::new(&config)?);
     let hostname = hostname(&config);
-    let store = open_store(&config, &hostname)?;
     let users = Arc::new(UserFile::open(config.users_file())?);
-    let auth = Authenticator::start(users.clone(), users.clone(), auth_settings(&config))
-        .map_err(system("start the hashing threads"))?;
+    let (store, auth) = open_store_and_accounts(&config, &hostname, &users)?;
     let (io, cores) = (config.server.io, core_count(&config));
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
@@ -136,6 +134,21 @@ fn open_store(config: &Config, hostname: &str) -> Result<Store, RunError> {
     let storage = Arc::new(Blocking::new());
     admin::store::open(config, hostname, storage, Drive::Threads)
         .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })
+}
+
+/// Side by side: the store waits for the disk, the accounts hash a password that nobody knows.
+fn open_store_and_accounts(
+    config: &Config,
+    hostname: &str,
+    users: &Arc<UserFile>,
+) -> Result<(Store, Arc<Authenticator>), RunError> {
+    std::thread::scope(|scope| {
+        let auth = scope
+            .spawn(|| Authenticator::start(users.clone(), users.clone(), auth_settings(config)));
+        let store = open_store(config, hostname)?;
+        let auth = auth.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
+        Ok((store, auth.map_err(system("start the hashing threads"))?))
+    })
 }
 
 fn bind_all(config: &Config) -> Result<(Vec<Bound>, AdminSocket), RunError> {
