@@ -4,9 +4,9 @@
 //! stops. Answers are sent before each wait, so a pipeline's answers go out together.
 
 use std::io;
-use std::time::Duration;
 
 use protocol::line::{Framed, LineFramer};
+use tokio::time::Instant;
 
 use crate::net::Conn;
 use crate::services::Services;
@@ -47,23 +47,34 @@ impl End {
     }
 }
 
+/// Lines of a pipeline that are taken before other sessions of the core have their turn.
+const LINES_PER_TURN: u32 = 64;
+
 /// Reads command lines under a length limit.
 pub(crate) struct LineReader {
     framer: LineFramer,
+    /// Lines taken since other sessions had a turn.
+    lines: u32,
 }
 
 impl LineReader {
     pub(crate) fn new(line_bytes_max: usize) -> LineReader {
-        LineReader { framer: LineFramer::new(line_bytes_max) }
+        LineReader { framer: LineFramer::new(line_bytes_max), lines: 0 }
     }
 
-    /// The next line; sends what is queued before it waits.
+    /// The next line, whole before `deadline` (a byte now and then doesn't put it off); sends what
+    /// is queued before it waits.
     pub(crate) async fn next(
         &mut self,
         conn: &mut Conn,
         services: &Services,
-        idle: Duration,
+        deadline: Instant,
     ) -> Incoming {
+        self.lines += 1;
+        if self.lines > LINES_PER_TURN {
+            self.lines = 0;
+            tokio::task::yield_now().await;
+        }
         loop {
             let (incoming, consumed) = match self.framer.next(conn.input()) {
                 Framed::Line { line, consumed } => (Some(Incoming::Line(line.to_vec())), consumed),
@@ -77,10 +88,11 @@ impl LineReader {
             if let Err(error) = conn.flush().await {
                 return Incoming::End(End::Failed(error));
             }
+            self.lines = 0;
             let filled = tokio::select! {
                 biased;
                 () = services.draining() => return Incoming::End(End::Draining),
-                filled = tokio::time::timeout(idle, conn.fill()) => filled,
+                filled = tokio::time::timeout_at(deadline, conn.fill()) => filled,
             };
             match filled {
                 Ok(Ok(0)) => return Incoming::End(End::Left),

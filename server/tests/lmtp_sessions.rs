@@ -4,6 +4,7 @@ mod site;
 
 use config::{LayoutKind, Protocol};
 use site::{Site, on_a_core, untraced};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn lmtp(layout: LayoutKind) -> Site {
     Site::new(Protocol::Lmtp, layout, |_| {})
@@ -292,6 +293,30 @@ async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Out
     })
     .await;
     waiting.into_iter().filter_map(|(_, output)| output).collect()
+}
+
+#[test]
+fn a_stopping_server_takes_the_message_that_has_begun_and_no_other() {
+    on_a_core(|layout| async move {
+        let site = lmtp(layout);
+        let mut client = site.connect();
+        client.write_all(format!("LHLO x\r\n{TO_JO}DATA\r\n").as_bytes()).await.unwrap();
+        let mut said = vec![0; 1024];
+        let mut len = 0;
+        while !String::from_utf8_lossy(&said[..len]).contains("354 ") {
+            len += client.read(&mut said[len..]).await.unwrap();
+        }
+        site.services.shared().drain();
+        tokio::task::yield_now().await;
+        client.write_all(WIRE.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert_eq!(
+            said,
+            "250 2.0.0 <jo@example.org> stored\r\n421 4.3.2 server stops, come again\r\n"
+        );
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 1);
+    });
 }
 
 #[test]

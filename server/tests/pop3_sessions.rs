@@ -262,6 +262,39 @@ fn a_large_message_is_whole_under_a_slow_reader() {
 }
 
 #[test]
+fn a_byte_now_and_then_does_not_put_off_the_login() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Pop3, layout, |c| c.limits.login_seconds_max = 1);
+        let mut client = site.connect();
+        let begun = std::time::Instant::now();
+        while client.write_all(b"N").await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            assert!(begun.elapsed().as_secs() < 10, "the session is still there");
+        }
+        assert!(begun.elapsed().as_millis() >= 900);
+    });
+}
+
+#[test]
+fn a_stopping_server_says_so_and_removes_nothing() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let mut client = site.connect();
+        client.write_all(format!("{LOGIN}DELE 1\r\n").as_bytes()).await.unwrap();
+        let mut said = vec![0; 256];
+        let mut len = 0;
+        while !String::from_utf8_lossy(&said[..len]).contains("deleted") {
+            len += client.read(&mut said[len..]).await.unwrap();
+        }
+        site.services.shared().drain();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "-ERR [SYS/TEMP] server stops\r\n");
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 2);
+    });
+}
+
+#[test]
 fn an_idle_session_is_small() {
     on_a_core(|layout| async move {
         let bytes = pop3(layout).session_bytes();

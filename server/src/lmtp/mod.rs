@@ -23,6 +23,7 @@ use protocol::line::DotDecoder;
 use protocol::lmtp::{
     Body, Command, Enhanced, LINE_BYTES_MAX, MailParams, Recipient, Reply, ReturnPath,
 };
+use tokio::time::Instant;
 
 use crate::lines::{End, Incoming, LineReader};
 use crate::net::Conn;
@@ -89,7 +90,8 @@ impl Session {
     async fn serve(&mut self) -> String {
         loop {
             let idle = Duration::from_secs(self.services.config().limits.lmtp_idle_seconds_max);
-            let flow = match self.lines.next(&mut self.conn, &self.services, idle).await {
+            let deadline = Instant::now() + idle;
+            let flow = match self.lines.next(&mut self.conn, &self.services, deadline).await {
                 Incoming::Line(line) => match Command::parse(&line) {
                     Ok(command) => Box::pin(self.command(command)).await,
                     Err(error) => {
@@ -389,7 +391,7 @@ impl Session {
 
     /// The message is whole: commits it and answers for each recipient.
     async fn finish(&mut self, transaction: &Transaction, receiving: Receiving) {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let sender = transaction.sender.to_string();
         let (bytes, message_id) = (receiving.bytes(), receiving.message_id());
         let results = receiving.commit().await;

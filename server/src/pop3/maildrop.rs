@@ -68,21 +68,21 @@ impl Maildrop {
         let lock = user.lock_maildrop().ok_or(OpenError::InUse)?;
         let mailbox = user.mailbox("INBOX").await?;
         let view = mailbox.refresh().await?;
-        let mut maildrop = Maildrop {
+        let mut all = Totals::default();
+        for (_, record) in view.records(SeqNum(1), SeqNum(view.exists())) {
+            all.messages += 1;
+            all.bytes += u64::from(record.size);
+        }
+        Ok(Maildrop {
             mailbox,
             view,
             user: account.name.to_string(),
             deleted: Marks::default(),
             retrieved: Marks::default(),
-            all: Totals::default(),
+            all,
             gone: Totals::default(),
             _lock: lock,
-        };
-        for (_, record) in maildrop.records() {
-            maildrop.all.messages += 1;
-            maildrop.all.bytes += u64::from(record.size);
-        }
-        Ok(maildrop)
+        })
     }
 
     /// Whose it is.
@@ -101,11 +101,6 @@ impl Maildrop {
             messages: self.all.messages.saturating_sub(self.gone.messages),
             bytes: self.all.bytes.saturating_sub(self.gone.bytes),
         }
-    }
-
-    /// Every message, collected so that `self` can change meanwhile.
-    fn records(&self) -> Vec<(SeqNum, Record)> {
-        self.view.records(SeqNum(1), SeqNum(self.view.exists())).collect()
     }
 
     /// Every message that is left, from `first` on.

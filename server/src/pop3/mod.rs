@@ -23,6 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use protocol::pop3::{Command, LINE_BYTES_MAX, Reply, RespCode};
+use tokio::time::Instant;
 
 use crate::lines::{End, Incoming, LineReader};
 use crate::net::Conn;
@@ -127,11 +128,12 @@ impl Session {
 
     async fn next_line(&mut self) -> Incoming {
         let limits = &self.services.config().limits;
-        let seconds = match self.state {
-            State::Authorization { .. } => limits.login_seconds_max,
-            State::Transaction(_) => limits.pop3_idle_seconds_max,
+        let (from, seconds) = match self.state {
+            State::Authorization { .. } => (self.conn.since().into(), limits.login_seconds_max),
+            State::Transaction(_) => (Instant::now(), limits.pop3_idle_seconds_max),
         };
-        self.lines.next(&mut self.conn, &self.services, Duration::from_secs(seconds)).await
+        let deadline = from + Duration::from_secs(seconds);
+        self.lines.next(&mut self.conn, &self.services, deadline).await
     }
 
     fn count_bad_command(&mut self) -> Flow {

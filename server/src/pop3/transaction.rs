@@ -1,5 +1,7 @@
 //! The TRANSACTION state: STAT, LIST, UIDL, RETR, TOP, DELE, RSET.
 
+use std::io::Write as _;
+
 use engine::Record;
 use protocol::line::DotEncoder;
 use protocol::pop3::{Command, MessageNumber, Reply, RespCode, TopLimit};
@@ -70,8 +72,8 @@ impl Session {
             if let State::Transaction(maildrop) = &self.state {
                 self.conn.out.with_vec(|out| {
                     for (seq, record) in maildrop.left_from(first, last) {
-                        let line = format!("{seq} {}\r\n", column.of(maildrop, &record));
-                        out.extend_from_slice(line.as_bytes());
+                        // Writing to a vector can't fail.
+                        let _ = write!(out, "{seq} {}\r\n", column.of(maildrop, &record));
                     }
                 });
             }
@@ -81,6 +83,7 @@ impl Session {
             {
                 return Flow::End(error.to_string());
             }
+            tokio::task::yield_now().await;
         }
         self.conn.out.push(b".\r\n");
         Flow::Continue
@@ -154,6 +157,7 @@ impl Session {
             }
             if self.conn.out.is_high() {
                 self.conn.flush().await.map_err(Broken::Connection)?;
+                tokio::task::yield_now().await;
             }
             chunk = reader.next().await.map_err(Broken::InMessage)?;
         }
