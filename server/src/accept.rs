@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::{Listener, Protocol, TlsMode};
 use rustix::net::{SocketFlags, sockopt};
@@ -24,6 +24,9 @@ use crate::shard::CoreHandle;
 /// How long to wait after the system refused to accept (no descriptor, no memory), so that the
 /// loop doesn't spin while sessions end.
 const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How long nothing is logged about the same trouble.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
 /// Accepted in a row before other tasks get their turn.
 const BURST_MAX: usize = 64;
@@ -50,6 +53,7 @@ pub async fn run(bound: Bound, shared: Arc<Shared>, cores: Rc<[CoreHandle]>) {
             return;
         }
     };
+    let mut complained: Option<Instant> = None;
     loop {
         // An error can only mean that the runtime is going away.
         let Ok(mut guard) = ready.readable().await else { return };
@@ -68,7 +72,11 @@ pub async fn run(bound: Bound, shared: Arc<Shared>, cores: Rc<[CoreHandle]>) {
                 // The client left again, or the network has trouble: accept(2) says go on.
                 Err(e) if is_passing(e) => {}
                 Err(error) => {
-                    tracing::error!(address = bound.shown, reason = %error, "cannot accept");
+                    if complained.is_none_or(|at| at.elapsed() >= COMPLAINT_PAUSE) {
+                        complained = Some(Instant::now());
+                        tracing::error!(target: "cursus::accept", address = bound.shown,
+                            reason = %error, "cannot accept");
+                    }
                     tokio::time::sleep(BACK_OFF).await;
                     break;
                 }
@@ -120,7 +128,7 @@ fn hand_over(
 /// Says why, as far as the socket takes it at once, and closes.
 fn refuse(fd: OwnedFd, peer: Peer, listener: &Listener, refusal: Refusal) {
     let protocol = listener.protocol;
-    tracing::warn!(%protocol, addr = %peer, reason = %refusal, "connection refused");
+    tracing::warn!(target: "cursus::accept", %protocol, addr = %peer, reason = %refusal, "connection refused");
     if listener.tls == TlsMode::Implicit {
         return;
     }

@@ -168,7 +168,7 @@ fn serve(accepted: Accepted, net: &Rc<NetCore>, services: &Rc<Services>) {
                 Ok(()) => start_session(conn, services),
                 Err(error) => {
                     let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
-                    tracing::info!(%protocol, %addr, %session, reason = %error,
+                    tracing::info!(target: "cursus::session", %protocol, %addr, %session, reason = %error,
                         "TLS handshake failed");
                 }
             }

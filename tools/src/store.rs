@@ -40,17 +40,28 @@ pub fn status(config: &Config, out: &Output) -> Result<(), Failed> {
         } else {
             rows.push(row("server", "not running".to_owned()));
         }
-        for (key, value) in status.store.as_object().into_iter().flatten() {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                Value::Null => continue,
-                other => other.to_string(),
-            };
-            rows.push(vec![format!("store {}", key.replace('_', " ")), value]);
-        }
+        figures("store", &status.store, &mut rows);
         Table { headings: &["what", "value"], rows }
     });
     closed
+}
+
+/// The store's figures, a row each; those within others after the name of these. What is empty
+/// says nothing.
+fn figures(name: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
+    let text = match value {
+        Value::Null => return,
+        Value::Object(map) => {
+            for (key, inner) in map {
+                figures(&format!("{name} {}", key.replace('_', " ")), inner, rows);
+            }
+            return;
+        }
+        Value::Array(list) if list.is_empty() => return,
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    rows.push(vec![name.to_owned(), text]);
 }
 
 fn human_seconds(seconds: u64) -> String {
