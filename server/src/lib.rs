@@ -12,6 +12,7 @@
 //! | [`reload`] | a changed configuration in a running server |
 //! | [`admin_socket`] | the operator's socket |
 //! | [`first_start`], [`banner`] | the embedded store's first user, message and greeting |
+//! | [`memory`] | the allocator's settings |
 //! | [`logging`] | how lines are written |
 
 pub mod accept;
@@ -24,6 +25,7 @@ mod lines;
 pub mod listen;
 pub mod lmtp;
 pub mod logging;
+pub mod memory;
 pub mod net;
 pub mod pop3;
 pub mod reload;

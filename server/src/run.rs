@@ -85,6 +85,7 @@ fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
 /// Runs a server until it is told to stop.
 pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     let begun = Instant::now();
+    crate::memory::tune();
     // Nothing that we make is for others, unless a mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
