@@ -295,7 +295,7 @@ class Tools:
 
 class FirstRun(Case):
     PORTS = (10143, 10993, 10110, 10995, 10024)
-    seconds = 600
+    seconds = 200
 
     def test_the_first_command_of_the_readme(self):
         """`cargo run --release` prints addresses, a user and a curl line that shows mail."""
@@ -319,7 +319,7 @@ class FirstRun(Case):
                 found = re.search(r"^\s*(?:\$ )?(curl .*)$", child.log(), re.MULTILINE)
                 return found and found[1]
 
-            line = proc.wait_until(curl_line, 560, "a curl line", step=0.2)
+            line = proc.wait_until(curl_line, 150, "a curl line", step=0.2)
             began = child.log()
             self.assertTrue((home / "var").is_dir())
             self.assertIn("10143", began)
