@@ -79,33 +79,19 @@ async fn converse(stream: UnixStream, office: &Office) -> io::Result<()> {
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let (answer, go_on) = match parse(&line, whole) {
-            Ok(request) => {
-                let import = matches!(request, Request::Import { .. });
-                let answer = office.perform(request, &mut read).await;
-                // After a failed import some bytes of the message are unread: they must not be
-                // taken for requests.
-                let go_on = answer.is_ok() || !import;
-                (answer.map_or_else(Answer::Error, Answer::Ok), go_on)
-            }
-            Err(failure) => (Answer::Error(failure), whole),
+        let answer = match parse(&line, whole) {
+            Ok(request) => office.perform(request, &mut read).await,
+            Err(failure) => Err(failure),
         };
+        let answer = answer.map_or_else(Answer::Error, Answer::Ok);
         let mut text = serde_json::to_vec(&AnswerLine { v: VERSION, answer })?;
         text.push(b'\n');
         write.write_all(&text).await?;
-        if !go_on {
-            drain(&mut read).await;
+        if !whole {
+            // Where the next request begins can't be known.
             return Ok(());
         }
     }
-}
-
-/// Reads a refused message to its end for a while, because closing with unread bytes would take
-/// the answer away from the client.
-async fn drain(read: &mut (impl tokio::io::AsyncRead + Unpin)) {
-    let mut sink = tokio::io::sink();
-    let all = tokio::io::copy(read, &mut sink);
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(10), all).await;
 }
 
 fn parse(line: &[u8], whole: bool) -> Result<Request, Failure> {

@@ -3,7 +3,7 @@
 //! Invariant: the password exists in clear only in this process and on its standard output; the
 //! users file holds hashes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use auth::users::{EditError, NewUser, edit};
 use auth::{Account, Attributes, UserName};
@@ -26,6 +26,25 @@ pub struct FirstUser {
     pub name: UserName,
     /// To be shown once.
     pub password: String,
+    /// The users file, until the password was shown.
+    unseen: Option<PathBuf>,
+}
+
+impl FirstUser {
+    /// The password was shown, so the user stays.
+    pub fn shown(&mut self) {
+        self.unseen = None;
+    }
+}
+
+impl Drop for FirstUser {
+    /// A start that failed leaves no user whose password nobody has seen.
+    fn drop(&mut self) {
+        if let Some(file) = self.unseen.take() {
+            // If it is gone, so is the user.
+            let _ = std::fs::remove_file(file);
+        }
+    }
 }
 
 /// Why there is no first user.
@@ -54,7 +73,7 @@ pub fn make_first_user(users_file: &Path) -> Result<Option<FirstUser>, FirstStar
     let name = UserName::new(FIRST_USER)?;
     let user = NewUser::with_password(name.clone(), &password, "")?;
     edit(users_file, |document| document.add(user))?;
-    Ok(Some(FirstUser { name, password }))
+    Ok(Some(FirstUser { name, password, unseen: Some(users_file.to_owned()) }))
 }
 
 /// Delivers the welcome message to the user's INBOX.
@@ -103,7 +122,10 @@ mod tests {
     fn the_first_user_is_made_once_and_the_password_is_not_stored() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("users");
-        let first = make_first_user(&file).unwrap().unwrap();
+        drop(make_first_user(&file).unwrap().unwrap());
+        assert!(!file.exists(), "a user whose password nobody saw");
+        let mut first = make_first_user(&file).unwrap().unwrap();
+        first.shown();
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("admin@localhost:{"), "{text}");
         assert!(!text.contains(&first.password));

@@ -97,13 +97,12 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
         Signals::new().map_err(system("wait for signals"))?
     };
     make_dir(&config.state_dir)?;
-    let embedded = matches!(source, Source::Embedded);
-    let first = match embedded {
-        true => first_start::make_first_user(&config.users_file())?,
-        false => None,
-    };
     let (bound, admin_socket) = bind_all(&config)?;
     let tls = Arc::new(TlsSwitch::new(&config)?);
+    let first = match source {
+        Source::Embedded => first_start::make_first_user(&config.users_file())?,
+        Source::File(_) => None,
+    };
     let hostname = hostname(&config);
     let users = Arc::new(UserFile::open(config.users_file())?);
     let (store, auth) = open_store_and_accounts(&config, &hostname, &users)?;
@@ -258,7 +257,7 @@ struct Server {
 
 impl Server {
     async fn serve(
-        self,
+        mut self,
         mut signals: Signals,
         bound: Vec<Bound>,
         admin_socket: AdminSocket,
@@ -274,6 +273,9 @@ impl Server {
         let office = self.office(lane, ask);
         let admin = tokio::task::spawn_local(crate::admin_socket::run(admin_socket.fd, office));
         self.announce(&shown);
+        if let Some(first) = &mut self.first {
+            first.shown();
+        }
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
-use admin::wire::{Answer, AnswerLine, FailureCode, Reply, Request};
+use admin::wire::{Answer, AnswerLine, FailureCode, ImportMessage, Reply, Request};
 use admin::{Client, client::ClientError};
 
 /// A running server, killed on drop.
@@ -151,13 +151,15 @@ fn the_admin_socket_answers_good_and_bad_requests() {
     let import = |user: &str, bytes| Request::Import {
         user: user.to_owned(),
         mailbox: "INBOX".to_owned(),
-        bytes,
-        flags: vec!["\\Seen".to_owned(), "$Label1".to_owned()],
-        internal_date: Some(1_700_000_000),
+        messages: vec![ImportMessage {
+            bytes,
+            flags: vec!["\\Seen".to_owned(), "$Label1".to_owned()],
+            internal_date: Some(1_700_000_000),
+        }],
     };
     let message = b"Subject: x\r\n\r\nbody\r\n";
     let stored = client.ask_with(import("jo", message.len() as u64), &mut message.as_slice());
-    assert!(matches!(stored.unwrap(), Reply::Imported { uid: 1, .. }));
+    assert!(matches!(stored.unwrap(), Reply::Imported { uids, .. } if uids == [1]));
     let Reply::Mailboxes(lines) = client.ask(Request::Mailboxes { user: None }).unwrap() else {
         panic!("no mailboxes")
     };
@@ -165,6 +167,8 @@ fn the_admin_socket_answers_good_and_bad_requests() {
     let refused = client.ask_with(import("nobody", 4), &mut b"S:x\n".as_slice());
     let Err(ClientError::Failure(failure)) = refused else { panic!("stored for nobody") };
     assert_eq!(failure.code, FailureCode::NoSuchUser);
+    // The refused message's bytes are gone, and the connection goes on.
+    client.ask(Request::Checkpoint).unwrap();
 
     let raw = |text: &[u8]| -> AnswerLine {
         let mut socket = UnixStream::connect(process.admin_socket()).unwrap();

@@ -11,7 +11,7 @@ use protocol::types::{Keyword, SystemFlags};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::store;
-use crate::wire::{Failure, FailureCode, MailboxLine, Reply, Request, Status};
+use crate::wire::{Failure, FailureCode, ImportMessage, MailboxLine, Reply, Request, Status};
 
 /// Read from a message's source at once.
 const BODY_CHUNK_BYTES: usize = 64 * 1024;
@@ -33,7 +33,7 @@ impl Operator {
     ///
     /// # Errors
     /// [`FailureCode::NeedsServer`] for what only a server can do; it handles these before it asks
-    /// here. After a failed import some of `body` may be unread.
+    /// here. The messages of an import are read from `body` to their end in any case.
     pub async fn perform(
         &self,
         request: Request,
@@ -59,9 +59,14 @@ impl Operator {
                 self.user(&user).await?.subscribe(&name, on).await.map_err(failure)?;
                 Ok(Reply::Done)
             }
-            Request::Import { user, mailbox, bytes, flags, internal_date } => {
-                let target = self.target(&user, &mailbox, &flags, internal_date).await?;
-                self.import(target, bytes, body).await
+            Request::Import { user, mailbox, messages } => {
+                let total = messages.iter().fold(0u64, |sum, m| sum.saturating_add(m.bytes));
+                let mut body = body.take(total);
+                let done = self.import(&user, &mailbox, &messages, &mut body).await;
+                // Whatever is left of refused messages must not be taken for a request.
+                let rest = tokio::io::copy(&mut body, &mut tokio::io::sink()).await;
+                rest.map_err(|e| short(&e.to_string(), body.limit()))?;
+                done
             }
             Request::Check { user } => {
                 let report = self.store.check(user.as_deref()).await.map_err(failure)?;
@@ -144,40 +149,50 @@ impl Operator {
         Ok(Reply::Mailboxes(lines))
     }
 
-    async fn target(
+    async fn import(
         &self,
         user: &str,
         mailbox: &str,
-        flags: &[String],
-        internal_date: Option<i64>,
-    ) -> Result<Target, Failure> {
+        messages: &[ImportMessage],
+        body: &mut (dyn AsyncRead + Unpin),
+    ) -> Result<Reply, Failure> {
+        if messages.is_empty() {
+            return Err(Failure::new(FailureCode::BadRequest, "expected at least one message"));
+        }
         let user = self.user(user).await?;
         let mailbox = user.mailbox(mailbox).await.map_err(failure)?;
-        let (flags, keywords) = parse_flags(flags)?;
-        Ok(Target { user, mailbox, flags, keywords, internal_date })
+        let mut deliveries = Vec::with_capacity(messages.len());
+        for message in messages {
+            let (flags, keywords) = parse_flags(&message.flags)?;
+            let (user, mailbox) = (user.clone(), mailbox.clone());
+            let internal_date = message.internal_date;
+            let target = Target { user, mailbox, flags, keywords, internal_date };
+            deliveries.push(self.receive(target, message.bytes, body).await?);
+        }
+        let appended = Delivery::commit_all(deliveries).await.map_err(failure)?;
+        let uid_validity = appended.first().map_or(0, |a| a.uid_validity.0);
+        Ok(Reply::Imported { uids: appended.iter().map(|a| a.uid.0).collect(), uid_validity })
     }
 
-    async fn import(
+    /// Reads one message of `bytes` bytes.
+    async fn receive(
         &self,
         target: Target,
         bytes: u64,
         body: &mut (dyn AsyncRead + Unpin),
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Delivery, Failure> {
         let mut delivery = Delivery::new(&self.store, &self.lane, vec![target]).map_err(failure)?;
         let mut body = body.take(bytes);
         let mut chunk = vec![0; BODY_CHUNK_BYTES];
-        let mut left = bytes;
-        while left > 0 {
+        while body.limit() > 0 {
+            let left = body.limit();
             let n = body.read(&mut chunk).await.map_err(|e| short(&e.to_string(), left))?;
             if n == 0 {
                 return Err(short("the message ended", left));
             }
             delivery.write(&chunk[..n]).await.map_err(failure)?;
-            left -= n as u64;
         }
-        let appended = delivery.commit().await.into_iter().next().unwrap_or(Err(Error::Closing));
-        let appended = appended.map_err(failure)?;
-        Ok(Reply::Imported { uid: appended.uid.0, uid_validity: appended.uid_validity.0 })
+        Ok(delivery)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `{"v":1,"request":{"op":"status"}}` is answered by `{"v":1,"answer":{"ok":{…}}}` or
 //! `{"v":1,"answer":{"error":{"code":"no_such_user","message":"…"}}}`. After the line of an
-//! `import` request come exactly `bytes` bytes of message, then the next request.
+//! `import` request come the bytes of its messages, then the next request.
 //!
 //! Version rule: a change that an older peer would misread raises [`VERSION`], and either side
 //! refuses a version that it doesn't know, by name.
@@ -78,18 +78,15 @@ pub enum Request {
         /// Whether the subscription shall exist.
         on: bool,
     },
-    /// Stores a message, whose bytes follow the line.
+    /// Stores messages, all or none, in this order. Their bytes follow the line, one after
+    /// the other.
     Import {
         /// Whose.
         user: String,
         /// Where.
         mailbox: String,
-        /// How many bytes follow.
-        bytes: u64,
-        /// Flags and keywords as in IMAP.
-        flags: Vec<String>,
-        /// Unix seconds; absent: now.
-        internal_date: Option<i64>,
+        /// At least one.
+        messages: Vec<ImportMessage>,
     },
     /// Compares indexes with files.
     Check {
@@ -102,6 +99,18 @@ pub enum Request {
     ReloadUsers,
     /// Reads configuration and certificates again, as SIGHUP does.
     Reload,
+}
+
+/// A message of an [`Request::Import`].
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ImportMessage {
+    /// How many bytes follow.
+    pub bytes: u64,
+    /// Flags and keywords as in IMAP.
+    pub flags: Vec<String>,
+    /// Unix seconds; absent: now.
+    pub internal_date: Option<i64>,
 }
 
 /// What came of a request.
@@ -124,8 +133,8 @@ pub enum Reply {
     Mailboxes(Vec<MailboxLine>),
     /// To [`Request::Import`]: durable.
     Imported {
-        /// UID of the new message.
-        uid: u32,
+        /// UIDs of the new messages, in order.
+        uids: Vec<u32>,
         /// UIDVALIDITY of its mailbox.
         uid_validity: u32,
     },
@@ -285,7 +294,7 @@ mod tests {
     fn every_reply_survives_the_wire() {
         let replies = [
             Reply::Done,
-            Reply::Imported { uid: 7, uid_validity: 9 },
+            Reply::Imported { uids: vec![7, 8], uid_validity: 9 },
             Reply::Status(Box::default()),
             Reply::Checked { mailboxes: 1, messages: 2, findings: vec!["f".to_owned()] },
         ];

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use admin::wire::ImportMessage;
 use admin::{Reply, Request};
 use config::Config;
 use serde::Serialize;
@@ -18,6 +19,12 @@ use crate::cli::ImportArgs;
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
 use crate::place::Place;
+
+/// Messages in a batch, at most.
+const BATCH_MESSAGES_MAX: usize = 32;
+
+/// A batch of so many bytes gets no further message.
+const BATCH_BYTES_HIGH: usize = 4 << 20;
 
 /// One message on its way into the store.
 struct Incoming {
@@ -127,17 +134,21 @@ fn import_all(
     }
     let bar = out.progress(sources.iter().map(Source::count).sum(), "importing");
     let mut summary = Summary::default();
+    let mut batch = Batch::default();
     for incoming in sources.into_iter().flat_map(Source::messages) {
-        let stored = match incoming {
-            Ok(incoming) => store(incoming, args, place)?,
-            Err(refused) => Err(refused),
-        };
-        match stored {
-            Ok(()) => summary.imported += 1,
-            Err(refused) => summary.failed.push(refused),
+        match incoming {
+            Ok(incoming) => batch.add(incoming),
+            Err(refused) => {
+                summary.failed.push(refused);
+                bar.inc(1);
+            }
         }
-        bar.inc(1);
+        if batch.is_full() {
+            bar.inc(batch.messages.len() as u64);
+            store(std::mem::take(&mut batch), args, place, &mut summary)?;
+        }
     }
+    store(batch, args, place, &mut summary)?;
     bar.finish_and_clear();
     Ok(summary)
 }
@@ -174,24 +185,69 @@ fn read(source: String, mut from: impl Read) -> Result<Incoming, Refused> {
     }
 }
 
-/// The outer error ends the import: no further message would fare better.
+/// Messages that are stored together: one commit for all of them.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Incoming>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, incoming: Incoming) {
+        self.bytes += incoming.bytes.len();
+        self.messages.push(incoming);
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= BATCH_MESSAGES_MAX || self.bytes >= BATCH_BYTES_HIGH
+    }
+}
+
+/// Stores a batch; one that is refused, message by message, to find out which it is that is
+/// refused. An error ends the import: no further message would fare better.
 fn store(
-    incoming: Incoming,
+    batch: Batch,
     args: &ImportArgs,
     place: &mut Place,
-) -> Result<Result<(), Refused>, Failed> {
-    let mut flags = args.flags.clone();
-    flags.extend(incoming.flags);
+    summary: &mut Summary,
+) -> Result<(), Failed> {
+    if batch.messages.is_empty() {
+        return Ok(());
+    }
+    match ask(&batch.messages, args, place) {
+        Ok(()) => summary.imported += batch.messages.len() as u64,
+        Err(failed) if failed.kind() == Kind::Temporary => return Err(failed),
+        Err(_) => {
+            for incoming in batch.messages {
+                match ask(std::slice::from_ref(&incoming), args, place) {
+                    Ok(()) => summary.imported += 1,
+                    Err(failed) => {
+                        let reason = failed.to_string();
+                        summary.failed.push(Refused { source: incoming.source, reason });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ask(messages: &[Incoming], args: &ImportArgs, place: &mut Place) -> Result<(), Failed> {
+    let line = |incoming: &Incoming| ImportMessage {
+        bytes: incoming.bytes.len() as u64,
+        flags: args.flags.iter().chain(&incoming.flags).cloned().collect(),
+        internal_date: incoming.internal_date,
+    };
     let request = Request::Import {
         user: args.user.clone(),
         mailbox: args.mailbox.clone(),
-        bytes: incoming.bytes.len() as u64,
-        flags,
-        internal_date: incoming.internal_date,
+        messages: messages.iter().map(line).collect(),
     };
-    match place.ask_with(request, &mut incoming.bytes.as_slice()) {
-        Ok(Reply::Imported { .. }) => Ok(Ok(())),
-        Ok(other) => Err(crate::store::unexpected(&other)),
-        Err(failed) => Ok(Err(Refused { source: incoming.source, reason: failed.to_string() })),
+    let empty: Box<dyn Read + '_> = Box::new(std::io::empty());
+    let mut body =
+        messages.iter().fold(empty, |body, m| Box::new(body.chain(m.bytes.as_slice())) as _);
+    match place.ask_with(request, &mut body)? {
+        Reply::Imported { .. } => Ok(()),
+        other => Err(crate::store::unexpected(&other)),
     }
 }
