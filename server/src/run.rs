@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admin::Operator;
+use admin::store::OpenError;
 use auth::{Authenticator, Settings, UserFile};
 use config::Config;
 use engine::io::Lane;
@@ -59,23 +60,22 @@ pub enum RunError {
     #[error(transparent)]
     Tls(#[from] crate::tls::TlsError),
     /// The store.
-    #[error("store in {}: {source}{}", state_dir.display(), locked_hint(source))]
+    #[error("store in {}: {source}", state_dir.display())]
     Store {
         /// Where.
         state_dir: PathBuf,
         /// Why.
-        source: engine::Error,
+        source: OpenError,
     },
+    /// The store at its end.
+    #[error("closing the store: {0}")]
+    Close(engine::Error),
     /// The users file.
     #[error("{0} (the first user is made with `cursus user add NAME`)")]
     Users(#[from] auth::users::UserFileError),
     /// The first user.
     #[error(transparent)]
     FirstStart(#[from] first_start::FirstStartError),
-}
-
-fn locked_hint(error: &engine::Error) -> &'static str {
-    if admin::store::is_locked(error) { " (another process has the store open)" } else { "" }
 }
 
 fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
@@ -97,6 +97,8 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
         Signals::new().map_err(system("wait for signals"))?
     };
     make_dir(&config.state_dir)?;
+    admin::store::check_owner(&config.state_dir)
+        .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })?;
     let (bound, admin_socket) = bind_all(&config)?;
     let tls = Arc::new(TlsSwitch::new(&config)?);
     let first = match source {
@@ -118,8 +120,7 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
 /// Ends the cores, then the store.
 fn stop(cores: Vec<Core>, store: &Store) -> Result<(), RunError> {
     cores.into_iter().for_each(Core::join);
-    let state_dir = store.config().state_dir.clone();
-    store.close().map_err(|source| RunError::Store { state_dir, source })?;
+    store.close().map_err(RunError::Close)?;
     tracing::info!(target: "cursus", "stopped");
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use admin::store::OpenError;
 use admin::{Client, Operator, Reply, Request};
 use auth::UserFile;
 use config::Config;
@@ -103,12 +104,12 @@ impl Opened {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let store = admin::store::open(config, &hostname, storage.clone(), Drive::Threads);
         let store = store.map_err(|error| {
-            unreachable(match admin::store::is_locked(&error) {
-                true => format!(
+            unreachable(match error {
+                OpenError::Locked => format!(
                     "the store in {dir} is open in another process, and no server answers on {}",
                     config.admin_socket().display()
                 ),
-                false => format!("the store in {dir} can't be opened: {error}"),
+                other => format!("the store in {dir} can't be opened: {other}"),
             })
         })?;
         let operator = Operator {

@@ -1,5 +1,6 @@
 //! A configured store: the settings that the engine wants, made from the typed configuration.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use auth::{Account, Attributes};
@@ -37,22 +38,48 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
     }
 }
 
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Root would make files that the store's own user can't read.
+    #[error("belongs to uid {owner}, and this process is root: run it as that user")]
+    Owner {
+        /// Whose directory it is.
+        owner: u32,
+    },
+    /// Another process has it.
+    #[error("another process has it open")]
+    Locked,
+    /// The engine's reason.
+    #[error(transparent)]
+    Engine(Error),
+}
+
 /// Opens the store: takes its lock and recovers. Blocks.
 pub fn open(
     config: &Config,
     hostname: &str,
     storage: Arc<dyn Storage>,
     drive: Drive,
-) -> Result<Store, Error> {
-    Store::open(store_config(config, hostname), storage, drive)
+) -> Result<Store, OpenError> {
+    check_owner(&config.state_dir)?;
+    Store::open(store_config(config, hostname), storage, drive).map_err(|error| match &error {
+        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock => {
+            OpenError::Locked
+        }
+        _ => OpenError::Engine(error),
+    })
 }
 
-/// Whether opening failed because another process has the store.
-pub fn is_locked(error: &Error) -> bool {
-    match error {
-        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::WouldBlock,
-        _ => false,
+/// Refuses root a directory of somebody else.
+pub fn check_owner(dir: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::MetadataExt;
+    // A directory that isn't there yet will be ours.
+    let owner = std::fs::metadata(dir).map_or(0, |meta| meta.uid());
+    if owner != 0 && rustix::process::geteuid().is_root() {
+        return Err(OpenError::Owner { owner });
     }
+    Ok(())
 }
 
 /// What the engine must know about a user: the account's own settings, else the server's.
@@ -77,6 +104,19 @@ pub async fn open_user(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_keeps_its_hands_off_other_users_stores() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_owner(dir.path()).is_ok());
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+            let storage = Arc::new(engine::io::blocking::Blocking::new());
+            let config = Config::embedded(dir.path());
+            let opened = open(&config, "h", storage, Drive::Inline);
+            assert!(matches!(opened, Err(OpenError::Owner { owner: 65534 })));
+        }
+    }
 
     #[test]
     fn an_account_goes_before_the_default_and_zero_means_no_limit() {
