@@ -1,7 +1,7 @@
 //! What sessions hold: one accepted connection on the session's core.
 
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,7 +11,7 @@ use config::{Limits, Listener, PlainLogin, Protocol, TlsMode};
 use tokio::time::timeout;
 
 use super::buffer::{BufferPool, InBuffer};
-use super::out_queue::OutQueue;
+use super::out_queue::{OutQueue, SLICES_MAX};
 use super::peer::{Peer, SessionId};
 use super::socket::Socket;
 use super::tls_pump::TlsPump;
@@ -148,6 +148,16 @@ impl Conn {
         }))
     }
 
+    /// Tells the client's kernel that everything sent so far has arrived: for a session that waits
+    /// for the rest of a command, with nothing to send that would tell it by the way.
+    pub fn acknowledge(&self) {
+        if let Stream::Plain(socket) = &self.stream {
+            socket.acknowledge();
+        } else if let Stream::Tls(pump) = &self.stream {
+            pump.socket().acknowledge();
+        }
+    }
+
     /// Bytes read and not yet consumed.
     pub fn input(&self) -> &[u8] {
         self.input.unread()
@@ -206,9 +216,9 @@ impl Conn {
         let done = match &mut self.stream {
             Stream::Plain(socket) => {
                 if !self.out.is_empty() {
-                    let mut slices = Vec::with_capacity(8);
-                    self.out.slices(&mut slices);
-                    let sent = ready!(socket.poll_write_vectored(cx, &slices))?;
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let count = self.out.slices(&mut slices);
+                    let sent = ready!(socket.poll_write_vectored(cx, &slices[..count]))?;
                     if sent == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }

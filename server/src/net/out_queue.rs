@@ -12,8 +12,11 @@ use super::buffer::{BUFFER_BYTES, BufferPool};
 /// A buffer at least this big is queued itself instead of being copied.
 const MOVE_BYTES_MIN: usize = 4 * 1024;
 
+/// A chunk with so many bytes takes no further piece: most pieces fit behind it without a copy.
+const FULL_BYTES: usize = BUFFER_BYTES - 2 * 1024;
+
 /// Buffers handed to the kernel in one write.
-const SLICES_MAX: usize = 64;
+pub(crate) const SLICES_MAX: usize = 32;
 
 /// Bytes owed to the client, in order. Write to it, then [`super::Conn::flush`].
 pub struct OutQueue {
@@ -73,29 +76,38 @@ impl OutQueue {
     }
 
     /// Lets `encode` append to a plain vector: the queue's last chunk, which may grow.
+    ///
+    /// Called once a message in a long FETCH, so it moves nothing about.
     pub fn with_vec<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        let full = self.chunks.back().is_none_or(|c| c.len() >= BUFFER_BYTES / 2);
-        if full {
+        if self.chunks.back().is_none_or(|chunk| chunk.len() >= FULL_BYTES) {
             self.chunks.push_back(self.pool.borrow());
         }
-        let mut chunk = self.chunks.pop_back().unwrap_or_default();
+        let Some(chunk) = self.chunks.back_mut() else {
+            let mut bytes = Vec::new();
+            let result = encode(&mut bytes);
+            self.push_vec(bytes);
+            return result;
+        };
         let before = chunk.len();
-        let result = encode(&mut chunk);
+        let result = encode(chunk);
         self.len += chunk.len().saturating_sub(before);
-        if chunk.is_empty() {
+        if chunk.is_empty()
+            && let Some(chunk) = self.chunks.pop_back()
+        {
             self.pool.give_back(chunk);
-        } else {
-            self.chunks.push_back(chunk);
         }
         result
     }
 
-    /// The unsent bytes, as slices for one vectored write; at most `slices.len()` of them.
-    pub(crate) fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
-        for (i, chunk) in self.chunks.iter().take(SLICES_MAX).enumerate() {
-            let start = if i == 0 { self.sent } else { 0 };
-            slices.push(IoSlice::new(&chunk[start..]));
+    /// Fills `slices` with the unsent bytes, for one vectored write; returns how many it filled.
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        for (slot, chunk) in slices.iter_mut().zip(&self.chunks) {
+            let start = if count == 0 { self.sent } else { 0 };
+            *slot = IoSlice::new(&chunk[start..]);
+            count += 1;
         }
+        count
     }
 
     /// The unsent bytes of the first chunk.
@@ -139,9 +151,9 @@ mod tests {
     use super::*;
 
     fn content(queue: &OutQueue) -> Vec<u8> {
-        let mut slices = Vec::new();
-        queue.slices(&mut slices);
-        slices.iter().flat_map(|s| s.iter().copied()).collect()
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let count = queue.slices(&mut slices);
+        slices[..count].iter().flat_map(|s| s.iter().copied()).collect()
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl TlsPump {
         Ok(TlsPump { socket, session })
     }
 
+    /// What lies below.
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     pub(crate) fn session(&self) -> &ServerConnection {
         &self.session
     }
