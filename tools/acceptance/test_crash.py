@@ -76,6 +76,8 @@ class KillNine:
         for worker in range(APPEND_WORKERS):
             threads.append((self.append_worker, f"r{number}a{worker}", rng.random()))
         threads.append((self.watcher, "alice", 0))
+        if self.layout == "maildir" and number > 1:
+            threads.append((self.foreign_writer, f"r{number}f", rng.random()))
         threads.append((self.expunger, "bob", rng.random()))
         running = [threading.Thread(target=self.until_dead, args=(stop, *one)) for one in threads]
         for thread in running:
@@ -127,6 +129,23 @@ class KillNine:
             told = client.append("INBOX", self.ledger.message(one, rng))
             with self.ledger.lock:
                 self.ledger.acked[user, one] = told[1] if told else None
+
+    def foreign_writer(self, stop, name, rng):
+        """Delivers into `new/` as Maildir writers do; the server's end doesn't stop it."""
+        inbox = self.one.maildir("alice")
+        owner = inbox.stat()
+        for number in range(40):
+            if stop.is_set():
+                return
+            one = f"{name}n{number}"
+            stored = self.ledger.message(one, rng).replace(b"\r\n", b"\n")
+            path = inbox / "tmp" / f"{int(time.time())}.{one}.elsewhere"
+            path.write_bytes(stored)
+            os.chown(path, owner.st_uid, owner.st_gid)
+            path.rename(inbox / "new" / path.name)
+            with self.ledger.lock:
+                self.ledger.acked["alice", one] = None
+            time.sleep(rng.uniform(0, 0.03))
 
     def watcher(self, stop, user, _):
         """Remembers every UID that a session was shown."""
@@ -226,6 +245,91 @@ class KillNine:
         self.one.stop()
         done = self.one.tool("check", check=False, seconds=60)
         self.assertEqual(done.returncode, 0, (done.stdout + done.stderr)[-3000:])
+
+
+# A plain STORE is answered before it is durable; the design promises it within 50 ms.
+STORE_SETTLES_SECONDS = 0.15
+
+# What a session is told OK for, each followed at once by kill -9.
+CHANGES = [
+    ["CREATE Lists", "CREATE Lists/dev", "CREATE Lists/dev/old", "CREATE Work"],
+    ["SUBSCRIBE Lists/dev", "SUBSCRIBE Lists"],
+    ["SELECT INBOX", "COPY 1:3 Work", "UID COPY 5 Lists/dev"],
+    ["SELECT INBOX", "MOVE 4:6 Lists/dev"],
+    ["SELECT INBOX", r"STORE 1:2 +FLAGS (\Flagged $Important)", "SETTLE"],
+    ["SELECT Work", r"STORE 1 +FLAGS.SILENT (\Deleted \Answered)", "EXPUNGE"],
+    ["RENAME Lists Archive"],
+    ["SELECT Archive/dev", r"UID STORE 1:* +FLAGS ($A $B Wichtig)", r"STORE 1 -FLAGS ($A)", "SETTLE"],
+    ["CREATE Lists", "UNSUBSCRIBE Lists/dev"],
+    ["RENAME INBOX Before"],
+    ["DELETE Archive/dev/old", "DELETE Work"],
+    ["CREATE Work", "SELECT Before", "COPY 1:* Work", "UID MOVE 1 INBOX"],
+]
+
+
+def model(one):
+    """All that a client can see of alice's mail."""
+    out = {}
+    with one.imap(seconds=30) as client:
+        subscribed = sorted(l for l in client.ok('LSUB "" "*"') if l.startswith(b"* "))
+        names = sorted(re.sub(rb'^\* LIST \([^)]*\) "/" ', b"", l).strip(b'"')
+                       for l in client.ok('LIST "" "*"') if l.startswith(b"* "))
+        for name in names:
+            answer = client.command(b'EXAMINE "' + name + b'"')
+            if b" OK" not in answer[-1][:12]:
+                out[name] = "cannot be selected"
+                continue
+            box = re.findall(rb"\[(UIDVALIDITY|UIDNEXT) (\d+)\]", b" ".join(answer))
+            rows = {}
+            for line in client.ok("UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE "
+                                  "BODY.PEEK[HEADER.FIELDS (SUBJECT)])"):
+                if not line.startswith(b"* "):
+                    continue
+                flags = re.search(rb"FLAGS \(([^)]*)\)", line)[1].split()
+                rows[int(re.search(rb"UID (\d+)", line)[1])] = (
+                    frozenset(f for f in flags if f != rb"\Recent"),
+                    re.search(rb'INTERNALDATE "[^"]*"', line)[0],
+                    re.search(rb"RFC822.SIZE \d+", line)[0],
+                    re.search(rb"Subject: [^\r]*", line)[0])
+            out[name] = (sorted(box), rows)
+    return subscribed, out
+
+
+def contents(seen):
+    """A model without UIDs: what two servers that did the same must agree in."""
+    subscribed, boxes = seen
+    return subscribed, {name: box if isinstance(box, str) else sorted(
+        (sorted(row[0]), *row[1:]) for row in box[1].values()) for name, box in boxes.items()}
+
+
+@both_layouts(globals())
+class KillAfterOk:
+    def test_changes_that_were_answered_survive(self):
+        """Every change is followed by kill -9; a server that isn't killed says what to expect."""
+        self.only_cursus()
+        one, spared = self.serve(), self.serve()
+        for server_ in (one, spared):
+            with server_.imap() as client:
+                for message in corpus.varied(10):
+                    client.ok(b'APPEND INBOX "23-Nov-2026 10:00:00 +0100" {%d+}\r\n%s'
+                              % (len(message), message))
+        for commands in CHANGES:
+            for server_ in (spared, one):
+                with server_.imap() as client:
+                    for command in commands:
+                        if command == "SETTLE":
+                            time.sleep(STORE_SETTLES_SECONDS)
+                        else:
+                            client.ok(command)
+            one.kill()
+            one.start()
+            after = model(one)
+            self.assertEqual(contents(after), contents(model(spared)), f"after {commands}")
+            # And again: recovery can be repeated, and gives what it gave.
+            one.kill()
+            one.start()
+            self.assertEqual(model(one), after, f"after {commands} and a second crash")
+        self.assertEqual(one.tool("check").returncode, 0)
 
 
 def name_of(header):
