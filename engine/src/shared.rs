@@ -21,6 +21,9 @@ use crate::store::Checkpointer;
 use crate::user::{Maildrops, UserInner};
 use crate::watch::Watches;
 
+/// Times that the inline drive tries failed work again before the waiting call hears of it.
+const INLINE_RETRIES: usize = 3;
+
 /// Who runs the log writer and the appliers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drive {
@@ -94,11 +97,13 @@ pub(crate) struct Shared {
     pub(crate) doomed: Mutex<Vec<Doomed>>,
     /// Mailboxes whose file names wait to follow their flags.
     pub(crate) names_due: Mutex<HashMap<MailboxId, Arc<MailboxInner>>>,
-    /// Mailboxes whose work failed and is tried again.
-    pub(crate) stalled: Mutex<Vec<Arc<MailboxInner>>>,
+    /// Mailboxes whose work failed, and why; it is tried again.
+    pub(crate) stalled: Mutex<Vec<(Arc<MailboxInner>, Error)>>,
     pub(crate) watches: Watches,
     pub(crate) mailboxes: RwLock<HashMap<MailboxId, Arc<MailboxInner>>>,
     pub(crate) checkpointer: Checkpointer,
+    /// LSN of the last committed checkpoint: header slots above it count for nothing.
+    pub(crate) checkpointed: AtomicU64,
     pub(crate) closing: AtomicBool,
     pub(crate) uid_validity_last: Mutex<u32>,
     pub(crate) catalog: Catalog,
@@ -118,6 +123,7 @@ pub(crate) struct SharedStart {
     pub(crate) drive: Drive,
     pub(crate) store_id: StoreId,
     pub(crate) owner_epoch: u32,
+    pub(crate) checkpoint: Lsn,
     pub(crate) uid_validity_last: u32,
     pub(crate) log: Log,
     pub(crate) catalog: Catalog,
@@ -141,6 +147,7 @@ impl Shared {
             watches: Watches::default(),
             mailboxes: RwLock::default(),
             checkpointer: Checkpointer::default(),
+            checkpointed: AtomicU64::new(start.checkpoint.0),
             closing: AtomicBool::new(false),
             uid_validity_last: Mutex::new(start.uid_validity_last),
             catalog: start.catalog,
@@ -190,13 +197,35 @@ impl Shared {
         if self.drive == Drive::Threads {
             return;
         }
+        let mut retries = INLINE_RETRIES;
         loop {
             let wrote = self.log.write_once();
             let applied = self.apply.try_pop().map(|mailbox| mailbox.run());
-            if !wrote && applied.is_none() {
+            if wrote || applied.is_some() {
+                continue;
+            }
+            if retries == 0 || !self.retry_stalled() {
                 return;
             }
+            retries -= 1;
         }
+    }
+
+    /// Puts mailboxes whose work failed into the appliers' queue again, if there are any.
+    pub(crate) fn retry_stalled(&self) -> bool {
+        let stalled = std::mem::take(&mut *self.stalled.lock());
+        let any = !stalled.is_empty();
+        stalled.into_iter().for_each(|(mailbox, _)| mailbox.schedule());
+        any
+    }
+
+    /// Why work stands still, if it does and nobody will come back to it: in the inline drive,
+    /// after [`Shared::pump`].
+    pub(crate) fn standstill(&self) -> Option<Error> {
+        if self.drive == Drive::Threads {
+            return None;
+        }
+        self.stalled.lock().first().map(|(_, error)| error.clone())
     }
 }
 

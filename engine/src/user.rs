@@ -17,7 +17,7 @@ use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::{Lsn, MailboxId};
-use crate::mailbox::files::Files;
+use crate::mailbox::files::{Files, INDEX_NAME, stamp};
 use crate::mailbox::{Mailbox, MailboxInner, MailboxStatus, Place, UsageCounters};
 use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 use crate::shared::{Doomed, DoomedKind, Shared};
@@ -482,7 +482,7 @@ impl UserInner {
         }
         let partition = self.shared.partition(&entry.partition)?.clone();
         let dir = self.dir_of(&partition, name)?;
-        let inner = self.open_at(entry.id, entry.uid_validity, partition, dir, Lsn(u64::MAX))?;
+        let inner = self.open_at(entry.id, entry.uid_validity, partition, dir)?;
         Ok(Mailbox(inner))
     }
 
@@ -493,23 +493,31 @@ impl UserInner {
         uid_validity: UidValidity,
         partition: Partition,
         dir: PathBuf,
-        limit: Lsn,
     ) -> Result<Arc<MailboxInner>> {
         let shared = &self.shared;
         let storage = &*shared.storage;
+        let limit = Lsn(shared.checkpointed.load(Ordering::Acquire));
         partition
             .layout
             .create(storage, &partition.path, &dir)
             .map_err(Error::io("create", &dir))?;
-        let files = Files::open(storage, &dir, shared.store_id, id, uid_validity, limit).or_else(
-            |error| match error {
-                Error::Corrupt { .. } => {
-                    tracing::error!(user = self.name, %error, "rebuilding the index from files");
-                    crate::store::rebuild(shared, &partition, &dir, id, uid_validity)
-                }
-                other => Err(other),
-            },
-        )?;
+        let open = || Files::open(storage, &dir, shared.store_id, id, uid_validity, limit);
+        let files = open().or_else(|error| match error {
+            // A crash while it was begun. No checkpoint covers it, so the log has all that it
+            // should hold.
+            Error::Corrupt { .. }
+                if shared.catalog.summary(id)?.is_none() && stamp(storage, &dir).is_none() =>
+            {
+                let path = dir.join(INDEX_NAME);
+                storage.unlink(&path).map_err(Error::io("unlink", path))?;
+                open()
+            }
+            Error::Corrupt { .. } => {
+                tracing::error!(user = self.name, %error, "rebuilding the index from files");
+                crate::store::rebuild(shared, &partition, &dir, id, uid_validity)
+            }
+            other => Err(other),
+        })?;
         let place = Place { partition, dir };
         let inner = MailboxInner::new(shared.clone(), self.usage.clone(), id, place, files);
         shared.mailboxes.write().insert(id, inner.clone());

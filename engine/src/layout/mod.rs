@@ -23,6 +23,7 @@ mod tree;
 
 pub use cyrus::Cyrus;
 pub use maildir::Maildir;
+pub(crate) use tree::create_durable;
 
 /// Which layout a partition has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ fn entries(storage: &dyn Storage, dir: &Path) -> io::Result<Vec<(Vec<u8>, Kind)>
 
 /// Makes a directory, and its missing parents, so that their names survive a power cut; one that
 /// is there already is synced too, as an earlier attempt may have ended before its sync.
-pub(super) fn create_durable(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+pub(crate) fn create_durable(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     let Some(parent) = dir.parent() else { return Ok(()) };
     match storage.create_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {

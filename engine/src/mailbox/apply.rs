@@ -57,7 +57,7 @@ impl MailboxInner {
                 }
                 state.scheduled = false;
                 drop(state);
-                self.shared.stalled.lock().push(self.clone());
+                self.shared.stalled.lock().push((self.clone(), error));
                 break;
             }
         }

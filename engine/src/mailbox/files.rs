@@ -125,7 +125,13 @@ impl Files {
             let slot = Slot::empty(store_id.0, id.0, uid_validity.0);
             let mut both = [0; 2 * SLOT_BYTES as usize];
             both[..512].copy_from_slice(&slot.encode());
-            index.write_at(&both, 0).map_err(Error::io("write", &path))?;
+            // Durable before the mailbox gets its first message: by this stamp recovery tells
+            // whose directory it is.
+            let begun = index.write_at(&both, 0).and_then(|()| index.sync_all());
+            if let Err(error) = begun.and_then(|()| storage.sync_dir(dir)) {
+                let _ = storage.unlink(&path);
+                return Err(Error::io("begin", path)(error));
+            }
             slot
         } else {
             read_slot(&*index, &path, limit)?
@@ -553,13 +559,15 @@ impl Files {
         }))
     }
 
-    /// Writes the header slot of a checkpoint, in the slot that the one before did not use.
-    pub(crate) fn write_slot(&mut self, checkpoint: Lsn, owner_epoch: u32) -> Result<()> {
-        let head = &mut self.head;
-        head.sequence += 1;
+    /// Writes the header slot of a checkpoint. It goes where the slot of the last committed
+    /// checkpoint is not, however many attempts fail in between: see
+    /// [`Files::slot_committed`].
+    pub(crate) fn write_slot(&self, checkpoint: Lsn, owner_epoch: u32) -> Result<()> {
+        let head = &self.head;
+        let sequence = head.sequence + 1;
         let mut slot = Slot::empty(self.store_id.0, self.id.0, head.uid_validity.0);
         slot.owner_epoch = owner_epoch.into();
-        slot.sequence = head.sequence.into();
+        slot.sequence = sequence.into();
         slot.checkpoint_lsn = checkpoint.0.into();
         slot.generation = head.generation.into();
         slot.uid_next = head.uid_next.0.into();
@@ -579,9 +587,14 @@ impl Files {
         slot.new_mtime = head.new_mtime.into();
         slot.cur_mtime = head.cur_mtime.into();
         slot.listed_at = head.listed_at.into();
-        let at = (head.sequence % 2) * SLOT_BYTES;
+        let at = (sequence % 2) * SLOT_BYTES;
         let path = || self.dir.join(INDEX_NAME);
         self.index.write_at(&slot.encode(), at).map_err(Error::io("write", path()))
+    }
+
+    /// The checkpoint of the slot written last is committed: the next one leaves it alone.
+    pub(crate) fn slot_committed(&mut self) {
+        self.head.sequence += 1;
     }
 
     /// Makes the files durable one by one.
@@ -668,9 +681,12 @@ impl Files {
     }
 
     /// Both slots, valid for every checkpoint: the file holds all effects up to now.
-    fn write_both_slots(&mut self, owner_epoch: u32) -> Result<()> {
-        self.write_slot(Lsn(0), owner_epoch)?;
-        self.write_slot(Lsn(0), owner_epoch)
+    pub(crate) fn write_both_slots(&mut self, owner_epoch: u32) -> Result<()> {
+        for _ in 0..2 {
+            self.write_slot(Lsn(0), owner_epoch)?;
+            self.slot_committed();
+        }
+        Ok(())
     }
 }
 

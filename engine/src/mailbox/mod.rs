@@ -354,5 +354,10 @@ impl Drop for Watcher {
 /// Awaits the end of a transaction, doing the work itself in the inline drive.
 pub(crate) async fn settle(shared: &Shared, heard: oneshot::Receiver<Result<()>>) -> Result<()> {
     shared.pump();
+    let mut heard = heard;
+    if let Some(error) = shared.standstill() {
+        // Told already, or durable but for now not in the files.
+        return heard.try_recv().unwrap_or(Err(error));
+    }
     heard.await.unwrap_or(Err(Error::Closing))
 }

@@ -53,6 +53,10 @@ impl Shared {
         let result = self.write_checkpoint(lsn, dirty.values(), &users, &gone);
         match result {
             Ok(()) => {
+                self.checkpointed.store(lsn.0, Ordering::Release);
+                for mailbox in dirty.values() {
+                    mailbox.files.lock().slot_committed();
+                }
                 self.log.release(lsn)?;
                 self.destroy_doomed(lsn);
                 for mailbox in dirty.values() {

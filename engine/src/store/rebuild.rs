@@ -114,7 +114,7 @@ pub(crate) fn rebuild(
     files.head.uid_next = Uid(next.max(last.saturating_add(1)).saturating_add(UID_GAP));
     files.head.modseq_highest = ModSeq(modseq);
     files.head.vanished_floor = ModSeq(modseq);
-    files.write_slot(Lsn(0), shared.owner_epoch)?;
+    files.write_both_slots(shared.owner_epoch)?;
     files.sync()?;
     let lost = if kind == LayoutKind::Cyrus { "flags and keywords" } else { "keywords" };
     tracing::warn!(dir = %dir.display(), messages = count, lost, "index rebuilt");

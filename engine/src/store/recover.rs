@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::Storage;
-use crate::layout::{LayoutKind, Location};
+use crate::layout::{LayoutKind, Location, create_durable};
 use crate::log::{Log, LogStart, Transaction, scan};
 use crate::mailbox::MailboxInner;
 use crate::mailbox::apply::{
@@ -35,7 +36,7 @@ use crate::user::{TRASH, UserInner, move_to_trash, trash_dir};
 pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive) -> Result<Store> {
     let began = Instant::now();
     for dir in [&config.state_dir, &config.log_dir] {
-        storage.create_dir_all(dir).map_err(Error::io("create", dir))?;
+        create_durable(&*storage, dir).map_err(Error::io("create", dir))?;
     }
     let lock_path = config.state_dir.join("lock");
     let lock = storage.lock(&lock_path).map_err(|e| match e.kind() {
@@ -67,9 +68,11 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     let began_meta = Meta { epoch, owner_epoch, ..meta };
     let nothing = Batch { meta: began_meta, users: vec![], summaries: vec![], gone: vec![] };
     catalog.commit(&nothing)?;
+    let state_dir = &config.state_dir;
+    storage.sync_dir(state_dir).map_err(Error::io("sync", state_dir))?;
     for partition in &config.partitions {
         let path = &partition.path;
-        storage.create_dir_all(path).map_err(Error::io("create", path))?;
+        create_durable(&*storage, path).map_err(Error::io("create", path))?;
         match storage.sync_filesystem(path) {
             Err(e) if e.kind() != ErrorKind::Unsupported => {
                 return Err(Error::io("sync", path)(e));
@@ -94,13 +97,14 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         drive,
         store_id,
         owner_epoch,
+        checkpoint: meta.checkpoint,
         uid_validity_last,
         log,
         catalog,
     });
     let recovered = transactions.len() as u64;
     if recovered > 0 || found.segments > 0 {
-        let (placed, void) = Redo::new(&shared, meta.checkpoint).run(transactions)?;
+        let (placed, void) = Redo::new(&shared).run(transactions)?;
         shared.checkpoint()?;
         shared.log.clear()?;
         shared.destroy_doomed(Lsn(u64::MAX));
@@ -152,7 +156,6 @@ fn clean_up(shared: &Shared) {
 
 struct Redo<'a> {
     shared: &'a Arc<Shared>,
-    checkpoint: Lsn,
     /// Base names in a Maildir, listed once.
     names: HashMap<MailboxId, HashMap<Vec<u8>, Location>>,
     placed: u64,
@@ -160,8 +163,8 @@ struct Redo<'a> {
 }
 
 impl<'a> Redo<'a> {
-    fn new(shared: &'a Arc<Shared>, checkpoint: Lsn) -> Redo<'a> {
-        Redo { shared, checkpoint, names: HashMap::new(), placed: 0, void: 0 }
+    fn new(shared: &'a Arc<Shared>) -> Redo<'a> {
+        Redo { shared, names: HashMap::new(), placed: 0, void: 0 }
     }
 
     fn run(mut self, transactions: Vec<Transaction>) -> Result<(u64, u64)> {
@@ -275,7 +278,7 @@ impl<'a> Redo<'a> {
         let entry = &namespace.mailboxes[name];
         let partition = self.shared.partition(&entry.partition)?.clone();
         let dir = partition.layout.mailbox_dir(&partition.path, &owner, name)?;
-        user.open_at(id, entry.uid_validity, partition, dir, self.checkpoint).map(Some)
+        user.open_at(id, entry.uid_validity, partition, dir).map(Some)
     }
 
     fn mailbox_frames(
@@ -465,14 +468,14 @@ impl<'a> Redo<'a> {
         }
         let none = protocol::types::UidValidity(0);
         let (storage, store_id) = (&*self.shared.storage, self.shared.store_id);
-        let files = Files::open(storage, &dir, store_id, from, none, Lsn(u64::MAX))?;
+        let limit = Lsn(self.shared.checkpointed.load(Ordering::Acquire));
+        let files = Files::open(storage, &dir, store_id, from, none, limit)?;
         let at = files.position_of(uid).and_then(|position| files.location(position));
         Ok(at.map(|at| partition.layout.path(&dir, &at)))
     }
 
     /// Usage of users whose mailboxes were touched: summaries are older than the log.
     fn recount_users(&self, touched: &BTreeMap<MailboxId, Arc<MailboxInner>>) -> Result<()> {
-        use std::sync::atomic::Ordering::Release;
         let users: Vec<Arc<UserInner>> = self.shared.users.lock().values().cloned().collect();
         for user in users {
             let (mut messages, mut bytes) = (0, 0);
@@ -486,8 +489,8 @@ impl<'a> Redo<'a> {
                     bytes += numbers.bytes;
                 }
             }
-            user.usage.messages.store(messages, Release);
-            user.usage.bytes.store(bytes, Release);
+            user.usage.messages.store(messages, Ordering::Release);
+            user.usage.bytes.store(bytes, Ordering::Release);
         }
         Ok(())
     }

@@ -81,9 +81,7 @@ fn tick(shared: &Arc<Shared>) {
         shared.follow_names();
         if last_retry.elapsed() >= RETRY {
             last_retry = Instant::now();
-            for mailbox in std::mem::take(&mut *shared.stalled.lock()) {
-                mailbox.schedule();
-            }
+            shared.retry_stalled();
             for mailbox in shared.watches.polled() {
                 mailbox.poll();
             }
