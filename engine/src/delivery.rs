@@ -182,6 +182,7 @@ impl Delivery {
                 appended.push(delivery.frames_of(&one, &mut state, &mut frames)?);
                 bodies.push(body);
             }
+            state.name_bits(bits_of(&frames), &mut frames);
             let (tx, heard) = inner.push_frames(&mut state, frames, bodies.len() as u32)?;
             let bodies: Vec<_> = bodies.into_iter().map(|b| (b, vec![tx.clone()])).collect();
             (appended, heard, bodies)
@@ -250,6 +251,7 @@ impl Delivery {
                 let mut state = inner.open_state()?;
                 let mut frames = Vec::new();
                 let appended = self.frames_of(one, &mut state, &mut frames)?;
+                state.name_bits(bits_of(&frames), &mut frames);
                 let (tx, heard) = inner.push_frames(&mut state, frames, 1)?;
                 Ok((appended, heard, tx))
             });
@@ -291,7 +293,6 @@ impl Delivery {
     ) -> Result<Appended> {
         let target = &self.targets[one.target];
         let keywords = state.keyword_bits(&target.keywords, true)?;
-        frames.extend(keywords.frame.map(|frame| (frame, Vec::new())));
         let (uid, modseq) = (state.take_uid()?, state.take_modseq());
         let facts = &one.facts;
         let internal_date = target.internal_date.unwrap_or(self.now);
@@ -302,7 +303,7 @@ impl Delivery {
             internal_date,
             save_date: self.now,
             flags: target.flags,
-            keywords: keywords.bits,
+            keywords,
             size: facts.size,
             stored: facts.stored,
             header_size: facts.header_size,
@@ -328,6 +329,15 @@ impl Delivery {
             let _ = storage.unlink(&path);
         });
     }
+}
+
+/// The keyword bits that appended messages have.
+fn bits_of(frames: &[(Frame, Vec<u8>)]) -> u64 {
+    let bits = |(frame, _): &(Frame, Vec<u8>)| match frame {
+        Frame::Append(append) => append.keywords,
+        _ => 0,
+    };
+    frames.iter().map(bits).fold(0, |all, bits| all | bits)
 }
 
 impl Spool {

@@ -8,7 +8,7 @@
 //! | 3 | MailboxGone | yes | user text, name text |
 //! | 4 | Subscription | - | user text, name text, on u8 |
 //! | 5 | Append | yes | see below |
-//! | 6 | Flags | yes | modseq u64, count u32, then (uid u32, flags u32, keywords u64) each |
+//! | 6 | Flags | yes | modseq u64, count u32, then (uid u32, flags u32, keywords u64) each; flags: system flags in bits 0-4, those of the file name before in bits 8-13 |
 //! | 7 | Expunge | yes | modseq u64, moved u8, count u32, then (first u32, last u32) each |
 //! | 8 | Keywords | yes | count u32, then text each: bit n of a record's keywords is the nth |
 //!
@@ -23,6 +23,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 use super::FormatError;
 use super::wire::{Reader, Writer};
 use crate::ids::MailboxId;
+use crate::layout::NameFlags;
 
 /// One change of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,6 +158,9 @@ pub struct FlagChange {
     pub flags: SystemFlags,
     /// All of its keyword bits.
     pub keywords: u64,
+    /// What its file name said, or was to say, before. Recovery tells by this which letters a
+    /// rename of ours may have changed, and which another program did.
+    pub before: NameFlags,
 }
 
 impl Frame {
@@ -204,7 +208,7 @@ impl Frame {
                 w.u32(changes.len() as u32);
                 for change in changes {
                     w.u32(change.uid.0);
-                    w.u32(u32::from(change.flags.0));
+                    w.u32(u32::from(change.flags.0) | u32::from(change.before.0) << 8);
                     w.u64(change.keywords);
                 }
             }
@@ -245,8 +249,10 @@ impl Frame {
                 let mut changes = Vec::with_capacity(count.min(r.left() / 16));
                 for _ in 0..count {
                     let uid = Uid(r.u32()?);
-                    let flags = system_flags(r.u32()?);
-                    changes.push(FlagChange { uid, flags, keywords: r.u64()? });
+                    let bits = r.u32()?;
+                    let before = NameFlags((bits >> 8) as u8 & NameFlags::ALL);
+                    let (flags, keywords) = (system_flags(bits), r.u64()?);
+                    changes.push(FlagChange { uid, flags, keywords, before });
                 }
                 Frame::Flags { modseq, changes }
             }
@@ -373,7 +379,8 @@ mod tests {
             name_flags: 1,
             in_new: true,
         };
-        let change = FlagChange { uid: Uid(1), flags: SystemFlags::ALL, keywords: u64::MAX };
+        let (flags, before) = (SystemFlags::ALL, NameFlags(NameFlags::PASSED | 1));
+        let change = FlagChange { uid: Uid(1), flags, keywords: u64::MAX, before };
         vec![
             Frame::User { user: "a@b".into(), partition: "default".into() },
             Frame::Mailbox {

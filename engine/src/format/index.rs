@@ -305,9 +305,14 @@ impl Record {
 
     /// Flags and keywords as a Maildir name should show them.
     pub(crate) fn name_flags_wanted(&self, passed_bit: u64) -> NameFlags {
-        let passed = if self.keywords & passed_bit != 0 { NameFlags::PASSED } else { 0 };
-        NameFlags(self.flags.0 | passed)
+        name_flags(self.flags, self.keywords, passed_bit)
     }
+}
+
+/// The letters that a Maildir name of a message should have.
+pub(crate) fn name_flags(flags: SystemFlags, keywords: u64, passed_bit: u64) -> NameFlags {
+    let passed = if keywords & passed_bit != 0 { NameFlags::PASSED } else { 0 };
+    NameFlags(flags.0 | passed)
 }
 
 /// Bytes of a record for `write_at`.

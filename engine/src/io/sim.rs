@@ -65,6 +65,10 @@ struct State {
     /// Rises with every crash; handles carry theirs.
     boot: u64,
     operations: u64,
+    /// Seconds since 1970 when the clock began.
+    clock: i64,
+    /// Operations before the last crash: time goes on.
+    operations_before: u64,
     stop_at: Option<u64>,
     stopped: bool,
     faults: HashMap<u64, Fault>,
@@ -118,6 +122,8 @@ impl Sim {
             list_seed: mix(seed),
             boot: 0,
             operations: 0,
+            clock: EPOCH_SECONDS,
+            operations_before: 0,
             stop_at: None,
             stopped: false,
             faults: HashMap::new(),
@@ -130,6 +136,11 @@ impl Sim {
     /// Whether `sync_filesystem` works; else it is `Unsupported`.
     pub fn set_syncfs(&self, works: bool) {
         self.state.lock().syncfs = works;
+    }
+
+    /// Sets the clock, seconds since 1970: file times then fit those of the process.
+    pub fn set_clock(&self, seconds: i64) {
+        self.state.lock().clock = seconds;
     }
 
     /// Operations counted since the start or the last crash.
@@ -158,6 +169,7 @@ impl Sim {
         let mut state = self.state.lock();
         state.disk.crash(&mut Random(seed));
         state.boot += 1;
+        state.operations_before += state.operations;
         state.operations = 0;
         state.stop_at = None;
         state.stopped = false;
@@ -187,8 +199,9 @@ impl State {
     }
 
     fn now_ns(&self) -> i64 {
-        let ticks = (self.operations / OPERATIONS_PER_TICK) as i64;
-        EPOCH_SECONDS * 1_000_000_000 + ticks * TICK_NS
+        let operations = self.operations_before + self.operations;
+        let ticks = (operations / OPERATIONS_PER_TICK) as i64;
+        self.clock * 1_000_000_000 + ticks * TICK_NS
     }
 
     fn lookup(&self, path: &Path) -> io::Result<Inode> {

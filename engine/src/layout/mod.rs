@@ -42,6 +42,8 @@ pub struct NameFlags(pub u8);
 impl NameFlags {
     /// `P`: resent, forwarded or bounced; the keyword `$Forwarded`.
     pub const PASSED: u8 = 1 << 5;
+    /// Every bit in use.
+    pub const ALL: u8 = SystemFlags::ALL.0 | Self::PASSED;
 
     /// The system flags among them.
     pub fn system(self) -> SystemFlags {

@@ -129,7 +129,12 @@ impl MailboxInner {
             forget(&mut state.latest, &item.frame);
             state.rescan_frames -= u32::from(item.from_rescan);
         }
+        state.keywords_filed = files.keywords().clone();
         drop(state);
+        if done.iter().any(|item| item.from_rescan && item.tx.failure().is_some()) {
+            // What it saw is still to be taken in.
+            self.foreign.lock().distrust();
+        }
         for item in done {
             item.tx.item_done(&self.shared);
         }
@@ -163,6 +168,7 @@ impl MailboxInner {
         match &item.frame {
             Frame::Flags { modseq, changes } => {
                 let changed = apply_flags(files, *modseq, changes)?;
+                self.note_locations(files, &item.seen)?;
                 if place.partition.layout.kind() == LayoutKind::Maildir {
                     self.names_due.lock().extend(changed.iter().copied());
                     self.shared.names_due.lock().insert(self.id, self.clone());

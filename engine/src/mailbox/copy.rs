@@ -6,7 +6,7 @@
 //! are written and synced as a delivery's are.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protocol::types::{Uid, UidValidity};
@@ -19,7 +19,7 @@ use super::{Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
 use crate::format::index::Record;
-use crate::io::Open;
+use crate::io::{Open, StoredFile};
 use crate::layout::NameFlags;
 use crate::message::{Crlf, Ingest};
 use crate::shared::{Shared, now_seconds};
@@ -165,13 +165,27 @@ fn stage(source: &Arc<MailboxInner>, place: &Place, record: &Record) -> Result<O
 fn copy_bytes(
     source: &MailboxInner,
     place: &Place,
-    from: &std::path::Path,
-    to: &std::path::Path,
+    from: &Path,
+    to: &Path,
     internal_date: i64,
 ) -> Result<u32> {
     let storage = &source.shared.storage;
     let input = storage.open(from, Open::Read).map_err(Error::io("open", from))?;
     let output = storage.open(to, Open::CreateNew).map_err(Error::io("create", to))?;
+    let result = pour(source, place, (&*input, from), (&*output, to), internal_date);
+    if result.is_err() {
+        let _ = storage.unlink(to);
+    }
+    result
+}
+
+fn pour(
+    source: &MailboxInner,
+    place: &Place,
+    (input, from): (&dyn StoredFile, &Path),
+    (output, to): (&dyn StoredFile, &Path),
+    internal_date: i64,
+) -> Result<u32> {
     let mut serve = Crlf::new(line_ends(source.place.read().partition.layout.kind()));
     let mut ingest = Ingest::new(line_ends(place.partition.layout.kind()));
     let mut buffer = vec![0; COPY_BYTES];
@@ -234,6 +248,7 @@ fn push_staged(
     let newer_names = newest.keywords().names().to_vec();
     let table = if newer_names.len() > names.len() { newer_names } else { names };
     let mut target_frames = Vec::with_capacity(staged.len() + 1);
+    let mut used_bits = 0;
     let mut pairs = Vec::with_capacity(staged.len());
     for (one, current) in staged.iter().zip(&current) {
         let record = &one.record;
@@ -248,7 +263,7 @@ fn push_staged(
             .filter_map(|i| table.get(i as usize).cloned())
             .collect();
         let bits = target_state.keyword_bits(&keywords, true)?;
-        target_frames.extend(bits.frame);
+        used_bits |= bits;
         let uid = target_state.take_uid()?;
         let modseq = target_state.take_modseq();
         let base = place.partition.layout.base_name(&shared.unique(), one.stored, record.size);
@@ -258,7 +273,7 @@ fn push_staged(
             internal_date: record.internal_date,
             save_date: now_seconds(),
             flags: now.flags,
-            keywords: bits.bits,
+            keywords: bits,
             size: record.size,
             stored: one.stored,
             header_size: record.header_size,
@@ -280,21 +295,21 @@ fn push_staged(
         set_name_flags(&mut append, passed);
         debug_assert_eq!(location_of(&append).uid, uid);
         pairs.push((record.uid, uid));
-        target_frames.push(Frame::Append(append));
+        target_frames.push((Frame::Append(append), Vec::new()));
     }
     if pairs.is_empty() {
         return Ok(None);
     }
+    target_state.name_bits(used_bits, &mut target_frames);
     let moved: Vec<Uid> = pairs.iter().map(|(from, _)| *from).collect();
     let mut source_frame = None;
     if remove {
         let state = source_state.as_deref_mut().unwrap_or(&mut target_state);
         let modseq = state.take_modseq();
-        state.will_be_gone(&moved, modseq);
         source_frame = Some(Frame::Expunge { modseq, moved: true, ranges: ranges(&moved) });
     }
     let mut log_frames: Vec<_> =
-        target_frames.iter().map(|frame| (target.id, frame.clone())).collect();
+        target_frames.iter().map(|(frame, _)| (target.id, frame.clone())).collect();
     log_frames.extend(source_frame.iter().map(|frame| (source.id, frame.clone())));
     let mut touched = vec![target.clone()];
     if !same && remove {
@@ -302,21 +317,17 @@ fn push_staged(
     }
     let (tx, heard) = Tx::new(log_frames.len() as u32, 0, touched);
     let report = tx.clone();
-    let lsn =
-        shared.log.push(&log_frames, Box::new(move |r| report.report(r))).inspect_err(|_| {
-            let state = source_state.as_deref_mut().unwrap_or(&mut target_state);
-            moved.iter().for_each(|uid| {
-                state.latest.remove(uid);
-            });
-        })?;
+    let lsn = shared.log.push(&log_frames, Box::new(move |r| report.report(r)))?;
     tx.pushed(lsn);
     let mut pins = source.pinned.lock();
     pins.extend(moved.iter().map(|uid| (*uid, lsn)));
     drop(pins);
-    let no_extras = |frame| (frame, Vec::new());
-    target.enqueue(&mut target_state, &tx, lsn, target_frames.into_iter().map(no_extras));
+    target.enqueue(&mut target_state, &tx, lsn, target_frames.into_iter());
     let state = source_state.as_deref_mut().unwrap_or(&mut target_state);
-    source.enqueue(state, &tx, lsn, source_frame.into_iter().map(no_extras));
+    if let Some(Frame::Expunge { modseq, .. }) = source_frame {
+        state.will_be_gone(&moved, modseq);
+    }
+    source.enqueue(state, &tx, lsn, source_frame.into_iter().map(|frame| (frame, Vec::new())));
     Ok(Some((pairs, heard)))
 }
 

@@ -67,6 +67,9 @@ pub(crate) struct State {
     pub(crate) uid_next: Uid,
     pub(crate) modseq_last: ModSeq,
     pub(crate) keywords: Arc<KeywordTable>,
+    /// The names that are in the files. Bits behind them are named in every transaction that uses
+    /// them: an earlier one that did so may turn out void.
+    pub(crate) keywords_filed: Arc<KeywordTable>,
     pub(crate) latest: HashMap<Uid, Latest>,
     pub(crate) queue: VecDeque<Item>,
     /// In the apply queue, or being worked on.
@@ -174,6 +177,7 @@ impl MailboxInner {
                 uid_next: head.uid_next,
                 modseq_last: head.modseq_highest,
                 keywords: files.keywords().clone(),
+                keywords_filed: files.keywords().clone(),
                 latest: HashMap::new(),
                 queue: VecDeque::new(),
                 scheduled: false,

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{FlagChange, Frame};
+use crate::format::index::name_flags;
 use crate::ids::Lsn;
 
 /// Changes of one transaction at most; more are several transactions.
@@ -55,13 +56,6 @@ pub struct StoreOutcome {
     pub view: View,
 }
 
-/// The bits that a STORE or append works with, after keywords became bits.
-pub(crate) struct KeywordBits {
-    pub(crate) bits: u64,
-    /// To be logged in front when the table grew.
-    pub(crate) frame: Option<Frame>,
-}
-
 impl MailboxInner {
     /// The state lock, unless the mailbox is deleted.
     pub(crate) fn open_state(&self) -> Result<MutexGuard<'_, State>> {
@@ -95,7 +89,8 @@ impl MailboxInner {
         frames: impl Iterator<Item = (Frame, Vec<u8>)>,
     ) {
         for (frame, extras) in frames {
-            state.queue.push_back(Item { tx: tx.clone(), lsn, frame, extras, from_rescan: false });
+            let (tx, seen) = (tx.clone(), Vec::new());
+            state.queue.push_back(Item { tx, lsn, frame, extras, from_rescan: false, seen });
         }
     }
 }
@@ -118,18 +113,44 @@ impl State {
     }
 
     /// Bits of keywords; with `grow`, unknown ones are added to the table.
-    pub(crate) fn keyword_bits(&mut self, keywords: &[Keyword], grow: bool) -> Result<KeywordBits> {
-        let mut frame = None;
+    /// The transaction that uses them must go through [`State::name_bits`].
+    pub(crate) fn keyword_bits(&mut self, keywords: &[Keyword], grow: bool) -> Result<u64> {
         let unknown = |k: &Keyword| self.keywords.bit(k) == 0;
         if grow && keywords.iter().any(unknown) {
             let max = super::KeywordTable::KEYWORDS_MAX;
             let table = self.keywords.with(keywords).ok_or(Error::TooManyKeywords { max })?;
-            let names = table.names().iter().map(|k| k.as_str().to_owned()).collect();
-            frame = Some(Frame::Keywords { names });
             self.keywords = Arc::new(table);
         }
-        let bits = keywords.iter().fold(0, |bits, k| bits | self.keywords.bit(k));
-        Ok(KeywordBits { bits, frame })
+        Ok(keywords.iter().fold(0, |bits, k| bits | self.keywords.bit(k)))
+    }
+
+    /// Puts a frame with the keywords' names in front of frames that use these bits, where the
+    /// files do not have the names yet.
+    pub(crate) fn name_bits(&self, bits: u64, frames: &mut Vec<(Frame, Vec<u8>)>) {
+        let filed = self.keywords_filed.names().len() as u32;
+        if u64::MAX.checked_shl(filed).is_some_and(|unfiled| bits & unfiled != 0) {
+            let names = self.keywords.names().iter().map(|k| k.as_str().to_owned()).collect();
+            frames.insert(0, (Frame::Keywords { names }, Vec::new()));
+        }
+    }
+
+    /// Remembers the flags of changes on their way.
+    pub(crate) fn will_have(&mut self, changes: &[FlagChange], modseq: ModSeq) {
+        for &FlagChange { uid, flags, keywords, .. } in changes {
+            self.latest.insert(uid, Latest { flags, keywords, modseq, expunged: false });
+        }
+    }
+
+    /// A change of a message's flags from what they are now.
+    pub(crate) fn flag_change(
+        &self,
+        uid: Uid,
+        now: &Latest,
+        flags: SystemFlags,
+        keywords: u64,
+    ) -> FlagChange {
+        let before = name_flags(now.flags, now.keywords, self.keywords.passed_bit());
+        FlagChange { uid, flags, keywords, before }
     }
 
     /// What a message's flags are, changes on their way included; `None` when it is (or will be)
@@ -256,39 +277,27 @@ impl MailboxInner {
                 continue;
             }
             let (flags, bits) = match request.mode {
-                StoreMode::Replace => (request.flags, keywords.bits),
-                StoreMode::Add => (now.flags.union(request.flags), now.keywords | keywords.bits),
+                StoreMode::Replace => (request.flags, keywords),
+                StoreMode::Add => (now.flags.union(request.flags), now.keywords | keywords),
                 StoreMode::Remove => {
-                    (now.flags.difference(request.flags), now.keywords & !keywords.bits)
+                    (now.flags.difference(request.flags), now.keywords & !keywords)
                 }
             };
             if (flags, bits) != (now.flags, now.keywords) {
-                changes.push(FlagChange { uid, flags, keywords: bits });
+                changes.push(state.flag_change(uid, &now, flags, bits));
             }
         }
-        if changes.is_empty() && keywords.frame.is_none() {
+        if changes.is_empty() {
             return Ok(prepared);
         }
-        let mut frames: Vec<(Frame, Vec<u8>)> =
-            keywords.frame.into_iter().map(|f| (f, Vec::new())).collect();
-        if !changes.is_empty() {
-            let modseq = state.take_modseq();
-            prepared.modseq = modseq;
-            prepared.changed = changes.iter().map(|c| c.uid).collect();
-            for change in &changes {
-                let (flags, keywords) = (change.flags, change.keywords);
-                let latest = Latest { flags, keywords, modseq, expunged: false };
-                state.latest.insert(change.uid, latest);
-            }
-            frames.push((Frame::Flags { modseq, changes }, Vec::new()));
-        }
-        let pushed = self.push_frames(&mut state, frames, 0);
-        if pushed.is_err() {
-            for uid in &prepared.changed {
-                state.latest.remove(uid);
-            }
-        }
-        prepared.heard = Some(pushed?.1);
+        let modseq = state.take_modseq();
+        let bits = changes.iter().fold(0, |bits, c| bits | c.keywords);
+        let mut frames = vec![(Frame::Flags { modseq, changes: changes.clone() }, Vec::new())];
+        state.name_bits(bits, &mut frames);
+        prepared.heard = Some(self.push_frames(&mut state, frames, 0)?.1);
+        state.will_have(&changes, modseq);
+        prepared.modseq = modseq;
+        prepared.changed = changes.iter().map(|c| c.uid).collect();
         Ok(prepared)
     }
 }

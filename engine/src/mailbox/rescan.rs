@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use protocol::types::{Keyword, SystemFlags, Uid};
+use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
 use super::apply::scan_file;
@@ -291,7 +291,8 @@ impl MailboxInner {
                 }
             }
         }
-        let mut relocated = Vec::new();
+        // Names that say something new, and names that only lie elsewhere.
+        let (mut seen, mut relocated) = (Vec::new(), Vec::new());
         let mut last = None;
         let mut state = self.open_state()?;
         let view = self.view();
@@ -299,48 +300,55 @@ impl MailboxInner {
         let mut changes = Vec::new();
         for (position, file) in moved {
             let record = files.record(position);
+            let file = Found { uid: record.uid, ..file };
             if let Some(now) = state.current(&view, record.uid)
                 && let Some(change) =
-                    merge(&mut state, &mut frames, record.uid, now, record.name_flags, file.flags)?
+                    merge(&mut state, record.uid, now, record.name_flags, file.flags)?
             {
                 changes.push(change);
+                seen.push(file);
+            } else {
+                relocated.push(file);
             }
-            relocated.push((position, file));
         }
+        let mut changes_modseq = ModSeq(0);
         if !changes.is_empty() {
+            changes_modseq = state.take_modseq();
             changes.sort_by_key(|c| c.uid);
-            let modseq = state.take_modseq();
-            for c in &changes {
-                let (flags, keywords) = (c.flags, c.keywords);
-                state.latest.insert(c.uid, Latest { flags, keywords, modseq, expunged: false });
-            }
+            let bits = changes.iter().fold(0, |bits, c| bits | c.keywords);
+            let (modseq, changes) = (changes_modseq, changes.clone());
             frames.push((Frame::Flags { modseq, changes }, Vec::new()));
+            state.name_bits(bits, &mut frames);
         }
         let gone: Vec<Uid> = missing
             .into_iter()
             .map(|position| files.record(position).uid)
             .filter(|uid| state.current(&view, *uid).is_some())
             .collect();
+        let mut gone_modseq = ModSeq(0);
         if !gone.is_empty() {
             tracing::info!(mailbox = %self.id, count = gone.len(), "messages removed by another program");
-            let modseq = state.take_modseq();
             let ranges = super::ops::ranges(&gone);
-            state.will_be_gone(&gone, modseq);
-            frames.push((Frame::Expunge { modseq, moved: false, ranges }, Vec::new()));
+            gone_modseq = state.take_modseq();
+            frames.push((Frame::Expunge { modseq: gone_modseq, moved: false, ranges }, Vec::new()));
         }
         if !frames.is_empty() {
-            last = Some(self.push_rescan(&mut state, frames)?);
+            last = Some(self.push_rescan(&mut state, frames, seen)?);
+            state.will_have(&changes, changes_modseq);
+            state.will_be_gone(&gone, gone_modseq);
         }
         let mut imported = imported.into_iter().peekable();
         while imported.peek().is_some() {
             let mut frames = Vec::new();
             for (file, date, facts) in imported.by_ref().take(IMPORT_MAX) {
-                frames.extend(foreign_append(&mut state, file, date, facts)?);
+                frames.push(foreign_append(&mut state, file, date, facts)?);
             }
-            last = Some(self.push_rescan(&mut state, frames)?);
+            let bits = frames.iter().map(|(frame, _)| frame_bits(frame)).fold(0, |a, b| a | b);
+            state.name_bits(bits, &mut frames);
+            last = Some(self.push_rescan(&mut state, frames, Vec::new())?);
         }
         drop(state);
-        self.note_locations(files, relocated)?;
+        self.note_locations(files, &relocated)?;
         Ok(last)
     }
 
@@ -348,25 +356,29 @@ impl MailboxInner {
         self: &Arc<Self>,
         state: &mut super::State,
         frames: Vec<(Frame, Vec<u8>)>,
+        mut seen: Vec<Found>,
     ) -> Result<Arc<Tx>> {
         let count = frames.len();
         let (tx, _) = self.push_frames(state, frames, 0)?;
         for item in state.queue.iter_mut().rev().take(count) {
             item.from_rescan = true;
+            if matches!(item.frame, Frame::Flags { .. }) {
+                item.seen = std::mem::take(&mut seen);
+            }
             state.rescan_frames += 1;
         }
         Ok(tx)
     }
 
     /// Writes down what names say now: the base of the next merge.
-    fn note_locations(&self, files: &mut Files, relocated: Vec<(usize, Found)>) -> Result<()> {
-        let mut records = Vec::with_capacity(relocated.len());
-        for (position, mut file) in relocated {
+    pub(crate) fn note_locations(&self, files: &mut Files, seen: &[Found]) -> Result<()> {
+        let mut records = Vec::with_capacity(seen.len());
+        for file in seen {
+            let Some(position) = files.position_of(file.uid) else { continue };
             let mut record = files.record(position);
-            file.uid = record.uid;
             let known = files.location(position);
             if known.is_none_or(|k| k.other_letters != file.other_letters) {
-                files.rename(position, &file)?;
+                files.rename(position, file)?;
             }
             record.name_flags = file.flags;
             record.in_new = file.in_new;
@@ -387,7 +399,6 @@ fn tell_all(waiters: Vec<oneshot::Sender<Result<()>>>, result: Result<()>) {
 /// Three-way merge: what another program changed in the name, on top of what we have.
 fn merge(
     state: &mut super::State,
-    frames: &mut Vec<(Frame, Vec<u8>)>,
     uid: Uid,
     now: Latest,
     base: NameFlags,
@@ -399,32 +410,28 @@ fn merge(
     let mut keywords = now.keywords;
     if touched & NameFlags::PASSED != 0 {
         let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
-        let bits = state.keyword_bits(&forwarded, true)?;
-        frames.extend(bits.frame.map(|f| (f, Vec::new())));
-        keywords = if found.0 & NameFlags::PASSED != 0 {
-            keywords | bits.bits
-        } else {
-            keywords & !bits.bits
-        };
+        let bit = state.keyword_bits(&forwarded, true)?;
+        keywords = if found.0 & NameFlags::PASSED != 0 { keywords | bit } else { keywords & !bit };
     }
     let same = (flags, keywords) == (now.flags, now.keywords);
-    Ok((!same).then_some(FlagChange { uid, flags, keywords }))
+    Ok((!same).then(|| state.flag_change(uid, &now, flags, keywords)))
 }
 
-/// The frames that give a message delivered by another program its UID.
+fn frame_bits(frame: &Frame) -> u64 {
+    if let Frame::Append(append) = frame { append.keywords } else { 0 }
+}
+
+/// The frame that gives a message delivered by another program its UID.
 fn foreign_append(
     state: &mut super::State,
     file: Found,
     internal_date: i64,
     facts: crate::message::Ingested,
-) -> Result<Vec<(Frame, Vec<u8>)>> {
-    let mut frames = Vec::new();
+) -> Result<(Frame, Vec<u8>)> {
     let mut keywords = 0;
     if file.flags.0 & NameFlags::PASSED != 0 {
         let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
-        let bits = state.keyword_bits(&forwarded, true)?;
-        keywords = bits.bits;
-        frames.extend(bits.frame.map(|f| (f, Vec::new())));
+        keywords = state.keyword_bits(&forwarded, true)?;
     }
     let append = Append {
         uid: state.take_uid()?,
@@ -446,8 +453,7 @@ fn foreign_append(
         name_flags: file.flags.0,
         in_new: file.in_new,
     };
-    frames.push((Frame::Append(append), facts.extras));
-    Ok(frames)
+    Ok((Frame::Append(append), facts.extras))
 }
 
 /// Names in the order of their delivery: the leading number, then the bytes.

@@ -10,6 +10,7 @@ use super::MailboxInner;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::Lsn;
+use crate::layout::Location;
 use crate::shared::Shared;
 
 /// One transaction. It is settled when the log and every body have reported; then its items are
@@ -35,6 +36,9 @@ pub(crate) struct Item {
     pub(crate) extras: Vec<u8>,
     /// Made by a rescan: the next one waits until it is applied.
     pub(crate) from_rescan: bool,
+    /// What a rescan saw the names of these messages say: written down with its frame, since it
+    /// is the base of the next merge.
+    pub(crate) seen: Vec<Location>,
 }
 
 impl Tx {

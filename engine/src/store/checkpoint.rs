@@ -47,6 +47,9 @@ impl Shared {
         let _one = self.checkpointer.one.lock();
         let began = Instant::now();
         let lsn = self.log.applied_below();
+        // Of flags below C the names are told now: recovery takes a name that differs for
+        // another program's doing, unless a frame from C on accounts for it.
+        self.finish_names();
         let dirty = std::mem::take(&mut *self.dirty.lock());
         let users = std::mem::take(&mut *self.dirty_users.lock());
         let gone = std::mem::take(&mut *self.gone.lock());

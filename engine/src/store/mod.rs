@@ -85,7 +85,10 @@ impl Store {
         let threads = self.running.threads.lock().take();
         let stopped = match threads {
             Some(threads) => threads.stop(shared),
-            None => shared.finish_names(),
+            None => {
+                shared.finish_names();
+                Ok(())
+            }
         };
         let result = stopped.and_then(|()| shared.last_checkpoint());
         shared.closing.store(true, Ordering::Release);

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use protocol::types::Uid;
 
 use super::threads::Threads;
 use super::{Running, Store};
@@ -19,9 +20,10 @@ use crate::catalog::{Batch, Catalog, Meta};
 use crate::config::{Partition, StoreConfig};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
+use crate::format::index::name_flags;
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::Storage;
-use crate::layout::{LayoutKind, Location, create_durable};
+use crate::layout::{LayoutKind, Location, NameFlags, create_durable};
 use crate::log::{Log, LogStart, Transaction, scan};
 use crate::mailbox::MailboxInner;
 use crate::mailbox::apply::{
@@ -158,13 +160,21 @@ struct Redo<'a> {
     shared: &'a Arc<Shared>,
     /// Base names in a Maildir, listed once.
     names: HashMap<MailboxId, HashMap<Vec<u8>, Location>>,
+    /// Letters that the frames gave to the names of messages in Maildirs.
+    letters: HashMap<MailboxId, HashMap<Uid, Letters>>,
     placed: u64,
     void: u64,
 }
 
+/// Which letters all names had that a message was to have since the checkpoint, and which some.
+struct Letters {
+    all: u8,
+    some: u8,
+}
+
 impl<'a> Redo<'a> {
     fn new(shared: &'a Arc<Shared>) -> Redo<'a> {
-        Redo { shared, names: HashMap::new(), placed: 0, void: 0 }
+        Redo { shared, names: HashMap::new(), letters: HashMap::new(), placed: 0, void: 0 }
     }
 
     fn run(mut self, transactions: Vec<Transaction>) -> Result<(u64, u64)> {
@@ -174,12 +184,14 @@ impl<'a> Redo<'a> {
             self.mailbox_frames(transaction, &mut touched)?;
         }
         for mailbox in touched.values() {
+            self.tell_renames_apart(mailbox)?;
             let mut files = mailbox.files.lock();
             files.recount();
             let mut state = mailbox.state.lock();
             state.uid_next = files.head.uid_next;
             state.modseq_last = files.head.modseq_highest;
             state.keywords = files.keywords().clone();
+            state.keywords_filed = files.keywords().clone();
             drop(state);
             mailbox.foreign.lock().distrust();
             mailbox.publish(&files);
@@ -343,10 +355,20 @@ impl<'a> Redo<'a> {
                     _ => self.void += 1,
                 }
                 let head = &mut files.head;
-                head.uid_next = head.uid_next.max(protocol::types::Uid(uid.0.saturating_add(1)));
+                head.uid_next = head.uid_next.max(Uid(uid.0.saturating_add(1)));
                 Ok(())
             }
-            Frame::Flags { modseq, changes } => apply_flags(files, modseq, &changes).map(drop),
+            Frame::Flags { modseq, changes } => {
+                apply_flags(files, modseq, &changes)?;
+                let passed = files.keywords().passed_bit();
+                for change in &changes {
+                    let after = name_flags(change.flags, change.keywords, passed);
+                    for flags in [change.before, after] {
+                        self.note_letters(mailbox.id, change.uid, flags);
+                    }
+                }
+                Ok(())
+            }
             Frame::Expunge { modseq, ranges, .. } => {
                 let dead = apply_expunge(files, modseq, &ranges)?;
                 for position in dead {
@@ -363,7 +385,7 @@ impl<'a> Redo<'a> {
     }
 
     fn redo_append(
-        &self,
+        &mut self,
         mailbox: &Arc<MailboxInner>,
         files: &mut Files,
         mut append: Append,
@@ -375,9 +397,8 @@ impl<'a> Redo<'a> {
             &place,
             &Append { source: body.source, ..append.clone() },
         )?;
+        self.note_letters(mailbox.id, append.uid, NameFlags(append.name_flags));
         if let Some(at) = body.at {
-            // Renamed since, by us or another program: the name tells its flags.
-            append.name_flags = at.flags.0;
             append.in_new = at.in_new;
             append.other_letters = at.other_letters;
         }
@@ -425,6 +446,39 @@ impl<'a> Redo<'a> {
         }
     }
 
+    fn note_letters(&mut self, mailbox: MailboxId, uid: Uid, flags: NameFlags) {
+        let known = self.letters.entry(mailbox).or_default();
+        let letters = known.entry(uid).or_insert(Letters { all: flags.0, some: flags.0 });
+        letters.all &= flags.0;
+        letters.some |= flags.0;
+    }
+
+    /// The next look at a Maildir merges what names say with what they said before. A rename of
+    /// ours may have been undone by the crash, or done and not noted: of letters that we changed
+    /// since the checkpoint the name tells nothing, so they are taken as noted. The others
+    /// differ only where another program made them.
+    fn tell_renames_apart(&mut self, mailbox: &Arc<MailboxInner>) -> Result<()> {
+        let place = mailbox.place.read().clone();
+        let Some(letters) = self.letters.remove(&mailbox.id) else { return Ok(()) };
+        if place.partition.layout.kind() != LayoutKind::Maildir {
+            return Ok(());
+        }
+        self.names.remove(&mailbox.id);
+        let mut files = mailbox.files.lock();
+        let mut records = Vec::with_capacity(letters.len());
+        for (uid, Letters { all, some }) in letters {
+            let Some(position) = files.position_of(uid) else { continue };
+            let Some(at) = files.location(position) else { continue };
+            let Some(now) = self.name_now(mailbox, &at.base)? else { continue };
+            let mut record = files.record(position);
+            record.name_flags = NameFlags(all | some & now.flags.0);
+            record.in_new = now.in_new;
+            records.push((position, record));
+        }
+        records.sort_unstable_by_key(|(position, _)| *position);
+        files.rewrite(&records)
+    }
+
     fn name_now(&mut self, mailbox: &MailboxInner, base: &[u8]) -> Result<Option<Location>> {
         if !self.names.contains_key(&mailbox.id) {
             let place = mailbox.place.read().clone();
@@ -444,7 +498,7 @@ impl<'a> Redo<'a> {
     fn source_path(
         &mut self,
         from: MailboxId,
-        uid: protocol::types::Uid,
+        uid: Uid,
         target: &Arc<MailboxInner>,
     ) -> Result<Option<PathBuf>> {
         if let Some(source) = self.mailbox(from)? {

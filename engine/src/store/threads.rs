@@ -61,11 +61,11 @@ impl Threads {
         }
         shared.closing.store(true, Ordering::Release);
         let ticked = self.ticker.join().is_ok();
-        let result = shared.finish_names();
+        shared.finish_names();
         shared.apply.close();
         let applied = self.appliers.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
         if joined && ticked && applied {
-            result
+            Ok(())
         } else {
             Err(Error::NotAllowed("a thread of the store had failed; see the log"))
         }
@@ -115,10 +115,9 @@ impl Shared {
     }
 
     /// All renames that are due: before a stop.
-    pub(crate) fn finish_names(&self) -> Result<()> {
+    pub(crate) fn finish_names(&self) {
         while !self.names_due.lock().is_empty() {
             self.follow_names();
         }
-        Ok(())
     }
 }

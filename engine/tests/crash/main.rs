@@ -10,7 +10,7 @@ mod model;
 mod work;
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::io::sim::{Fault, Mode, Sim};
 use engine::{Drive, Store};
@@ -81,6 +81,8 @@ struct Run {
 impl Run {
     fn begin(seed: u64, mode: Mode) -> Run {
         let sim = Sim::with_mode(seed, mode);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock behind 1970");
+        sim.set_clock(now.as_secs() as i64);
         sim.set_syncfs(!seed.is_multiple_of(3));
         let mut bench = Bench::open(&sim).expect("a fresh store opens");
         for (name, _) in USERS {

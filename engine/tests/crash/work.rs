@@ -350,9 +350,20 @@ fn foreign(
         outcome.unsure.push(effect);
         return Ok(outcome);
     }
-    outcome.sure.push(effect);
     let mailbox = bench.mailbox(at);
     outcome.error = mailbox.and_then(|m| bench.result(m.refresh())).err();
+    match effect {
+        // After a crash, our own changes of a letter win over those that we had not seen.
+        Effect::Merge { at, uid, set, clear } if outcome.error.is_some() => {
+            for bit in (0..5).map(|n| 1 << n) {
+                let (at, set, clear) = (at.clone(), set & bit, clear & bit);
+                if set | clear != 0 {
+                    outcome.unsure.push(Effect::Merge { at, uid, set, clear });
+                }
+            }
+        }
+        effect => outcome.sure.push(effect),
+    }
     Ok(outcome)
 }
 
