@@ -501,7 +501,14 @@ impl UserInner {
             .layout
             .create(storage, &partition.path, &dir)
             .map_err(Error::io("create", &dir))?;
-        let open = || Files::open(storage, &dir, shared.store_id, id, uid_validity, limit);
+        let suspect = |files: &Files| files.head.owner_epoch <= shared.unclean_epoch;
+        let open = || {
+            let mut files = Files::open(storage, &dir, shared.store_id, id, uid_validity, limit)?;
+            if suspect(&files) {
+                files.mend()?;
+            }
+            Ok(files)
+        };
         let files = open().or_else(|error| match error {
             // A crash while it was begun. No checkpoint covers it, so the log has all that it
             // should hold.
@@ -519,8 +526,12 @@ impl UserInner {
             other => Err(other),
         })?;
         let place = Place { partition, dir };
+        let suspect = suspect(&files);
         let inner = MailboxInner::new(shared.clone(), self.usage.clone(), id, place, files);
         shared.mailboxes.write().insert(id, inner.clone());
+        if suspect {
+            inner.look_after_crash();
+        }
         Ok(inner)
     }
 }

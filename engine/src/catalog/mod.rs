@@ -2,7 +2,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last |
+//! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, unclean_epoch |
 //! | users | user | JSON of a namespace |
 //! | owners | mailbox id | user |
 //! | summary | mailbox id | 32 bytes: messages u64, bytes u64, uidnext u32, uidvalidity u32, modseq u64 |
@@ -37,6 +37,8 @@ pub(crate) struct Meta {
     pub(crate) owner_epoch: u32,
     pub(crate) checkpoint: Lsn,
     pub(crate) uid_validity_last: u32,
+    /// The last owner epoch that did not end with a clean stop.
+    pub(crate) unclean_epoch: u32,
 }
 
 /// The numbers of a mailbox at a checkpoint.
@@ -152,14 +154,14 @@ impl Catalog {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(failed("read")(error.into())),
         };
-        let mut values = [const { String::new() }; 5];
+        let mut values = [const { String::new() }; META_KEYS.len()];
         for (slot, key) in values.iter_mut().zip(META_KEYS) {
             match attempt!("read", table.get(key)) {
                 Some(value) => *slot = value.value().to_owned(),
                 None => return Ok(None),
             }
         }
-        let [store, epoch, owner_epoch, checkpoint, last] = &values;
+        let [store, epoch, owner_epoch, checkpoint, last, unclean] = &values;
         let meta = || {
             Some(Meta {
                 store_id: StoreId(MailboxId::parse(store)?.0),
@@ -167,6 +169,7 @@ impl Catalog {
                 owner_epoch: owner_epoch.parse().ok()?,
                 checkpoint: Lsn(checkpoint.parse().ok()?),
                 uid_validity_last: last.parse().ok()?,
+                unclean_epoch: unclean.parse().ok()?,
             })
         };
         meta().map(Some).ok_or_else(|| Error::Corrupt {
@@ -228,6 +231,7 @@ impl Catalog {
                 m.owner_epoch.to_string(),
                 m.checkpoint.to_string(),
                 m.uid_validity_last.to_string(),
+                m.unclean_epoch.to_string(),
             ];
             for (key, value) in META_KEYS.iter().zip(&values) {
                 attempt!("write", meta.insert(*key, value.as_str()));
@@ -256,5 +260,5 @@ impl Catalog {
     }
 }
 
-const META_KEYS: [&str; 5] =
-    ["store", "epoch", "owner_epoch", "checkpoint_lsn", "uid_validity_last"];
+const META_KEYS: [&str; 6] =
+    ["store", "epoch", "owner_epoch", "checkpoint_lsn", "uid_validity_last", "unclean_epoch"];

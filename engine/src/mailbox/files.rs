@@ -52,6 +52,8 @@ pub(crate) struct Head {
     pub(crate) new_mtime: i64,
     pub(crate) cur_mtime: i64,
     pub(crate) listed_at: i64,
+    /// Whose checkpoint wrote it.
+    pub(crate) owner_epoch: u32,
     sequence: u64,
 }
 
@@ -159,6 +161,7 @@ impl Files {
             new_mtime: slot.new_mtime.get(),
             cur_mtime: slot.cur_mtime.get(),
             listed_at: slot.listed_at.get(),
+            owner_epoch: slot.owner_epoch.get(),
             sequence: slot.sequence.get(),
         };
         let needed = RECORDS_OFFSET + (head.count * RECORD_BYTES) as u64;
@@ -275,6 +278,31 @@ impl Files {
         let dead =
             (0..self.head.count).filter(|&i| Record::decode_unchecked(&table.words(i)).expunged);
         self.tombs = Tombstones::default().with(dead);
+    }
+
+    /// Makes records whole that a crash caught half written: not in the log are the places of
+    /// names and of cache blobs. Their words are each old or new, and both are true or harmless.
+    pub(crate) fn mend(&mut self) -> Result<()> {
+        let mut torn = Vec::new();
+        for position in 0..self.head.count {
+            if Record::decode(&self.table.words(position)).is_some() {
+                continue;
+            }
+            let record = self.record(position);
+            if self.facts(position).is_none() {
+                return Err(Error::Corrupt {
+                    path: self.dir.join(INDEX_NAME),
+                    expected: "a record that its facts agree with",
+                    found: format!("UID {} at position {position}", record.uid),
+                });
+            }
+            torn.push((position, record));
+        }
+        if !torn.is_empty() {
+            tracing::warn!(dir = %self.dir.display(), records = torn.len(), "mended records");
+            self.rewrite(&torn)?;
+        }
+        Ok(())
     }
 
     /// Counts again what the header counts: after recovery.

@@ -13,7 +13,9 @@ use protocol::types::Keyword;
 use super::files::Files;
 use super::{KeywordTable, MailboxInner, Place};
 use crate::format::frame::Append;
+use crate::ids::Lsn;
 use crate::layout::LayoutKind;
+use crate::shared::{Doomed, DoomedKind};
 
 /// Renames of one turn, so that other work comes in between.
 const RENAMES_MAX: usize = 2000;
@@ -29,6 +31,23 @@ impl KeywordTable {
 }
 
 impl MailboxInner {
+    /// What a crash may have undone besides what the log redoes: removals of files whose frames
+    /// a checkpoint covers, renames by us and by other programs. Once for every mailbox that had
+    /// no checkpoint since.
+    pub(crate) fn look_after_crash(self: &Arc<Self>) {
+        let dead: Vec<_> = {
+            let files = self.files.lock();
+            let tombs = (0..files.head.count).filter(|p| files.is_tombstone(*p));
+            tombs.map(|p| files.record(p).uid).collect()
+        };
+        self.doomed.lock().extend(dead.iter().copied());
+        let doomed = |uid| Doomed { lsn: Lsn(0), what: DoomedKind::Message(self.clone(), uid) };
+        self.shared.doomed.lock().extend(dead.into_iter().map(doomed));
+        self.foreign.lock().distrust();
+        self.find_differing_names();
+        self.mark_dirty();
+    }
+
     /// Finds the records whose file names say something else: after an unclean stop.
     pub(crate) fn find_differing_names(self: &Arc<Self>) {
         let files = self.files.lock();
@@ -135,6 +154,8 @@ impl MailboxInner {
             && files.is_tombstone(position)
         {
             self.unlink_message(files, &place, position);
+            // The next checkpoint makes it durable.
+            self.mark_dirty();
         }
     }
 }

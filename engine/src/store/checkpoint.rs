@@ -121,6 +121,7 @@ impl Shared {
                 store_id: self.store_id,
                 epoch: self.log.epoch(),
                 owner_epoch: self.owner_epoch,
+                unclean_epoch: self.unclean_epoch,
                 checkpoint: lsn,
                 uid_validity_last: *self.uid_validity_last.lock(),
             },
@@ -206,14 +207,13 @@ impl Shared {
     /// The checkpoint of a clean stop: afterwards the log is empty.
     pub(crate) fn last_checkpoint(self: &Arc<Self>) -> Result<()> {
         self.checkpoint()?;
-        let next = self.log.applied_below();
         if self.log.status().active > 0 {
             // Something could not be applied: the log keeps it for the next start.
             return Ok(());
         }
         self.destroy_doomed(Lsn(u64::MAX));
-        let _one = self.checkpointer.one.lock();
-        self.write_checkpoint(next, std::iter::empty(), &Default::default(), &[])?;
+        // Once more, for the removals.
+        self.checkpoint()?;
         self.log.clear()
     }
 }

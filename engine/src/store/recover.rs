@@ -4,7 +4,7 @@
 //! frames in order. Nothing is unlinked before the closing checkpoint, so a copy whose link was
 //! lost finds its source.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use protocol::types::Uid;
+use protocol::types::{ModSeq, Uid};
 
 use super::threads::Threads;
 use super::{Running, Store};
@@ -56,6 +56,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         owner_epoch: 0,
         checkpoint: Lsn(0),
         uid_validity_last: 0,
+        unclean_epoch: 0,
     });
     let mut transactions = Vec::new();
     let found = scan(&*storage, &config.log_dir, meta.store_id, meta.checkpoint, &mut |tx| {
@@ -67,7 +68,9 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     }
     let owner_epoch = meta.owner_epoch + 1;
     let epoch = meta.epoch.max(found.epoch_max) + 1;
-    let began_meta = Meta { epoch, owner_epoch, ..meta };
+    // A clean stop leaves no segment.
+    let unclean_epoch = if found.segments > 0 { meta.owner_epoch } else { meta.unclean_epoch };
+    let began_meta = Meta { epoch, owner_epoch, unclean_epoch, ..meta };
     let nothing = Batch { meta: began_meta, users: vec![], summaries: vec![], gone: vec![] };
     catalog.commit(&nothing)?;
     let state_dir = &config.state_dir;
@@ -99,6 +102,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         drive,
         store_id,
         owner_epoch,
+        unclean_epoch,
         checkpoint: meta.checkpoint,
         uid_validity_last,
         log,
@@ -162,6 +166,8 @@ struct Redo<'a> {
     names: HashMap<MailboxId, HashMap<Vec<u8>, Location>>,
     /// Letters that the frames gave to the names of messages in Maildirs.
     letters: HashMap<MailboxId, HashMap<Uid, Letters>>,
+    /// Mailboxes of messages that were logged and have no bytes.
+    burnt: HashSet<MailboxId>,
     placed: u64,
     void: u64,
 }
@@ -174,7 +180,14 @@ struct Letters {
 
 impl<'a> Redo<'a> {
     fn new(shared: &'a Arc<Shared>) -> Redo<'a> {
-        Redo { shared, names: HashMap::new(), letters: HashMap::new(), placed: 0, void: 0 }
+        Redo {
+            shared,
+            names: HashMap::new(),
+            letters: HashMap::new(),
+            burnt: HashSet::new(),
+            placed: 0,
+            void: 0,
+        }
     }
 
     fn run(mut self, transactions: Vec<Transaction>) -> Result<(u64, u64)> {
@@ -187,6 +200,11 @@ impl<'a> Redo<'a> {
             self.tell_renames_apart(mailbox)?;
             let mut files = mailbox.files.lock();
             files.recount();
+            if self.burnt.contains(&mailbox.id) {
+                let head = &mut files.head;
+                head.modseq_highest = ModSeq(head.modseq_highest.0 + 1);
+                head.vanished_floor = head.modseq_highest;
+            }
             let mut state = mailbox.state.lock();
             state.uid_next = files.head.uid_next;
             state.modseq_last = files.head.modseq_highest;
@@ -352,7 +370,13 @@ impl<'a> Redo<'a> {
                         self.redo_append(mailbox, files, append, body)?;
                         self.placed += 1;
                     }
-                    _ => self.void += 1,
+                    _ => {
+                        // Removed by another program, maybe: then somebody has seen it, and
+                        // hears that it is gone.
+                        apply_expunge(files, append.modseq, &[(uid.0, uid.0)])?;
+                        self.burnt.insert(mailbox.id);
+                        self.void += 1;
+                    }
                 }
                 let head = &mut files.head;
                 head.uid_next = head.uid_next.max(Uid(uid.0.saturating_add(1)));
