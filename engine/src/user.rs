@@ -4,7 +4,7 @@
 //! leave one half done: push, wait until durable, change directories, publish the new snapshot.
 //! They take the user's `changes` lock; sessions read snapshots without it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,8 +51,45 @@ pub(crate) struct UserInner {
     pub(crate) namespace: ArcSwap<Namespace>,
     pub(crate) usage: Arc<UsageCounters>,
     options: Mutex<UserOptions>,
+    /// Durable changes of names whose directories are not moved yet, in order.
+    unfinished: Mutex<VecDeque<Unfinished>>,
     /// One change, or one opening, at a time.
     changes: Mutex<()>,
+}
+
+/// A change of names in the log, and the directories that must follow it. The log keeps its
+/// frames until they have.
+struct Unfinished {
+    lsn: Lsn,
+    moves: VecDeque<Move>,
+}
+
+struct Move {
+    mailbox: Arc<MailboxInner>,
+    to: PathBuf,
+    /// To where deleted mailboxes wait for their end.
+    doomed: bool,
+}
+
+impl Move {
+    fn run(&self, shared: &Shared, lsn: Lsn) -> Result<()> {
+        let mut files = self.mailbox.files.lock();
+        let mut place = self.mailbox.place.write();
+        let partition = place.partition.clone();
+        if self.doomed {
+            move_to_trash(shared, &partition, &place.dir, &self.to)?;
+            let what = DoomedKind::Mailbox(partition, self.to.clone());
+            shared.doomed.lock().push(Doomed { lsn, what });
+        } else {
+            let moved =
+                partition.layout.relocate(&*shared.storage, &partition.path, &place.dir, &self.to);
+            moved.map_err(Error::io("move", &place.dir))?;
+            self.mailbox.mark_dirty();
+        }
+        place.dir = self.to.clone();
+        files.dir = self.to.clone();
+        Ok(())
+    }
 }
 
 /// A user of the store. Cheap to clone.
@@ -128,6 +165,7 @@ impl User {
         let inner = self.0.clone();
         let run = move || {
             let _one_at_a_time = inner.changes.lock();
+            inner.finish_moves()?;
             job(&inner)
         };
         self.0.shared.helpers.run(run).await.map_err(|_| Error::Closing)?
@@ -188,6 +226,7 @@ impl User {
         let inner = self.0.clone();
         let run = move || {
             let _one_at_a_time = inner.changes.lock();
+            inner.finish_moves()?;
             inner.open(&name)
         };
         self.0.shared.helpers.run(run).await.map_err(|_| Error::Closing)?
@@ -235,6 +274,7 @@ impl UserInner {
             namespace: ArcSwap::from_pointee(namespace),
             usage: Arc::new(counters),
             options: Mutex::default(),
+            unfinished: Mutex::default(),
             changes: Mutex::default(),
         })
     }
@@ -260,6 +300,31 @@ impl UserInner {
     fn applied(self: &Arc<Self>, lsn: Lsn) {
         self.mark_dirty();
         self.shared.log.applied(lsn);
+    }
+
+    /// Makes directories follow a change of names that is durable. What fails is tried again
+    /// before the next change, at the next checkpoint or at the next start.
+    fn follow(self: &Arc<Self>, lsn: Lsn, moves: VecDeque<Move>) {
+        self.unfinished.lock().push_back(Unfinished { lsn, moves });
+        self.mark_dirty();
+        if let Err(error) = self.finish_moves() {
+            tracing::error!(user = self.name, %error, "cannot move a mailbox; will try again");
+        }
+    }
+
+    /// Moves every directory that a change of names left where it was. Until that is done the
+    /// user's names stay as they are, or a mailbox could come into another one's directory.
+    pub(crate) fn finish_moves(&self) -> Result<()> {
+        let mut unfinished = self.unfinished.lock();
+        while let Some(Unfinished { lsn, moves }) = unfinished.front_mut() {
+            while let Some(first) = moves.front() {
+                first.run(&self.shared, *lsn)?;
+                moves.pop_front();
+            }
+            self.shared.log.applied(*lsn);
+            unfinished.pop_front();
+        }
+        Ok(())
     }
 
     pub(crate) fn mark_dirty(self: &Arc<Self>) {
@@ -394,27 +459,20 @@ impl UserInner {
             open.0.state.lock().gone = false;
         })?;
         self.apply(id, &frame);
-        {
-            let mut files = open.0.files.lock();
-            let place = open.0.place.read().clone();
-            let trash = trash_dir(&place.partition, id);
-            if let Err(error) = move_to_trash(&self.shared, &place.partition, &place.dir, &trash) {
-                tracing::error!(dir = %place.dir.display(), %error, "cannot clear a mailbox away");
-            }
-            open.0.place.write().dir = trash.clone();
-            files.dir = trash.clone();
-            let what = DoomedKind::Mailbox(place.partition, trash);
-            self.shared.doomed.lock().push(Doomed { lsn, what });
-        }
+        let to = trash_dir(&open.0.place.read().partition, id);
+        self.follow(lsn, [Move { mailbox: open.0.clone(), to, doomed: true }].into());
         self.shared.gone.lock().push(id);
         self.shared.mailboxes.write().remove(&id);
         self.shared.dirty.lock().remove(&id);
-        let view = open.view();
-        self.usage.messages.fetch_sub(u64::from(view.exists()), Ordering::AcqRel);
-        self.usage.bytes.fetch_sub(view.bytes(), Ordering::AcqRel);
-        open.0.deleted.store(true, Ordering::Release);
+        {
+            // What is applied from here on counts for nobody.
+            let files = open.0.files.lock();
+            open.0.deleted.store(true, Ordering::Release);
+            let (messages, bytes) = files.accounted();
+            self.usage.messages.fetch_sub(messages, Ordering::AcqRel);
+            self.usage.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        }
         open.0.wake();
-        self.applied(lsn);
         Ok(())
     }
 
@@ -451,25 +509,11 @@ impl UserInner {
             steps.push((self.open(old)?, target));
         }
         let lsn = self.commit(frames.clone())?;
-        // Deepest first: then each is one rename(2) in the cyrus layout.
-        for (mailbox, target) in steps.iter().rev() {
-            let mut files = mailbox.0.files.lock();
-            let mut place = mailbox.0.place.write();
-            let partition = place.partition.clone();
-            let storage = &*self.shared.storage;
-            match partition.layout.relocate(storage, &partition.path, &place.dir, target) {
-                Ok(()) => {
-                    place.dir = target.clone();
-                    files.dir = target.clone();
-                }
-                Err(error) => {
-                    tracing::error!(dir = %target.display(), %error, "cannot move a mailbox");
-                }
-            }
-            mailbox.0.mark_dirty();
-        }
         frames.iter().for_each(|(id, frame)| self.apply(*id, frame));
-        self.applied(lsn);
+        // Deepest first: then each is one rename(2) in the cyrus layout.
+        let moves = steps.into_iter().rev();
+        let step = |(mailbox, to): (Mailbox, _)| Move { mailbox: mailbox.0, to, doomed: false };
+        self.follow(lsn, moves.map(step).collect());
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::cyrus::uid_of_name;
 use crate::io::{Kind, Storage};
+use crate::mailbox::files::INDEX_NAME;
 
 /// Times that a directory is listed again because another program added to it meanwhile.
 const PASSES_MAX: usize = 4;
@@ -75,6 +76,8 @@ fn move_entries(
     for _ in 0..PASSES_MAX {
         let mut all = entries(storage, from)?;
         all.retain(|(name, kind)| belongs(name, *kind));
+        // By its index a directory is known as the mailbox's: it goes last.
+        all.sort_by_key(|(name, _)| name == INDEX_NAME.as_bytes());
         if all.is_empty() && storage.stat(from).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
         {
             return Ok(());

@@ -14,7 +14,8 @@ use protocol::types::{ModSeq, Uid};
 
 use super::files::{Files, NewMessage, heap_name};
 use super::message::line_ends;
-use super::{Item, MailboxInner, Place};
+use super::ops::ranges;
+use super::{Item, MailboxInner, Place, State};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, FlagChange, Frame, Source};
 use crate::format::index::Record;
@@ -77,7 +78,6 @@ impl MailboxInner {
         batch: Vec<Item>,
     ) -> Result<(), (Error, Vec<Item>)> {
         let place = self.place.read().clone();
-        let before = (files.head.count - files.tombstones() as usize, files.head.bytes);
         let mut done = Vec::with_capacity(batch.len());
         let mut items = batch.into_iter().peekable();
         let mut failed = None;
@@ -111,20 +111,23 @@ impl MailboxInner {
             }
         }
         if !done.is_empty() {
-            self.finish(files, before, done);
+            self.finish(files, done);
         }
         failed.map_or(Ok(()), Err)
     }
 
     /// Publishes what was applied and tells the waiters.
-    fn finish(self: &Arc<Self>, files: &Files, before: (usize, u64), done: Vec<Item>) {
-        use std::sync::atomic::Ordering::AcqRel;
-        let now = (files.head.count - files.tombstones() as usize, files.head.bytes);
-        self.usage.messages.fetch_add((now.0 as u64).wrapping_sub(before.0 as u64), AcqRel);
-        self.usage.bytes.fetch_add(now.1.wrapping_sub(before.1), AcqRel);
+    fn finish(self: &Arc<Self>, files: &mut Files, done: Vec<Item>) {
+        use std::sync::atomic::Ordering::{AcqRel, Acquire};
+        if !self.deleted.load(Acquire) {
+            let (messages, bytes) = files.account();
+            self.usage.messages.fetch_add(messages, AcqRel);
+            self.usage.bytes.fetch_add(bytes, AcqRel);
+        }
         self.mark_dirty();
         self.publish(files);
         let mut state = self.state.lock();
+        self.bury(&mut state, &done);
         for item in &done {
             forget(&mut state.latest, &item.frame);
             state.rescan_frames -= u32::from(item.from_rescan);
@@ -137,6 +140,25 @@ impl MailboxInner {
         }
         for item in done {
             item.tx.item_done(&self.shared);
+        }
+    }
+
+    /// Expunges in the log what is logged and void all the same, for want of its bytes: recovery
+    /// might find them whole, and the UID is below some that were told.
+    fn bury(self: &Arc<Self>, state: &mut State, done: &[Item]) {
+        let void = |item: &&Item| item.tx.failure().is_some() && item.tx.is_logged();
+        let uid = |item: &Item| match &item.frame {
+            Frame::Append(append) => Some(append.uid),
+            _ => None,
+        };
+        let uids: Vec<Uid> = done.iter().filter(void).filter_map(uid).collect();
+        if uids.is_empty() {
+            return;
+        }
+        let (modseq, ranges) = (state.take_modseq(), ranges(&uids));
+        let frame = Frame::Expunge { modseq, moved: false, ranges };
+        if let Err(error) = self.push_frames(state, vec![(frame, Vec::new())], 0) {
+            tracing::warn!(mailbox = %self.id, %error, "cannot log that messages are void");
         }
     }
 

@@ -317,7 +317,7 @@ fn push_staged(
     }
     let (tx, heard) = Tx::new(log_frames.len() as u32, 0, touched);
     let report = tx.clone();
-    let lsn = shared.log.push(&log_frames, Box::new(move |r| report.report(r)))?;
+    let lsn = shared.log.push(&log_frames, Box::new(move |r| report.log_report(r)))?;
     tx.pushed(lsn);
     let mut pins = source.pinned.lock();
     pins.extend(moved.iter().map(|uid| (*uid, lsn)));

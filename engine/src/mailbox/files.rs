@@ -82,6 +82,8 @@ pub(crate) struct Files {
     blobs: Arc<Blobs>,
     tombs: Tombstones,
     keywords: Arc<KeywordTable>,
+    /// Messages and bytes that the user's usage counts for this mailbox.
+    accounted: (u64, u64),
 }
 
 fn damaged(path: PathBuf) -> impl FnOnce(FormatError) -> Error {
@@ -186,6 +188,7 @@ impl Files {
             table,
             tombs: Tombstones::default(),
             keywords: Arc::default(),
+            accounted: (0, 0),
         };
         files.open_heap()?;
         files.open_cache(storage)?;
@@ -193,6 +196,7 @@ impl Files {
         if slot.tombstones.get() > 0 {
             files.scan_tombstones();
         }
+        files.account();
         Ok(files)
     }
 
@@ -468,6 +472,15 @@ impl Files {
     /// Writes changed records in place. Positions ascend.
     pub(crate) fn rewrite(&mut self, changes: &[(usize, Record)]) -> Result<()> {
         let mut dead = Vec::new();
+        let result = self.rewrite_runs(changes, &mut dead);
+        // Also after a failure: counts and tombstones tell what the records say.
+        if !dead.is_empty() {
+            self.tombs = self.tombs.with(dead);
+        }
+        result
+    }
+
+    fn rewrite_runs(&mut self, changes: &[(usize, Record)], dead: &mut Vec<usize>) -> Result<()> {
         let mut rest = changes;
         while let Some(&(first, _)) = rest.first() {
             // Neighbours go out in one write.
@@ -491,9 +504,6 @@ impl Files {
                 }
             }
             rest = &rest[run..];
-        }
-        if !dead.is_empty() {
-            self.tombs = self.tombs.with(dead);
         }
         Ok(())
     }
@@ -636,6 +646,19 @@ impl Files {
             file.sync_data().map_err(Error::io("sync", self.dir.join(name)))?;
         }
         Ok(())
+    }
+
+    /// What is to be added to the user's usage (wrapping) since the last call.
+    pub(crate) fn account(&mut self) -> (u64, u64) {
+        let messages = (self.head.count - self.tombs.total() as usize) as u64;
+        let now = (messages, self.head.bytes);
+        let before = std::mem::replace(&mut self.accounted, now);
+        (now.0.wrapping_sub(before.0), now.1.wrapping_sub(before.1))
+    }
+
+    /// What the user's usage counts for this mailbox.
+    pub(crate) fn accounted(&self) -> (u64, u64) {
+        self.accounted
     }
 
     /// Number of tombstones.

@@ -74,7 +74,7 @@ impl MailboxInner {
         let report = tx.clone();
         let (log_frames, extras): (Vec<_>, Vec<_>) =
             frames.into_iter().map(|(frame, extras)| ((self.id, frame), extras)).unzip();
-        let lsn = self.shared.log.push(&log_frames, Box::new(move |r| report.report(r)))?;
+        let lsn = self.shared.log.push(&log_frames, Box::new(move |r| report.log_report(r)))?;
         tx.pushed(lsn);
         self.enqueue(state, &tx, lsn, log_frames.into_iter().map(|(_, f)| f).zip(extras));
         Ok((tx, heard))

@@ -1,7 +1,7 @@
 //! A transaction between its push and its end: what it still waits for, whom it tells.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -22,6 +22,7 @@ pub(crate) struct Tx {
     left: AtomicU32,
     lsn: AtomicU64,
     failed: Mutex<Option<Error>>,
+    logged: AtomicBool,
     done: Mutex<Vec<oneshot::Sender<Result<()>>>>,
     /// Whose queues hold the items.
     mailboxes: Mutex<Vec<Arc<MailboxInner>>>,
@@ -55,6 +56,7 @@ impl Tx {
             left: AtomicU32::new(items),
             lsn: AtomicU64::new(0),
             failed: Mutex::new(None),
+            logged: AtomicBool::new(false),
             done: Mutex::new(vec![tell]),
             mailboxes: Mutex::new(mailboxes),
         };
@@ -77,7 +79,18 @@ impl Tx {
         self.failed.lock().clone()
     }
 
-    /// One report: the log's, or a body's.
+    /// The log's report.
+    pub(crate) fn log_report(&self, result: Result<()>) {
+        self.logged.store(result.is_ok(), Ordering::Release);
+        self.report(result);
+    }
+
+    /// Whether the frames are durable in the log.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.logged.load(Ordering::Acquire)
+    }
+
+    /// One report: a body's, or through [`Tx::log_report`] the log's.
     pub(crate) fn report(&self, result: Result<()>) {
         if let Err(error) = result {
             self.failed.lock().get_or_insert(error);

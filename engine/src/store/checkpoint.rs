@@ -46,6 +46,12 @@ impl Shared {
     pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<()> {
         let _one = self.checkpointer.one.lock();
         let began = Instant::now();
+        let users: Vec<_> = self.users.lock().values().cloned().collect();
+        for user in users {
+            if let Err(error) = user.finish_moves() {
+                tracing::warn!(user = user.name, %error, "cannot move a mailbox; will try again");
+            }
+        }
         let lsn = self.log.applied_below();
         // Of flags below C the names are told now: recovery takes a name that differs for
         // another program's doing, unless a frame from C on accounts for it.

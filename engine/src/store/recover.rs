@@ -166,10 +166,20 @@ struct Redo<'a> {
     names: HashMap<MailboxId, HashMap<Vec<u8>, Location>>,
     /// Letters that the frames gave to the names of messages in Maildirs.
     letters: HashMap<MailboxId, HashMap<Uid, Letters>>,
+    /// UIDs that frames remove.
+    expunged: HashMap<MailboxId, Vec<(u32, u32)>>,
     /// Mailboxes of messages that were logged and have no bytes.
     burnt: HashSet<MailboxId>,
     placed: u64,
     void: u64,
+}
+
+/// A mailbox whose directory a change of names may not have moved yet.
+struct Strayed {
+    user: Arc<UserInner>,
+    partition: Partition,
+    /// Where it may be.
+    dirs: Vec<PathBuf>,
 }
 
 /// Which letters all names had that a message was to have since the checkpoint, and which some.
@@ -184,6 +194,7 @@ impl<'a> Redo<'a> {
             shared,
             names: HashMap::new(),
             letters: HashMap::new(),
+            expunged: HashMap::new(),
             burnt: HashSet::new(),
             placed: 0,
             void: 0,
@@ -192,6 +203,11 @@ impl<'a> Redo<'a> {
 
     fn run(mut self, transactions: Vec<Transaction>) -> Result<(u64, u64)> {
         self.catalog(&transactions)?;
+        for (id, frame) in transactions.iter().flat_map(|t| &t.frames) {
+            if let Frame::Expunge { ranges, .. } = frame {
+                self.expunged.entry(*id).or_default().extend(ranges);
+            }
+        }
         let mut touched: BTreeMap<MailboxId, Arc<MailboxInner>> = BTreeMap::new();
         for transaction in transactions {
             self.mailbox_frames(transaction, &mut touched)?;
@@ -200,6 +216,7 @@ impl<'a> Redo<'a> {
             self.tell_renames_apart(mailbox)?;
             let mut files = mailbox.files.lock();
             files.recount();
+            files.account();
             if self.burnt.contains(&mailbox.id) {
                 let head = &mut files.head;
                 head.modseq_highest = ModSeq(head.modseq_highest.0 + 1);
@@ -224,8 +241,7 @@ impl<'a> Redo<'a> {
     /// Namespaces first, then directories to match.
     fn catalog(&mut self, transactions: &[Transaction]) -> Result<()> {
         let mut users: BTreeMap<String, Arc<UserInner>> = BTreeMap::new();
-        let mut gone: Vec<(MailboxId, Partition, PathBuf)> = Vec::new();
-        let mut moved: Vec<(MailboxId, String, PathBuf)> = Vec::new();
+        let mut strayed: BTreeMap<MailboxId, Strayed> = BTreeMap::new();
         for (id, frame) in transactions.iter().flat_map(|t| &t.frames) {
             let name = match frame {
                 Frame::User { user, .. }
@@ -245,46 +261,70 @@ impl<'a> Redo<'a> {
                 let mut last = self.shared.uid_validity_last.lock();
                 *last = (*last).max(uid_validity.0);
             }
-            match (frame, old) {
-                (Frame::MailboxGone { .. }, Some((partition, dir))) => {
-                    gone.push((*id, partition, dir));
-                    self.shared.gone.lock().push(*id);
-                }
-                (Frame::Mailbox { .. }, Some((_, dir))) => moved.push((*id, name.clone(), dir)),
-                _ => {}
+            if let (Frame::Mailbox { .. } | Frame::MailboxGone { .. }, Some((partition, dir))) =
+                (frame, old)
+            {
+                let user = user.clone();
+                let fresh = Strayed { user, partition, dirs: Vec::new() };
+                strayed.entry(*id).or_insert(fresh).dirs.push(dir);
+            }
+            if matches!(frame, Frame::MailboxGone { .. }) {
+                self.shared.gone.lock().push(*id);
             }
             user.apply(*id, frame);
             user.mark_dirty();
             users.insert(name.clone(), user);
         }
+        self.bring_home(strayed)?;
         let storage = &*self.shared.storage;
-        let is = |dir: &PathBuf, id: MailboxId| stamp(storage, dir).is_some_and(|(i, _)| i == id);
-        for (id, partition, dir) in gone {
-            let trash = trash_dir(&partition, id);
-            if is(&dir, id) {
-                move_to_trash(self.shared, &partition, &dir, &trash)?;
-            }
-            let what = DoomedKind::Mailbox(partition, trash);
-            self.shared.doomed.lock().push(Doomed { lsn: Lsn(0), what });
-        }
-        // Deepest first, as live.
-        for (id, user, from) in moved.into_iter().rev() {
-            let Some(user) = users.get(&user) else { continue };
-            let namespace = user.namespace.load_full();
-            let Some(name) = namespace.name_of(id) else { continue };
-            let partition = self.shared.partition(&namespace.mailboxes[name].partition)?;
-            let to = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
-            if from != to && is(&from, id) {
-                let moved = partition.layout.relocate(storage, &partition.path, &from, &to);
-                moved.map_err(Error::io("move", &from))?;
-            }
-        }
         for user in users.values() {
             for (name, entry) in &user.namespace.load_full().mailboxes {
                 let partition = self.shared.partition(&entry.partition)?;
                 let dir = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
                 let made = partition.layout.create(storage, &partition.path, &dir);
                 made.map_err(Error::io("create", &dir))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves directories to where the names say. Each is known by its stamp, so it does not
+    /// matter how far things went before the crash. First all leave, then all arrive: names may
+    /// have changed places.
+    fn bring_home(&self, strayed: BTreeMap<MailboxId, Strayed>) -> Result<()> {
+        let storage = &*self.shared.storage;
+        let mut leaving = Vec::new();
+        for (id, Strayed { user, partition, mut dirs }) in strayed {
+            let trash = trash_dir(&partition, id);
+            let namespace = user.namespace.load_full();
+            let home = match namespace.name_of(id) {
+                Some(name) => {
+                    Some(partition.layout.mailbox_dir(&partition.path, &user.name, name)?)
+                }
+                None => {
+                    let what = DoomedKind::Mailbox(partition.clone(), trash.clone());
+                    self.shared.doomed.lock().push(Doomed { lsn: Lsn(0), what });
+                    None
+                }
+            };
+            dirs.push(trash.clone());
+            let is = |dir: &PathBuf| stamp(storage, dir).is_some_and(|(i, _)| i == id);
+            let Some(from) = dirs.into_iter().find(is) else { continue };
+            if home.as_ref() != Some(&from) {
+                leaving.push((from, trash, partition, home));
+            }
+        }
+        // Deepest first, as live.
+        leaving.sort_by_key(|(from, ..)| std::cmp::Reverse(from.components().count()));
+        for (from, trash, partition, _) in &leaving {
+            if from != trash {
+                move_to_trash(self.shared, partition, from, trash)?;
+            }
+        }
+        for (_, trash, partition, home) in leaving {
+            if let Some(home) = home {
+                let arrived = partition.layout.relocate(storage, &partition.path, &trash, &home);
+                arrived.map_err(Error::io("move", &trash))?;
             }
         }
         Ok(())
@@ -342,8 +382,9 @@ impl<'a> Redo<'a> {
         let settled = found
             .iter()
             .any(|(_, _, body)| matches!(body, Some(Some(body)) if body.source == Source::Foreign));
-        let torn = |(_, frame, body): &(_, Frame, Option<Option<Body>>)| {
-            matches!(frame, Frame::Append(a) if matches!(a.source, Source::Staged(_)))
+        let torn = |(mailbox, frame, body): &(Arc<MailboxInner>, Frame, Option<Option<Body>>)| {
+            matches!(frame, Frame::Append(a) if matches!(a.source, Source::Staged(_))
+                && !self.is_expunged(mailbox.id, a.uid))
                 && matches!(body, Some(None))
         };
         let void = !settled && found.iter().any(torn);
@@ -468,6 +509,12 @@ impl<'a> Redo<'a> {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("link", path)(e)),
         }
+    }
+
+    /// Whether a frame removes the message: then its file may be gone.
+    fn is_expunged(&self, mailbox: MailboxId, uid: Uid) -> bool {
+        let ranges = self.expunged.get(&mailbox);
+        ranges.is_some_and(|ranges| ranges.iter().any(|&(a, b)| (a..=b).contains(&uid.0)))
     }
 
     fn note_letters(&mut self, mailbox: MailboxId, uid: Uid, flags: NameFlags) {

@@ -28,6 +28,9 @@ const STEPS_MAX: u64 = 25;
 /// Operations of the disk until the power goes, at most; some cycles end before.
 const OPERATIONS_MAX: u64 = 400;
 
+/// Faults of one cycle at most.
+const FAULTS_MAX: u64 = 3;
+
 /// Runs `run` with fresh seeds until the time is over, or once with the seed given.
 fn with_seeds(name: &str, run: impl Fn(u64)) {
     let number = |key: &str| std::env::var(key).ok().and_then(|v| v.parse::<u64>().ok());
@@ -109,14 +112,16 @@ impl Run {
 
     /// Looks, and keeps the world that is real. Returns whether it could look.
     fn settle(&mut self, when: &str) -> bool {
-        let actual = match self.bench.look() {
-            Ok(actual) => actual,
-            Err(_) if self.bench.sim.is_stopped() => return false,
-            Err(error) => {
-                note(format!("look: {error}"));
-                // A fault that was set for the operation before came only now.
-                self.bench.look().unwrap_or_else(|e| panic!("{when}: {e}"))
+        // Faults that were set for the operation before may come only now: few and once each.
+        let mut patience = FAULTS_MAX;
+        let actual = loop {
+            match self.bench.look() {
+                Ok(actual) => break actual,
+                Err(_) if self.bench.sim.is_stopped() => return false,
+                Err(error) if patience == 0 => panic!("{when}: {error}"),
+                Err(error) => note(format!("look: {error}")),
             }
+            patience -= 1;
         };
         let misfits: Vec<String> =
             self.worlds.iter().filter_map(|world| world.misfit(&actual)).collect();
@@ -201,7 +206,7 @@ fn nothing_is_lost_when_an_operation_fails() {
         let mut run = Run::begin(seed, Mode::Ordered);
         for _ in 0..CYCLES {
             let faults = [Fault::Io, Fault::NoSpace, Fault::Quota, Fault::ShortWrite];
-            for _ in 0..1 + run.random.below(3) {
+            for _ in 0..1 + run.random.below(FAULTS_MAX) {
                 let fault = faults[run.random.below(4) as usize];
                 let at = run.bench.sim.operations() + 1 + run.random.below(150);
                 note(format!("fault {fault:?} at {at}"));
