@@ -73,6 +73,9 @@ pub enum Error {
         /// What is.
         found: String,
     },
+    /// Another process, most likely `cursusd`, has the store open.
+    #[error("{}: taken: another process has the store open", .0.display())]
+    Locked(PathBuf),
     /// The store is shutting down.
     #[error("store is closing")]
     Closing,

@@ -42,11 +42,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     }
     let lock_path = config.state_dir.join("lock");
     let lock = storage.lock(&lock_path).map_err(|e| match e.kind() {
-        ErrorKind::WouldBlock => Error::Corrupt {
-            path: lock_path.clone(),
-            expected: "a store that no other process has open",
-            found: "its lock is taken; is cursusd running?".into(),
-        },
+        ErrorKind::WouldBlock => Error::Locked(lock_path.clone()),
         _ => Error::io("lock", &lock_path)(e),
     })?;
     let (catalog, meta) = Catalog::open(&*storage, &config.state_dir.join("catalog.redb"))?;

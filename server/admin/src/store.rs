@@ -63,11 +63,9 @@ pub fn open(
     drive: Drive,
 ) -> Result<Store, OpenError> {
     check_owner(&config.state_dir)?;
-    Store::open(store_config(config, hostname), storage, drive).map_err(|error| match &error {
-        Error::Io { source, .. } if source.kind() == std::io::ErrorKind::WouldBlock => {
-            OpenError::Locked
-        }
-        _ => OpenError::Engine(error),
+    Store::open(store_config(config, hostname), storage, drive).map_err(|error| match error {
+        Error::Locked(_) => OpenError::Locked,
+        other => OpenError::Engine(other),
     })
 }
 
