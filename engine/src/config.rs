@@ -37,6 +37,10 @@ pub struct StoreConfig {
     pub message_bytes_max: u64,
     /// Mailboxes that stay open without a session, at most.
     pub mailboxes_idle_max: usize,
+    /// Also sync the directory of a new message's file before it counts as durable: for
+    /// filesystems where the file's own sync does not make its name durable. ext4, xfs, btrfs,
+    /// f2fs and zfs need no such thing.
+    pub sync_names: bool,
     /// Threads that apply frames to files.
     pub appliers: usize,
     /// Threads for blocking calls.
@@ -59,6 +63,7 @@ impl StoreConfig {
             checkpoint_seconds: 60,
             message_bytes_max: 64 << 20,
             mailboxes_idle_max: 512,
+            sync_names: false,
             appliers: 2,
             helpers: 8,
         }

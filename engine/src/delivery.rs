@@ -5,7 +5,7 @@
 //! file's sync and the log's group write run side by side, and both are the commit point. What
 //! can fail fails before; dropping a delivery removes what was staged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid, UidValidity};
@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
-use crate::io::{BodyFile, Lane};
+use crate::io::{BodyFile, Lane, Storage};
 use crate::mailbox::{Mailbox, Place, Tx, message_line_ends, set_name_flags, settle};
 use crate::message::{Ingest, Ingested};
-use crate::shared::{Shared, now_seconds};
+use crate::shared::{Drive, Shared, now_seconds};
 use crate::store::Store;
 use crate::user::User;
 
@@ -81,6 +81,12 @@ struct Prepared {
     place: Place,
     facts: Arc<Ingested>,
     body: usize,
+}
+
+/// A staged file that is to be synced, and all of its names.
+struct Unsynced {
+    file: BodyFile,
+    names: Vec<PathBuf>,
 }
 
 type Heard = (Appended, oneshot::Receiver<Result<()>>);
@@ -190,15 +196,15 @@ impl Delivery {
         for delivery in &mut deliveries {
             delivery.committed = true;
         }
-        for ((body, path), txs) in bodies {
-            deliveries[0].sync_for(body, path, txs);
+        for (body, txs) in bodies {
+            deliveries[0].sync_for(body, txs);
         }
         settle(&shared, heard).await?;
         Ok(appended)
     }
 
     /// Finishes the staged files and their links, all but the sync.
-    async fn prepare(&mut self) -> Result<(Vec<Prepared>, Vec<(BodyFile, PathBuf)>)> {
+    async fn prepare(&mut self) -> Result<(Vec<Prepared>, Vec<Unsynced>)> {
         let mut prepared = Vec::with_capacity(self.targets.len());
         let mut bodies = Vec::with_capacity(self.spools.len());
         for (body, spool) in self.spools.iter_mut().enumerate() {
@@ -219,6 +225,8 @@ impl Delivery {
                 }
                 prepared.push(Prepared { target, stage, place, facts: facts.clone(), body });
             }
+            let mut names = vec![spool.path.clone()];
+            names.extend(links.iter().cloned());
             if !links.is_empty() {
                 let (storage, from) = (self.shared.storage.clone(), spool.path.clone());
                 let job = move || {
@@ -228,18 +236,14 @@ impl Delivery {
                 };
                 self.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
             }
-            bodies.push((file, spool.path.clone()));
+            bodies.push(Unsynced { file, names });
         }
         Ok((prepared, bodies))
     }
 
     /// Pushes a transaction per target and starts the syncs. No await in here: once something is
     /// pushed, its syncs are under way.
-    fn push_each(
-        &mut self,
-        prepared: Vec<Prepared>,
-        bodies: Vec<(BodyFile, PathBuf)>,
-    ) -> Vec<Result<Heard>> {
+    fn push_each(&mut self, prepared: Vec<Prepared>, bodies: Vec<Unsynced>) -> Vec<Result<Heard>> {
         let mut results: Vec<Result<Heard>> = Vec::new();
         results.resize_with(self.targets.len(), || Err(Error::Closing));
         let mut waiting: Vec<Vec<Arc<Tx>>> = bodies.iter().map(|_| Vec::new()).collect();
@@ -266,21 +270,34 @@ impl Delivery {
             }
         }
         self.committed = true;
-        for ((file, path), txs) in bodies.into_iter().zip(waiting) {
+        for (body, txs) in bodies.into_iter().zip(waiting) {
             if !txs.is_empty() {
-                self.sync_for(file, path, txs);
+                self.sync_for(body, txs);
             }
         }
         results
     }
 
-    fn sync_for(&self, file: BodyFile, path: PathBuf, txs: Vec<Arc<Tx>>) {
-        self.lane.sync_detached(file, move |synced| {
-            let result = synced.map_err(Error::io("sync", path));
+    fn sync_for(&self, body: Unsynced, txs: Vec<Arc<Tx>>) {
+        let shared = self.shared.clone();
+        let Unsynced { file, names } = body;
+        let report = move |result: Result<()>| {
             if let Err(error) = &result {
                 tracing::error!(%error, "a message could not be made durable");
             }
             txs.iter().for_each(|tx| tx.report(result.clone()));
+        };
+        self.lane.sync_detached(file, move |synced| {
+            let result = synced.map_err(Error::io("sync", &names[0]));
+            if result.is_err() || !shared.config.sync_names {
+                return report(result);
+            }
+            let storage = shared.storage.clone();
+            let sync = move || report(sync_names(&*storage, &names));
+            match shared.drive {
+                Drive::Threads => shared.helpers.spawn(sync),
+                Drive::Inline => sync(),
+            }
         });
     }
 
@@ -329,6 +346,14 @@ impl Delivery {
             let _ = storage.unlink(&path);
         });
     }
+}
+
+/// Makes the names of files durable, each directory once.
+pub(crate) fn sync_names(storage: &dyn Storage, names: &[PathBuf]) -> Result<()> {
+    let mut dirs: Vec<&Path> = names.iter().filter_map(|name| name.parent()).collect();
+    dirs.sort_unstable();
+    dirs.dedup();
+    dirs.iter().try_for_each(|dir| storage.sync_dir(dir).map_err(Error::io("sync", *dir)))
 }
 
 /// The keyword bits that appended messages have.

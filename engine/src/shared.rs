@@ -91,6 +91,11 @@ pub(crate) struct Shared {
     pub(crate) owner_epoch: u32,
     /// The last owner epoch that did not end with a clean stop.
     pub(crate) unclean_epoch: u32,
+    /// A sync of files failed: what it should have saved may be lost though it can still be read,
+    /// so no checkpoint may count it, and only the next start's recovery writes it again.
+    pub(crate) unsynced: AtomicBool,
+    /// Set for the checkpoint that ends this epoch with one.
+    pub(crate) clean: AtomicBool,
     pub(crate) log: Log,
     pub(crate) helpers: HelperPool,
     pub(crate) apply: ApplyQueue,
@@ -142,6 +147,8 @@ impl Shared {
             store_id: start.store_id,
             owner_epoch: start.owner_epoch,
             unclean_epoch: start.unclean_epoch,
+            unsynced: AtomicBool::new(false),
+            clean: AtomicBool::new(false),
             log: start.log,
             apply: ApplyQueue::default(),
             dirty: Mutex::default(),

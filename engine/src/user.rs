@@ -463,7 +463,6 @@ impl UserInner {
         self.follow(lsn, [Move { mailbox: open.0.clone(), to, doomed: true }].into());
         self.shared.gone.lock().push(id);
         self.shared.mailboxes.write().remove(&id);
-        self.shared.dirty.lock().remove(&id);
         {
             // What is applied from here on counts for nobody.
             let files = open.0.files.lock();
@@ -472,6 +471,7 @@ impl UserInner {
             self.usage.messages.fetch_sub(messages, Ordering::AcqRel);
             self.usage.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
+        self.shared.dirty.lock().remove(&id);
         open.0.wake();
         Ok(())
     }

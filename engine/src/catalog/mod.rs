@@ -37,7 +37,7 @@ pub(crate) struct Meta {
     pub(crate) owner_epoch: u32,
     pub(crate) checkpoint: Lsn,
     pub(crate) uid_validity_last: u32,
-    /// The last owner epoch that did not end with a clean stop.
+    /// The last owner epoch that did not end with a clean stop: while a store runs, its own.
     pub(crate) unclean_epoch: u32,
 }
 

@@ -30,7 +30,7 @@ use protocol::imap::mutf7;
 use protocol::types::Uid;
 
 use super::name::{FILE_NAME_BYTES_MAX, escape_user_part, levels, split_user};
-use super::tree::{create_durable, move_contents, remove_contents};
+use super::tree::{create_durable, move_contents, remove_contents, rename_directory};
 use super::{
     Found, FoundMailbox, Layout, LayoutKind, Location, NameError, NameFlags, Unique, is_inbox,
 };
@@ -202,7 +202,7 @@ impl Layout for Cyrus {
             create_durable(storage, parent)?;
         }
         if !has_children {
-            match storage.rename_noreplace(from, to) {
+            match rename_directory(storage, from, to) {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 // `to` lies below `from`.
                 Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use protocol::imap::mutf7;
 
 use super::name::{FILE_NAME_BYTES_MAX, escape_user_part, levels, split_user};
-use super::tree::{create_durable, move_contents, remove_contents};
+use super::tree::{create_durable, move_contents, remove_contents, rename_directory};
 use super::{Found, FoundMailbox, Layout, LayoutKind, Location, NameError, Unique, is_inbox};
 use crate::io::{Kind, Open, Storage};
 
@@ -219,7 +219,7 @@ impl Layout for Maildir {
         }
         if self.is_folder(root, from) {
             // Folders hold no folders, so the whole directory can go.
-            match storage.rename_noreplace(from, to) {
+            match rename_directory(storage, from, to) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 other => return other,

@@ -55,6 +55,18 @@ pub(crate) fn create_durable(storage: &dyn Storage, dir: &Path) -> io::Result<()
     storage.sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
+/// Renames a directory durably, unless something has the new name.
+pub(super) fn rename_directory(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
+    storage.rename_noreplace(from, to)?;
+    sync_parents(storage, &[from, to])
+}
+
+/// Makes the names of these directories, or their absence, durable.
+fn sync_parents(storage: &dyn Storage, dirs: &[&Path]) -> io::Result<()> {
+    let parents = dirs.iter().filter_map(|dir| dir.parent());
+    parents.into_iter().try_for_each(|parent| gone_is_done(storage.sync_dir(parent)))
+}
+
 /// Moves what belongs to a mailbox from one directory to another, which exists, and removes the
 /// old directory when that leaves it empty.
 pub(super) fn move_contents(
@@ -63,7 +75,9 @@ pub(super) fn move_contents(
     to: &Path,
     belongs: Belongs<'_>,
 ) -> io::Result<()> {
-    move_entries(storage, from, to, belongs, true)
+    move_entries(storage, from, to, belongs, true)?;
+    gone_is_done(storage.sync_dir(from))?;
+    sync_parents(storage, &[from])
 }
 
 fn move_entries(

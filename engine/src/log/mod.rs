@@ -266,6 +266,12 @@ impl Log {
         }
     }
 
+    /// Takes no further frames, for good; those that wait are still written.
+    pub fn refuse(&self, reason: &str) {
+        self.state.lock().read_only.get_or_insert_with(|| reason.into());
+        self.room.notify_waiters();
+    }
+
     /// Refuses further frames and lets the writer thread end.
     pub fn close(&self) {
         self.state.lock().closing = true;

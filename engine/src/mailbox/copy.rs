@@ -212,6 +212,9 @@ fn pour(
     put(&mut stored)?;
     output.set_mtime(internal_date).map_err(Error::io("date", to))?;
     output.sync_all().map_err(Error::io("sync", to))?;
+    if source.shared.config.sync_names {
+        crate::delivery::sync_names(&*source.shared.storage, &[to.to_owned()])?;
+    }
     Ok(facts.stored)
 }
 

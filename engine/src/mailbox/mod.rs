@@ -233,7 +233,11 @@ impl MailboxInner {
     }
 
     pub(crate) fn mark_dirty(self: &Arc<Self>) {
-        self.shared.dirty.lock().insert(self.id, self.clone());
+        let mut dirty = self.shared.dirty.lock();
+        // Of a deleted one nothing is to be kept.
+        if !self.deleted.load(Ordering::Acquire) {
+            dirty.insert(self.id, self.clone());
+        }
     }
 
     pub(crate) fn recent_uid(&self) -> Uid {

@@ -20,6 +20,9 @@ use crate::shared::{Doomed, DoomedKind, Shared};
 /// Compaction begins when at least this many records are tombstones and they are a quarter.
 const TOMBSTONES_MIN: usize = 1000;
 
+/// Why nothing is written any more after a failed sync.
+const UNSYNCED: &str = "a sync of the mail files failed; the next start writes them again";
+
 /// One checkpoint at a time, and their figures.
 #[derive(Default)]
 pub(crate) struct Checkpointer {
@@ -45,6 +48,9 @@ impl Shared {
     /// One checkpoint.
     pub(crate) fn checkpoint(self: &Arc<Self>) -> Result<()> {
         let _one = self.checkpointer.one.lock();
+        if self.unsynced.load(Ordering::Acquire) {
+            return Err(Error::ReadOnly(UNSYNCED.into()));
+        }
         let began = Instant::now();
         let users: Vec<_> = self.users.lock().values().cloned().collect();
         for user in users {
@@ -118,16 +124,21 @@ impl Shared {
             by_partition.entry(name).or_default().push(mailbox);
         }
         for (name, mailboxes) in by_partition {
-            self.sync_partition(&name, &mailboxes)?;
+            self.sync_partition(&name, &mailboxes).inspect_err(|error| {
+                tracing::error!(partition = name, %error, UNSYNCED);
+                self.unsynced.store(true, Ordering::Release);
+                self.log.refuse(UNSYNCED);
+            })?;
         }
         let namespaces =
             users.iter().map(|(name, user)| (name.clone(), user.namespace.load_full())).collect();
+        let clean = self.clean.load(Ordering::Acquire);
         self.catalog.commit(&Batch {
             meta: Meta {
                 store_id: self.store_id,
                 epoch: self.log.epoch(),
                 owner_epoch: self.owner_epoch,
-                unclean_epoch: self.unclean_epoch,
+                unclean_epoch: if clean { self.unclean_epoch } else { self.owner_epoch },
                 checkpoint: lsn,
                 uid_validity_last: *self.uid_validity_last.lock(),
             },
@@ -218,7 +229,8 @@ impl Shared {
             return Ok(());
         }
         self.destroy_doomed(Lsn(u64::MAX));
-        // Once more, for the removals.
+        // Once more, for the removals: then nothing is left that a crash could undo.
+        self.clean.store(true, Ordering::Release);
         self.checkpoint()?;
         self.log.clear()
     }

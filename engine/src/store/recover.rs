@@ -64,9 +64,8 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     }
     let owner_epoch = meta.owner_epoch + 1;
     let epoch = meta.epoch.max(found.epoch_max) + 1;
-    // A clean stop leaves no segment.
     let unclean_epoch = if found.segments > 0 { meta.owner_epoch } else { meta.unclean_epoch };
-    let began_meta = Meta { epoch, owner_epoch, unclean_epoch, ..meta };
+    let began_meta = Meta { epoch, owner_epoch, unclean_epoch: owner_epoch, ..meta };
     let nothing = Batch { meta: began_meta, users: vec![], summaries: vec![], gone: vec![] };
     catalog.commit(&nothing)?;
     let state_dir = &config.state_dir;
@@ -456,8 +455,16 @@ impl<'a> Redo<'a> {
         place_file(
             &*self.shared.storage,
             &place,
-            &Append { source: body.source, ..append.clone() },
+            &Append { source: body.source.clone(), ..append.clone() },
         )?;
+        if body.source == Source::Foreign
+            && let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source
+        {
+            let layout = &place.partition.layout;
+            let path = layout.stage_path(&place.partition.path, &place.dir, stage);
+            // As a rule it is not there.
+            let _ = self.shared.storage.unlink(&path);
+        }
         self.note_letters(mailbox.id, append.uid, NameFlags(append.name_flags));
         if let Some(at) = body.at {
             append.in_new = at.in_new;
@@ -476,17 +483,18 @@ impl<'a> Redo<'a> {
         let storage = self.shared.storage.clone();
         let place = mailbox.place.read().clone();
         let layout = place.partition.layout.clone();
-        let mut candidates = Vec::new();
-        if let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source {
-            let path = layout.stage_path(&place.partition.path, &place.dir, stage);
-            candidates.push((path, append.source.clone(), None));
-        }
+        // In its place first: a filesystem may keep a later rename and lose the one before it,
+        // so that the staged name is there as well.
         let home = location_of(append);
-        candidates.push((layout.path(&place.dir, &home), Source::Foreign, None));
+        let mut candidates = vec![(layout.path(&place.dir, &home), Source::Foreign, None)];
         if layout.kind() == LayoutKind::Maildir
             && let Some(at) = self.name_now(mailbox, &append.base)?
         {
             candidates.push((layout.path(&place.dir, &at), Source::Foreign, Some(at)));
+        }
+        if let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source {
+            let path = layout.stage_path(&place.partition.path, &place.dir, stage);
+            candidates.push((path, append.source.clone(), None));
         }
         for (path, source, at) in candidates {
             if let Some(facts) = whole(&*storage, &path, layout.kind(), append)? {

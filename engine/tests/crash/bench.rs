@@ -47,12 +47,13 @@ pub struct Bench {
     pub sim: Sim,
     pub store: Store,
     lane: Lane,
+    sync_names: bool,
     /// Texts that were read since the last start, so that each is read once.
     read: HashMap<(MailboxId, u32), u32>,
     seen: HashMap<MailboxId, Seen>,
 }
 
-pub fn config() -> StoreConfig {
+pub fn config(sync_names: bool) -> StoreConfig {
     let partition = |name: &str, kind| Partition {
         name: name.into(),
         path: PathBuf::from("/").join(name),
@@ -61,6 +62,8 @@ pub fn config() -> StoreConfig {
     let partitions =
         vec![partition("maildir", LayoutKind::Maildir), partition("cyrus", LayoutKind::Cyrus)];
     let mut config = StoreConfig::new("/state", partitions);
+    // For the weak mode; the other one needs only less.
+    config.sync_names = sync_names;
     config.helpers = 1;
     config.mailboxes_idle_max = 1;
     config.log_bytes_max = 1 << 20;
@@ -84,11 +87,11 @@ fn token_of(text: &str) -> Option<u32> {
 
 impl Bench {
     /// Opens the store; fails when the power goes meanwhile.
-    pub fn open(sim: &Sim) -> Result<Bench> {
-        let store = Store::open(config(), storage(sim), Drive::Inline)?;
+    pub fn open(sim: &Sim, sync_names: bool) -> Result<Bench> {
+        let store = Store::open(config(sync_names), storage(sim), Drive::Inline)?;
         let lane = Lane::inline(storage(sim));
         let (read, seen) = Default::default();
-        Ok(Bench { sim: sim.clone(), store, lane, read, seen })
+        Ok(Bench { sim: sim.clone(), store, lane, sync_names, read, seen })
     }
 
     /// Runs a future to its end, or until the power is cut and it makes no more progress.
@@ -244,7 +247,7 @@ impl Bench {
 
     /// Goes on with a store opened anew.
     pub fn reopened(&mut self) -> Result<()> {
-        self.store = Store::open(config(), storage(&self.sim), Drive::Inline)?;
+        self.store = Store::open(config(self.sync_names), storage(&self.sim), Drive::Inline)?;
         self.read.clear();
         Ok(())
     }

@@ -20,7 +20,7 @@ use model::{World, possible};
 use work::{Random, step};
 
 /// Seconds of each test where the environment does not say otherwise.
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 6;
 /// Starts of one run.
 const CYCLES: u64 = 5;
 /// Steps between two starts at most.
@@ -87,7 +87,7 @@ impl Run {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock behind 1970");
         sim.set_clock(now.as_secs() as i64);
         sim.set_syncfs(!seed.is_multiple_of(3));
-        let mut bench = Bench::open(&sim).expect("a fresh store opens");
+        let mut bench = Bench::open(&sim, mode == Mode::Weak).expect("a fresh store opens");
         for (name, _) in USERS {
             bench.user(name).expect("a fresh user");
         }
@@ -201,6 +201,11 @@ fn acknowledged_changes_survive_power_cuts() {
 }
 
 #[test]
+fn weak_directories_keep_acknowledged_changes_too() {
+    power_cuts(Mode::Weak);
+}
+
+#[test]
 fn nothing_is_lost_when_an_operation_fails() {
     with_seeds("faults", |seed| {
         let mut run = Run::begin(seed, Mode::Ordered);
@@ -234,7 +239,7 @@ fn a_store_that_was_closed_opens_without_recovery() {
             run.bench.store.close().expect("a store closes");
             let sim = run.bench.sim.clone();
             sim.crash(run.random.next());
-            let again = Store::open(config(), storage(&sim), Drive::Inline).expect("it opens");
+            let again = Store::open(config(true), storage(&sim), Drive::Inline).expect("it opens");
             assert_eq!(again.status().recovered, 0);
             again.close().expect("a store closes");
             drop(again);

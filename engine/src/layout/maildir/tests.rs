@@ -149,7 +149,7 @@ fn relocate_is_one_rename_into_a_new_place() {
     }
     let before = storage.operations();
     layout.relocate(&storage, Path::new(ROOT), &from, &to).unwrap();
-    assert_eq!(storage.operations() - before, 2, "a sync of the parent and a rename");
+    assert_eq!(storage.operations() - before, 4, "a rename and syncs of the parents");
     assert_eq!(listed(&layout, &storage, &to).len(), 50);
     assert!(storage.stat(&from).is_err());
     // Repeated after it was complete: nothing to do.
