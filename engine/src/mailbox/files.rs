@@ -171,10 +171,11 @@ impl Files {
             let found = format!("{size} bytes");
             return Err(Error::Corrupt { path, expected: "an index as long as its count", found });
         }
+        let table = Arc::new(Table::open(&*index, head.count)?);
+        settle_facts(storage, dir, &table, head.count)?;
         let facts = open(&dir.join("cursus.facts"))?;
         let heap = open(&dir.join("cursus.heap"))?;
         let cache_file = open(&cache_path(dir, head.cache_generation))?;
-        let table = Arc::new(Table::open(&*index, head.count)?);
         let mut files = Files {
             dir: dir.to_owned(),
             store_id,
@@ -202,7 +203,7 @@ impl Files {
 
     fn open_heap(&mut self) -> Result<()> {
         let path = self.dir.join("cursus.heap");
-        if self.heap.size().map_err(Error::io("stat", &path))? == 0 {
+        if self.heap.size().map_err(Error::io("stat", &path))? < heap::MAGIC.len() as u64 {
             self.heap.write_at(&heap::MAGIC, 0).map_err(Error::io("write", &path))?;
         }
         Ok(())
@@ -674,6 +675,7 @@ impl Files {
     /// Replaces index and facts by ones without tombstones: a new generation, made durable before
     /// it gets the names. Older views keep the old files open.
     pub(crate) fn compact(&mut self, storage: &dyn Storage, owner_epoch: u32) -> Result<()> {
+        settle_facts(storage, &self.dir, &self.table, self.head.count)?;
         let live: Vec<usize> = (0..self.head.count).filter(|&p| !self.tombs.contains(p)).collect();
         let mut floor = self.head.vanished_floor;
         for position in (0..self.head.count).filter(|&p| self.tombs.contains(p)) {
@@ -709,18 +711,18 @@ impl Files {
         self.tombs = Tombstones::default();
         let switched = self.write_both_slots(owner_epoch).and_then(|()| {
             self.sync()?;
-            // Facts first: a crash in between leaves facts whose uids disagree with the index,
-            // which `location` notices and a rebuild mends; the index is never the older one.
-            for name in ["cursus.facts", INDEX_NAME] {
-                let from = self.dir.join(format!("{name}.new"));
-                storage.rename(&from, &self.dir.join(name)).map_err(Error::io("rename", from))?;
-            }
-            storage.sync_dir(&self.dir).map_err(Error::io("sync", &self.dir))?;
-            Table::open(&*self.index, self.head.count)
+            let table = Table::open(&*self.index, self.head.count)?;
+            let from = self.dir.join("cursus.index.new");
+            storage.rename(&from, &self.dir.join(INDEX_NAME)).map_err(Error::io("rename", from))?;
+            Ok(table)
         });
         match switched {
             Ok(table) => {
                 self.table = Arc::new(table);
+                // By the index all is done; the facts are found under either name.
+                if let Err(error) = settle_facts(storage, &self.dir, &self.table, self.head.count) {
+                    tracing::warn!(%error, "new facts keep their first name for now");
+                }
                 Ok(())
             }
             Err(error) => {
@@ -769,6 +771,28 @@ fn heap_slice(heap: &[u8], at: u64, uid: u32) -> Option<std::ops::Range<usize>> 
     let data = start + ENTRY_HEADER_BYTES;
     let bytes = heap.get(data..data.checked_add(len)?)?;
     heap::is_whole(header, bytes).then_some(data..data + len)
+}
+
+/// Ends what a compaction began: new facts that agree with the index get their name, others never
+/// came to have an index.
+fn settle_facts(storage: &dyn Storage, dir: &Path, table: &Table, count: usize) -> Result<()> {
+    let fresh = dir.join("cursus.facts.new");
+    let file = match storage.open(&fresh, Open::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("open", fresh)(e)),
+    };
+    let agree = |position: usize| {
+        let mut bytes = [0; FACTS_BYTES];
+        file.read_exact_at(&mut bytes, (position * FACTS_BYTES) as u64).is_ok()
+            && Facts::decode(&bytes, table.first_word(position) as u32).is_some()
+    };
+    let settled = if (0..count).all(agree) {
+        storage.rename(&fresh, &dir.join("cursus.facts"))
+    } else {
+        storage.unlink(&fresh)
+    };
+    settled.and_then(|()| storage.sync_dir(dir)).map_err(Error::io("settle", fresh))
 }
 
 /// Adds a record to the header's counts, or takes it out.

@@ -10,8 +10,10 @@ mod model;
 mod work;
 
 use std::cell::RefCell;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use engine::io::Storage;
 use engine::io::sim::{Fault, Mode, Sim};
 use engine::{Drive, Store};
 
@@ -247,4 +249,45 @@ fn a_store_that_was_closed_opens_without_recovery() {
             run.verify();
         }
     });
+}
+
+/// Messages of the mailbox that is compacted, and how many of them stay.
+const COMPACTED: (u32, u32) = (1100, 60);
+
+/// A store whose next checkpoint compacts alice's INBOX.
+fn before_compaction(seed: u64) -> Run {
+    let mut run = Run::begin(seed, Mode::Ordered);
+    let at = ("alice".to_owned(), "INBOX".to_owned());
+    work::fill(&mut run.bench, &at, COMPACTED.0);
+    let mailbox = run.bench.mailbox(&at).expect("an INBOX");
+    let doomed = (COMPACTED.1 / 2..).map(protocol::types::Uid);
+    let doomed = doomed.take((COMPACTED.0 - COMPACTED.1) as usize).collect();
+    run.bench.result(mailbox.expunge(&mailbox.view(), doomed)).expect("an expunge");
+    run.worlds = vec![run.bench.look().expect("a look")];
+    run
+}
+
+#[test]
+fn compaction_may_be_cut_anywhere() {
+    let mut run = before_compaction(1);
+    let from = run.bench.sim.operations();
+    run.bench.result(run.bench.store.checkpoint()).expect("a checkpoint");
+    let to = run.bench.sim.operations();
+    run.settle("compacted");
+    let index = run.bench.sim.stat(Path::new("/maildir/alice/cursus.index")).expect("an index");
+    assert!(index.size < 64 * u64::from(COMPACTED.0), "{} bytes, {from}..{to}", index.size);
+    // Compaction comes last.
+    let stops = to.saturating_sub(14).max(from + 1)..=to;
+    // What survives is by chance.
+    for (stop, seed) in stops.flat_map(|stop| [(stop, 1), (stop, 2)]) {
+        note(format!("cut at {stop} of {from}..{to}"));
+        let guard = SeedGuard { name: "compaction", seed: stop };
+        let mut run = before_compaction(1);
+        run.bench.sim.stop_at(stop);
+        let _ = run.bench.result(run.bench.store.checkpoint());
+        run.bench.crash(seed);
+        run.bench.reopened().expect("a start");
+        run.verify();
+        std::mem::forget(guard);
+    }
 }

@@ -455,3 +455,25 @@ fn foreign_removal(bench: &Bench, random: &mut Random) -> Result<Outcome> {
     let effect = Effect::Expunge { at: at.clone(), uids: vec![uid] };
     foreign(bench, "foreign removal", &at, remove(), effect)
 }
+
+/// Puts so many messages into a mailbox, in large transactions.
+pub fn fill(bench: &mut Bench, at: &Place, count: u32) {
+    let mut token = 0;
+    while token < count {
+        let done = bench.result(async {
+            let mut deliveries = Vec::new();
+            for token in token + 1..=count.min(token + 100) {
+                let target = Target {
+                    user: bench.user(&at.0)?,
+                    mailbox: bench.mailbox(at)?,
+                    flags: SystemFlags::SEEN,
+                    keywords: Vec::new(),
+                    internal_date: None,
+                };
+                deliveries.push(streamed(bench, vec![target], token).await?);
+            }
+            Delivery::commit_all(deliveries).await
+        });
+        token += done.expect("messages are stored").len() as u32;
+    }
+}
