@@ -217,3 +217,110 @@ fn read_group(
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::io::sim::{Fault, Sim};
+    use crate::log::{Log, LogStart};
+
+    const DIR: &str = "/log";
+    const STORE: StoreId = StoreId([7; 16]);
+
+    fn log(sim: &Sim, epoch: u64, next: Lsn) -> Log {
+        sim.create_dir_all(Path::new(DIR)).unwrap();
+        let dir = PathBuf::from(DIR);
+        let start = LogStart { dir, store_id: STORE, epoch, owner_epoch: 1, next, bytes_max: 0 };
+        Log::new(Arc::new(sim.clone()), start)
+    }
+
+    /// Pushes one transaction and writes its group; whether it became durable.
+    fn put(log: &Log, n: usize) -> bool {
+        let (tell, told) = std::sync::mpsc::channel();
+        let frame =
+            Frame::Subscription { user: "u".into(), name: format!("{n}"), on: n.is_multiple_of(2) };
+        let tell = Box::new(move |result: Result<()>| tell.send(result.is_ok()).unwrap());
+        let lsn = log.push(&[(MailboxId::default(), frame)], tell).unwrap();
+        log.write_once();
+        log.applied(lsn);
+        told.recv().unwrap()
+    }
+
+    fn names(sim: &Sim, from: Lsn) -> (Vec<usize>, Scan) {
+        let mut names = Vec::new();
+        let mut each = |transaction: Transaction| {
+            for (_, frame) in transaction.frames {
+                let Frame::Subscription { name, .. } = frame else { panic!("{frame:?}") };
+                names.push(name.parse().unwrap());
+            }
+            Ok(())
+        };
+        let found = scan(sim, Path::new(DIR), STORE, from, &mut each).unwrap();
+        (names, found)
+    }
+
+    /// Spoils the block that holds the nth group (from 0) of the only segment.
+    fn spoil(sim: &Sim, group: usize) {
+        let path = segment_files(sim, Path::new(DIR)).unwrap().remove(0);
+        let file = sim.open(&path, Open::Write).unwrap();
+        file.write_at(&[0xaa; 16], (BLOCK_BYTES * (1 + group) + 8) as u64).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_in_order() {
+        let sim = Sim::new(1);
+        let log = log(&sim, 1, Lsn(0));
+        assert!((0..20).all(|n| put(&log, n)));
+        let (read, found) = names(&sim, Lsn(0));
+        assert_eq!(read, (0..20).collect::<Vec<_>>());
+        assert_eq!(found.damage, Vec::<String>::new());
+        assert_eq!(found.next, log.applied_below());
+        let half = Lsn(10 * BLOCK_BYTES as u64);
+        assert_eq!(names(&sim, half).0, (10..20).collect::<Vec<_>>(), "from a checkpoint on");
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_named_and_a_torn_tail_is_the_end() {
+        let sim = Sim::new(2);
+        let log = log(&sim, 1, Lsn(0));
+        (0..6).for_each(|n| assert!(put(&log, n)));
+        spoil(&sim, 2);
+        let (read, found) = names(&sim, Lsn(0));
+        assert_eq!(read, [0, 1, 3, 4, 5]);
+        assert_eq!(found.damage.len(), 1, "{:?}", found.damage);
+        spoil(&sim, 5);
+        let (read, found) = names(&sim, Lsn(0));
+        assert_eq!(read, [0, 1, 3, 4]);
+        assert_eq!(found.damage.len(), 1, "the tail is no damage: {:?}", found.damage);
+    }
+
+    #[test]
+    fn a_group_whose_write_failed_is_void_though_it_is_on_the_device() {
+        let sim = Sim::new(3);
+        let log = log(&sim, 1, Lsn(0));
+        assert!(put(&log, 0));
+        // The bytes get there all the same, and are seen by whoever reads the file.
+        sim.fail_at(sim.operations() + 1, Fault::Io);
+        assert!(!put(&log, 1));
+        assert!(put(&log, 2), "the log goes on in a new epoch");
+        let (read, found) = names(&sim, Lsn(0));
+        assert_eq!(read, [0, 2]);
+        assert_eq!((found.segments, found.epoch_max), (2, 2));
+    }
+
+    #[test]
+    fn a_segment_used_again_shows_nothing_of_its_past() {
+        let sim = Sim::new(4);
+        let first = log(&sim, 1, Lsn(0));
+        (0..8).for_each(|n| assert!(put(&first, n)));
+        let next = first.applied_below();
+        first.release(next).unwrap();
+        first.clear().unwrap();
+        let second = log(&sim, 1, next);
+        assert!(put(&second, 100));
+        assert_eq!(names(&sim, next).0, [100]);
+        assert_eq!(names(&sim, Lsn(0)).0, [100]);
+    }
+}
