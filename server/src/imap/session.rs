@@ -52,7 +52,10 @@ pub(super) enum Line {
 }
 
 /// Serves one IMAP connection to its end.
-pub async fn run(conn: Conn, services: Rc<Services>) {
+///
+/// Not an `async fn`: its task would keep room for the arguments beside the session that they
+/// were moved into.
+pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
     let limits = framing_limits(&services, false);
     let mut session = Session {
         conn,
@@ -65,23 +68,10 @@ pub async fn run(conn: Conn, services: Rc<Services>) {
         bad_commands: 0,
         last_words: None,
     };
-    let end = match session.serve().await {
-        Ok(never) => match never {},
-        Err(end) => end,
-    };
-    let reason = match &end {
-        End::Logout => "logout".to_owned(),
-        End::Closed => "closed by the client".to_owned(),
-        End::Bye(text) => (*text).to_owned(),
-        End::Io(error) => error.to_string(),
-    };
-    session.services.log_end(&session.conn, session.user.as_ref().map(User::name), &reason);
-    if let End::Bye(text) = end {
-        session.untagged(Status::Bye, None, text);
-    }
-    session.selected = None;
-    if !matches!(end, End::Io(_)) {
-        session.conn.close().await;
+    async move {
+        if session.run().await {
+            session.conn.close().await;
+        }
     }
 }
 
@@ -98,10 +88,34 @@ fn framing_limits(services: &Services, logged_in: bool) -> Limits {
 }
 
 impl Session {
-    async fn serve(&mut self) -> Result<Infallible, End> {
+    /// To the end; whether the client can still be told goodbye.
+    async fn run(&mut self) -> bool {
+        let end = match self.serve().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        let reason = match &end {
+            End::Logout => "logout".to_owned(),
+            End::Closed => "closed by the client".to_owned(),
+            End::Bye(text) => (*text).to_owned(),
+            End::Io(error) => error.to_string(),
+        };
+        self.services.log_end(&self.conn, self.user.as_ref().map(User::name), &reason);
+        if let End::Bye(text) = end {
+            self.untagged(Status::Bye, None, text);
+        }
+        self.selected = None;
+        !matches!(end, End::Io(_))
+    }
+
+    fn greet(&mut self) {
         let greeting = format!("{} Cursus ready", self.services.hostname());
         let code = Code::Capability(capability::words(&self.conn, false));
         self.untagged(Status::Ok, Some(&code), &greeting);
+    }
+
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        self.greet();
         loop {
             match self.next_input().await? {
                 Input::Command(Ok(command)) => self.command(command).await?,
@@ -174,7 +188,11 @@ impl Session {
     /// Sends what is owed and waits for more bytes, within the time that the client has.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
         self.conn.flush().await?;
-        self.framer.release();
+        if self.framer.is_idle() {
+            self.framer.release();
+        } else {
+            self.conn.acknowledge();
+        }
         let (wait, reason) = self.patience();
         let services = &self.services;
         let read = tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -269,7 +270,13 @@ impl Conn {
     }
 
     /// Sends the queue and says goodbye, in TLS too. Errors don't matter any more.
-    pub async fn close(mut self) {
+    ///
+    /// Boxed, or every session's task would have room for a second connection from its start on.
+    pub fn close(self) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(self.close_unboxed())
+    }
+
+    async fn close_unboxed(mut self) {
         if self.flush().await.is_err() {
             return;
         }
