@@ -66,6 +66,7 @@ struct Unfinished {
 
 struct Move {
     mailbox: Arc<MailboxInner>,
+    from: PathBuf,
     to: PathBuf,
     /// To where deleted mailboxes wait for their end.
     doomed: bool,
@@ -76,18 +77,27 @@ impl Move {
         let mut files = self.mailbox.files.lock();
         let mut place = self.mailbox.place.write();
         let partition = place.partition.clone();
+        let storage = &*shared.storage;
+        let moved = if self.doomed {
+            move_to_trash(shared, &partition, &self.from, &self.to)
+        } else {
+            let relocated =
+                partition.layout.relocate(storage, &partition.path, &self.from, &self.to);
+            relocated.map_err(Error::io("move", &self.from))
+        };
+        // What failed may be only that it is not durable yet.
+        let id = self.mailbox.id;
+        if moved.is_ok() || stamp(storage, &self.to).is_some_and(|(there, _)| there == id) {
+            place.dir = self.to.clone();
+            files.dir = self.to.clone();
+        }
+        moved?;
         if self.doomed {
-            move_to_trash(shared, &partition, &place.dir, &self.to)?;
             let what = DoomedKind::Mailbox(partition, self.to.clone());
             shared.doomed.lock().push(Doomed { lsn, what });
         } else {
-            let moved =
-                partition.layout.relocate(&*shared.storage, &partition.path, &place.dir, &self.to);
-            moved.map_err(Error::io("move", &place.dir))?;
             self.mailbox.mark_dirty();
         }
-        place.dir = self.to.clone();
-        files.dir = self.to.clone();
         Ok(())
     }
 }
@@ -459,8 +469,9 @@ impl UserInner {
             open.0.state.lock().gone = false;
         })?;
         self.apply(id, &frame);
-        let to = trash_dir(&open.0.place.read().partition, id);
-        self.follow(lsn, [Move { mailbox: open.0.clone(), to, doomed: true }].into());
+        let place = open.0.place.read().clone();
+        let (from, to) = (place.dir, trash_dir(&place.partition, id));
+        self.follow(lsn, [Move { mailbox: open.0.clone(), from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);
         self.shared.mailboxes.write().remove(&id);
         {
@@ -512,7 +523,10 @@ impl UserInner {
         frames.iter().for_each(|(id, frame)| self.apply(*id, frame));
         // Deepest first: then each is one rename(2) in the cyrus layout.
         let moves = steps.into_iter().rev();
-        let step = |(mailbox, to): (Mailbox, _)| Move { mailbox: mailbox.0, to, doomed: false };
+        let step = |(mailbox, to): (Mailbox, _)| {
+            let from = mailbox.0.place.read().dir.clone();
+            Move { mailbox: mailbox.0, from, to, doomed: false }
+        };
         self.follow(lsn, moves.map(step).collect());
         Ok(())
     }

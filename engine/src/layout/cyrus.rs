@@ -30,7 +30,7 @@ use protocol::imap::mutf7;
 use protocol::types::Uid;
 
 use super::name::{FILE_NAME_BYTES_MAX, escape_user_part, levels, split_user};
-use super::tree::{create_durable, move_contents, remove_contents, rename_directory};
+use super::tree::{create_durable, move_contents, remove_contents, rename_directory, sync_parents};
 use super::{
     Found, FoundMailbox, Layout, LayoutKind, Location, NameError, NameFlags, Unique, is_inbox,
 };
@@ -195,7 +195,9 @@ impl Layout for Cyrus {
         let mut has_children = false;
         let listed = storage.list(from, &mut |name, kind| has_children |= !is_own(name, kind));
         match listed {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return sync_parents(storage, &[from, to]);
+            }
             other => other?,
         }
         if let Some(parent) = to.parent() {

@@ -57,12 +57,18 @@ pub(crate) fn create_durable(storage: &dyn Storage, dir: &Path) -> io::Result<()
 
 /// Renames a directory durably, unless something has the new name.
 pub(super) fn rename_directory(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
-    storage.rename_noreplace(from, to)?;
-    sync_parents(storage, &[from, to])
+    match storage.rename_noreplace(from, to) {
+        // Renamed before, maybe not durably.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            sync_parents(storage, &[from, to])?;
+            Err(e)
+        }
+        other => other.and_then(|()| sync_parents(storage, &[from, to])),
+    }
 }
 
 /// Makes the names of these directories, or their absence, durable.
-fn sync_parents(storage: &dyn Storage, dirs: &[&Path]) -> io::Result<()> {
+pub(super) fn sync_parents(storage: &dyn Storage, dirs: &[&Path]) -> io::Result<()> {
     let parents = dirs.iter().filter_map(|dir| dir.parent());
     parents.into_iter().try_for_each(|parent| gone_is_done(storage.sync_dir(parent)))
 }
