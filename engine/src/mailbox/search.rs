@@ -111,6 +111,27 @@ struct Message<'a> {
     file: Option<Arc<dyn StoredFile>>,
 }
 
+impl Message<'_> {
+    /// Opens the message's file, which may be renamed between our look-up and the open: by our own
+    /// appliers, for a changed flag, or by another program. A message is gone only when a rescan
+    /// doesn't find it either.
+    fn open(&self) -> Result<Arc<dyn StoredFile>> {
+        let uid = self.record.uid;
+        for attempt in 0..3 {
+            let (path, ..) = self.mailbox.path_of(uid).ok_or(Error::Expunged(uid))?;
+            match self.mailbox.shared.storage.open(&path, Open::Read) {
+                Ok(file) => return Ok(file),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("open", &path)(e)),
+            }
+            if attempt == 1 {
+                self.mailbox.rescan_blocking();
+            }
+        }
+        Err(Error::Expunged(uid))
+    }
+}
+
 impl Source for Message<'_> {
     type Error = Error;
 
@@ -128,16 +149,10 @@ impl Source for Message<'_> {
     }
 
     fn read(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize> {
-        let uid = self.record.uid;
         let file = match &self.file {
             Some(file) => file,
             None => {
-                let (path, ..) = self.mailbox.path_of(uid).ok_or(Error::Expunged(uid))?;
-                let opened = self.mailbox.shared.storage.open(&path, Open::Read);
-                let file = opened.map_err(|e| match e.kind() {
-                    std::io::ErrorKind::NotFound => Error::Expunged(uid),
-                    _ => Error::io("open", &path)(e),
-                })?;
+                let file = self.open()?;
                 self.file.insert(file)
             }
         };
