@@ -202,18 +202,17 @@ impl Selected {
     }
 
     /// A sync point after the session's own change, which was told or need not be: its
-    /// messages, `own` (ascending), are left out. Does nothing while expunges are in the way and
-    /// may not be told.
+    /// messages, `own` (ascending), are left out. Does nothing while expunges are in the way: they
+    /// may not be told here.
     pub(super) fn adopt(
         &mut self,
         newest: View,
         own: &[Uid],
-        may_expunge: bool,
         out: &mut Vec<u8>,
         features: Features,
     ) {
         let changes = newest.changes_since(&self.view);
-        if changes.expunged.is_empty() || may_expunge {
+        if changes.expunged.is_empty() {
             self.tell(newest, &changes, own, out, features);
         }
     }

@@ -73,7 +73,7 @@ async fn stream(
         let begun = if deliveries.len() >= APPEND_MESSAGES_MAX {
             Err(Reply::no("Too many messages at once").word("LIMIT"))
         } else {
-            begin(session, destination, options, literal)
+            begin(session, destination, &deliveries, options, literal)
         };
         let mut delivery = match begun {
             Ok(delivery) => delivery,
@@ -99,6 +99,7 @@ async fn stream(
 fn begin(
     session: &Session,
     destination: &Destination,
+    before: &[Delivery],
     options: AppendOptions,
     literal: Literal,
 ) -> Result<Delivery, Reply> {
@@ -110,6 +111,12 @@ fn begin(
     if literal.bytes == 0 {
         return Err(Reply::no("Empty message").word("CANNOT"));
     }
+    // What can be refused is refused before the client sends it.
+    let bytes = before.iter().map(Delivery::size).sum::<u64>() + literal.bytes;
+    destination
+        .user
+        .check_quota(bytes, before.len() as u64 + 1)
+        .map_err(|error| session.failure("check a quota", &error, "TRYCREATE"))?;
     let target = Target {
         user: destination.user.clone(),
         mailbox: destination.mailbox.clone(),

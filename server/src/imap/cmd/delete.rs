@@ -9,6 +9,9 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
         Err(reply) => return Ok(reply),
     };
     if let Err(error) = user.delete(name).await {
+        if matches!(error, engine::Error::NoSuchMailbox) && user.namespace().has_children(name) {
+            return Ok(Reply::no("Only its children exist").word("HASCHILDREN"));
+        }
         return Ok(session.failure("delete a mailbox", &error, "NONEXISTENT"));
     }
     // A client that deletes what it has selected wants to be out of it.

@@ -9,6 +9,9 @@ use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::FlagItems;
 use super::super::session::{Session, YIELD_BYTES};
 
+/// How many records are looked at before other sessions run, if they give no output.
+const YIELD_RECORDS: usize = 8192;
+
 /// Keeps its place as a sequence number, not as data: while the client is slow, nothing is read
 /// ahead.
 pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcome {
@@ -66,10 +69,14 @@ async fn send_range(
     while next <= last {
         // As many as index and cache answer, without an await.
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+        let mut visited = 0;
         let slow = session.conn.out.with_vec(|out| {
             let start = out.len();
-            for (seq, record) in selected.view.records(next, last) {
+            let records = selected.view.records(next, last).take(YIELD_RECORDS);
+            next = SeqNum(last.0 + 1);
+            for (seq, record) in records {
                 next = SeqNum(seq.0 + 1);
+                visited += 1;
                 if record.modseq <= since && since.0 > 0 {
                     continue;
                 }
@@ -81,7 +88,6 @@ async fn send_range(
                     return None;
                 }
             }
-            next = SeqNum(last.0 + 1);
             None
         });
         if let Some((seq, record)) = slow {
@@ -94,6 +100,9 @@ async fn send_range(
             }
         }
         session.breathe().await?;
+        if visited == YIELD_RECORDS {
+            tokio::task::yield_now().await;
+        }
     }
     Ok(())
 }
@@ -119,7 +128,7 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
     let features = session.features;
     let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
     session.conn.out.with_vec(|out| {
-        selected.adopt(outcome.view.clone(), &outcome.changed, false, out, features);
+        selected.adopt(outcome.view.clone(), &outcome.changed, out, features);
         for changed in &outcome.changed {
             if let Some((seq, record)) = selected.view.record_of(*changed) {
                 selected.write_flag_fetch(out, seq, &record, features, items);

@@ -195,6 +195,7 @@ mod tests {
             partition: "default".into(),
         };
         Namespace {
+            partition: "default".into(),
             mailboxes: mailboxes.iter().map(|&name| (name.to_owned(), entry(name))).collect(),
             subscriptions: subscriptions.iter().map(|&name| name.to_owned()).collect(),
         }

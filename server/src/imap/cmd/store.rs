@@ -74,7 +74,7 @@ async fn answer(
     let out = &mut session.conn.out;
     // First what others did, and the names of new keywords, so that the flags below are known.
     let own = &outcome.changed;
-    out.with_vec(|out| selected.adopt(outcome.view.clone(), own, false, out, features));
+    out.with_vec(|out| selected.adopt(outcome.view.clone(), own, out, features));
     if silent && !features.condstore {
         return Ok(());
     }
