@@ -344,15 +344,11 @@ pub(crate) fn set_name_flags(append: &mut Append, passed_bit: u64) {
 impl MailboxInner {
     /// Path, stored octets and content id of a message's file, where it was last seen.
     pub(crate) fn path_of(&self, uid: Uid) -> Option<(PathBuf, u32, [u8; 16])> {
-        let files = self.files.lock();
-        let position = files.position_of(uid)?;
-        if files.is_tombstone(position) {
-            return None;
-        }
-        let at = files.location(position)?;
-        let facts = files.facts(position)?;
+        let view = self.view();
+        let at = view.location(uid)?;
+        let (stored, content_id) = view.stored(uid)?;
         let place = self.place.read();
         let path = place.partition.layout.path(&place.dir, &at);
-        Some((path, facts.stored.get(), facts.content_id))
+        Some((path, stored, content_id))
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
+use super::cold::Cold;
 use super::tombs::Tombstones;
 use super::view::{KeywordTable, RecentChanges, View, ViewInner};
 use crate::error::{Error, Result};
@@ -74,8 +75,7 @@ pub(crate) struct Files {
     store_id: StoreId,
     id: MailboxId,
     index: Arc<dyn StoredFile>,
-    facts: Arc<dyn StoredFile>,
-    heap: Arc<dyn StoredFile>,
+    cold: Cold,
     cache: Arc<dyn StoredFile>,
     pub(crate) head: Head,
     table: Arc<Table>,
@@ -173,16 +173,15 @@ impl Files {
         }
         let table = Arc::new(Table::open(&*index, head.count)?);
         settle_facts(storage, dir, &table, head.count)?;
-        let facts = open(&dir.join("cursus.facts"))?;
-        let heap = open(&dir.join("cursus.heap"))?;
+        let cold =
+            Cold { facts: open(&dir.join("cursus.facts"))?, heap: open(&dir.join("cursus.heap"))? };
         let cache_file = open(&cache_path(dir, head.cache_generation))?;
         let mut files = Files {
             dir: dir.to_owned(),
             store_id,
             id,
             index,
-            facts,
-            heap,
+            cold,
             blobs: Arc::new(Blobs::open(cache_file.clone(), 0)?),
             cache: cache_file,
             head,
@@ -203,8 +202,8 @@ impl Files {
 
     fn open_heap(&mut self) -> Result<()> {
         let path = self.dir.join("cursus.heap");
-        if self.heap.size().map_err(Error::io("stat", &path))? < heap::MAGIC.len() as u64 {
-            self.heap.write_at(&heap::MAGIC, 0).map_err(Error::io("write", &path))?;
+        if self.cold.heap.size().map_err(Error::io("stat", &path))? < heap::MAGIC.len() as u64 {
+            self.cold.heap.write_at(&heap::MAGIC, 0).map_err(Error::io("write", &path))?;
         }
         Ok(())
     }
@@ -240,7 +239,7 @@ impl Files {
         if self.head.keywords_at == 0 {
             return Ok(());
         }
-        let Some(data) = self.heap_entry(self.head.keywords_at, heap::Kind::Keywords, 0) else {
+        let Some(data) = self.cold.entry(self.head.keywords_at, heap::Kind::Keywords, 0) else {
             return Err(Error::Corrupt {
                 path: self.dir.join("cursus.heap"),
                 expected: "the keyword names that the index points to",
@@ -256,24 +255,12 @@ impl Files {
         Ok(())
     }
 
-    fn heap_entry(&self, at: u64, kind: heap::Kind, uid: u32) -> Option<Vec<u8>> {
-        let mut header = [0; ENTRY_HEADER_BYTES];
-        if at.checked_add(ENTRY_HEADER_BYTES as u64)? > self.head.heap_bytes {
-            return None;
-        }
-        self.heap.read_exact_at(&mut header, at).ok()?;
-        let len = heap::data_len(&header, kind, uid)?;
-        let mut data = vec![0; len];
-        self.heap.read_exact_at(&mut data, at + ENTRY_HEADER_BYTES as u64).ok()?;
-        heap::is_whole(&header, &data).then_some(data)
-    }
-
     /// Appends to the heap; returns the entry's offset. Committed with the caller's batch.
     fn heap_append(&mut self, kind: heap::Kind, uid: u32, data: &[u8]) -> Result<u64> {
         let at = self.head.heap_bytes;
         let entry = heap::encode(kind, uid, data);
         let path = || self.dir.join("cursus.heap");
-        self.heap.write_at(&entry, at).map_err(Error::io("write", path()))?;
+        self.cold.heap.write_at(&entry, at).map_err(Error::io("write", path()))?;
         self.head.heap_bytes += entry.len() as u64;
         Ok(at)
     }
@@ -350,25 +337,12 @@ impl Files {
 
     /// The facts of a message.
     pub(crate) fn facts(&self, position: usize) -> Option<Facts> {
-        let mut bytes = [0; FACTS_BYTES];
-        self.facts.read_exact_at(&mut bytes, (position * FACTS_BYTES) as u64).ok()?;
-        Facts::decode(&bytes, self.record(position).uid.0)
+        self.cold.facts(position, self.record(position).uid)
     }
 
     /// Where the file of a message was last seen.
     pub(crate) fn location(&self, position: usize) -> Option<Location> {
-        let record = self.record(position);
-        let facts = self.facts(position)?;
-        let (mut base, mut other_letters) = (Vec::new(), Vec::new());
-        if facts.name_at.get() != 0 {
-            base = self.heap_entry(facts.name_at.get(), heap::Kind::FileName, record.uid.0)?;
-            if let Some(nul) = base.iter().position(|&b| b == 0) {
-                other_letters = base.split_off(nul + 1);
-                base.truncate(nul);
-            }
-        }
-        let (flags, in_new) = (record.name_flags, record.in_new);
-        Some(Location { uid: record.uid, base, flags, other_letters, in_new })
+        self.cold.location(position, &self.record(position))
     }
 
     /// The file names of all messages, tombstones included, read in two sweeps.
@@ -377,13 +351,13 @@ impl Files {
             file.read_exact_at(bytes, at).map_err(Error::io("read", self.dir.join(name)))
         };
         let mut heap = vec![0; self.head.heap_bytes as usize];
-        read(&self.heap, "cursus.heap", &mut heap, 0)?;
+        read(&self.cold.heap, "cursus.heap", &mut heap, 0)?;
         let mut entries = Vec::with_capacity(self.head.count);
         let mut facts = Vec::new();
         for start in (0..self.head.count).step_by(SCAN_RECORDS) {
             let end = (start + SCAN_RECORDS).min(self.head.count);
             facts.resize((end - start) * FACTS_BYTES, 0);
-            read(&self.facts, "cursus.facts", &mut facts, (start * FACTS_BYTES) as u64)?;
+            read(&self.cold.facts, "cursus.facts", &mut facts, (start * FACTS_BYTES) as u64)?;
             for (position, bytes) in (start..end).zip(facts.chunks_exact(FACTS_BYTES)) {
                 let uid = self.table.first_word(position) as u32;
                 let name = Facts::decode(bytes, uid)
@@ -449,9 +423,9 @@ impl Files {
             }
             file.write_at(bytes, offset).map_err(Error::io("write", self.dir.join(name)))
         };
-        write(&self.heap, "cursus.heap", &heap_bytes, self.head.heap_bytes)?;
+        write(&self.cold.heap, "cursus.heap", &heap_bytes, self.head.heap_bytes)?;
         write(&self.cache, "cursus.cache", &blobs, self.head.cache_bytes)?;
-        write(&self.facts, "cursus.facts", &facts, (at * FACTS_BYTES) as u64)?;
+        write(&self.cold.facts, "cursus.facts", &facts, (at * FACTS_BYTES) as u64)?;
         write(&self.index, INDEX_NAME, &records, RECORDS_OFFSET + (at * RECORD_BYTES) as u64)?;
         head.heap_bytes += heap_bytes.len() as u64;
         head.cache_bytes += blobs.len() as u64;
@@ -520,7 +494,7 @@ impl Files {
     fn write_facts(&self, position: usize, facts: Facts) -> Result<()> {
         let offset = (position * FACTS_BYTES) as u64;
         let path = || self.dir.join("cursus.facts");
-        self.facts.write_at(&facts.encode(), offset).map_err(Error::io("write", path()))
+        self.cold.facts.write_at(&facts.encode(), offset).map_err(Error::io("write", path()))
     }
 
     /// Writes everything of a message that is already there anew: redo.
@@ -594,6 +568,7 @@ impl Files {
             blobs: self.blobs.clone(),
             blobs_committed: self.head.cache_bytes,
             blobs_seed: cache::seed(self.id, self.head.cache_generation),
+            cold: self.cold.clone(),
             recent: recent.clone(),
         }))
     }
@@ -639,9 +614,9 @@ impl Files {
     /// Makes the files durable one by one.
     pub(crate) fn sync(&self) -> Result<()> {
         for (file, name) in [
-            (&self.heap, "cursus.heap"),
+            (&self.cold.heap, "cursus.heap"),
             (&self.cache, "cursus.cache"),
-            (&self.facts, "cursus.facts"),
+            (&self.cold.facts, "cursus.facts"),
             (&self.index, INDEX_NAME),
         ] {
             file.sync_data().map_err(Error::io("sync", self.dir.join(name)))?;
@@ -695,7 +670,7 @@ impl Files {
                 records.extend_from_slice(&words_to_bytes(&self.table.words(position)));
                 let out = &mut fact_bytes[i * FACTS_BYTES..][..FACTS_BYTES];
                 let from = (position * FACTS_BYTES) as u64;
-                self.facts.read_exact_at(out, from).map_err(Error::io("read", &self.dir))?;
+                self.cold.facts.read_exact_at(out, from).map_err(Error::io("read", &self.dir))?;
             }
             let to = RECORDS_OFFSET + (at * RECORD_BYTES) as u64;
             index.write_at(&records, to).map_err(Error::io("write", &self.dir))?;
@@ -703,7 +678,7 @@ impl Files {
             facts.write_at(&fact_bytes, to).map_err(Error::io("write", &self.dir))?;
         }
         let old_index = std::mem::replace(&mut self.index, index);
-        let old_facts = std::mem::replace(&mut self.facts, facts);
+        let old_facts = std::mem::replace(&mut self.cold.facts, facts);
         let old = (self.head.clone(), self.tombs.clone());
         self.head.count = live.len();
         self.head.generation += 1;
@@ -726,7 +701,7 @@ impl Files {
                 Ok(())
             }
             Err(error) => {
-                (self.index, self.facts) = (old_index, old_facts);
+                (self.index, self.cold.facts) = (old_index, old_facts);
                 (self.head, self.tombs) = old;
                 Err(error)
             }

@@ -107,15 +107,6 @@ impl ServedReader {
     }
 }
 
-impl MailboxInner {
-    /// Where a message's file was last seen. Touches the heap: not for a session's core in cold
-    /// weather, but one small read.
-    fn location_of(&self, uid: Uid) -> Option<Location> {
-        let files = self.files.lock();
-        files.location(files.position_of(uid)?)
-    }
-}
-
 impl Mailbox {
     /// Opens the file of a message. [`Error::Expunged`] when it is gone.
     pub async fn message(&self, lane: &Lane, record: &Record) -> Result<MessageFile> {
@@ -130,7 +121,7 @@ impl Mailbox {
                 in_new: false,
             }
         } else {
-            self.0.location_of(record.uid).ok_or(Error::Expunged(record.uid))?
+            self.0.view().location(record.uid).ok_or(Error::Expunged(record.uid))?
         };
         for attempt in 0..3 {
             let path = layout.path(&place.dir, &at);
@@ -150,7 +141,7 @@ impl Mailbox {
             if attempt == 1 {
                 self.rescan_now().await?;
             }
-            at = self.0.location_of(record.uid).ok_or(Error::Expunged(record.uid))?;
+            at = self.0.view().location(record.uid).ok_or(Error::Expunged(record.uid))?;
         }
         Err(Error::Expunged(record.uid))
     }

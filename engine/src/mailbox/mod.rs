@@ -10,6 +10,7 @@
 //! it is durable and applied; an UID or MODSEQ handed to a failed change is burnt.
 
 pub(crate) mod apply;
+mod cold;
 mod copy;
 pub(crate) mod files;
 mod message;

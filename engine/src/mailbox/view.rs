@@ -9,9 +9,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
+use super::cold::Cold;
 use super::tombs::Tombstones;
 use crate::format::cache;
 use crate::format::index::Record;
+use crate::layout::Location;
 use crate::mapped::{BlobBytes, Blobs, Table};
 use crate::message::Extras;
 
@@ -122,6 +124,7 @@ pub(crate) struct ViewInner {
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) blobs_committed: u64,
     pub(crate) blobs_seed: u32,
+    pub(crate) cold: Cold,
     pub(crate) recent: Arc<Mutex<RecentChanges>>,
 }
 
@@ -244,6 +247,19 @@ impl View {
         let position = self.lower_bound(uid);
         let there = position < self.0.count && self.uid_at(position) == uid;
         (there && !self.0.tombs.contains(position)).then_some(position)
+    }
+
+    /// Where the file of a message was last seen; `None` when the message is not in the view, or
+    /// its facts are damaged.
+    pub(crate) fn location(&self, uid: Uid) -> Option<Location> {
+        let position = self.position_of(uid)?;
+        self.0.cold.location(position, &self.record_at(position)?)
+    }
+
+    /// Stored octets and content id of a message.
+    pub(crate) fn stored(&self, uid: Uid) -> Option<(u32, [u8; 16])> {
+        let facts = self.0.cold.facts(self.position_of(uid)?, uid)?;
+        Some((facts.stored.get(), facts.content_id))
     }
 
     /// The UID of a sequence number.
