@@ -215,14 +215,14 @@ async fn commit(
         }
         (_, None) => Ok(vec![]),
     };
+    // Deleted in the meantime: what was appended went with it, or found no place any more.
+    if destination.mailbox.is_gone() {
+        return Reply::no("Mailbox was deleted").word("TRYCREATE");
+    }
     let appended = match committed {
         Ok(appended) => appended,
         Err(error) => return session.failure("append messages", &error, "TRYCREATE"),
     };
-    // Deleted in the meantime: what was appended went with it.
-    if destination.mailbox.is_gone() {
-        return Reply::no("Mailbox was deleted").word("TRYCREATE");
-    }
     let uid_validity = appended.first().map_or(UidValidity(0), |first| first.uid_validity);
     let uids = SequenceSet::from_ascending(appended.iter().map(|appended| appended.uid.0));
     Reply::ok("Appended").code(Code::AppendUid(uid_validity, uids))
