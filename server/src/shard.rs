@@ -1,7 +1,8 @@
 //! A core: one thread with a runtime, a lane to the files, and the sessions placed there.
 //!
-//! Sessions never move. The runtime is tokio's current-thread one; the ring, where the kernel
-//! gives one, belongs to the lane, and where it doesn't the same code runs with helper threads.
+//! Sessions never move. The runtime is tokio-uring's (tokio's current-thread one over a ring);
+//! message files go through the lane's own ring, see `engine::io::uring` for why. Where the kernel
+//! refuses rings the same code runs on plain tokio with helper threads for files.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -110,6 +111,33 @@ struct LaneReport {
     ring_refused: Option<std::io::Error>,
 }
 
+/// What runs a core's sessions.
+enum CoreRuntime {
+    Ring(tokio_uring::Runtime),
+    Plain(tokio::runtime::Runtime, LocalSet),
+}
+
+impl CoreRuntime {
+    /// The ring's runtime, or the plain one where rings are not wanted or refused. That files
+    /// then go without a ring too is found, and said, by [`open_lane`].
+    fn new(io: IoChoice) -> std::io::Result<CoreRuntime> {
+        if io != IoChoice::Blocking
+            && let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder())
+        {
+            return Ok(CoreRuntime::Ring(runtime));
+        }
+        let plain = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(CoreRuntime::Plain(plain, LocalSet::new()))
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> F::Output {
+        match self {
+            CoreRuntime::Ring(runtime) => runtime.block_on(future),
+            CoreRuntime::Plain(runtime, local) => local.block_on(runtime, future),
+        }
+    }
+}
+
 fn open_lane(setup: &CoreSetup) -> (Lane, LaneReport) {
     let helpers = setup.shared.store.helpers().clone();
     let (lane, ring_refused) = match setup.io {
@@ -128,7 +156,7 @@ fn run(
     mut receiver: mpsc::UnboundedReceiver<Accepted>,
     report: oneshot::Sender<std::io::Result<LaneReport>>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match CoreRuntime::new(setup.io) {
         Ok(runtime) => runtime,
         Err(error) => {
             // If nobody listens, the start has failed already.
@@ -136,8 +164,7 @@ fn run(
             return;
         }
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
+    runtime.block_on(async {
         let (lane, lane_report) = open_lane(setup);
         let _ = report.send(Ok(lane_report));
         let shared = &setup.shared;
