@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::Mmap;
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, Words, words_from_bytes};
@@ -32,6 +33,9 @@ pub struct Table {
     memory: Memory,
     /// Records that fit.
     capacity: usize,
+    /// No message below this position is without `\Seen`; with a count of the times that it was
+    /// lowered, so that a scan beside a change does not raise it over what changed.
+    unseen_floor: Mutex<(u64, usize)>,
 }
 
 impl Table {
@@ -42,13 +46,18 @@ impl Table {
         if count > SMALL_RECORDS {
             let len = RECORDS_OFFSET as usize + capacity * RECORD_BYTES;
             if let Some(map) = file.map(len).map_err(io("map"))? {
-                return Ok(Table { memory: Memory::Map(map), capacity });
+                return Ok(Table {
+                    memory: Memory::Map(map),
+                    capacity,
+                    unseen_floor: Mutex::default(),
+                });
             }
         }
         let mut bytes = vec![0; count * RECORD_BYTES];
         file.read_exact_at(&mut bytes, RECORDS_OFFSET).map_err(io("read"))?;
         let words: Box<[AtomicU64]> = (0..capacity * 8).map(|_| AtomicU64::new(0)).collect();
-        let table = Table { memory: Memory::Words(words), capacity };
+        let memory = Memory::Words(words);
+        let table = Table { memory, capacity, unseen_floor: Mutex::default() };
         for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
             table.written(i, &words_from_bytes(record));
         }
@@ -90,6 +99,26 @@ impl Table {
     /// The first word alone: uid and flags.
     pub fn first_word(&self, index: usize) -> u64 {
         u64::from_le(self.cell(index, 0).load(Ordering::Acquire))
+    }
+
+    /// Where a scan for the first unseen message may begin, and what [`Table::raise_unseen_floor`]
+    /// wants to know.
+    pub fn unseen_floor(&self) -> (u64, usize) {
+        *self.unseen_floor.lock()
+    }
+
+    /// A scan that began with `lowered` found the first unseen message at `position`.
+    pub fn raise_unseen_floor(&self, lowered: u64, position: usize) {
+        let mut floor = self.unseen_floor.lock();
+        if floor.0 == lowered {
+            floor.1 = position;
+        }
+    }
+
+    /// Told by the writer after a message without `\Seen` was written at `position`.
+    pub fn lower_unseen_floor(&self, position: usize) {
+        let mut floor = self.unseen_floor.lock();
+        *floor = (floor.0 + 1, floor.1.min(position));
     }
 
     /// Told by the writer after it wrote the record into the file.

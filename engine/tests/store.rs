@@ -204,6 +204,28 @@ fn views_hold_still_and_tell_what_changed() {
 }
 
 #[test]
+fn the_first_unseen_message_is_found_wherever_flags_move_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path(), LayoutKind::Cyrus, Drive::Inline);
+    for n in 1..=6 {
+        bench.append("INBOX", &message(n));
+    }
+    let first = || bench.mailbox("INBOX").view().first_unseen();
+    assert_eq!(first(), Some(SeqNum(1)));
+    bench.store("INBOX", &[1, 2, 3], StoreMode::Add, SystemFlags::SEEN);
+    assert_eq!(first(), Some(SeqNum(4)));
+    bench.store("INBOX", &[2], StoreMode::Remove, SystemFlags::SEEN);
+    assert_eq!(first(), Some(SeqNum(2)));
+    let inbox = bench.mailbox("INBOX");
+    block(inbox.expunge(&inbox.view(), vec![Uid(2)])).unwrap();
+    assert_eq!(first(), Some(SeqNum(3)), "UID 4, behind 1 and 3");
+    bench.store("INBOX", &[4, 5, 6], StoreMode::Add, SystemFlags::SEEN);
+    assert_eq!(first(), None);
+    bench.append("INBOX", &message(7));
+    assert_eq!(first(), Some(SeqNum(6)));
+}
+
+#[test]
 fn names_are_checked_and_a_deleted_name_can_be_used_again() {
     for kind in KINDS {
         let dir = tempfile::tempdir().unwrap();

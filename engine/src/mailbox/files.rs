@@ -449,6 +449,11 @@ impl Files {
         let mut dead = Vec::new();
         let result = self.rewrite_runs(changes, &mut dead);
         // Also after a failure: counts and tombstones tell what the records say.
+        let unseen =
+            |(_, r): &&(usize, Record)| !r.expunged && !r.flags.contains(SystemFlags::SEEN);
+        if let Some((position, _)) = changes.iter().find(unseen) {
+            self.table.lower_unseen_floor(*position);
+        }
         if !dead.is_empty() {
             self.tombs = self.tombs.with(dead);
         }

@@ -324,7 +324,15 @@ impl View {
         if self.0.unseen == 0 {
             return None;
         }
-        self.all().find(|(_, r)| !r.flags.contains(SystemFlags::SEEN)).map(|(seq, _)| seq)
+        let table = &self.0.table;
+        let (lowered, from) = table.unseen_floor();
+        let unseen = |position: &usize| {
+            !self.0.tombs.contains(*position)
+                && self.record_at(*position).is_some_and(|r| !r.flags.contains(SystemFlags::SEEN))
+        };
+        let position = (from..self.0.count).find(unseen)?;
+        table.raise_unseen_floor(lowered, position);
+        Some(self.seq_at(position))
     }
 
     /// Wire-ready extras, when the cache has them whole.
