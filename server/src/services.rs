@@ -9,7 +9,7 @@
 //!
 //! Waiting for a command looks like this, in every protocol:
 //!
-//! ```ignore
+//! ```text
 //! tokio::select! {
 //!     biased;
 //!     _ = services.draining() => { /* say BYE, close */ }
