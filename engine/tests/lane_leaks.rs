@@ -27,15 +27,18 @@ fn dropped_futures_leak_no_descriptor_and_their_writes_still_happen() {
             let file = lane.create(&dir.path().join("target")).await.unwrap();
             let before = descriptors();
             let mut context = Context::from_waker(Waker::noop());
+            let mut in_flight = 0;
             for n in 0..2000u64 {
                 drop(pin!(lane.create(&dir.path().join(n.to_string()))).poll(&mut context));
                 let write = pin!(lane.write(&file, vec![1; 70_000], n)).poll(&mut context);
-                assert!(matches!(write, Poll::Pending), "a write of this size is not inline");
+                // A helper may be done before we look; nearly all are still in flight.
+                in_flight += u32::from(matches!(write, Poll::Pending));
                 drop(pin!(lane.read(&file, 0, 100)).poll(&mut context));
                 if n % 100 == 0 {
                     tokio::task::yield_now().await;
                 }
             }
+            assert!(in_flight > 1000, "writes of this size are not inline: {in_flight} of 2000");
             let (last, bytes) = (dir.path().join("1999"), 1999 + 70_000);
             for _ in 0..2000 {
                 if last.exists() && lane.size(&file).await.unwrap() == bytes {
