@@ -11,13 +11,16 @@
 
 pub(crate) mod apply;
 mod cold;
+mod compact;
 mod copy;
 pub(crate) mod files;
 mod message;
 mod names;
+pub(crate) mod opening;
 mod ops;
 pub(crate) mod rescan;
 mod search;
+mod sweep;
 mod tombs;
 mod tx;
 mod view;

@@ -14,7 +14,8 @@ use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
 use super::apply::scan_file;
-use super::files::{Files, Head, Names};
+use super::files::{Files, Head};
+use super::sweep::Names;
 use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, FlagChange, Frame, Source};

@@ -29,7 +29,8 @@ use crate::mailbox::MailboxInner;
 use crate::mailbox::apply::{
     apply_expunge, apply_flags, location_of, new_message, place_file, scan_file,
 };
-use crate::mailbox::files::{Files, stamp};
+use crate::mailbox::files::Files;
+use crate::mailbox::opening::stamp;
 use crate::message::Ingested;
 use crate::shared::{Doomed, DoomedKind, Drive, Shared, SharedStart};
 use crate::user::{TRASH, UserInner, move_to_trash, trash_dir};

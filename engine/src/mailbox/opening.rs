@@ -1,0 +1,265 @@
+//! Opening a mailbox's files: the newest header that counts, mending after a crash, counting anew.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
+
+use super::cold::Cold;
+use super::compact::settle_facts;
+use super::files::{Files, Head, INDEX_NAME};
+use super::tombs::Tombstones;
+use super::view::KeywordTable;
+use crate::error::{Error, Result};
+use crate::format::index::{NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot};
+use crate::format::wire::Reader;
+use crate::format::{FormatError, cache, heap};
+use crate::ids::{Lsn, MailboxId, StoreId};
+use crate::io::{Open, Storage, StoredFile};
+use crate::mapped::{Blobs, Table};
+
+fn damaged(path: PathBuf) -> impl FnOnce(FormatError) -> Error {
+    move |e| Error::Corrupt {
+        path,
+        expected: e.expected,
+        found: format!("{}: {}", e.what, e.found),
+    }
+}
+
+fn cache_path(dir: &Path, generation: u32) -> PathBuf {
+    dir.join(format!("cursus.cache.{generation}"))
+}
+
+/// The mailbox id and UIDVALIDITY that a directory's index states, if it has a readable one.
+pub(crate) fn stamp(storage: &dyn Storage, dir: &Path) -> Option<(MailboxId, UidValidity)> {
+    let file = storage.open(&dir.join(INDEX_NAME), Open::Read).ok()?;
+    let mut bytes = [0; 512];
+    [0, SLOT_BYTES].into_iter().find_map(|at| {
+        file.read_exact_at(&mut bytes, at).ok()?;
+        let slot = Slot::decode(&bytes).ok()?;
+        Some((MailboxId(slot.mailbox_id), UidValidity(slot.uid_validity.get())))
+    })
+}
+
+impl Files {
+    /// Opens a mailbox's files; makes empty ones when there is no index.
+    ///
+    /// `limit`: header slots of checkpoints above it are passed over (recovery).
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        dir: &Path,
+        store_id: StoreId,
+        id: MailboxId,
+        uid_validity: UidValidity,
+        limit: Lsn,
+    ) -> Result<Files> {
+        let open = |path: &Path| storage.open(path, Open::Create).map_err(Error::io("open", path));
+        let path = dir.join(INDEX_NAME);
+        let index = open(&path)?;
+        let size = index.size().map_err(Error::io("stat", &path))?;
+        let slot = if size == 0 {
+            let slot = Slot::empty(store_id.0, id.0, uid_validity.0);
+            let mut both = [0; 2 * SLOT_BYTES as usize];
+            both[..512].copy_from_slice(&slot.encode());
+            // Durable before the mailbox gets its first message: by this stamp recovery tells
+            // whose directory it is.
+            let begun = index.write_at(&both, 0).and_then(|()| index.sync_all());
+            if let Err(error) = begun.and_then(|()| storage.sync_dir(dir)) {
+                let _ = storage.unlink(&path);
+                return Err(Error::io("begin", path)(error));
+            }
+            slot
+        } else {
+            read_slot(&*index, &path, limit)?
+        };
+        if slot.store_id != store_id.0 || slot.mailbox_id != id.0 {
+            let found = format!("mailbox {}", MailboxId(slot.mailbox_id));
+            return Err(Error::Corrupt { path, expected: "the index of this mailbox", found });
+        }
+        let head = Head {
+            uid_validity: UidValidity(slot.uid_validity.get()),
+            uid_next: Uid(slot.uid_next.get().max(1)),
+            recent_uid: Uid(slot.recent_uid.get()),
+            modseq_highest: ModSeq(slot.modseq_highest.get()),
+            vanished_floor: ModSeq(slot.vanished_floor.get()),
+            generation: slot.generation.get(),
+            count: slot.records.get() as usize,
+            unseen: slot.unseen.get(),
+            deleted: slot.deleted.get(),
+            bytes: slot.bytes.get(),
+            heap_bytes: slot.heap_bytes.get().max(heap::MAGIC.len() as u64),
+            cache_bytes: slot.cache_bytes.get().max(cache::HEADER_BYTES),
+            cache_generation: slot.cache_generation.get(),
+            names_differ: slot.state.get() & NAMES_DIFFER != 0,
+            keywords_at: slot.keywords_at.get(),
+            new_mtime: slot.new_mtime.get(),
+            cur_mtime: slot.cur_mtime.get(),
+            listed_at: slot.listed_at.get(),
+            owner_epoch: slot.owner_epoch.get(),
+            sequence: slot.sequence.get(),
+        };
+        let needed = RECORDS_OFFSET + (head.count * RECORD_BYTES) as u64;
+        if index.size().map_err(Error::io("stat", &path))? < needed {
+            let found = format!("{size} bytes");
+            return Err(Error::Corrupt { path, expected: "an index as long as its count", found });
+        }
+        let table = Arc::new(Table::open(&*index, head.count)?);
+        settle_facts(storage, dir, &table, head.count)?;
+        let cold =
+            Cold { facts: open(&dir.join("cursus.facts"))?, heap: open(&dir.join("cursus.heap"))? };
+        let cache_file = open(&cache_path(dir, head.cache_generation))?;
+        let mut files = Files {
+            dir: dir.to_owned(),
+            store_id,
+            id,
+            index,
+            cold,
+            blobs: Arc::new(Blobs::open(cache_file.clone(), 0)?),
+            cache: cache_file,
+            head,
+            table,
+            tombs: Tombstones::default(),
+            keywords: Arc::default(),
+            accounted: (0, 0),
+        };
+        files.open_heap()?;
+        files.open_cache(storage)?;
+        files.read_keywords()?;
+        if slot.tombstones.get() > 0 {
+            files.scan_tombstones();
+        }
+        files.account();
+        Ok(files)
+    }
+
+    fn open_heap(&mut self) -> Result<()> {
+        let path = self.dir.join("cursus.heap");
+        if self.cold.heap.size().map_err(Error::io("stat", &path))? < heap::MAGIC.len() as u64 {
+            self.cold.heap.write_at(&heap::MAGIC, 0).map_err(Error::io("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The cache is disposable: one that is not ours, or shorter than it should be, is begun anew.
+    fn open_cache(&mut self, storage: &dyn Storage) -> Result<()> {
+        let path = cache_path(&self.dir, self.head.cache_generation);
+        let size = self.cache.size().map_err(Error::io("stat", &path))?;
+        let mut bytes = [0; cache::HEADER_BYTES as usize];
+        let whole = size >= self.head.cache_bytes
+            && self.cache.read_exact_at(&mut bytes, 0).is_ok()
+            && cache::check_header(&bytes, self.store_id, self.id, self.head.cache_generation)
+                .is_ok();
+        if !whole {
+            if size > 0 {
+                tracing::warn!(path = %path.display(), "cache is not whole; beginning a new one");
+                self.head.cache_generation += 1;
+                let fresh = cache_path(&self.dir, self.head.cache_generation);
+                let _ = storage.unlink(&fresh);
+                self.cache =
+                    storage.open(&fresh, Open::Create).map_err(Error::io("create", &fresh))?;
+                let _ = storage.unlink(&path);
+            }
+            let header = cache::header(self.store_id, self.id, self.head.cache_generation);
+            self.cache.write_at(&header, 0).map_err(Error::io("write", &path))?;
+            self.head.cache_bytes = cache::HEADER_BYTES;
+        }
+        self.blobs = Arc::new(Blobs::open(self.cache.clone(), self.head.cache_bytes)?);
+        Ok(())
+    }
+
+    fn read_keywords(&mut self) -> Result<()> {
+        if self.head.keywords_at == 0 {
+            return Ok(());
+        }
+        let Some(data) = self.cold.entry(self.head.keywords_at, heap::Kind::Keywords, 0) else {
+            return Err(Error::Corrupt {
+                path: self.dir.join("cursus.heap"),
+                expected: "the keyword names that the index points to",
+                found: format!("damage at {}", self.head.keywords_at),
+            });
+        };
+        let mut reader = Reader::new("keyword names", &data);
+        let mut names = Vec::new();
+        while reader.left() > 0 {
+            names.push(reader.text().map_err(damaged(self.dir.join("cursus.heap")))?);
+        }
+        self.keywords = Arc::new(KeywordTable::from_names(names));
+        Ok(())
+    }
+
+    fn scan_tombstones(&mut self) {
+        let table = &self.table;
+        let dead =
+            (0..self.head.count).filter(|&i| Record::decode_unchecked(&table.words(i)).expunged);
+        self.tombs = Tombstones::default().with(dead);
+    }
+
+    /// Makes records whole that a crash caught half written: not in the log are the places of
+    /// names and of cache blobs. Their words are each old or new, and both are true or harmless.
+    pub(crate) fn mend(&mut self) -> Result<()> {
+        let mut torn = Vec::new();
+        for position in 0..self.head.count {
+            if Record::decode(&self.table.words(position)).is_some() {
+                continue;
+            }
+            let record = self.record(position);
+            if self.facts(position).is_none() {
+                return Err(Error::Corrupt {
+                    path: self.dir.join(INDEX_NAME),
+                    expected: "a record that its facts agree with",
+                    found: format!("UID {} at position {position}", record.uid),
+                });
+            }
+            torn.push((position, record));
+        }
+        if !torn.is_empty() {
+            tracing::warn!(dir = %self.dir.display(), records = torn.len(), "mended records");
+            self.rewrite(&torn)?;
+        }
+        Ok(())
+    }
+
+    /// Counts again what the header counts: after recovery.
+    pub(crate) fn recount(&mut self) {
+        self.scan_tombstones();
+        let (mut unseen, mut deleted, mut bytes) = (0, 0, 0);
+        for position in 0..self.head.count {
+            let record = self.record(position);
+            if !record.expunged {
+                unseen += u32::from(!record.flags.contains(SystemFlags::SEEN));
+                deleted += u32::from(record.flags.contains(SystemFlags::DELETED));
+                bytes += u64::from(record.size);
+            }
+            self.head.modseq_highest = self.head.modseq_highest.max(record.modseq);
+        }
+        (self.head.unseen, self.head.deleted, self.head.bytes) = (unseen, deleted, bytes);
+    }
+}
+
+fn read_slot(index: &dyn StoredFile, path: &Path, limit: Lsn) -> Result<Slot> {
+    let mut best: Option<Slot> = None;
+    let mut first_error = None;
+    for at in [0, SLOT_BYTES] {
+        let mut bytes = [0; 512];
+        if index.read_exact_at(&mut bytes, at).is_err() {
+            continue;
+        }
+        match Slot::decode(&bytes) {
+            Ok(slot) if slot.checkpoint_lsn.get() > limit.0 => {}
+            Ok(slot) => {
+                if best.is_none_or(|b| b.sequence.get() < slot.sequence.get()) {
+                    best = Some(slot);
+                }
+            }
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    best.ok_or_else(|| match first_error {
+        Some(error) => damaged(path.to_owned())(error),
+        None => Error::Corrupt {
+            path: path.to_owned(),
+            expected: "an index header of this or an earlier checkpoint",
+            found: "none".into(),
+        },
+    })
+}
