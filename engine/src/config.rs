@@ -45,6 +45,8 @@ pub struct StoreConfig {
     pub appliers: usize,
     /// Threads for blocking calls.
     pub helpers: usize,
+    /// Threads that look through messages for SEARCH.
+    pub searchers: usize,
 }
 
 impl StoreConfig {
@@ -66,6 +68,7 @@ impl StoreConfig {
             sync_names: false,
             appliers: 2,
             helpers: 8,
+            searchers: std::thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }

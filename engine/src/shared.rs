@@ -17,6 +17,7 @@ use crate::io::{HelperPool, Storage};
 use crate::layout::Unique;
 use crate::log::Log;
 use crate::mailbox::MailboxInner;
+use crate::search::crew::Crew;
 use crate::store::Checkpointer;
 use crate::user::{Maildrops, UserInner};
 use crate::watch::Watches;
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) clean: AtomicBool,
     pub(crate) log: Log,
     pub(crate) helpers: HelperPool,
+    /// Looks through messages for SEARCH.
+    pub(crate) searchers: Crew,
     pub(crate) apply: ApplyQueue,
     /// Mailboxes changed since their last header slot.
     pub(crate) dirty: Mutex<HashMap<MailboxId, Arc<MailboxInner>>>,
@@ -141,6 +144,7 @@ impl Shared {
     pub(crate) fn new(start: SharedStart) -> Arc<Shared> {
         Arc::new(Shared {
             helpers: HelperPool::new(start.config.helpers),
+            searchers: Crew::new(start.config.searchers),
             config: start.config,
             storage: start.storage,
             drive: start.drive,

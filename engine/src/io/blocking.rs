@@ -172,6 +172,12 @@ impl StoredFile for OsFile {
         };
     }
 
+    fn will_need(&self, offset: u64, len: u64) {
+        // A hint: where it is refused, the read itself waits.
+        let len = std::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(&self.fd, offset, len, rustix::fs::Advice::WillNeed);
+    }
+
     fn size(&self) -> io::Result<u64> {
         Ok(rustix::fs::fstat(&self.fd)?.st_size as u64)
     }

@@ -87,6 +87,8 @@ pub trait StoredFile: Send + Sync {
     fn sync_all(&self) -> io::Result<()>;
     /// Starts writeback without waiting (`sync_file_range`); a hint.
     fn start_writeback(&self, offset: u64, len: u64);
+    /// Starts to read what will be asked for soon (`posix_fadvise`); a hint.
+    fn will_need(&self, _offset: u64, _len: u64) {}
     /// Bytes.
     fn size(&self) -> io::Result<u64>;
     /// Cuts or grows the file. Never called on a mapped file with a smaller length.

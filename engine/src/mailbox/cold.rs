@@ -41,15 +41,91 @@ impl Cold {
     /// Where the file of a record was last seen.
     pub(crate) fn location(&self, position: usize, record: &Record) -> Option<Location> {
         let facts = self.facts(position, record.uid)?;
-        let (mut base, mut other_letters) = (Vec::new(), Vec::new());
-        if facts.name_at.get() != 0 {
-            base = self.entry(facts.name_at.get(), heap::Kind::FileName, record.uid.0)?;
-            if let Some(nul) = base.iter().position(|&b| b == 0) {
-                other_letters = base.split_off(nul + 1);
-                base.truncate(nul);
+        let name = match facts.name_at.get() {
+            0 => Vec::new(),
+            at => self.entry(at, heap::Kind::FileName, record.uid.0)?,
+        };
+        Some(named(record, name))
+    }
+}
+
+/// The location of a message whose heap entry holds `name`: base, NUL, other letters.
+fn named(record: &Record, name: Vec<u8>) -> Location {
+    let (mut base, mut other_letters) = (name, Vec::new());
+    if let Some(nul) = base.iter().position(|&b| b == 0) {
+        other_letters = base.split_off(nul + 1);
+        base.truncate(nul);
+    }
+    let (flags, in_new) = (record.name_flags, record.in_new);
+    Location { uid: record.uid, base, flags, other_letters, in_new }
+}
+
+/// Facts and names of neighbouring messages, read a stretch at a time: for sweeps.
+pub(crate) struct Sweep {
+    facts: Vec<u8>,
+    /// The position of the first of `facts`.
+    first: usize,
+    heap: Vec<u8>,
+    heap_at: u64,
+}
+
+/// Facts that a sweep reads at once.
+const SWEEP_RECORDS: usize = 128;
+/// Bytes of the heap that it reads at once.
+const SWEEP_HEAP_BYTES: usize = 16 << 10;
+
+impl Default for Sweep {
+    fn default() -> Sweep {
+        Sweep { facts: Vec::new(), first: 0, heap: Vec::new(), heap_at: 0 }
+    }
+}
+
+impl Sweep {
+    /// As [`Cold::location`], of one store's mailbox at rising positions; `count` are there.
+    pub(crate) fn location(
+        &mut self,
+        cold: &Cold,
+        position: usize,
+        count: usize,
+        record: &Record,
+    ) -> Option<Location> {
+        let there = self.first..self.first + self.facts.len() / FACTS_BYTES;
+        if !there.contains(&position) {
+            let records = SWEEP_RECORDS.min(count.checked_sub(position)?);
+            self.first = position;
+            self.facts.resize(records * FACTS_BYTES, 0);
+            let read = cold.facts.read_exact_at(&mut self.facts, (position * FACTS_BYTES) as u64);
+            if read.is_err() {
+                self.facts.clear();
+                return cold.location(position, record);
             }
         }
-        let (flags, in_new) = (record.name_flags, record.in_new);
-        Some(Location { uid: record.uid, base, flags, other_letters, in_new })
+        let bytes = self.facts.get((position - self.first) * FACTS_BYTES..)?.get(..FACTS_BYTES)?;
+        let at = Facts::decode(bytes, record.uid.0)?.name_at.get();
+        if at == 0 {
+            return Some(named(record, Vec::new()));
+        }
+        if let Some(name) = self.name(at, record.uid) {
+            return Some(named(record, name));
+        }
+        self.heap_at = at;
+        self.heap.resize(SWEEP_HEAP_BYTES, 0);
+        let read = cold.heap.read_at(&mut self.heap, at).unwrap_or(0);
+        self.heap.truncate(read);
+        let name = match self.name(at, record.uid) {
+            Some(name) => name,
+            None => cold.entry(at, heap::Kind::FileName, record.uid.0)?,
+        };
+        Some(named(record, name))
+    }
+
+    /// The name at that place of the heap, if it was read, whole.
+    fn name(&self, at: u64, uid: Uid) -> Option<Vec<u8>> {
+        let start = usize::try_from(at.checked_sub(self.heap_at)?).ok()?;
+        let entry = self.heap.get(start..)?;
+        let header = entry.first_chunk::<ENTRY_HEADER_BYTES>()?;
+        let len = heap::data_len(header, heap::Kind::FileName, uid.0)?;
+        let data = entry.get(ENTRY_HEADER_BYTES..)?.get(..len)?;
+        heap::is_whole(header, data).then(|| data.to_vec())
     }
 }

@@ -1,10 +1,20 @@
 //! SEARCH over a view: index, then cache, then message bytes.
+//!
+//! A search is cut into turns that the store's [`Crew`](crate::search::crew::Crew) works off, on
+//! several threads at once. It ends early when nobody waits for its answer any more: the session's
+//! future holds the receiver, and each turn looks whether it is still there.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use protocol::imap::search::SearchKey;
 use protocol::types::{SeqNum, Uid};
+use tokio::sync::oneshot;
 
+use super::cold::Sweep;
 use super::message::line_ends;
 use super::view::ExtrasRef;
 use super::{Mailbox, MailboxInner, View};
@@ -12,14 +22,24 @@ use crate::error::{Error, Result};
 use crate::format::index::Record;
 use crate::io::{Open, StoredFile};
 use crate::message::LineEnds;
+use crate::search::crew::Turns;
 use crate::search::{Context, Needs, Program, Scratch, Source};
 
 /// Messages that are looked through on the session's core when the index alone decides.
 const INLINE_MESSAGES_MAX: u32 = 4096;
+/// Messages of a turn when files may have to be read.
+const TURN_FILES: u32 = 32;
+/// Messages of a turn when records and cached extras tell all, nearly always.
+const TURN_RECORDS: u32 = 1024;
+/// Turns that cost more for each message wait for the disk: the next ones open their files and
+/// ask for the bytes of all before they look at the first.
+const WARM_MAX: Duration = Duration::from_micros(150);
+/// Bytes of each file that are asked for ahead.
+const AHEAD_BYTES: u64 = 256 << 10;
 
 impl Mailbox {
     /// The messages of a view that match, in its order. `$` and `\Recent` have been replaced by
-    /// UID sets by the session, which knows them.
+    /// UID sets by the session, which knows them. Dropping the future ends the search.
     pub async fn search(&self, view: &View, key: &SearchKey) -> Result<Vec<(SeqNum, Record)>> {
         let uid_largest = view.uid(SeqNum(view.exists())).unwrap_or(Uid(0));
         let program = Program::new(
@@ -37,14 +57,158 @@ impl Mailbox {
         if program.needs() == Needs::Index && view.exists() <= INLINE_MESSAGES_MAX {
             return Ok(by_index(view, &program));
         }
-        let (inner, view) = (self.0.clone(), view.clone());
-        let job = move || {
-            if program.needs() == Needs::Index {
-                return Ok(by_index(&view, &program));
+        let (answer, heard) = oneshot::channel();
+        if let Some(hunt) = Hunt::new(self.0.clone(), view.clone(), program, answer) {
+            self.0.shared.searchers.begin(Arc::new(hunt));
+        }
+        heard.await.map_err(|_| Error::Closing)?
+    }
+}
+
+type Found = Vec<(SeqNum, Record)>;
+
+/// A search on its way.
+struct Hunt {
+    mailbox: Arc<MailboxInner>,
+    view: View,
+    program: Program,
+    line_ends: LineEnds,
+    /// Messages of a turn.
+    step: u32,
+    turns: u32,
+    /// The turn that begins next.
+    next: AtomicU32,
+    /// Whether turns wait for the disk.
+    cold: AtomicBool,
+    state: Mutex<Progress>,
+}
+
+struct Progress {
+    /// `None` once it was used.
+    answer: Option<oneshot::Sender<Result<Found>>>,
+    /// What the turns found, by their numbers.
+    found: Vec<(u32, Found)>,
+    done: u32,
+    /// Buffers that no turn is using.
+    tools: Vec<Tools>,
+}
+
+#[derive(Default)]
+struct Tools {
+    scratch: Scratch,
+    sweep: Sweep,
+}
+
+impl Hunt {
+    /// `None` when the view is empty; the answer was given then.
+    fn new(
+        mailbox: Arc<MailboxInner>,
+        view: View,
+        program: Program,
+        answer: oneshot::Sender<Result<Found>>,
+    ) -> Option<Hunt> {
+        let step = if program.needs() == Needs::Bytes { TURN_FILES } else { TURN_RECORDS };
+        let turns = view.exists().div_ceil(step);
+        if turns == 0 {
+            let _ = answer.send(Ok(Vec::new()));
+            return None;
+        }
+        let line_ends = line_ends(mailbox.place.read().partition.layout.kind());
+        let (found, done, tools) = (Vec::new(), 0, Vec::new());
+        let state = Mutex::new(Progress { answer: Some(answer), found, done, tools });
+        let (next, cold) = (AtomicU32::new(0), AtomicBool::new(false));
+        Some(Hunt { mailbox, view, program, line_ends, step, turns, next, cold, state })
+    }
+
+    fn look(&self, turn: u32, tools: &mut Tools) -> Result<Found> {
+        let started = Instant::now();
+        let first = turn * self.step + 1;
+        let records = || self.view.records(SeqNum(first), SeqNum(first + self.step - 1));
+        let mut ahead = Vec::new();
+        if self.cold.load(Ordering::Relaxed) && self.program.needs() == Needs::Bytes {
+            for (seq, record) in records() {
+                let open = self.program.decide_by_index(&searched(seq, &record)).is_none();
+                ahead.push(if open {
+                    self.open_ahead(seq, &record, &mut tools.sweep)
+                } else {
+                    None
+                });
             }
-            inner.look_through(&view, &program)
+        }
+        let mut ahead = ahead.into_iter();
+        let mut found = Vec::new();
+        for (seq, record) in records() {
+            let mut message = Message {
+                hunt: self,
+                record,
+                seq,
+                sweep: &mut tools.sweep,
+                extras: None,
+                file: ahead.next().flatten(),
+            };
+            match self.program.matches(&mut message, &mut tools.scratch) {
+                Ok(true) => found.push((seq, record)),
+                Ok(false) => {}
+                // Gone since the view was made: nothing to match.
+                Err(Error::Expunged(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.cold.store(started.elapsed() > WARM_MAX * self.step, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    fn open_ahead(
+        &self,
+        seq: SeqNum,
+        record: &Record,
+        sweep: &mut Sweep,
+    ) -> Option<Arc<dyn StoredFile>> {
+        let (record, extras, file) = (*record, None, None);
+        let message = &mut Message { hunt: self, record, seq, sweep, extras, file };
+        // What fails here fails again, and is told, where the file is read.
+        let file = message.open().ok()?;
+        file.will_need(0, AHEAD_BYTES);
+        Some(file)
+    }
+}
+
+impl Turns for Hunt {
+    fn turn(&self) -> bool {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        if turn >= self.turns {
+            self.next.store(self.turns, Ordering::Relaxed);
+            return false;
+        }
+        let mut tools = {
+            let mut state = self.state.lock();
+            if state.answer.as_ref().is_none_or(oneshot::Sender::is_closed) {
+                return false;
+            }
+            state.tools.pop().unwrap_or_default()
         };
-        self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+        let looked = self.look(turn, &mut tools);
+        let mut state = self.state.lock();
+        state.tools.push(tools);
+        state.done += 1;
+        match looked {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => state.found.push((turn, found)),
+            Err(error) => {
+                if let Some(answer) = state.answer.take() {
+                    let _ = answer.send(Err(error));
+                }
+                return false;
+            }
+        }
+        if state.done == self.turns
+            && let Some(answer) = state.answer.take()
+        {
+            let mut found = std::mem::take(&mut state.found);
+            found.sort_unstable_by_key(|(turn, _)| *turn);
+            let _ = answer.send(Ok(found.into_iter().flat_map(|(_, found)| found).collect()));
+        }
+        turn + 1 < self.turns
     }
 }
 
@@ -69,44 +233,11 @@ fn by_index(view: &View, program: &Program) -> Vec<(SeqNum, Record)> {
     view.all().filter(matches).collect()
 }
 
-impl MailboxInner {
-    /// On a helper thread: may read files.
-    fn look_through(
-        self: &Arc<Self>,
-        view: &View,
-        program: &Program,
-    ) -> Result<Vec<(SeqNum, Record)>> {
-        let mut scratch = Scratch::default();
-        let mut out = Vec::new();
-        let kind = self.place.read().partition.layout.kind();
-        for (seq, record) in view.all() {
-            let mut message = Message {
-                mailbox: self,
-                view,
-                record,
-                seq,
-                line_ends: line_ends(kind),
-                extras: None,
-                file: None,
-            };
-            match program.matches(&mut message, &mut scratch) {
-                Ok(true) => out.push((seq, record)),
-                Ok(false) => {}
-                // Gone since the view was made: nothing to match.
-                Err(Error::Expunged(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(out)
-    }
-}
-
 struct Message<'a> {
-    mailbox: &'a Arc<MailboxInner>,
-    view: &'a View,
+    hunt: &'a Hunt,
     record: Record,
     seq: SeqNum,
-    line_ends: LineEnds,
+    sweep: &'a mut Sweep,
     extras: Option<ExtrasRef<'a>>,
     file: Option<Arc<dyn StoredFile>>,
 }
@@ -115,20 +246,36 @@ impl Message<'_> {
     /// Opens the message's file, which may be renamed between our look-up and the open: by our own
     /// appliers, for a changed flag, or by another program. A message is gone only when a rescan
     /// doesn't find it either.
-    fn open(&self) -> Result<Arc<dyn StoredFile>> {
+    fn open(&mut self) -> Result<Arc<dyn StoredFile>> {
         let uid = self.record.uid;
+        let mailbox = &self.hunt.mailbox;
+        let storage = &mailbox.shared.storage;
+        if let Some(path) = self.likely_path()
+            && let Ok(file) = storage.open(&path, Open::Read)
+        {
+            return Ok(file);
+        }
         for attempt in 0..3 {
-            let (path, ..) = self.mailbox.path_of(uid).ok_or(Error::Expunged(uid))?;
-            match self.mailbox.shared.storage.open(&path, Open::Read) {
+            let (path, ..) = mailbox.path_of(uid).ok_or(Error::Expunged(uid))?;
+            match storage.open(&path, Open::Read) {
                 Ok(file) => return Ok(file),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::io("open", &path)(e)),
             }
             if attempt == 1 {
-                self.mailbox.rescan_blocking();
+                mailbox.rescan_blocking();
             }
         }
         Err(Error::Expunged(uid))
+    }
+
+    /// Where the file was when its neighbours were looked up.
+    fn likely_path(&mut self) -> Option<PathBuf> {
+        let view = &self.hunt.view;
+        let position = view.position(self.seq)?;
+        let at = self.sweep.location(&view.0.cold, position, view.0.count, &self.record)?;
+        let place = self.hunt.mailbox.place.read();
+        Some(place.partition.layout.path(&place.dir, &at))
     }
 }
 
@@ -140,12 +287,12 @@ impl Source for Message<'_> {
     }
 
     fn extras(&mut self) -> Result<Option<&[u8]>> {
-        self.extras = self.view.extras(&self.record);
+        self.extras = self.hunt.view.extras(&self.record);
         Ok(self.extras.as_ref().map(ExtrasRef::bytes))
     }
 
     fn line_ends(&self) -> LineEnds {
-        self.line_ends
+        self.hunt.line_ends
     }
 
     fn read(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize> {

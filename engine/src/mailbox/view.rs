@@ -209,7 +209,7 @@ impl View {
         self.0.bytes
     }
 
-    fn position(&self, seq: SeqNum) -> Option<usize> {
+    pub(crate) fn position(&self, seq: SeqNum) -> Option<usize> {
         (seq.0 >= 1 && seq.0 <= self.exists()).then(|| self.0.tombs.live(seq.index()))
     }
 

@@ -137,7 +137,7 @@ impl<'a, S: Source> Message<'a, S> {
         if let Some(length) = whole {
             let start = (text.body.start as usize).min(length);
             let end = (text.body.end as usize).clamp(start, length);
-            return Ok(needle.in_body(text.encoding, label, &mut file[start..end], buffers));
+            return Ok(needle.in_body(text.encoding, label, &file[start..end], buffers));
         }
         let mut stream = Stream::new(needle, text.encoding, label, buffers);
         let mut at = text.body.start;

@@ -13,6 +13,9 @@
 //! whatever the message's size; no allocation per message once [`Scratch`] has grown.
 
 mod body;
+mod caseless;
+pub(crate) mod crew;
+mod fold;
 mod needle;
 mod program;
 

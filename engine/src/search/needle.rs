@@ -5,6 +5,9 @@ use protocol::mime::charset::{self, Charset, CoderResult};
 use protocol::mime::transfer::Decoder;
 use protocol::mime::{Encoding, encoded_word, header};
 
+use super::caseless::Caseless;
+use super::fold::fold;
+
 /// Text decoded from one piece of a body at a time, in bytes; a multiple of the longest character.
 const TEXT_BYTES: usize = 16 * 1024;
 
@@ -12,7 +15,8 @@ const TEXT_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Needle {
     finder: Finder<'static>,
-    is_ascii: bool,
+    /// Set when the string is ASCII: it is looked for in bytes as they are.
+    ascii: Option<Caseless>,
 }
 
 /// Buffers of one search, reused for all messages.
@@ -27,7 +31,8 @@ impl Needle {
     pub(super) fn new(text: &str) -> Needle {
         let mut folded = Vec::new();
         fold(text, &mut folded);
-        Needle { is_ascii: folded.is_ascii(), finder: Finder::new(&folded).into_owned() }
+        let ascii = folded.is_ascii().then(|| Caseless::new(&folded));
+        Needle { ascii, finder: Finder::new(&folded).into_owned() }
     }
 
     fn length(&self) -> usize {
@@ -39,8 +44,8 @@ impl Needle {
         buffers.folded.clear();
         let unfolded = header::unfold(value);
         if memmem::find(&unfolded, b"=?").is_none() {
-            if self.is_ascii {
-                return self.in_ascii(&unfolded, buffers);
+            if let Some(ascii) = &self.ascii {
+                return ascii.is_in(&unfolded);
             }
             if unfolded.is_ascii() {
                 return false;
@@ -50,46 +55,36 @@ impl Needle {
         self.finder.find(&buffers.folded).is_some()
     }
 
-    fn in_ascii(&self, bytes: &[u8], buffers: &mut Buffers) -> bool {
-        if bytes.len() < self.length() {
-            return false;
-        }
-        buffers.folded.extend_from_slice(bytes);
-        buffers.folded.make_ascii_lowercase();
-        self.finder.find(&buffers.folded).is_some()
-    }
-
     /// Whether any field of a header block, its name included, contains the string.
     pub(super) fn in_header(&self, block: &[u8], buffers: &mut Buffers) -> bool {
-        // Most headers have no hit in their raw bytes and no encoded words: one pass over all.
-        let raw_decides =
-            self.is_ascii && !self.finder.needle().iter().any(|b| b" \t\r\n".contains(b));
-        if raw_decides {
-            buffers.folded.clear();
-            if self.in_ascii(block, buffers) {
-                return true;
-            }
-            if memmem::find(block, b"=?").is_none() {
-                return false;
-            }
+        // Most headers have no hit in their raw bytes and no encoded words: one pass over all. A
+        // hit may lie within an encoded word, or in a line that is no field.
+        if let Some(ascii) = &self.ascii
+            && !ascii.needle().iter().any(|b| b" \t\r\n".contains(b))
+            && !ascii.is_in(block)
+            && memmem::find(block, b"=?").is_none()
+        {
+            return false;
         }
         header::fields(block).any(|field| self.in_value(field.raw, buffers))
     }
 
-    /// Whether a whole text body, in memory, contains the string. `body` may be changed to lower
-    /// case.
+    /// Whether a whole text body, in memory, contains the string.
     pub(super) fn in_body(
         &self,
         encoding: Encoding,
         label: &[u8],
-        body: &mut [u8],
+        body: &[u8],
         buffers: &mut Buffers,
     ) -> bool {
-        let identity = matches!(Decoder::new(encoding), Decoder::Identity);
-        if identity && self.is_ascii && charset::is_ascii_transparent(charset::of_text(label, &[]))
-        {
-            body.make_ascii_lowercase();
-            return self.finder.find(body).is_some();
+        if matches!(Decoder::new(encoding), Decoder::Identity) {
+            // Of the charsets that a guess may end at, all are transparent.
+            let charset = charset::of_text(label, &[]);
+            match &self.ascii {
+                Some(ascii) if charset::is_ascii_transparent(charset) => return ascii.is_in(body),
+                None if charset::is_ascii_transparent(charset) && body.is_ascii() => return false,
+                _ => {}
+            }
         }
         let mut stream = Stream::new(self, encoding, label, buffers);
         stream.feed(body) || stream.finish()
@@ -148,9 +143,7 @@ impl<'a> Stream<'a> {
         let folded = &mut self.buffers.folded;
         match mode {
             Mode::Bytes => {
-                let from = folded.len();
                 folded.extend_from_slice(bytes);
-                folded[from..].make_ascii_lowercase();
                 needle.take_found(folded)
             }
             Mode::Text(decoder) => {
@@ -176,7 +169,7 @@ impl<'a> Stream<'a> {
 
 impl Mode {
     fn new(needle: &Needle, charset: &'static Charset) -> Mode {
-        if needle.is_ascii && charset::is_ascii_transparent(charset) {
+        if needle.ascii.is_some() && charset::is_ascii_transparent(charset) {
             Mode::Bytes
         } else {
             Mode::Text(charset.new_decoder_without_bom_handling())
@@ -187,36 +180,16 @@ impl Mode {
 impl Needle {
     /// Looks through `window`, then leaves only the tail in it that could begin a match.
     fn take_found(&self, window: &mut Vec<u8>) -> bool {
-        if self.finder.find(window).is_some() {
+        let found = match &self.ascii {
+            Some(ascii) => ascii.is_in(window),
+            None => self.finder.find(window).is_some(),
+        };
+        if found {
             return true;
         }
         let keep = self.length().saturating_sub(1).min(window.len());
         window.drain(..window.len() - keep);
         false
-    }
-}
-
-/// Appends `text` with case taken off. A character beyond ASCII never becomes ASCII, so that an
-/// ASCII string can be looked for in bytes that were not decoded.
-fn fold(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text;
-    loop {
-        let ascii = rest.bytes().position(|b| !b.is_ascii()).unwrap_or(rest.len());
-        let from = out.len();
-        out.extend_from_slice(&rest.as_bytes()[..ascii]);
-        out[from..].make_ascii_lowercase();
-        let mut tail = rest[ascii..].chars();
-        let Some(c) = tail.next() else { return };
-        let from = out.len();
-        // By way of the upper case, so that ς and σ are one.
-        for lower in c.to_uppercase().flat_map(char::to_lowercase) {
-            out.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        if out[from..].iter().any(u8::is_ascii) {
-            out.truncate(from);
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        rest = tail.as_str();
     }
 }
 
@@ -253,7 +226,7 @@ mod tests {
     fn in_body(needle: &str, encoding: Encoding, label: &str, body: &[u8]) -> bool {
         let needle = Needle::new(needle);
         let mut buffers = Buffers::default();
-        let whole = needle.in_body(encoding, label.as_bytes(), &mut body.to_vec(), &mut buffers);
+        let whole = needle.in_body(encoding, label.as_bytes(), body, &mut buffers);
         for size in [1, 2, 3, 7] {
             let mut stream = Stream::new(&needle, encoding, label.as_bytes(), &mut buffers);
             let found = body.chunks(size).any(|piece| stream.feed(piece)) || stream.finish();
