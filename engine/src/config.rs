@@ -41,6 +41,9 @@ pub struct StoreConfig {
     /// filesystems where the file's own sync does not make its name durable. ext4, xfs, btrfs,
     /// f2fs and zfs need no such thing.
     pub sync_names: bool,
+    /// Index records and cache blobs that were found whole are not verified again for so many
+    /// seconds; 0: at every read.
+    pub verified_seconds: u64,
     /// Threads that apply frames to files.
     pub appliers: usize,
     /// Threads for blocking calls.
@@ -66,6 +69,7 @@ impl StoreConfig {
             message_bytes_max: 64 << 20,
             mailboxes_idle_max: 512,
             sync_names: false,
+            verified_seconds: 60,
             appliers: 2,
             helpers: 8,
             searchers: std::thread::available_parallelism().map_or(1, usize::from),

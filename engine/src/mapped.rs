@@ -1,38 +1,132 @@
 //! The home of mmap and its `unsafe`: index records and cache blobs as other threads see them.
 //!
 //! One writer changes a file with `write_at`; readers load through a shared read-only map, record
-//! by record, with atomic 8-byte loads. A record may be seen half changed: its CRC tells, and the
-//! reader looks again. Small tables, and every table where the storage does not map, are held in
-//! memory instead and the writer stores into them too.
+//! by record, with atomic 8-byte loads. Small tables, and every table where the storage does not
+//! map, are held in memory instead and the writer stores into them too.
+//!
+//! **When a record counts.** Two things can be wrong with what a load gives, and each has its
+//! check:
+//! - *Torn*: the writer is in the middle of it. [`Writes`] is odd while the writer changes records
+//!   in place, and moves on afterwards. A reader that saw the same even number before and after
+//!   its loads met no writer: its words are of one moment. Otherwise the CRC tells, and it looks
+//!   again. All tables over one file share one `Writes`, since an old view's table shows the same
+//!   pages.
+//! - *Damaged*: the disk gave other bytes than were written. The CRC tells; for a record that was
+//!   found whole since the map was opened (or since [`Trust`] last expired) it is not computed
+//!   again. How far a page's records are verified is a number a page: records are verified from
+//!   its first one on, in order, and with the order of their UIDs, at the page's borders too,
+//!   so that blocks that changed places are noticed. What the writer writes it wrote whole; when
+//!   its write fails, the page is verified anew.
+//!
+//! Both need that the words were the file's: a map that lost pages ([`guard`]) is read with CRCs
+//! only, and its zeros have none.
 //!
 //! Invariants: a map may reach past the end of its file, and only what lies below the committed
-//! count is touched; a mapped file is never cut.
+//! count is touched; we never cut a mapped file, and survive it when others do.
 
+mod guard;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-use memmap2::Mmap;
 use parking_lot::Mutex;
 
+use self::guard::Guarded;
 use crate::error::{Error, Result};
-use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, Words, words_from_bytes};
+use crate::format::cache;
+use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, Record, Words, words_from_bytes};
 use crate::io::StoredFile;
 
 /// Tables of at most this many records are read into memory rather than mapped.
 const SMALL_RECORDS: usize = 256;
 /// Caches of at most this many bytes are read blob by blob rather than mapped.
 const SMALL_CACHE_BYTES: u64 = 64 << 10;
+/// Records that are verified together: one 4 KiB page of the file.
+pub(crate) const PAGE_RECORDS: usize = 64;
+/// A page whose records were compared one by one with the other files: their order counts no more.
+const EXAMINED: u8 = 255;
+/// A page whose records are not in the order of their UIDs.
+const SUSPECT: u8 = 254;
+/// Looks at a record that is being written this often before it counts as damaged.
+const TORN_READS_MAX: usize = 64;
+/// No blob is smaller, so each begins in a piece of this size of its own.
+const BLOB_BYTES_MIN: u64 = 64;
+
+/// How long bytes that were found whole count as whole. One for a store.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    term: AtomicU32,
+    /// Nothing is trusted: every read verifies.
+    never: bool,
+}
+
+impl Trust {
+    /// With `seconds` of 0 every read verifies; whoever has a clock calls [`Trust::expire`].
+    pub(crate) fn new(seconds: u64) -> Arc<Trust> {
+        Arc::new(Trust { term: AtomicU32::new(0), never: seconds == 0 })
+    }
+
+    /// From here on everything is verified again at its next touch.
+    pub(crate) fn expire(&self) {
+        self.term.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Odd while the writer of a file changes records in place; see the module's first paragraphs.
+#[derive(Default)]
+struct Writes(AtomicU64);
+
+impl Writes {
+    fn begin(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        // The odd number is seen before anything that is written from here on.
+        fence(Ordering::SeqCst);
+    }
+
+    fn end(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The number to compare with afterwards; `None` while somebody writes.
+    fn quiet(&self) -> Option<u64> {
+        let now = self.0.load(Ordering::Acquire);
+        now.is_multiple_of(2).then_some(now)
+    }
+
+    /// Whether nobody wrote since [`Writes::quiet`] gave `before`.
+    fn still(&self, before: u64) -> bool {
+        // What was loaded from the records comes before this load.
+        fence(Ordering::Acquire);
+        self.0.load(Ordering::Relaxed) == before
+    }
+}
+
+/// While it lives, readers do not trust what they load.
+pub(crate) struct Writing(Arc<Writes>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
 
 enum Memory {
-    Map(Mmap),
+    Map(Guarded),
     Words(Box<[AtomicU64]>),
 }
 
 /// The records of an index file.
-pub struct Table {
+pub(crate) struct Table {
     memory: Memory,
     /// Records that fit.
     capacity: usize,
+    writes: Arc<Writes>,
+    trust: Arc<Trust>,
+    /// [`Trust::term`] for which `verified` counts.
+    term: AtomicU32,
+    /// By page: so many of its records, from the first one on, are verified.
+    verified: Box<[AtomicU8]>,
     /// No message below this position is without `\Seen`; with a count of the times that it was
     /// lowered, so that a scan beside a change does not raise it over what changed.
     unseen_floor: Mutex<(u64, usize)>,
@@ -40,24 +134,48 @@ pub struct Table {
 
 impl Table {
     /// Opens the table of a file that holds `count` committed records.
-    pub fn open(file: &dyn StoredFile, count: usize) -> Result<Table> {
-        let io = |what| Error::io(what, "cursus.index");
+    pub(crate) fn open(
+        file: &dyn StoredFile,
+        path: &Path,
+        count: usize,
+        trust: &Arc<Trust>,
+    ) -> Result<Table> {
+        Table::open_beside(file, path, count, trust, Arc::default())
+    }
+
+    /// Opens the file of this table anew, for more records. Old views keep the old table, and
+    /// the writer's mark is one for both.
+    pub(crate) fn reopen(&self, file: &dyn StoredFile, path: &Path, count: usize) -> Result<Table> {
+        Table::open_beside(file, path, count, &self.trust, self.writes.clone())
+    }
+
+    fn open_beside(
+        file: &dyn StoredFile,
+        path: &Path,
+        count: usize,
+        trust: &Arc<Trust>,
+        writes: Arc<Writes>,
+    ) -> Result<Table> {
         let capacity = (count + count / 2 + 64).next_power_of_two();
+        let mut table = Table {
+            memory: Memory::Words(Box::default()),
+            capacity,
+            writes,
+            trust: trust.clone(),
+            term: AtomicU32::new(trust.term.load(Ordering::Acquire)),
+            verified: (0..capacity.div_ceil(PAGE_RECORDS)).map(|_| AtomicU8::new(0)).collect(),
+            unseen_floor: Mutex::default(),
+        };
         if count > SMALL_RECORDS {
             let len = RECORDS_OFFSET as usize + capacity * RECORD_BYTES;
-            if let Some(map) = file.map(len).map_err(io("map"))? {
-                return Ok(Table {
-                    memory: Memory::Map(map),
-                    capacity,
-                    unseen_floor: Mutex::default(),
-                });
+            if let Some(map) = file.map(len).map_err(Error::io("map", path))? {
+                table.memory = Memory::Map(Guarded::new(map, path));
+                return Ok(table);
             }
         }
         let mut bytes = vec![0; count * RECORD_BYTES];
-        file.read_exact_at(&mut bytes, RECORDS_OFFSET).map_err(io("read"))?;
-        let words: Box<[AtomicU64]> = (0..capacity * 8).map(|_| AtomicU64::new(0)).collect();
-        let memory = Memory::Words(words);
-        let table = Table { memory, capacity, unseen_floor: Mutex::default() };
+        file.read_exact_at(&mut bytes, RECORDS_OFFSET).map_err(Error::io("read", path))?;
+        table.memory = Memory::Words((0..capacity * 8).map(|_| AtomicU64::new(0)).collect());
         for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
             table.written(i, &words_from_bytes(record));
         }
@@ -65,8 +183,14 @@ impl Table {
     }
 
     /// Whether a table of `count` records should be opened anew: it is full, or could be mapped.
-    pub fn outgrown(&self, count: usize) -> bool {
+    pub(crate) fn outgrown(&self, count: usize) -> bool {
         count > self.capacity
+    }
+
+    /// Whether pages of the file are gone, so that the table must be opened anew once the file is
+    /// mended.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(&self.memory, Memory::Map(map) if map.is_lost())
     }
 
     fn cell(&self, index: usize, word: usize) -> &AtomicU64 {
@@ -81,14 +205,15 @@ impl Table {
                 // and offsets are multiples of 8, so the pointer is aligned; the map lives as
                 // long as `self`. Other threads change the file only through the kernel, which
                 // an atomic load tolerates. Callers keep `index` below the committed count, so
-                // the page exists in the file (no SIGBUS).
+                // the page is in the file; when it is not any more, the guard's handler lays
+                // zeros there, which are a valid value too.
                 unsafe { &*map.as_ptr().add(offset).cast::<AtomicU64>() }
             }
         }
     }
 
-    /// The record at `index`, below the committed count; possibly half changed.
-    pub fn words(&self, index: usize) -> Words {
+    /// The words at `index`, below the committed count; possibly half changed, or damaged.
+    pub(crate) fn words(&self, index: usize) -> Words {
         let mut out = [0; 8];
         for (i, word) in out.iter_mut().enumerate() {
             *word = u64::from_le(self.cell(index, i).load(Ordering::Acquire));
@@ -96,19 +221,120 @@ impl Table {
         out
     }
 
-    /// The first word alone: uid and flags.
-    pub fn first_word(&self, index: usize) -> u64 {
+    /// The first word alone: uid and flags, possibly damaged.
+    pub(crate) fn first_word(&self, index: usize) -> u64 {
         u64::from_le(self.cell(index, 0).load(Ordering::Acquire))
+    }
+
+    /// The record at `index` of `count` committed ones; `None` when it is damaged or not where it
+    /// belongs.
+    pub(crate) fn record(&self, index: usize, count: usize) -> Option<Record> {
+        if let Some(before) = self.writes.quiet()
+            && self.is_verified(index)
+        {
+            let words = self.words(index);
+            if self.writes.still(before) && !self.is_lost() {
+                return Some(Record::decode_unchecked(&words));
+            }
+        }
+        self.verify(index, count)
+    }
+
+    /// The uid at `index` of `count` committed records, by the same rules.
+    pub(crate) fn uid(&self, index: usize, count: usize) -> Option<u32> {
+        // A uid never changes in place, and one word is never torn.
+        if self.is_verified(index) {
+            let uid = self.first_word(index) as u32;
+            if !self.is_lost() {
+                return Some(uid);
+            }
+        }
+        self.verify(index, count).map(|record| record.uid.0)
+    }
+
+    fn is_verified(&self, index: usize) -> bool {
+        if self.trust.never {
+            return false;
+        }
+        if self.term.load(Ordering::Acquire) != self.trust.term.load(Ordering::Acquire) {
+            self.forget();
+        }
+        let verified = self.verified[index / PAGE_RECORDS].load(Ordering::Acquire);
+        usize::from(verified) > index % PAGE_RECORDS && verified < SUSPECT
+    }
+
+    /// Verifies everything anew at its next touch, but for pages that were examined.
+    fn forget(&self) {
+        self.term.store(self.trust.term.load(Ordering::Acquire), Ordering::Release);
+        for page in &self.verified {
+            if page.load(Ordering::Relaxed) != EXAMINED {
+                page.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// The record by its CRC, and by its neighbours' UIDs.
+    #[cold]
+    fn verify(&self, index: usize, count: usize) -> Option<Record> {
+        for attempt in 0..TORN_READS_MAX {
+            let quiet = self.writes.quiet();
+            if let Some(record) = Record::decode(&self.words(index)) {
+                if let Some(before) = quiet {
+                    self.verify_page(index, count, before);
+                }
+                let page = self.verified[index / PAGE_RECORDS].load(Ordering::Acquire);
+                return (page != SUSPECT).then_some(record);
+            }
+            if attempt > 8 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        None
+    }
+
+    /// Extends what is verified of a page up to `index`.
+    fn verify_page(&self, index: usize, count: usize, before: u64) {
+        let page = index / PAGE_RECORDS;
+        let state = self.verified[page].load(Ordering::Acquire);
+        if state >= SUSPECT {
+            return;
+        }
+        let (first, end) = (page * PAGE_RECORDS, (page + 1) * PAGE_RECORDS);
+        // Of a neighbour that is damaged itself nothing can be told.
+        let whole = |at: usize| Record::decode(&self.words(at)).map(|r| r.uid);
+        let mut at = first + usize::from(state);
+        let mut last = if at == 0 { None } else { whole(at - 1) };
+        let mut in_order = true;
+        while at <= index {
+            let Some(uid) = whole(at) else { break };
+            in_order &= last.is_none_or(|last| last < uid);
+            last = Some(uid);
+            at += 1;
+        }
+        if at > index && end < count {
+            // The page's end must come before the next page's start.
+            in_order &= whole(end).is_none_or(|next| last.is_none_or(|last| last < next));
+        }
+        if !self.writes.still(before) || self.is_lost() {
+            return;
+        }
+        let now = if in_order { (at - first) as u8 } else { SUSPECT };
+        self.verified[page].store(now, Ordering::Release);
+    }
+
+    /// Told by the mender after it compared every record of the page with the other files:
+    /// `mended` when the page can be verified like others again.
+    pub(crate) fn examined(&self, index: usize, mended: bool) {
+        let state = if mended { 0 } else { EXAMINED };
+        self.verified[index / PAGE_RECORDS].store(state, Ordering::Release);
     }
 
     /// Where a scan for the first unseen message may begin, and what [`Table::raise_unseen_floor`]
     /// wants to know.
-    pub fn unseen_floor(&self) -> (u64, usize) {
+    pub(crate) fn unseen_floor(&self) -> (u64, usize) {
         *self.unseen_floor.lock()
     }
 
     /// A scan that began with `lowered` found the first unseen message at `position`.
-    pub fn raise_unseen_floor(&self, lowered: u64, position: usize) {
+    pub(crate) fn raise_unseen_floor(&self, lowered: u64, position: usize) {
         let mut floor = self.unseen_floor.lock();
         if floor.0 == lowered {
             floor.1 = position;
@@ -116,13 +342,19 @@ impl Table {
     }
 
     /// Told by the writer after a message without `\Seen` was written at `position`.
-    pub fn lower_unseen_floor(&self, position: usize) {
+    pub(crate) fn lower_unseen_floor(&self, position: usize) {
         let mut floor = self.unseen_floor.lock();
         *floor = (floor.0 + 1, floor.1.min(position));
     }
 
+    /// Held by the writer, under the file lock, while it changes records in place.
+    pub(crate) fn writing(&self) -> Writing {
+        self.writes.begin();
+        Writing(self.writes.clone())
+    }
+
     /// Told by the writer after it wrote the record into the file.
-    pub fn written(&self, index: usize, record: &Words) {
+    pub(crate) fn written(&self, index: usize, record: &Words) {
         if let Memory::Words(words) = &self.memory {
             for (i, word) in record.iter().enumerate() {
                 words[index * 8 + i].store(word.to_le(), Ordering::Release);
@@ -132,24 +364,40 @@ impl Table {
 }
 
 /// The blobs of a cache file.
-pub struct Blobs {
+pub(crate) struct Blobs {
     file: Arc<dyn StoredFile>,
-    map: Option<Mmap>,
+    path: PathBuf,
+    map: Option<Guarded>,
+    trust: Arc<Trust>,
+    /// [`Trust::term`] for which `verified` counts.
+    term: AtomicU32,
+    /// A bit for each [`BLOB_BYTES_MIN`] of the map: the blob that begins there was found whole.
+    verified: Box<[AtomicU64]>,
 }
 
 /// Bytes of a blob: borrowed from the map, or read.
-pub enum BlobBytes<'a> {
+pub(crate) enum BlobBytes<'a> {
     /// In the map.
-    Mapped(&'a [u8]),
+    Mapped(&'a [u8], &'a Blobs),
     /// Read for this call.
     Read(Vec<u8>),
+}
+
+impl BlobBytes<'_> {
+    /// Whether what was read from it so far was the blob: a mapped page may be lost meanwhile.
+    pub(crate) fn held(&self) -> bool {
+        match self {
+            BlobBytes::Mapped(_, blobs) => !blobs.is_lost(),
+            BlobBytes::Read(_) => true,
+        }
+    }
 }
 
 impl std::ops::Deref for BlobBytes<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
-            BlobBytes::Mapped(bytes) => bytes,
+            BlobBytes::Mapped(bytes, _) => bytes,
             BlobBytes::Read(bytes) => bytes,
         }
     }
@@ -157,37 +405,253 @@ impl std::ops::Deref for BlobBytes<'_> {
 
 impl Blobs {
     /// Opens the blobs of a file of which `committed` bytes are in use.
-    pub fn open(file: Arc<dyn StoredFile>, committed: u64) -> Result<Blobs> {
-        let map = if committed > SMALL_CACHE_BYTES {
-            let len = (committed + committed / 2).next_power_of_two() as usize;
-            file.map(len).map_err(Error::io("map", "cursus.cache"))?
-        } else {
-            None
-        };
-        Ok(Blobs { file, map })
+    pub(crate) fn open(
+        file: Arc<dyn StoredFile>,
+        path: &Path,
+        committed: u64,
+        trust: &Arc<Trust>,
+    ) -> Result<Blobs> {
+        let (mut map, mut pieces) = (None, 0);
+        if committed > SMALL_CACHE_BYTES {
+            let len = (committed + committed / 2).next_power_of_two();
+            pieces = (len / BLOB_BYTES_MIN).div_ceil(64) as usize;
+            map = file.map(len as usize).map_err(Error::io("map", path))?;
+        }
+        let verified = if map.is_some() { pieces } else { 0 };
+        Ok(Blobs {
+            file,
+            path: path.to_owned(),
+            map: map.map(|map| Guarded::new(map, path)),
+            trust: trust.clone(),
+            term: AtomicU32::new(trust.term.load(Ordering::Acquire)),
+            verified: (0..verified).map(|_| AtomicU64::new(0)).collect(),
+        })
+    }
+
+    /// Opens the file of these blobs anew, for more bytes.
+    pub(crate) fn reopen(&self, committed: u64) -> Result<Blobs> {
+        Blobs::open(self.file.clone(), &self.path, committed, &self.trust)
     }
 
     /// Whether a file of `committed` bytes should be opened anew.
-    pub fn outgrown(&self, committed: u64) -> bool {
+    pub(crate) fn outgrown(&self, committed: u64) -> bool {
         match &self.map {
-            Some(map) => committed > map.len() as u64,
+            Some(map) => committed > map.len() as u64 || map.is_lost(),
             None => committed > 2 * SMALL_CACHE_BYTES,
         }
     }
 
-    /// `len` bytes at `offset`, which lie below the committed length; `None` when they do not
-    /// (a damaged record) or cannot be read.
-    pub fn bytes(&self, offset: u64, len: usize, committed: u64) -> Option<BlobBytes<'_>> {
-        let end = offset.checked_add(len as u64)?;
-        if end > committed {
-            return None;
-        }
-        if let Some(map) = &self.map {
-            // Bytes below the committed length never change, so a plain slice is sound.
-            return map.get(offset as usize..end as usize).map(BlobBytes::Mapped);
+    fn is_lost(&self) -> bool {
+        self.map.as_ref().is_some_and(Guarded::is_lost)
+    }
+
+    /// The whole blob of a message: `len` bytes at `offset`, below the committed length. `None`
+    /// when they are not (a damaged record), are damaged, or cannot be read.
+    pub(crate) fn blob(
+        &self,
+        offset: u64,
+        len: usize,
+        committed: u64,
+        seed: u32,
+        uid: u32,
+    ) -> Option<BlobBytes<'_>> {
+        let end = offset.checked_add(len as u64).filter(|end| *end <= committed)?;
+        if let Some(map) = self.map.as_ref().filter(|map| !map.is_lost()) {
+            // Bytes below the committed length never change, so a plain slice is sound; if the
+            // page is lost they turn to zeros, and `BlobBytes::held` tells afterwards.
+            let bytes = map.get(offset as usize..end as usize)?;
+            let whole = if self.is_verified(offset, len) {
+                cache::is_of(bytes, uid)
+            } else {
+                let whole = cache::decode(bytes, seed, uid).is_some();
+                if whole && !map.is_lost() {
+                    self.set_verified(offset);
+                }
+                whole
+            };
+            if !map.is_lost() {
+                return whole.then_some(BlobBytes::Mapped(bytes, self));
+            }
         }
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset).ok()?;
-        Some(BlobBytes::Read(bytes))
+        cache::decode(&bytes, seed, uid).is_some().then_some(BlobBytes::Read(bytes))
+    }
+
+    fn is_verified(&self, offset: u64, len: usize) -> bool {
+        if self.trust.never || (len as u64) < BLOB_BYTES_MIN {
+            return false;
+        }
+        let term = self.trust.term.load(Ordering::Acquire);
+        if self.term.load(Ordering::Acquire) != term {
+            self.term.store(term, Ordering::Release);
+            self.verified.iter().for_each(|word| word.store(0, Ordering::Release));
+            return false;
+        }
+        let piece = offset / BLOB_BYTES_MIN;
+        let word = self.verified.get((piece / 64) as usize);
+        word.is_some_and(|word| word.load(Ordering::Acquire) & (1 << (piece % 64)) != 0)
+    }
+
+    fn set_verified(&self, offset: u64) {
+        let piece = offset / BLOB_BYTES_MIN;
+        if let Some(word) = self.verified.get((piece / 64) as usize) {
+            word.fetch_or(1 << (piece % 64), Ordering::AcqRel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::index::words_to_bytes;
+    use crate::io::blocking::Blocking;
+    use crate::io::{Open, Storage};
+    use crate::layout::NameFlags;
+    use protocol::types::{ModSeq, SystemFlags, Uid};
+
+    fn record(uid: u32, modseq: u64) -> Record {
+        Record {
+            uid: Uid(uid),
+            flags: SystemFlags::SEEN,
+            keywords: modseq,
+            modseq: ModSeq(modseq),
+            internal_date: modseq as i64,
+            size: modseq as u32,
+            header_size: 8,
+            sent_date: 7,
+            subject_hash: 6,
+            from_hash: 5,
+            name_flags: NameFlags(0),
+            in_new: false,
+            expunged: false,
+            cache_offset: 0,
+            cache_len: 0,
+        }
+    }
+
+    struct Bench {
+        file: Arc<dyn StoredFile>,
+        table: Table,
+        trust: Arc<Trust>,
+        _dir: tempfile::TempDir,
+    }
+
+    fn at(index: usize) -> u64 {
+        RECORDS_OFFSET + (index * RECORD_BYTES) as u64
+    }
+
+    fn bench(count: usize) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let file = Blocking::new().open(&path, Open::CreateNew).unwrap();
+        for i in 0..count {
+            file.write_at(&words_to_bytes(&record(i as u32 + 1, 1).encode()), at(i)).unwrap();
+        }
+        let trust = Trust::new(60);
+        let table = Table::open(&*file, &path, count, &trust).unwrap();
+        Bench { file, table, trust, _dir: dir }
+    }
+
+    #[test]
+    fn a_record_under_change_is_old_or_new_never_both() {
+        const COUNT: usize = 400;
+        let b = bench(COUNT);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            for _ in 0..2 {
+                threads.spawn(|| {
+                    let mut last = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let seen = b.table.record(77, COUNT).expect("a whole record");
+                        assert_eq!(seen, record(78, seen.modseq.0), "torn");
+                        assert!(seen.modseq.0 >= last, "an older record came back");
+                        last = seen.modseq.0;
+                    }
+                });
+            }
+            for modseq in 2..20_000 {
+                let words = record(78, modseq).encode();
+                let writing = b.table.writing();
+                b.file.write_at(&words_to_bytes(&words), at(77)).unwrap();
+                b.table.written(77, &words);
+                drop(writing);
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn damage_is_seen_at_the_first_touch_and_after_trust_expired() {
+        const COUNT: usize = 400;
+        let b = bench(COUNT);
+        b.file.write_at(&[0xff], at(300) + 9).unwrap();
+        assert_eq!(b.table.record(300, COUNT), None);
+        assert_eq!(b.table.record(299, COUNT), Some(record(300, 1)));
+        assert_eq!(b.table.record(301, COUNT), Some(record(302, 1)));
+        assert_eq!(b.table.record(10, COUNT), Some(record(11, 1)));
+        b.file.write_at(&[0xff], at(10) + 9).unwrap();
+        assert!(b.table.record(10, COUNT).is_some(), "verified a moment ago");
+        b.trust.expire();
+        assert_eq!(b.table.record(10, COUNT), None);
+    }
+
+    #[test]
+    fn blocks_that_changed_places_are_seen_from_every_record_in_them() {
+        const COUNT: usize = 8 * PAGE_RECORDS;
+        let b = bench(COUNT);
+        let (mut two, mut five) = ([0; 4096], [0; 4096]);
+        b.file.read_exact_at(&mut two, at(2 * PAGE_RECORDS)).unwrap();
+        b.file.read_exact_at(&mut five, at(5 * PAGE_RECORDS)).unwrap();
+        b.file.write_at(&five, at(2 * PAGE_RECORDS)).unwrap();
+        b.file.write_at(&two, at(5 * PAGE_RECORDS)).unwrap();
+        for index in 0..COUNT {
+            if let Some(seen) = b.table.record(index, COUNT) {
+                assert_eq!(seen.uid.0 as usize, index + 1);
+            }
+        }
+        assert!(b.table.record(0, COUNT).is_some());
+    }
+
+    #[test]
+    fn a_file_cut_under_its_table_gives_damaged_records() {
+        const COUNT: usize = 400;
+        let b = bench(COUNT);
+        assert!((0..COUNT).all(|i| b.table.record(i, COUNT).is_some()));
+        b.file.set_len(at(64)).unwrap();
+        assert_eq!(b.table.record(399, COUNT), None);
+        assert_eq!(b.table.uid(200, COUNT), None);
+        assert!(b.table.is_lost());
+        assert_eq!(b.table.record(63, COUNT), Some(record(64, 1)));
+    }
+
+    #[test]
+    fn blobs_of_a_cut_file_are_refused_and_one_in_use_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache");
+        let file = Blocking::new().open(&path, Open::CreateNew).unwrap();
+        let mut bytes = Vec::new();
+        let mut places = Vec::new();
+        for uid in 1..=100u32 {
+            let start = bytes.len();
+            cache::encode(&mut bytes, 9, uid, &vec![uid as u8; 1000]);
+            places.push((start as u64, bytes.len() - start));
+        }
+        file.write_at(&bytes, 0).unwrap();
+        let end = bytes.len() as u64;
+        let blobs = Blobs::open(file.clone(), &path, end, &Trust::new(60)).unwrap();
+        let blob = |uid: u32| {
+            let (offset, len) = places[uid as usize - 1];
+            blobs.blob(offset, len, end, 9, uid)
+        };
+        assert!((1..=100).all(|uid| blob(uid).is_some()));
+        assert!((1..=100).all(|uid| blob(uid).is_some_and(|b| b.held())));
+        let (offset, len) = places[4];
+        assert!(blobs.blob(offset, len, end, 9, 6).is_none(), "another's");
+        let last = blob(100).unwrap();
+        file.set_len(8192).unwrap();
+        assert_eq!(last[500], 0);
+        assert!(!last.held());
+        assert!(blob(99).is_none() && blob(3).is_some());
     }
 }

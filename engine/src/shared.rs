@@ -17,6 +17,7 @@ use crate::io::{HelperPool, Storage};
 use crate::layout::Unique;
 use crate::log::Log;
 use crate::mailbox::MailboxInner;
+use crate::mapped::Trust;
 use crate::search::crew::Crew;
 use crate::store::Checkpointer;
 use crate::user::{Maildrops, UserInner};
@@ -110,6 +111,8 @@ pub(crate) struct Shared {
     /// Mailboxes whose work failed, and why; it is tried again.
     pub(crate) stalled: Mutex<Vec<(Arc<MailboxInner>, Error)>>,
     pub(crate) watches: Watches,
+    /// How long records and blobs that were found whole count as whole.
+    pub(crate) trust: Arc<Trust>,
     pub(crate) mailboxes: RwLock<HashMap<MailboxId, Arc<MailboxInner>>>,
     pub(crate) checkpointer: Checkpointer,
     /// LSN of the last committed checkpoint: header slots above it count for nothing.
@@ -145,6 +148,7 @@ impl Shared {
         Arc::new(Shared {
             helpers: HelperPool::new(start.config.helpers),
             searchers: Crew::new(start.config.searchers),
+            trust: Trust::new(start.config.verified_seconds),
             config: start.config,
             storage: start.storage,
             drive: start.drive,

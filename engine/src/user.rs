@@ -562,7 +562,9 @@ impl UserInner {
             .map_err(Error::io("create", &dir))?;
         let suspect = |files: &Files| files.head.owner_epoch <= shared.unclean_epoch;
         let open = || {
-            let mut files = Files::open(storage, &dir, shared.store_id, id, uid_validity, limit)?;
+            let trust = &shared.trust;
+            let mut files =
+                Files::open(storage, &dir, shared.store_id, id, uid_validity, limit, trust)?;
             if suspect(&files) {
                 files.mend()?;
             }

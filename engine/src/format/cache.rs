@@ -66,6 +66,13 @@ pub fn encode(out: &mut Vec<u8>, seed: u32, uid: u32, extras: &[u8]) {
     out.resize(start + (out.len() - start).next_multiple_of(8), 0);
 }
 
+/// Whether a blob that was found whole before is the one of this message, by its header alone.
+pub fn is_of(blob: &[u8], uid: u32) -> bool {
+    let word = |at: usize| Some(u32::from_le_bytes(blob.get(at..at + 4)?.try_into().ok()?));
+    let fits = |len: u32| BLOB_HEADER_BYTES + len as usize <= blob.len();
+    word(4) == Some(uid) && word(0).is_some_and(fits)
+}
+
 /// The extras in a blob; `None` when they are not this message's or damaged.
 pub fn decode(blob: &[u8], seed: u32, uid: u32) -> Option<&[u8]> {
     let word = |at: usize| Some(u32::from_le_bytes(blob.get(at..at + 4)?.try_into().ok()?));

@@ -28,6 +28,14 @@ impl Cold {
         Facts::decode(&bytes, uid.0)
     }
 
+    /// The uid that whole facts at a position state: where the index's record is damaged.
+    pub(crate) fn uid(&self, position: usize) -> Option<Uid> {
+        let mut bytes = [0; FACTS_BYTES];
+        self.facts.read_exact_at(&mut bytes, (position * FACTS_BYTES) as u64).ok()?;
+        let uid = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        Facts::decode(&bytes, uid).map(|_| Uid(uid))
+    }
+
     /// The data of a heap entry.
     pub(crate) fn entry(&self, at: u64, kind: heap::Kind, uid: u32) -> Option<Vec<u8>> {
         let mut header = [0; ENTRY_HEADER_BYTES];

@@ -55,7 +55,8 @@ impl Files {
         self.tombs = Tombstones::default();
         let switched = self.write_both_slots(owner_epoch).and_then(|()| {
             self.sync()?;
-            let table = Table::open(&*self.index, self.head.count)?;
+            let path = self.dir.join(INDEX_NAME);
+            let table = Table::open(&*self.index, &path, self.head.count, &self.trust)?;
             let from = self.dir.join("cursus.index.new");
             storage.rename(&from, &self.dir.join(INDEX_NAME)).map_err(Error::io("rename", from))?;
             Ok(table)

@@ -12,7 +12,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
 use super::tombs::Tombstones;
-use super::view::{KeywordTable, RecentChanges, View, ViewInner};
+use super::view::{KeywordTable, RecentChanges, View, ViewInner, uid_of_damaged};
 use crate::error::{Error, Result};
 use crate::format::cache;
 use crate::format::facts::{FACTS_BYTES, Facts};
@@ -24,7 +24,7 @@ use crate::format::wire::Writer;
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::StoredFile;
 use crate::layout::Location;
-use crate::mapped::{Blobs, Table};
+use crate::mapped::{Blobs, Table, Trust};
 
 /// Records read or written at a time by scans.
 pub(super) const SCAN_RECORDS: usize = 4096;
@@ -82,6 +82,7 @@ pub(crate) struct Files {
     pub(super) blobs: Arc<Blobs>,
     pub(super) tombs: Tombstones,
     pub(super) keywords: Arc<KeywordTable>,
+    pub(super) trust: Arc<Trust>,
     /// Messages and bytes that the user's usage counts for this mailbox.
     pub(super) accounted: (u64, u64),
 }
@@ -107,8 +108,7 @@ impl Files {
         let (mut low, mut high) = (0, self.head.count);
         while low < high {
             let middle = (low + high) / 2;
-            let there = self.table.first_word(middle) as u32;
-            if there < uid.0 { low = middle + 1 } else { high = middle }
+            if self.uid_at(middle) < uid { low = middle + 1 } else { high = middle }
         }
         low
     }
@@ -116,7 +116,15 @@ impl Files {
     /// Where the record of a uid is, tombstone or not.
     pub(crate) fn position_of(&self, uid: Uid) -> Option<usize> {
         let at = self.lower_bound(uid);
-        (at < self.head.count && self.table.first_word(at) as u32 == uid.0).then_some(at)
+        (at < self.head.count && self.uid_at(at) == uid).then_some(at)
+    }
+
+    /// The uid of the record at a position, from the facts when the record is damaged.
+    fn uid_at(&self, position: usize) -> Uid {
+        match self.table.uid(position, self.head.count) {
+            Some(uid) => Uid(uid),
+            None => uid_of_damaged(&self.table, &self.cold, position),
+        }
     }
 
     /// The facts of a message.
@@ -192,14 +200,15 @@ impl Files {
         head.cache_bytes += blobs.len() as u64;
         head.count += words.len();
         if self.table.outgrown(head.count) {
-            self.table = Arc::new(Table::open(&*self.index, head.count)?);
+            let path = self.dir.join(INDEX_NAME);
+            self.table = Arc::new(self.table.reopen(&*self.index, &path, head.count)?);
         } else {
             for (i, record) in words.iter().enumerate() {
                 self.table.written(at + i, record);
             }
         }
         if self.blobs.outgrown(head.cache_bytes) {
-            self.blobs = Arc::new(Blobs::open(self.cache.clone(), head.cache_bytes)?);
+            self.blobs = Arc::new(self.blobs.reopen(head.cache_bytes)?);
         }
         self.head = head;
         Ok(())
@@ -234,7 +243,13 @@ impl Files {
             let before: Vec<Record> = (first..first + run).map(|p| self.record(p)).collect();
             let offset = RECORDS_OFFSET + (first * RECORD_BYTES) as u64;
             let path = || self.dir.join(INDEX_NAME);
-            self.index.write_at(&bytes, offset).map_err(Error::io("write", path()))?;
+            let writing = self.table.writing();
+            let written = self.index.write_at(&bytes, offset);
+            if written.is_err() {
+                // What is in the file now, nobody knows.
+                (first..first + run).for_each(|p| self.table.examined(p, true));
+            }
+            written.map_err(Error::io("write", path()))?;
             for ((position, record), old) in rest[..run].iter().zip(before) {
                 self.table.written(*position, &record.encode());
                 count(&mut self.head, &old, false);
@@ -244,6 +259,7 @@ impl Files {
                     dead.push(*position);
                 }
             }
+            drop(writing);
             rest = &rest[run..];
         }
         Ok(())
@@ -297,7 +313,7 @@ impl Files {
         self.cache.write_at(&blob, at).map_err(Error::io("write", path()))?;
         self.head.cache_bytes += blob.len() as u64;
         if self.blobs.outgrown(self.head.cache_bytes) {
-            self.blobs = Arc::new(Blobs::open(self.cache.clone(), self.head.cache_bytes)?);
+            self.blobs = Arc::new(self.blobs.reopen(self.head.cache_bytes)?);
         }
         Ok(Some((at, blob.len() as u32)))
     }

@@ -16,7 +16,7 @@ use crate::format::wire::Reader;
 use crate::format::{FormatError, cache, heap};
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Open, Storage, StoredFile};
-use crate::mapped::{Blobs, Table};
+use crate::mapped::{Blobs, Table, Trust};
 
 fn damaged(path: PathBuf) -> impl FnOnce(FormatError) -> Error {
     move |e| Error::Corrupt {
@@ -52,6 +52,7 @@ impl Files {
         id: MailboxId,
         uid_validity: UidValidity,
         limit: Lsn,
+        trust: &Arc<Trust>,
     ) -> Result<Files> {
         let open = |path: &Path| storage.open(path, Open::Create).map_err(Error::io("open", path));
         let path = dir.join(INDEX_NAME);
@@ -103,23 +104,25 @@ impl Files {
             let found = format!("{size} bytes");
             return Err(Error::Corrupt { path, expected: "an index as long as its count", found });
         }
-        let table = Arc::new(Table::open(&*index, head.count)?);
+        let table = Arc::new(Table::open(&*index, &path, head.count, trust)?);
         settle_facts(storage, dir, &table, head.count)?;
         let cold =
             Cold { facts: open(&dir.join("cursus.facts"))?, heap: open(&dir.join("cursus.heap"))? };
-        let cache_file = open(&cache_path(dir, head.cache_generation))?;
+        let cache_at = cache_path(dir, head.cache_generation);
+        let cache_file = open(&cache_at)?;
         let mut files = Files {
             dir: dir.to_owned(),
             store_id,
             id,
             index,
             cold,
-            blobs: Arc::new(Blobs::open(cache_file.clone(), 0)?),
+            blobs: Arc::new(Blobs::open(cache_file.clone(), &cache_at, 0, trust)?),
             cache: cache_file,
             head,
             table,
             tombs: Tombstones::default(),
             keywords: Arc::default(),
+            trust: trust.clone(),
             accounted: (0, 0),
         };
         files.open_heap()?;
@@ -163,7 +166,9 @@ impl Files {
             self.cache.write_at(&header, 0).map_err(Error::io("write", &path))?;
             self.head.cache_bytes = cache::HEADER_BYTES;
         }
-        self.blobs = Arc::new(Blobs::open(self.cache.clone(), self.head.cache_bytes)?);
+        let path = cache_path(&self.dir, self.head.cache_generation);
+        let (file, committed) = (self.cache.clone(), self.head.cache_bytes);
+        self.blobs = Arc::new(Blobs::open(file, &path, committed, &self.trust)?);
         Ok(())
     }
 

@@ -17,9 +17,6 @@ use crate::layout::Location;
 use crate::mapped::{BlobBytes, Blobs, Table};
 use crate::message::Extras;
 
-/// Looks at a record that is being written this often before it counts as damaged.
-const TORN_READS_MAX: usize = 64;
-
 /// Recent flag changes that are remembered, so that a sync point need not scan.
 const RECENT_CHANGES_MAX: usize = 8192;
 
@@ -160,6 +157,12 @@ impl ExtrasRef<'_> {
     pub fn extras(&self) -> Option<Extras<'_>> {
         Extras::open(self.bytes()).ok()
     }
+
+    /// Asked after the extras were used: whether they were whole all the time. The cache file may
+    /// be cut by somebody under the map.
+    pub fn held(&self) -> bool {
+        self.blob.held()
+    }
 }
 
 impl View {
@@ -218,7 +221,11 @@ impl View {
     }
 
     fn uid_at(&self, position: usize) -> Uid {
-        Uid(self.0.table.first_word(position) as u32)
+        let inner = &self.0;
+        match inner.table.uid(position, inner.count) {
+            Some(uid) => Uid(uid),
+            None => uid_of_damaged(&inner.table, &inner.cold, position),
+        }
     }
 
     /// First position whose uid is not below `uid`.
@@ -233,14 +240,11 @@ impl View {
 
     /// The record at a position, tombstone or not; `None` when it stays damaged.
     pub(crate) fn record_at(&self, position: usize) -> Option<Record> {
-        for attempt in 0..TORN_READS_MAX {
-            if let Some(record) = Record::decode(&self.0.table.words(position)) {
-                return Some(record);
-            }
-            if attempt > 8 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        let found = self.0.table.record(position, self.0.count);
+        if found.is_none() {
+            tracing::error!(position, "index record is damaged");
         }
-        tracing::error!(position, "index record is damaged");
-        None
+        found
     }
 
     pub(crate) fn position_of(&self, uid: Uid) -> Option<usize> {
@@ -342,8 +346,8 @@ impl View {
         }
         let inner = &self.0;
         let len = record.cache_len as usize;
-        let blob = inner.blobs.bytes(record.cache_offset, len, inner.blobs_committed)?;
-        cache::decode(&blob, inner.blobs_seed, record.uid.0)?;
+        let (committed, seed) = (inner.blobs_committed, inner.blobs_seed);
+        let blob = inner.blobs.blob(record.cache_offset, len, committed, seed, record.uid.0)?;
         Some(ExtrasRef { blob })
     }
 
@@ -394,6 +398,12 @@ impl View {
         let live = (0..self.0.count).filter(|p| !self.0.tombs.contains(*p));
         live.enumerate().map(|(i, p)| (SeqNum(i as u32 + 1), self.uid_at(p)))
     }
+}
+
+/// The facts tell the uid of a record that is damaged, so that others are found past it.
+#[cold]
+pub(super) fn uid_of_damaged(table: &Table, cold: &Cold, position: usize) -> Uid {
+    cold.uid(position).unwrap_or(Uid(table.first_word(position) as u32))
 }
 
 /// Iterator over records by rising sequence number. Damaged ones are left out (and logged).

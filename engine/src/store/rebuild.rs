@@ -78,7 +78,8 @@ pub(crate) fn rebuild(
             _ => {}
         }
     }
-    let mut files = Files::open(storage, dir, shared.store_id, id, uid_validity, Lsn(u64::MAX))?;
+    let (limit, trust) = (Lsn(u64::MAX), &shared.trust);
+    let mut files = Files::open(storage, dir, shared.store_id, id, uid_validity, limit, trust)?;
     let (mut count, mut last) = (0, 0);
     for (uid, save_date, at) in placed {
         let path = partition.layout.path(dir, &at);

@@ -599,7 +599,7 @@ impl<'a> Redo<'a> {
         let none = protocol::types::UidValidity(0);
         let (storage, store_id) = (&*self.shared.storage, self.shared.store_id);
         let limit = Lsn(self.shared.checkpointed.load(Ordering::Acquire));
-        let files = Files::open(storage, &dir, store_id, from, none, limit)?;
+        let files = Files::open(storage, &dir, store_id, from, none, limit, &self.shared.trust)?;
         let at = files.position_of(uid).and_then(|position| files.location(position));
         Ok(at.map(|at| partition.layout.path(&dir, &at)))
     }

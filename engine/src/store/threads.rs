@@ -75,10 +75,16 @@ impl Threads {
 fn tick(shared: &Arc<Shared>) {
     let mut last_checkpoint = Instant::now();
     let mut last_retry = Instant::now();
+    let mut last_expiry = Instant::now();
+    let trusted = Duration::from_secs(shared.config.verified_seconds.max(1));
     let every = Duration::from_secs(shared.config.checkpoint_seconds.max(1));
     while !shared.closing.load(Ordering::Acquire) {
         std::thread::sleep(TICK);
         shared.follow_names();
+        if last_expiry.elapsed() >= trusted {
+            last_expiry = Instant::now();
+            shared.trust.expire();
+        }
         if last_retry.elapsed() >= RETRY {
             last_retry = Instant::now();
             shared.retry_stalled();

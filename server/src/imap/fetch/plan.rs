@@ -65,18 +65,20 @@ impl Plan {
         if self.needs_file {
             return false;
         }
-        let extras_ref;
-        let extras = if self.needs_extras {
+        let blob = if self.needs_extras {
             match selected.view.extras(record) {
-                Some(found) => extras_ref = found,
-                None => return false,
-            }
-            match extras_ref.extras() {
-                Some(extras) => Some(extras),
+                Some(found) => Some(found),
                 None => return false,
             }
         } else {
             None
+        };
+        let extras = match &blob {
+            Some(blob) => match blob.extras() {
+                Some(extras) => Some(extras),
+                None => return false,
+            },
+            None => None,
         };
         let start = out.len();
         begin(out, seq);
@@ -90,7 +92,11 @@ impl Plan {
             }
         }
         out.extend_from_slice(b")\r\n");
-        true
+        let held = blob.is_none_or(|blob| blob.held());
+        if !held {
+            out.truncate(start);
+        }
+        held
     }
 
     /// Writes an item that index or cache have; `false` (nothing written) if neither has it.
