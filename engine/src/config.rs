@@ -31,12 +31,18 @@ pub struct StoreConfig {
     pub hostname: String,
     /// The log never holds more than this many bytes; a checkpoint begins at half.
     pub log_bytes_max: u64,
+    /// Bytes of one segment of the log; an eighth of the log within fixed limits when absent.
+    /// No transaction is larger than a segment.
+    pub log_segment_bytes: Option<u64>,
     /// A checkpoint at least this often while there is work, seconds.
     pub checkpoint_seconds: u64,
     /// Messages larger than this are refused, bytes. At most 4 GiB - 1.
     pub message_bytes_max: u64,
     /// Mailboxes that stay open without a session, at most.
     pub mailboxes_idle_max: usize,
+    /// An index is compacted at a checkpoint when at least this many of its records are
+    /// tombstones and they are a quarter.
+    pub compact_tombstones_min: usize,
     /// Also sync the directory of a new message's file before it counts as durable: for
     /// filesystems where the file's own sync does not make its name durable. ext4, xfs, btrfs,
     /// f2fs and zfs need no such thing.
@@ -65,9 +71,11 @@ impl StoreConfig {
             partition_default,
             hostname: "localhost".to_owned(),
             log_bytes_max: 256 << 20,
+            log_segment_bytes: None,
             checkpoint_seconds: 60,
             message_bytes_max: 64 << 20,
             mailboxes_idle_max: 512,
+            compact_tombstones_min: 1000,
             sync_names: false,
             verified_seconds: 60,
             appliers: 2,

@@ -16,7 +16,7 @@ use crate::format::frame::{Append, Frame, Source};
 use crate::io::{BodyFile, Lane, Storage};
 use crate::mailbox::{Mailbox, Place, Tx, message_line_ends, set_name_flags, settle};
 use crate::message::{Ingest, Ingested};
-use crate::shared::{Drive, Shared, now_seconds};
+use crate::shared::{Drive, Shared};
 use crate::store::Store;
 use crate::user::User;
 
@@ -117,7 +117,7 @@ impl Delivery {
                 written: 0,
             });
         }
-        let (lane, size, now) = (lane.clone(), 0, now_seconds());
+        let (lane, size, now) = (lane.clone(), 0, shared.now_seconds());
         Ok(Delivery { shared, lane, targets, spools, size, now, committed: false })
     }
 
@@ -296,7 +296,7 @@ impl Delivery {
             let sync = move || report(sync_names(&*storage, &names));
             match shared.drive {
                 Drive::Threads => shared.helpers.spawn(sync),
-                Drive::Inline => sync(),
+                Drive::Inline | Drive::Manual => sync(),
             }
         });
     }

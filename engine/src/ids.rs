@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::io::Storage;
+
 /// 128 random bits that *are* a mailbox: paths and names are its attributes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MailboxId(pub [u8; 16]);
@@ -14,17 +16,16 @@ pub struct StoreId(pub [u8; 16]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
-fn random_16() -> [u8; 16] {
+fn random_16(storage: &dyn Storage) -> [u8; 16] {
     let mut bytes = [0; 16];
-    // The system's generator does not fail once it has been seeded at boot.
-    getrandom::fill(&mut bytes).expect("the system's random generator");
+    storage.random(&mut bytes);
     bytes
 }
 
 impl MailboxId {
     /// A new mailbox.
-    pub fn random() -> MailboxId {
-        MailboxId(random_16())
+    pub fn random(storage: &dyn Storage) -> MailboxId {
+        MailboxId(random_16(storage))
     }
 
     /// Reads 32 hexadecimal digits.
@@ -39,8 +40,8 @@ impl MailboxId {
 
 impl StoreId {
     /// A new store.
-    pub fn random() -> StoreId {
-        StoreId(random_16())
+    pub fn random(storage: &dyn Storage) -> StoreId {
+        StoreId(random_16(storage))
     }
 }
 

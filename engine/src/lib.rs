@@ -48,6 +48,6 @@ pub use mailbox::{
     Records, ServedReader, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
 };
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
-pub use shared::Drive;
+pub use shared::{Drive, Turn};
 pub use store::{CheckReport, Store, StoreStatus};
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, Usage, User, UserOptions};

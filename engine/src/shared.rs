@@ -1,11 +1,11 @@
 //! What every part of a running store shares: storage, log, threads' queues, the checkpoint's
 //! to-do lists.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -33,6 +33,23 @@ pub enum Drive {
     Threads,
     /// The awaiting call itself: tests and tools.
     Inline,
+    /// Whoever calls [`crate::Store::turn`]: tests that decide on the order of things.
+    Manual,
+}
+
+/// A piece of the store's own work, for [`crate::Store::turn`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The log writer: one group.
+    Log,
+    /// An applier: one mailbox.
+    Apply,
+    /// A helper thread: one job.
+    Helper,
+    /// The ticker: file names follow flags, one turn for each mailbox.
+    Names,
+    /// The ticker: work that failed is tried again.
+    Retry,
 }
 
 /// Mailboxes with work for the appliers.
@@ -104,10 +121,10 @@ pub(crate) struct Shared {
     pub(crate) searchers: Crew,
     pub(crate) apply: ApplyQueue,
     /// Mailboxes changed since their last header slot.
-    pub(crate) dirty: Mutex<HashMap<MailboxId, Arc<MailboxInner>>>,
+    pub(crate) dirty: Mutex<BTreeMap<MailboxId, Arc<MailboxInner>>>,
     pub(crate) doomed: Mutex<Vec<Doomed>>,
     /// Mailboxes whose file names wait to follow their flags.
-    pub(crate) names_due: Mutex<HashMap<MailboxId, Arc<MailboxInner>>>,
+    pub(crate) names_due: Mutex<BTreeMap<MailboxId, Arc<MailboxInner>>>,
     /// Mailboxes whose work failed, and why; it is tried again.
     pub(crate) stalled: Mutex<Vec<(Arc<MailboxInner>, Error)>>,
     pub(crate) watches: Watches,
@@ -120,9 +137,9 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     pub(crate) uid_validity_last: Mutex<u32>,
     pub(crate) catalog: Catalog,
-    pub(crate) users: Mutex<HashMap<String, Arc<UserInner>>>,
+    pub(crate) users: Mutex<BTreeMap<String, Arc<UserInner>>>,
     /// Users whose catalog record is older than their namespace.
-    pub(crate) dirty_users: Mutex<HashMap<String, Arc<UserInner>>>,
+    pub(crate) dirty_users: Mutex<BTreeMap<String, Arc<UserInner>>>,
     /// Deleted mailboxes that the catalog still has.
     pub(crate) gone: Mutex<Vec<MailboxId>>,
     pub(crate) maildrops: Maildrops,
@@ -146,7 +163,10 @@ pub(crate) struct SharedStart {
 impl Shared {
     pub(crate) fn new(start: SharedStart) -> Arc<Shared> {
         Arc::new(Shared {
-            helpers: HelperPool::new(start.config.helpers),
+            helpers: match start.drive {
+                Drive::Threads | Drive::Inline => HelperPool::new(start.config.helpers),
+                Drive::Manual => HelperPool::manual(),
+            },
             searchers: Crew::new(start.config.searchers),
             trust: Trust::new(start.config.verified_seconds),
             config: start.config,
@@ -193,10 +213,10 @@ impl Shared {
 
     /// What makes the next message's file name unique.
     pub(crate) fn unique(&self) -> Unique<'_> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = self.storage.now_ns().max(0);
         Unique {
-            seconds: now.as_secs() as i64,
-            micros: now.subsec_micros(),
+            seconds: now / 1_000_000_000,
+            micros: (now % 1_000_000_000 / 1000) as u32,
             pid: std::process::id(),
             counter: self.names.fetch_add(1, Ordering::Relaxed),
             host: &self.config.hostname,
@@ -206,13 +226,26 @@ impl Shared {
     /// A UIDVALIDITY larger than every one given before and not below the clock.
     pub(crate) fn uid_validity(&self) -> protocol::types::UidValidity {
         let mut last = self.uid_validity_last.lock();
-        let clock = now_seconds().clamp(1, i64::from(u32::MAX)) as u32;
+        let clock = self.now_seconds().clamp(1, i64::from(u32::MAX)) as u32;
         *last = clock.max(last.saturating_add(1));
         protocol::types::UidValidity(*last)
     }
 
+    /// Seconds since 1970.
+    pub(crate) fn now_seconds(&self) -> i64 {
+        self.storage.now_ns() / 1_000_000_000
+    }
+
     /// In the inline drive, does all work that is waiting.
     pub(crate) fn pump(&self) {
+        if self.drive == Drive::Inline {
+            self.pump_blocked();
+        }
+    }
+
+    /// For a call that is about to block until work of others is done: does that work where no
+    /// threads do it.
+    pub(crate) fn pump_blocked(&self) {
         if self.drive == Drive::Threads {
             return;
         }
@@ -230,6 +263,22 @@ impl Shared {
         }
     }
 
+    /// Lets go of everything that refers back to the store: after its end.
+    pub(crate) fn let_go(&self) {
+        let open: Vec<_> = self.mailboxes.write().drain().map(|(_, mailbox)| mailbox).collect();
+        for mailbox in open {
+            let queue = std::mem::take(&mut mailbox.state.lock().queue);
+            drop(queue);
+        }
+        self.users.lock().clear();
+        self.dirty.lock().clear();
+        self.dirty_users.lock().clear();
+        self.names_due.lock().clear();
+        self.doomed.lock().clear();
+        self.stalled.lock().clear();
+        while self.apply.try_pop().is_some() {}
+    }
+
     /// Puts mailboxes whose work failed into the appliers' queue again, if there are any.
     pub(crate) fn retry_stalled(&self) -> bool {
         let stalled = std::mem::take(&mut *self.stalled.lock());
@@ -241,19 +290,9 @@ impl Shared {
     /// Why work stands still, if it does and nobody will come back to it: in the inline drive,
     /// after [`Shared::pump`].
     pub(crate) fn standstill(&self) -> Option<Error> {
-        if self.drive == Drive::Threads {
+        if self.drive != Drive::Inline {
             return None;
         }
         self.stalled.lock().first().map(|(_, error)| error.clone())
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64)
-}
-
-/// Nanoseconds since 1970.
-pub(crate) fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
 }

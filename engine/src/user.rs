@@ -298,7 +298,7 @@ impl UserInner {
             let _ = tell.send(result);
         });
         let lsn = self.shared.log.push(&frames, waiter)?;
-        self.shared.pump();
+        self.shared.pump_blocked();
         match heard.recv().unwrap_or(Err(Error::Closing)) {
             Ok(()) => Ok(lsn),
             Err(error) => {
@@ -434,7 +434,7 @@ impl UserInner {
             uid_validity: self.shared.uid_validity(),
             special_use: uses,
         };
-        (MailboxId::random(), frame)
+        (MailboxId::random(&*self.shared.storage), frame)
     }
 
     fn create(self: &Arc<Self>, name: &str, special_use: u32) -> Result<()> {

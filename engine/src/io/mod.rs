@@ -14,6 +14,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod blocking;
 pub mod lane;
@@ -151,4 +152,13 @@ pub trait Storage: Send + Sync + 'static {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
     /// Free bytes for us on the filesystem of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Nanoseconds since 1970, by the clock that the times of files come from.
+    fn now_ns(&self) -> i64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+    }
+    /// Fills `out` with random bytes for names that must never meet.
+    fn random(&self, out: &mut [u8]) {
+        // The system's generator does not fail once it has been seeded at boot.
+        getrandom::fill(out).expect("the system's random generator");
+    }
 }

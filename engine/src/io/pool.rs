@@ -39,6 +39,7 @@ struct Owner {
 }
 
 struct Shared {
+    /// None: jobs wait for [`HelperPool::run_one`].
     threads_max: usize,
     state: Mutex<State>,
     work: Condvar,
@@ -62,6 +63,19 @@ impl HelperPool {
             work: Condvar::new(),
         });
         HelperPool { owner: Arc::new(Owner { shared }) }
+    }
+
+    /// A pool without threads: a job runs when somebody calls [`HelperPool::run_one`]. For tests
+    /// that decide on the order of things.
+    pub fn manual() -> HelperPool {
+        let shared = Shared { threads_max: 0, state: Mutex::default(), work: Condvar::new() };
+        HelperPool { owner: Arc::new(Owner { shared: Arc::new(shared) }) }
+    }
+
+    /// Runs the job that has waited longest on the calling thread; `false` when none waits.
+    pub fn run_one(&self) -> bool {
+        let job = self.owner.shared.state.lock().queue.pop_front();
+        job.map(run_job).is_some()
     }
 
     /// Queues a job. It runs even when nobody waits for it.

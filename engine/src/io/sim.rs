@@ -4,7 +4,11 @@
 //! Invariants: the same calls with the same seeds give the same results; [`Sim::crash`] leaves
 //! only states that a real filesystem could leave in the chosen [`Mode`]; handles opened before a
 //! crash fail ever after. Operations are counted from 1 where they change or sync something;
-//! reads are not counted.
+//! reads are not counted. Clock and random numbers come from the seed, too.
+//!
+//! [`Sim::record`] keeps an [`Image`] of the disk at each operation, from any of which another
+//! simulated machine can start ([`Image::after_cut`]): images share what they have in common, so
+//! one run of a workload gives as many power cuts as it has operations.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -17,6 +21,7 @@ use parking_lot::Mutex;
 
 use super::{Kind, Open, Stat, Storage, StoredFile};
 
+mod contents;
 mod disk;
 
 use disk::{Change, Disk, Inode, Node, ROOT, Random, mix};
@@ -74,6 +79,59 @@ struct State {
     faults: HashMap<u64, Fault>,
     syncfs: bool,
     locks: HashSet<Inode>,
+    /// Nanoseconds that [`Sim::advance`] added.
+    advanced_ns: i64,
+    mark: u64,
+    images: Option<Vec<Image>>,
+}
+
+/// The disk of one moment, unsynced changes included.
+#[derive(Clone)]
+pub struct Image {
+    disk: Disk,
+    list_seed: u64,
+    clock_ns: i64,
+    syncfs: bool,
+    operation: u64,
+    mark: u64,
+}
+
+impl Image {
+    /// The operation that was about to happen (a durable write: had begun), see
+    /// [`Sim::operations`].
+    pub fn operation(&self) -> u64 {
+        self.operation
+    }
+
+    /// What [`Sim::set_mark`] had said last.
+    pub fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// A machine that starts with what a power cut at this moment leaves, by `seed`; and a
+    /// number that differs where chance left something else.
+    pub fn after_cut(&self, seed: u64) -> (Sim, u64) {
+        let mut disk = self.disk.clone();
+        let left = disk.crash(&mut Random(seed));
+        let state = State {
+            disk,
+            random: Random(mix(seed ^ left)),
+            list_seed: self.list_seed,
+            boot: 0,
+            operations: 0,
+            clock: self.clock_ns / 1_000_000_000,
+            operations_before: 0,
+            stop_at: None,
+            stopped: false,
+            faults: HashMap::new(),
+            syncfs: self.syncfs,
+            locks: HashSet::new(),
+            advanced_ns: self.clock_ns % 1_000_000_000 + TICK_NS,
+            mark: 0,
+            images: None,
+        };
+        (Sim { state: Arc::new(Mutex::new(state)) }, left)
+    }
 }
 
 /// The marker that every call gets after a power cut and before [`Sim::crash`].
@@ -129,8 +187,36 @@ impl Sim {
             faults: HashMap::new(),
             syncfs: true,
             locks: HashSet::new(),
+            advanced_ns: 0,
+            mark: 0,
+            images: None,
         };
         Sim { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, ns: i64) {
+        self.state.lock().advanced_ns += ns;
+    }
+
+    /// From here on an image is kept of every operation, or no more.
+    pub fn record(&self, on: bool) {
+        self.state.lock().images = on.then(Vec::new);
+    }
+
+    /// What images kept from here on say of their moment.
+    pub fn set_mark(&self, mark: u64) {
+        self.state.lock().mark = mark;
+    }
+
+    /// The images kept since the last call, oldest first.
+    pub fn take_images(&self) -> Vec<Image> {
+        self.state.lock().images.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The disk as it is now.
+    pub fn image(&self) -> Image {
+        self.state.lock().image()
     }
 
     /// Whether `sync_filesystem` works; else it is `Unsupported`.
@@ -168,6 +254,7 @@ impl Sim {
     pub fn crash(&self, seed: u64) {
         let mut state = self.state.lock();
         state.disk.crash(&mut Random(seed));
+        state.disk.drop_unreachable();
         state.boot += 1;
         state.operations_before += state.operations;
         state.operations = 0;
@@ -184,8 +271,23 @@ pub fn is_power_cut(error: &io::Error) -> bool {
 }
 
 impl State {
+    fn image(&self) -> Image {
+        Image {
+            disk: self.disk.clone(),
+            list_seed: self.list_seed,
+            clock_ns: self.now_ns(),
+            syncfs: self.syncfs,
+            operation: self.operations + 1,
+            mark: self.mark,
+        }
+    }
+
     fn count(&mut self) -> io::Result<Fate> {
         self.check()?;
+        if self.images.is_some() {
+            let image = self.image();
+            self.images.as_mut().expect("there were some").push(image);
+        }
         self.operations += 1;
         if self.stop_at.is_some_and(|n| self.operations >= n) {
             self.stopped = true;
@@ -201,7 +303,7 @@ impl State {
     fn now_ns(&self) -> i64 {
         let operations = self.operations_before + self.operations;
         let ticks = (operations / OPERATIONS_PER_TICK) as i64;
-        self.clock * 1_000_000_000 + ticks * TICK_NS
+        self.clock * 1_000_000_000 + self.advanced_ns + ticks * TICK_NS
     }
 
     fn lookup(&self, path: &Path) -> io::Result<Inode> {
@@ -214,7 +316,7 @@ impl State {
     }
 
     /// The directory that holds a path's last name, and that name.
-    fn parent(&self, path: &Path) -> io::Result<(Inode, Vec<u8>)> {
+    fn parent(&self, path: &Path) -> io::Result<(Inode, Arc<[u8]>)> {
         let name = names(path)?.pop().ok_or_else(|| raw(libc::EBUSY))?;
         if name.len() > 255 {
             return Err(raw(libc::ENAMETOOLONG));
@@ -224,7 +326,7 @@ impl State {
             None => ROOT,
         };
         self.disk.dir(dir).ok_or_else(|| raw(libc::ENOTDIR))?;
-        Ok((dir, name.as_bytes().to_vec()))
+        Ok((dir, name.as_bytes().into()))
     }
 
     fn entry(&self, dir: Inode, name: &[u8]) -> Option<Inode> {
@@ -321,12 +423,26 @@ impl SimFile {
         &self,
         change: impl FnOnce(&mut disk::FileNode, &Fate, i64) -> io::Result<()>,
     ) -> io::Result<()> {
+        self.changed_as(None, change)
+    }
+
+    /// The same; the image of this moment has `begun` as a write under way.
+    fn changed_as(
+        &self,
+        begun: Option<(&[u8], u64)>,
+        change: impl FnOnce(&mut disk::FileNode, &Fate, i64) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.with(|state| {
             if !self.writable {
                 return Err(raw(libc::EBADF));
             }
             let fate = state.count()?;
             let now = state.now_ns();
+            if let (Some((bytes, offset)), Some(images)) = (begun, &mut state.images)
+                && let Some(file) = images.last_mut().and_then(|i| i.disk.file(self.inode))
+            {
+                file.write(offset, bytes, now);
+            }
             let file = state.disk.file(self.inode).ok_or_else(|| raw(libc::EIO))?;
             change(file, &fate, now)?;
             match fate {
@@ -342,11 +458,8 @@ impl StoredFile for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         self.with(|state| {
             state.check()?;
-            let file = state.disk.file(self.inode).ok_or_else(|| raw(libc::EIO))?;
-            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(file.live.len());
-            let n = buf.len().min(file.live.len() - start);
-            buf[..n].copy_from_slice(&file.live[start..start + n]);
-            Ok(n)
+            let file = state.disk.file_as_is(self.inode).ok_or_else(|| raw(libc::EIO))?;
+            Ok(file.live.read(offset, buf))
         })
     }
 
@@ -362,7 +475,7 @@ impl StoredFile for SimFile {
     }
 
     fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.changed(|file, fate, now| {
+        self.changed_as(Some((buf, offset)), |file, fate, now| {
             match fate {
                 Fate::Happens => file.write_durable(offset, buf, now),
                 // Begun: any of its sectors may be on the device.
@@ -400,7 +513,7 @@ impl StoredFile for SimFile {
     fn size(&self) -> io::Result<u64> {
         self.with(|state| {
             state.check()?;
-            let file = state.disk.file(self.inode).ok_or_else(|| raw(libc::EIO))?;
+            let file = state.disk.file_as_is(self.inode).ok_or_else(|| raw(libc::EIO))?;
             Ok(file.live.len() as u64)
         })
     }
@@ -544,9 +657,9 @@ impl Storage for Sim {
         let node = state.disk.dir(inode).ok_or_else(|| raw(libc::ENOTDIR))?;
         let kind = |inode: Inode| if state.is_dir(inode) { Kind::Directory } else { Kind::File };
         let seed = state.list_seed;
-        let hash = |name: &[u8]| name.iter().fold(seed, |h, b| mix(h ^ u64::from(*b)));
-        let mut entries: Vec<(u64, Vec<u8>, Kind)> =
-            node.live.iter().map(|(name, i)| (hash(name), name.clone(), kind(*i))).collect();
+        // By number, not by name: names have the process's id in them.
+        let mut entries: Vec<(u64, Arc<[u8]>, Kind)> =
+            node.live.iter().map(|(name, i)| (mix(seed ^ *i), name.clone(), kind(*i))).collect();
         entries.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         // `each` may call us.
         drop(state);
@@ -558,7 +671,7 @@ impl Storage for Sim {
         let state = self.state.lock();
         state.check()?;
         let inode = state.lookup(path)?;
-        let (kind, size, mtime_ns) = match state.disk.nodes.get(&inode) {
+        let (kind, size, mtime_ns) = match state.disk.nodes.get(&inode).map(Arc::as_ref) {
             Some(Node::File(file)) => (Kind::File, file.live.len() as u64, file.mtime_ns),
             Some(Node::Dir(dir)) => (Kind::Directory, 0, dir.mtime_ns),
             None => return Err(raw(libc::EIO)),
@@ -609,6 +722,15 @@ impl Storage for Sim {
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         self.state.lock().check()?;
         Ok(1 << 40)
+    }
+
+    fn now_ns(&self) -> i64 {
+        self.state.lock().now_ns()
+    }
+
+    fn random(&self, out: &mut [u8]) {
+        let mut state = self.state.lock();
+        out.fill_with(|| state.random.next() as u8);
     }
 }
 

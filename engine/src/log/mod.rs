@@ -57,6 +57,8 @@ pub struct LogStart {
     pub next: Lsn,
     /// See [`crate::StoreConfig::log_bytes_max`].
     pub bytes_max: u64,
+    /// See [`crate::StoreConfig::log_segment_bytes`].
+    pub segment_bytes: Option<u64>,
 }
 
 struct Group {
@@ -93,6 +95,8 @@ struct State {
 /// The commit log of a store. Shared by reference.
 pub struct Log {
     owner_epoch: u32,
+    /// Bytes of frames that a group takes at most.
+    frames_max: usize,
     bytes_max: u64,
     state: Mutex<State>,
     work: Condvar,
@@ -118,10 +122,16 @@ pub struct LogStatus {
 impl Log {
     /// Starts a log behind `start.next`; the first segment is made at the first write.
     pub fn new(storage: Arc<dyn Storage>, start: LogStart) -> Log {
-        let segment_bytes = (start.bytes_max / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let usual = || (start.bytes_max / 8).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let block = BLOCK_BYTES as u64;
+        let segment_bytes =
+            start.segment_bytes.map_or_else(usual, |given| given.max(3 * block) / block * block);
+        // The segment's header has a block of its own, and a group ends with its block.
+        let frames_max = (segment_bytes - 2 * block).min(GROUP_BYTES_MAX as u64) as usize;
         let next = start.next.0.next_multiple_of(BLOCK_BYTES as u64);
         Log {
             owner_epoch: start.owner_epoch,
+            frames_max,
             bytes_max: start.bytes_max.max(2 * segment_bytes),
             state: Mutex::new(State {
                 epoch: start.epoch,
@@ -150,7 +160,7 @@ impl Log {
             payloads.push(payload);
         }
         let span: usize = payloads.iter().map(|p| frame_span(p.len())).sum();
-        if span > GROUP_BYTES_MAX || payloads.iter().any(|p| p.len() > PAYLOAD_BYTES_MAX) {
+        if span > self.frames_max || payloads.iter().any(|p| p.len() > PAYLOAD_BYTES_MAX) {
             return Err(Error::NotAllowed("change too large for one transaction"));
         }
         let mut state = self.state.lock();
@@ -161,7 +171,7 @@ impl Log {
             return Err(Error::Closing);
         }
         let epoch = state.epoch;
-        let full = |g: &Group| g.frames.len() + span > GROUP_BYTES_MAX;
+        let full = |g: &Group| g.frames.len() + span > self.frames_max;
         if state.groups.back().is_none_or(full) {
             let lsn = state.groups.back().map_or(state.next, |g| g.lsn + g.span());
             state.groups.push_back(Group::new(lsn));

@@ -232,7 +232,15 @@ mod tests {
     fn log(sim: &Sim, epoch: u64, next: Lsn) -> Log {
         sim.create_dir_all(Path::new(DIR)).unwrap();
         let dir = PathBuf::from(DIR);
-        let start = LogStart { dir, store_id: STORE, epoch, owner_epoch: 1, next, bytes_max: 0 };
+        let start = LogStart {
+            dir,
+            store_id: STORE,
+            epoch,
+            owner_epoch: 1,
+            next,
+            bytes_max: 0,
+            segment_bytes: None,
+        };
         Log::new(Arc::new(sim.clone()), start)
     }
 

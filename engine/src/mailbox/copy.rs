@@ -22,7 +22,7 @@ use crate::format::index::Record;
 use crate::io::{Open, StoredFile};
 use crate::layout::NameFlags;
 use crate::message::{Crlf, Ingest};
-use crate::shared::{Shared, now_seconds};
+use crate::shared::Shared;
 
 /// Messages of one transaction at most.
 const MESSAGES_MAX: usize = 4096;
@@ -274,7 +274,7 @@ fn push_staged(
             uid,
             modseq,
             internal_date: record.internal_date,
-            save_date: now_seconds(),
+            save_date: shared.now_seconds(),
             flags: now.flags,
             keywords: bits,
             size: record.size,

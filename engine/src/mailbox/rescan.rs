@@ -20,7 +20,7 @@ use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, FlagChange, Frame, Source};
 use crate::layout::{Found, LayoutKind, NameFlags};
-use crate::shared::{now_ns, now_seconds};
+use crate::shared::{Drive, Shared};
 
 /// A directory changed this recently may change again within the same clock tick.
 const TICK_NS: i64 = 2_000_000_000;
@@ -150,8 +150,10 @@ impl MailboxInner {
 
     /// A rescan for a helper thread that cannot await: does it when the files are free.
     pub(crate) fn rescan_blocking(self: &Arc<Self>) {
-        if let Some(heard) = self.ask_rescan() {
-            self.shared.pump();
+        let Some(heard) = self.ask_rescan() else { return };
+        self.shared.pump_blocked();
+        // Without threads there is nobody else to come back to what stands still.
+        if self.shared.drive == Drive::Threads {
             let _ = heard.blocking_recv();
         }
     }
@@ -176,7 +178,7 @@ impl MailboxInner {
     /// Lists, compares, pushes frames for what differs.
     fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
         let place = self.place.read().clone();
-        let began = now_ns();
+        let began = self.shared.storage.now_ns();
         let times = self.directory_times();
         let found = self.list_all(&place)?;
         let names = files.names()?;
@@ -342,7 +344,7 @@ impl MailboxInner {
         while imported.peek().is_some() {
             let mut frames = Vec::new();
             for (file, date, facts) in imported.by_ref().take(IMPORT_MAX) {
-                frames.push(foreign_append(&mut state, file, date, facts)?);
+                frames.push(foreign_append(&self.shared, &mut state, file, date, facts)?);
             }
             let bits = frames.iter().map(|(frame, _)| frame_bits(frame)).fold(0, |a, b| a | b);
             state.name_bits(bits, &mut frames);
@@ -424,6 +426,7 @@ fn frame_bits(frame: &Frame) -> u64 {
 
 /// The frame that gives a message delivered by another program its UID.
 fn foreign_append(
+    shared: &Shared,
     state: &mut super::State,
     file: Found,
     internal_date: i64,
@@ -438,7 +441,7 @@ fn foreign_append(
         uid: state.take_uid()?,
         modseq: state.take_modseq(),
         internal_date,
-        save_date: now_seconds(),
+        save_date: shared.now_seconds(),
         flags: file.flags.system(),
         keywords,
         size: facts.size,

@@ -17,9 +17,6 @@ use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::MailboxInner;
 use crate::shared::{Doomed, DoomedKind, Shared};
 
-/// Compaction begins when at least this many records are tombstones and they are a quarter.
-const TOMBSTONES_MIN: usize = 1000;
-
 /// Why nothing is written any more after a failed sync.
 const UNSYNCED: &str = "a sync of the mail files failed; the next start writes them again";
 
@@ -101,7 +98,7 @@ impl Shared {
         &self,
         lsn: Lsn,
         dirty: impl Iterator<Item = &'a Arc<MailboxInner>>,
-        users: &std::collections::HashMap<String, Arc<crate::user::UserInner>>,
+        users: &BTreeMap<String, Arc<crate::user::UserInner>>,
         gone: &[MailboxId],
     ) -> Result<()> {
         let mut summaries = Vec::new();
@@ -191,7 +188,8 @@ impl Shared {
     fn compact(self: &Arc<Self>, mailbox: &Arc<MailboxInner>) {
         let mut files = mailbox.files.lock();
         let tombstones = files.tombstones() as usize;
-        let many = tombstones >= TOMBSTONES_MIN && tombstones * 4 >= files.head.count;
+        let min = self.config.compact_tombstones_min;
+        let many = tombstones >= min.max(1) && tombstones * 4 >= files.head.count;
         if !many || !mailbox.doomed.lock().is_empty() {
             return;
         }

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::io::{HelperPool, Storage};
 use crate::log::LogStatus;
 use crate::namespace::Namespace;
-use crate::shared::{Drive, Shared};
+use crate::shared::{Drive, Shared, Turn};
 use crate::user::{Usage, User, UserInner, UserOptions};
 use threads::Threads;
 
@@ -81,7 +81,7 @@ impl Store {
         let Some(lock) = self.running.lock.lock().take() else { return Ok(()) };
         let shared = &self.shared;
         shared.log.close();
-        shared.pump();
+        shared.pump_blocked();
         let threads = self.running.threads.lock().take();
         let stopped = match threads {
             Some(threads) => threads.stop(shared),
@@ -92,14 +92,30 @@ impl Store {
         };
         let result = stopped.and_then(|()| shared.last_checkpoint());
         shared.closing.store(true, Ordering::Release);
-        shared.mailboxes.write().clear();
-        shared.users.lock().clear();
+        shared.let_go();
         drop(lock);
         result
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Does a piece of the store's own work where nobody else does ([`Drive::Manual`]). Returns
+    /// whether there was some.
+    pub fn turn(&self, turn: Turn) -> bool {
+        let shared = &self.shared;
+        match turn {
+            Turn::Log => shared.log.write_once(),
+            Turn::Apply => shared.apply.try_pop().map(|mailbox| mailbox.run()).is_some(),
+            Turn::Helper => shared.helpers.run_one(),
+            Turn::Names => {
+                let due = !shared.names_due.lock().is_empty();
+                shared.follow_names();
+                due
+            }
+            Turn::Retry => shared.retry_stalled(),
+        }
     }
 
     /// Threads for blocking calls.

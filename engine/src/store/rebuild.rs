@@ -20,7 +20,7 @@ use crate::io::{Open, Storage};
 use crate::layout::{LayoutKind, Location};
 use crate::mailbox::apply::{new_message, scan_file};
 use crate::mailbox::files::{Files, INDEX_NAME};
-use crate::shared::{Shared, now_seconds};
+use crate::shared::Shared;
 
 /// UIDs left out behind the highest one found, since later ones may have been given and lost.
 const UID_GAP: u32 = 10_000;
@@ -93,7 +93,7 @@ pub(crate) fn rebuild(
             uid,
             modseq: ModSeq(modseq),
             internal_date: date,
-            save_date: save_date.unwrap_or_else(now_seconds),
+            save_date: save_date.unwrap_or_else(|| shared.now_seconds()),
             flags: at.flags.system(),
             keywords: 0,
             size: facts.size,

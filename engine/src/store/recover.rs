@@ -48,7 +48,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     })?;
     let (catalog, meta) = Catalog::open(&*storage, &config.state_dir.join("catalog.redb"))?;
     let meta = meta.unwrap_or_else(|| Meta {
-        store_id: StoreId::random(),
+        store_id: StoreId::random(&*storage),
         epoch: 0,
         owner_epoch: 0,
         checkpoint: Lsn(0),
@@ -88,6 +88,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         owner_epoch,
         next: found.next,
         bytes_max: config.log_bytes_max,
+        segment_bytes: config.log_segment_bytes,
     };
     let log = Log::new(storage.clone(), start);
     let uid_validity_last = meta.uid_validity_last;
@@ -117,7 +118,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     shared.log.prepare_spare()?;
     let threads = match drive {
         Drive::Threads => Some(Threads::start(&shared)?),
-        Drive::Inline => None,
+        Drive::Inline | Drive::Manual => None,
     };
     let running = Running {
         threads: Mutex::new(threads),

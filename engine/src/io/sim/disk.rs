@@ -5,9 +5,11 @@
 //! an unsynced piece never crosses a sector; of the pieces of one sector a cut keeps a prefix (a
 //! page holds all earlier writes to it), across sectors it keeps anything.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Mode;
+use super::contents::Contents;
 
 /// What a device writes as one unit, in bytes.
 const SECTOR_BYTES: u64 = 512;
@@ -20,6 +22,7 @@ pub(super) type Inode = u64;
 pub(super) const ROOT: Inode = 1;
 
 /// splitmix64: small, and the same everywhere.
+#[derive(Clone)]
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -43,58 +46,69 @@ pub(super) fn mix(seed: u64) -> u64 {
 }
 
 /// An unsynced change of a file.
+#[derive(Clone)]
 enum Pending {
     /// Bytes within one sector.
     Piece {
         offset: u64,
-        bytes: Vec<u8>,
+        bytes: Arc<[u8]>,
     },
     Length(u64),
     Mtime(i64),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct FileNode {
-    pub(super) live: Vec<u8>,
+    pub(super) live: Contents,
     pub(super) mtime_ns: i64,
-    durable: Vec<u8>,
+    durable: Contents,
     durable_mtime_ns: i64,
     pending: Vec<Pending>,
+    /// A sync failed: live has what durable lacks and will not get.
+    lies: bool,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct DirNode {
-    pub(super) live: BTreeMap<Vec<u8>, Inode>,
+    pub(super) live: Names,
     pub(super) mtime_ns: i64,
-    durable: BTreeMap<Vec<u8>, Inode>,
+    durable: Names,
 }
 
+/// What is in a directory.
+pub(super) type Names = BTreeMap<Arc<[u8]>, Inode>;
+
+#[derive(Clone)]
 pub(super) enum Node {
     File(FileNode),
     Dir(DirNode),
 }
 
 /// One name that a directory operation sets or removes.
+#[derive(Clone)]
 pub(super) struct Change {
     pub(super) dir: Inode,
-    pub(super) name: Vec<u8>,
+    pub(super) name: Arc<[u8]>,
     pub(super) to: Option<Inode>,
 }
 
+/// Both images. Clones share what neither changes.
+#[derive(Clone)]
 pub(super) struct Disk {
-    pub(super) nodes: HashMap<Inode, Node>,
+    pub(super) nodes: HashMap<Inode, Arc<Node>>,
     next_inode: Inode,
     mode: Mode,
     /// Unsynced directory operations in order; each is atomic.
-    names_pending: Vec<Vec<Change>>,
+    names_pending: Vec<Arc<Vec<Change>>>,
 }
 
-fn write_bytes(image: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let (start, end) = (offset as usize, offset as usize + bytes.len());
-    if image.len() < end {
-        image.resize(end, 0);
+/// Tells outcomes of chance apart.
+struct Digest(u64);
+
+impl Digest {
+    fn add(&mut self, what: u64) {
+        self.0 = mix(self.0 ^ what).wrapping_add(1);
     }
-    image[start..end].copy_from_slice(bytes);
 }
 
 /// Cuts `bytes` at sector borders.
@@ -107,7 +121,7 @@ fn pieces(offset: u64, bytes: &[u8]) -> impl Iterator<Item = Pending> + '_ {
         let start = offset + at as u64;
         let room = (SECTOR_BYTES - start % SECTOR_BYTES) as usize;
         let end = bytes.len().min(at + room);
-        let piece = Pending::Piece { offset: start, bytes: bytes[at..end].to_vec() };
+        let piece = Pending::Piece { offset: start, bytes: bytes[at..end].into() };
         at = end;
         Some(piece)
     })
@@ -119,7 +133,7 @@ impl FileNode {
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8], now_ns: i64) {
-        write_bytes(&mut self.live, offset, bytes);
+        self.live.write(offset, bytes);
         self.mtime_ns = now_ns;
         self.pending.extend(pieces(offset, bytes));
     }
@@ -132,7 +146,7 @@ impl FileNode {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
                 Pending::Piece { offset, bytes } if sectors.contains(&(offset / SECTOR_BYTES)) => {
-                    write_bytes(&mut self.durable, offset, &bytes);
+                    self.durable.write(offset, &bytes);
                 }
                 other => self.pending.push(other),
             }
@@ -140,7 +154,7 @@ impl FileNode {
     }
 
     pub(super) fn set_len(&mut self, len: u64, now_ns: i64) {
-        self.live.resize(len as usize, 0);
+        self.live.resize(len as usize);
         self.mtime_ns = now_ns;
         self.pending.push(Pending::Length(len));
     }
@@ -151,46 +165,65 @@ impl FileNode {
     }
 
     pub(super) fn sync(&mut self) {
+        self.durable_mtime_ns = self.mtime_ns;
+        if !self.lies {
+            self.pending.clear();
+            self.durable = self.live.clone();
+            return;
+        }
         for pending in self.pending.drain(..) {
             match pending {
-                Pending::Piece { offset, bytes } => write_bytes(&mut self.durable, offset, &bytes),
-                Pending::Length(len) => self.durable.resize(len as usize, 0),
+                Pending::Piece { offset, bytes } => self.durable.write(offset, &bytes),
+                Pending::Length(len) => self.durable.resize(len as usize),
                 Pending::Mtime(_) => {}
             }
         }
-        self.durable_mtime_ns = self.mtime_ns;
     }
 
     /// Writes back some of what is pending and forgets the rest. Live keeps all of it, so a
     /// later sync succeeds and saves nothing: the page cache lies.
     pub(super) fn lose_some(&mut self, random: &mut Random) {
+        self.lose(random, &mut Digest(0));
+        self.lies = true;
+    }
+
+    fn lose(&mut self, random: &mut Random, digest: &mut Digest) {
         let quarters_kept = random.below(5);
         let keep = |random: &mut Random| random.below(4) < quarters_kept;
         let mut frozen = HashSet::new();
         for pending in self.pending.drain(..) {
             match pending {
-                Pending::Piece { offset, mut bytes } => {
+                Pending::Piece { offset, bytes } => {
                     let sector = offset / SECTOR_BYTES;
                     if frozen.contains(&sector) {
                         continue;
                     }
                     if !keep(random) {
                         frozen.insert(sector);
+                        digest.add(0);
                         continue;
                     }
+                    let mut kept = &bytes[..];
                     if (bytes.len() as u64) < SECTOR_BYTES && random.below(4) == 0 {
                         // Caught half way into the page: torn at a word of the file.
                         let head = WORD_BYTES - (offset as usize % WORD_BYTES);
                         let words = bytes.len().saturating_sub(head) / WORD_BYTES;
                         let cut = head + random.below(words as u64 + 1) as usize * WORD_BYTES;
-                        bytes.truncate(cut);
+                        kept = &bytes[..cut.min(bytes.len())];
                         frozen.insert(sector);
                     }
-                    write_bytes(&mut self.durable, offset, &bytes);
+                    digest.add(1 + kept.len() as u64);
+                    self.durable.write(offset, kept);
                 }
-                Pending::Length(len) if keep(random) => self.durable.resize(len as usize, 0),
-                Pending::Mtime(mtime_ns) if keep(random) => self.durable_mtime_ns = mtime_ns,
-                Pending::Length(_) | Pending::Mtime(_) => {}
+                Pending::Length(len) if keep(random) => {
+                    digest.add(1);
+                    self.durable.resize(len as usize);
+                }
+                Pending::Mtime(mtime_ns) if keep(random) => {
+                    digest.add(1);
+                    self.durable_mtime_ns = mtime_ns;
+                }
+                Pending::Length(_) | Pending::Mtime(_) => digest.add(0),
             }
         }
     }
@@ -198,7 +231,7 @@ impl FileNode {
 
 impl Disk {
     pub(super) fn new(mode: Mode) -> Disk {
-        let nodes = HashMap::from([(ROOT, Node::Dir(DirNode::default()))]);
+        let nodes = HashMap::from([(ROOT, Arc::new(Node::Dir(DirNode::default())))]);
         Disk { nodes, next_inode: ROOT + 1, mode, names_pending: Vec::new() }
     }
 
@@ -213,33 +246,41 @@ impl Disk {
     fn add(&mut self, node: Node) -> Inode {
         let inode = self.next_inode;
         self.next_inode += 1;
-        self.nodes.insert(inode, node);
+        self.nodes.insert(inode, Arc::new(node));
         inode
     }
 
     pub(super) fn dir(&self, inode: Inode) -> Option<&DirNode> {
-        match self.nodes.get(&inode) {
-            Some(Node::Dir(dir)) => Some(dir),
-            _ => None,
+        match self.nodes.get(&inode)?.as_ref() {
+            Node::Dir(dir) => Some(dir),
+            Node::File(_) => None,
         }
     }
 
     pub(super) fn file(&mut self, inode: Inode) -> Option<&mut FileNode> {
-        match self.nodes.get_mut(&inode) {
-            Some(Node::File(file)) => Some(file),
-            _ => None,
+        match Arc::make_mut(self.nodes.get_mut(&inode)?) {
+            Node::File(file) => Some(file),
+            Node::Dir(_) => None,
+        }
+    }
+
+    /// A file, to be read only.
+    pub(super) fn file_as_is(&self, inode: Inode) -> Option<&FileNode> {
+        match self.nodes.get(&inode)?.as_ref() {
+            Node::File(file) => Some(file),
+            Node::Dir(_) => None,
         }
     }
 
     /// Makes one atomic directory operation, unsynced.
     pub(super) fn change_names(&mut self, changes: Vec<Change>, now_ns: i64) {
         for change in &changes {
-            if let Some(Node::Dir(dir)) = self.nodes.get_mut(&change.dir) {
+            if let Some(dir) = dir_mut(&mut self.nodes, change.dir) {
                 dir.mtime_ns = now_ns;
                 set_name(&mut dir.live, change);
             }
         }
-        self.names_pending.push(changes);
+        self.names_pending.push(Arc::new(changes));
     }
 
     pub(super) fn sync_file(&mut self, inode: Inode) {
@@ -261,7 +302,9 @@ impl Disk {
 
     pub(super) fn sync_all(&mut self) {
         for node in self.nodes.values_mut() {
-            if let Node::File(file) = node {
+            if matches!(node.as_ref(), Node::File(file) if !file.pending.is_empty())
+                && let Node::File(file) = Arc::make_mut(node)
+            {
                 file.sync();
             }
         }
@@ -277,7 +320,7 @@ impl Disk {
     }
 
     fn sync_names_of(&mut self, inode: Inode) {
-        let mut kept: Vec<Vec<Change>> = Vec::new();
+        let mut kept: Vec<Arc<Vec<Change>>> = Vec::new();
         for changes in std::mem::take(&mut self.names_pending) {
             if !changes.iter().any(|change| change.dir == inode) {
                 kept.push(changes);
@@ -285,46 +328,60 @@ impl Disk {
             }
             apply(&mut self.nodes, &changes);
             // An older change of these names must not come back over the synced one.
-            for older in &mut kept {
-                older.retain(|o| !changes.iter().any(|c| (c.dir, &c.name) == (o.dir, &o.name)));
+            let same = |o: &Change| changes.iter().any(|c| (c.dir, &c.name) == (o.dir, &o.name));
+            for older in kept.iter_mut().filter(|older| older.iter().any(same)) {
+                Arc::make_mut(older).retain(|o| !same(o));
             }
         }
         self.names_pending = kept;
     }
 
-    /// What is left after a power cut becomes both images.
-    pub(super) fn crash(&mut self, random: &mut Random) {
+    /// What is left after a power cut becomes both images. Returns a number that tells apart
+    /// what chance left.
+    pub(super) fn crash(&mut self, random: &mut Random) -> u64 {
+        let mut digest = Digest(0);
         let pending = std::mem::take(&mut self.names_pending);
         let prefix = random.below(pending.len() as u64 + 1) as usize;
+        let mut dirs = BTreeSet::new();
         for (i, changes) in pending.iter().enumerate() {
             let survives = match self.mode {
                 Mode::Ordered => i < prefix,
                 Mode::Weak => random.below(2) == 0,
             };
+            digest.add(u64::from(survives));
             if survives {
                 apply(&mut self.nodes, changes);
             }
+            dirs.extend(changes.iter().map(|change| change.dir));
         }
-        let mut inodes: Vec<Inode> = self.nodes.keys().copied().collect();
-        inodes.sort_unstable();
-        for inode in inodes {
-            match self.nodes.get_mut(&inode) {
-                Some(Node::File(file)) => {
-                    file.lose_some(random);
-                    file.live = file.durable.clone();
-                    file.mtime_ns = file.durable_mtime_ns;
-                }
-                Some(Node::Dir(dir)) => dir.live = dir.durable.clone(),
-                None => {}
+        // All other directories are durable as they are.
+        for inode in dirs {
+            if let Some(dir) = dir_mut(&mut self.nodes, inode) {
+                dir.live = dir.durable.clone();
             }
         }
-        self.drop_unreachable();
+        let unsynced = |(inode, node): (&Inode, &Arc<Node>)| match node.as_ref() {
+            Node::File(file) if file.lies || !file.pending.is_empty() => Some(*inode),
+            _ => None,
+        };
+        let mut inodes: Vec<Inode> = self.nodes.iter().filter_map(unsynced).collect();
+        inodes.sort_unstable();
+        for inode in inodes {
+            digest.add(inode);
+            let Some(file) = self.file(inode) else { continue };
+            file.lose(random, &mut digest);
+            file.live = file.durable.clone();
+            file.mtime_ns = file.durable_mtime_ns;
+            file.lies = false;
+        }
+        digest.0
     }
 
-    fn drop_unreachable(&mut self) {
+    /// Forgets what no name leads to.
+    pub(super) fn drop_unreachable(&mut self) {
         let (mut reached, mut next) = (HashSet::from([ROOT]), vec![ROOT]);
         while let Some(inode) = next.pop() {
-            if let Some(Node::Dir(dir)) = self.nodes.get(&inode) {
+            if let Some(dir) = self.dir(inode) {
                 next.extend(dir.live.values().copied().filter(|child| reached.insert(*child)));
             }
         }
@@ -332,16 +389,23 @@ impl Disk {
     }
 }
 
-fn set_name(names: &mut BTreeMap<Vec<u8>, Inode>, change: &Change) {
+fn dir_mut(nodes: &mut HashMap<Inode, Arc<Node>>, inode: Inode) -> Option<&mut DirNode> {
+    match Arc::make_mut(nodes.get_mut(&inode)?) {
+        Node::Dir(dir) => Some(dir),
+        Node::File(_) => None,
+    }
+}
+
+fn set_name(names: &mut Names, change: &Change) {
     match change.to {
         Some(inode) => names.insert(change.name.clone(), inode),
         None => names.remove(&change.name),
     };
 }
 
-fn apply(nodes: &mut HashMap<Inode, Node>, changes: &[Change]) {
+fn apply(nodes: &mut HashMap<Inode, Arc<Node>>, changes: &[Change]) {
     for change in changes {
-        if let Some(Node::Dir(dir)) = nodes.get_mut(&change.dir) {
+        if let Some(dir) = dir_mut(nodes, change.dir) {
             set_name(&mut dir.durable, change);
         }
     }
