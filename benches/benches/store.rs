@@ -16,7 +16,7 @@ use engine::format::index::{Record, words_from_bytes, words_to_bytes};
 use engine::io::blocking::Blocking;
 use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
-use engine::{Delivery, Drive, Partition, Store, StoreConfig, Target, UserOptions};
+use engine::{Delivery, Drive, MountOptions, Partition, Store, StoreConfig, Target, UserOptions};
 use protocol::types::SystemFlags;
 
 const MESSAGES: u64 = 100;
@@ -37,6 +37,7 @@ impl Bench {
             name: "default".into(),
             path: directory.join("mail"),
             layout: layout_for(kind, &LayoutOptions::default()),
+            mount: MountOptions::default(),
         };
         let config = StoreConfig::new(directory.join("state"), vec![partition]);
         let store = Store::open(config, storage, Drive::Threads).expect("an empty store");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::layout::Layout;
+use crate::mount::MountOptions;
 
 /// One partition: a tree of mailboxes in one layout on one filesystem.
 #[derive(Clone)]
@@ -14,6 +15,8 @@ pub struct Partition {
     pub path: PathBuf,
     /// How messages lie in it.
     pub layout: Arc<dyn Layout>,
+    /// How its filesystem is used.
+    pub mount: MountOptions,
 }
 
 /// Settings of a store.
@@ -43,13 +46,15 @@ pub struct StoreConfig {
     /// An index is compacted at a checkpoint when at least this many of its records are
     /// tombstones and they are a quarter.
     pub compact_tombstones_min: usize,
-    /// Also sync the directory of a new message's file before it counts as durable: for
-    /// filesystems where the file's own sync does not make its name durable. ext4, xfs, btrfs,
-    /// f2fs and zfs need no such thing.
-    pub sync_names: bool,
     /// Index records and cache blobs that were found whole are not verified again for so many
     /// seconds; 0: at every read.
     pub verified_seconds: u64,
+    /// Also sync the directory of a new message's file before it counts as durable, on every
+    /// partition; see [`crate::NameSync`] for one.
+    pub sync_names: bool,
+    /// Let `state_dir` and `log_dir` be on a network filesystem. Its caches and its locks then
+    /// stand between the log and the disk.
+    pub network_state: bool,
     /// Threads that apply frames to files.
     pub appliers: usize,
     /// Threads for blocking calls.
@@ -78,6 +83,7 @@ impl StoreConfig {
             compact_tombstones_min: 1000,
             sync_names: false,
             verified_seconds: 60,
+            network_state: false,
             appliers: 2,
             helpers: 8,
             searchers: std::thread::available_parallelism().map_or(1, usize::from),

@@ -87,6 +87,8 @@ struct Prepared {
 struct Unsynced {
     file: BodyFile,
     names: Vec<PathBuf>,
+    /// Their directories are to be synced too.
+    names_too: bool,
 }
 
 type Heard = (Appended, oneshot::Receiver<Result<()>>);
@@ -236,7 +238,8 @@ impl Delivery {
                 };
                 self.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
             }
-            bodies.push(Unsynced { file, names });
+            let names_too = self.shared.syncs_names(&spool.place.partition.name);
+            bodies.push(Unsynced { file, names, names_too });
         }
         Ok((prepared, bodies))
     }
@@ -280,7 +283,7 @@ impl Delivery {
 
     fn sync_for(&self, body: Unsynced, txs: Vec<Arc<Tx>>) {
         let shared = self.shared.clone();
-        let Unsynced { file, names } = body;
+        let Unsynced { file, names, names_too } = body;
         let report = move |result: Result<()>| {
             if let Err(error) = &result {
                 tracing::error!(%error, "a message could not be made durable");
@@ -289,7 +292,7 @@ impl Delivery {
         };
         self.lane.sync_detached(file, move |synced| {
             let result = synced.map_err(Error::io("sync", &names[0]));
-            if result.is_err() || !shared.config.sync_names {
+            if result.is_err() || !names_too {
                 return report(result);
             }
             let storage = shared.storage.clone();

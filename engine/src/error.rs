@@ -76,6 +76,24 @@ pub enum Error {
     /// Another process, most likely `cursusd`, has the store open.
     #[error("{}: taken: another process has the store open", .0.display())]
     Locked(PathBuf),
+    /// Another store, maybe on another host, has this user's mail open (`INUSE`; 450 4.2.0).
+    #[error("the mail of {user} is open elsewhere: {holder}")]
+    InUse {
+        /// Whose mail.
+        user: String,
+        /// Host, process, since when.
+        holder: String,
+    },
+    /// A filesystem that cannot carry what is to be put on it.
+    #[error("{} is on a filesystem that is {filesystem}; expected {expected}", path.display())]
+    Unsuitable {
+        /// What is to be put there.
+        path: PathBuf,
+        /// What the filesystem is.
+        filesystem: &'static str,
+        /// What would do.
+        expected: &'static str,
+    },
     /// The store is shutting down.
     #[error("store is closing")]
     Closing,
@@ -108,6 +126,8 @@ impl Error {
                 | Error::Closing
                 | Error::MailboxGone
                 | Error::NoSuchPartition(_)
+                | Error::InUse { .. }
+                | Error::Unsuitable { .. }
         )
     }
 }

@@ -11,6 +11,7 @@
 //! | [`search`] | does a message match |
 //! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
+//! | `mount`, `owner` | how a partition's filesystem is used; one store per user's mail |
 //! | `delivery` | a message on its way in |
 //! | `store` | start, recovery, checkpoints, stop |
 //!
@@ -30,7 +31,9 @@ mod log;
 mod mailbox;
 mod mapped;
 pub mod message;
+mod mount;
 mod namespace;
+mod owner;
 pub mod search;
 mod shared;
 mod store;
@@ -47,6 +50,7 @@ pub use mailbox::{
     Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus, MessageFile,
     Records, ServedReader, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
 };
+pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 pub use shared::{Drive, Turn};
 pub use store::{CheckReport, Store, StoreStatus};

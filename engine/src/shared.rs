@@ -18,6 +18,8 @@ use crate::layout::Unique;
 use crate::log::Log;
 use crate::mailbox::MailboxInner;
 use crate::mapped::Trust;
+use crate::mount::Mount;
+use crate::owner::Owners;
 use crate::search::crew::Crew;
 use crate::store::Checkpointer;
 use crate::user::{Maildrops, UserInner};
@@ -143,6 +145,9 @@ pub(crate) struct Shared {
     /// Deleted mailboxes that the catalog still has.
     pub(crate) gone: Mutex<Vec<MailboxId>>,
     pub(crate) maildrops: Maildrops,
+    /// By partition name.
+    mounts: HashMap<String, Mount>,
+    pub(crate) owners: Owners,
     names: AtomicU64,
     pub(crate) started: Instant,
 }
@@ -158,6 +163,7 @@ pub(crate) struct SharedStart {
     pub(crate) uid_validity_last: u32,
     pub(crate) log: Log,
     pub(crate) catalog: Catalog,
+    pub(crate) mounts: HashMap<String, Mount>,
 }
 
 impl Shared {
@@ -194,6 +200,8 @@ impl Shared {
             dirty_users: Mutex::default(),
             gone: Mutex::default(),
             maildrops: Maildrops::default(),
+            mounts: start.mounts,
+            owners: Owners::new(start.store_id, start.owner_epoch),
             names: AtomicU64::new(0),
             started: Instant::now(),
         })
@@ -203,6 +211,16 @@ impl Shared {
     pub(crate) fn partition(&self, name: &str) -> Result<&Partition> {
         let found = self.config.partitions.iter().find(|p| p.name == name);
         found.ok_or_else(|| Error::NoSuchPartition(name.to_owned()))
+    }
+
+    /// How the filesystem of a partition is used.
+    pub(crate) fn mount(&self, partition: &str) -> Result<&Mount> {
+        self.mounts.get(partition).ok_or_else(|| Error::NoSuchPartition(partition.to_owned()))
+    }
+
+    /// Whether the directory of a new file on this partition must be synced too.
+    pub(crate) fn syncs_names(&self, partition: &str) -> bool {
+        self.config.sync_names || self.mount(partition).is_ok_and(|mount| mount.sync_names)
     }
 
     /// A stage name that no other delivery of this store has or had.

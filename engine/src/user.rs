@@ -394,6 +394,7 @@ impl UserInner {
             return Ok(());
         }
         let partition = self.shared.partition(partition)?.clone();
+        self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let storage = &*self.shared.storage;
         let mut names = vec![INBOX.to_owned()];
         let found = partition.layout.discover(storage, &partition.path, &self.name);
@@ -443,6 +444,7 @@ impl UserInner {
             return Err(Error::MailboxExists);
         }
         let partition = self.shared.partition(&namespace.partition)?.clone();
+        self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let dir = self.dir_of(&partition, name)?;
         let (id, frame) = self.mailbox_frame(&partition, name.to_owned(), special_use);
         let lsn = self.commit(vec![(id, frame.clone())])?;
@@ -554,6 +556,7 @@ impl UserInner {
         dir: PathBuf,
     ) -> Result<Arc<MailboxInner>> {
         let shared = &self.shared;
+        let owner = shared.owners.of(shared, &partition, &self.name)?;
         let storage = &*shared.storage;
         let limit = Lsn(shared.checkpointed.load(Ordering::Acquire));
         partition
@@ -588,7 +591,8 @@ impl UserInner {
         })?;
         let place = Place { partition, dir };
         let suspect = suspect(&files);
-        let inner = MailboxInner::new(shared.clone(), self.usage.clone(), id, place, files);
+        let usage = self.usage.clone();
+        let inner = MailboxInner::new(shared.clone(), usage, owner, id, place, files);
         shared.mailboxes.write().insert(id, inner.clone());
         if suspect {
             inner.look_after_crash();

@@ -45,7 +45,9 @@ impl Watches {
         }
         let mut state = self.state.lock();
         let mut watches = Vec::new();
-        if mailbox.shared.drive == Drive::Threads
+        let events = mailbox.shared.mount(&place.partition.name).is_ok_and(|m| m.events);
+        if events
+            && mailbox.shared.drive == Drive::Threads
             && let Some(fd) = state.instance(&mailbox.shared)
         {
             for dir in &dirs {

@@ -7,8 +7,8 @@ use engine::io::blocking::Blocking;
 use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Appended, Delivery, Drive, Error, Mailbox, Partition, Store, StoreConfig, StoreMode,
-    StoreRequest, Target, User, UserOptions,
+    Appended, Delivery, Drive, Error, Mailbox, MountOptions, Partition, Store, StoreConfig,
+    StoreMode, StoreRequest, Target, User, UserOptions,
 };
 use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid};
 
@@ -21,6 +21,7 @@ fn config(dir: &Path, kind: LayoutKind) -> StoreConfig {
         name: "default".into(),
         path: dir.join("mail"),
         layout: layout_for(kind, &LayoutOptions::default()),
+        mount: MountOptions::default(),
     };
     StoreConfig::new(dir.join("state"), vec![partition])
 }

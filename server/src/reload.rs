@@ -36,6 +36,7 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "store.checkpoint_seconds" => store.checkpoint_seconds;
         "store.mailboxes_idle_max" => store.mailboxes_idle_max;
         "store.helper_threads" => store.helper_threads;
+        "store.network_state" => store.network_state;
         "server.cores" => server.cores;
         "server.io" => server.io;
         "server.hostname" => server.hostname;

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags,
-    Timespec, Timestamps, UTIME_OMIT,
+    StatxFlags, Timespec, Timestamps, UTIME_OMIT,
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{Kind, Open, Stat, Storage, StoredFile};
+use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 /// Bytes that one `getdents` call may return.
 const LIST_BUFFER_BYTES: usize = 32 * 1024;
@@ -163,7 +163,6 @@ impl StoredFile for OsFile {
     }
 
     fn start_writeback(&self, offset: u64, len: u64) {
-        use std::os::fd::AsRawFd;
         let (offset, len) = (offset as libc::off64_t, len as libc::off64_t);
         // SAFETY: the descriptor is open for the duration of the call, which touches no memory
         // of ours. Its result is ignored: this is a hint.
@@ -196,7 +195,7 @@ impl StoredFile for OsFile {
 
     fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>> {
         let magic = rustix::fs::fstatfs(&self.fd)?.f_type as u64;
-        if MAGIC_UNMAPPED.contains(&(magic & 0xffff_ffff)) || len == 0 {
+        if filesystem_of(magic).network || len == 0 {
             return Ok(None);
         }
         // SAFETY: the map is shared and read only. Other threads and processes may write the
@@ -215,10 +214,33 @@ pub(super) fn set_mtime(fd: BorrowedFd<'_>, seconds: i64) -> io::Result<()> {
     retry(|| rustix::fs::futimens(fd, &times))
 }
 
-/// `f_type` of filesystems whose pages another host can change or withdraw: NFS, SMB (three
-/// generations), FUSE, 9p.
-const MAGIC_UNMAPPED: [u64; 6] =
-    [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997];
+/// Filesystems by `f_type`: name, whether another host can change or withdraw its pages, whether
+/// the sync of a file makes its name durable. An overlay does as the filesystem below it, which is
+/// a local one; an NFS server makes a name durable before it answers.
+const FILESYSTEMS: [(u64, &str, bool, bool); 14] = [
+    (0xef53, "ext4", false, true),
+    (0x5846_5342, "xfs", false, true),
+    (0x9123_683e, "btrfs", false, true),
+    (0xf2f5_2010, "f2fs", false, true),
+    (0x2fc1_2fc1, "zfs", false, true),
+    (0x0102_1994, "tmpfs", false, true),
+    (0x794c_7630, "overlayfs", false, true),
+    (0x6969, "nfs", true, true),
+    (0x517b, "smb", true, false),
+    (0xff53_4d42, "cifs", true, false),
+    (0xfe53_4d42, "smb2", true, false),
+    (0x6573_5546, "fuse", true, false),
+    (0x0102_1997, "9p", true, false),
+    (0x00c3_6400, "ceph", true, false),
+];
+
+fn filesystem_of(magic: u64) -> Filesystem {
+    let known = FILESYSTEMS.iter().find(|known| known.0 == magic & 0xffff_ffff);
+    let (name, network, names_follow_files) =
+        known.map_or(("other", false, false), |known| (known.1, known.2, known.3));
+    Filesystem { name, network, names_follow_files }
+}
+
 /// `f_type` of filesystems whose `syncfs` reports errors: ext2/3/4, xfs, btrfs, f2fs.
 const MAGIC_SYNCFS: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
@@ -372,6 +394,17 @@ impl Storage for Blocking {
         })
     }
 
+    fn stat_fresh(&self, path: &Path) -> io::Result<Stat> {
+        let asked = AtFlags::STATX_FORCE_SYNC;
+        match retry(|| rustix::fs::statx(CWD, path, asked, StatxFlags::BASIC_STATS)) {
+            Err(e) if is_refusal(&e) => {}
+            Err(e) => return Err(e),
+            // The attributes are in the cache now, fresh.
+            Ok(_) => {}
+        }
+        self.stat(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let fd = open_dir(dir)?;
         match retry(|| rustix::fs::fsync(&fd)) {
@@ -404,6 +437,32 @@ impl Storage for Blocking {
         let fd = open_fd(path, OFlags::RDWR | OFlags::CREATE)?;
         retry(|| rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive))?;
         Ok(Box::new(fd))
+    }
+
+    fn lock_range(&self, path: &Path) -> io::Result<Arc<dyn StoredFile>> {
+        let fd = open_fd(path, OFlags::RDWR | OFlags::CREATE)?;
+        // SAFETY: all zeros is a valid `flock`: from the file's start to its end.
+        let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+        whole.l_type = libc::F_WRLCK as libc::c_short;
+        whole.l_whence = libc::SEEK_SET as libc::c_short;
+        // SAFETY: the descriptor is open for the duration of the call, which reads the structure.
+        let locked = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &whole) };
+        if locked != 0 {
+            let error = io::Error::last_os_error();
+            return Err(match error.raw_os_error() {
+                Some(libc::EACCES | libc::EAGAIN) => io::ErrorKind::WouldBlock.into(),
+                Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP | libc::EINVAL) => {
+                    io::ErrorKind::Unsupported.into()
+                }
+                _ => error,
+            });
+        }
+        let (direct_refused, dsync_refused) = (AtomicBool::new(true), AtomicBool::new(false));
+        Ok(Arc::new(OsFile { fd, direct: None, direct_refused, dsync_refused }))
+    }
+
+    fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {
+        Ok(filesystem_of(retry(|| rustix::fs::statfs(path))?.f_type as u64))
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -490,6 +549,29 @@ mod tests {
         assert_eq!(s.lock(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
         drop(guard);
         assert!(s.lock(&path).is_ok());
+    }
+
+    #[test]
+    fn lock_range_is_exclusive_between_descriptions_of_one_process() {
+        let (d, s) = (dir(), Blocking::new());
+        let path = d.path().join("owner");
+        let held = s.lock_range(&path).unwrap();
+        held.write_at(b"me", 0).unwrap();
+        assert_eq!(s.lock_range(&path).err().unwrap().kind(), io::ErrorKind::WouldBlock);
+        // Others may read who holds it.
+        assert_eq!(s.open(&path, Open::Read).unwrap().size().unwrap(), 2);
+        drop(held);
+        assert!(s.lock_range(&path).is_ok());
+    }
+
+    #[test]
+    fn network_filesystems_are_known_by_their_numbers() {
+        for (magic, name, network) in [(0x6969, "nfs", true), (0xef53, "ext4", false)] {
+            let found = filesystem_of(magic);
+            assert_eq!((found.name, found.network), (name, network));
+        }
+        let unknown = filesystem_of(0x1234_5678);
+        assert!(!unknown.network && !unknown.names_follow_files);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod blocking;
 pub mod lane;
+pub mod network;
 pub mod pool;
 pub mod sim;
 pub mod uring;
@@ -72,6 +73,23 @@ pub struct Stat {
     pub inode: u64,
     /// Device number.
     pub device: u64,
+}
+
+/// What is known of the filesystem under a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    /// For people: `ext4`, `nfs`…; `other` for one that we do not know by its number.
+    pub name: &'static str,
+    /// Another host can change or withdraw its files: NFS, SMB, FUSE, 9p.
+    pub network: bool,
+    /// The sync of a new file makes its name durable too.
+    pub names_follow_files: bool,
+}
+
+impl Filesystem {
+    /// Local, with names that follow their files.
+    pub const LOCAL: Filesystem =
+        Filesystem { name: "local", network: false, names_follow_files: true };
 }
 
 /// An open file.
@@ -141,6 +159,10 @@ pub trait Storage: Send + Sync + 'static {
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()>;
     /// Facts of a path; symbolic links are followed.
     fn stat(&self, path: &Path) -> io::Result<Stat>;
+    /// [`Storage::stat`] that asks the server where attributes may be cached.
+    fn stat_fresh(&self, path: &Path) -> io::Result<Stat> {
+        self.stat(path)
+    }
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes everything written so far on the filesystem of `path` durable (`syncfs`).
@@ -150,6 +172,18 @@ pub trait Storage: Send + Sync + 'static {
     /// Takes the exclusive lock of a file (created when missing, mode 0600) until the guard is
     /// dropped; `WouldBlock` when another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>>;
+    /// Opens a file (created when missing) and takes a lock on all of it that other processes and
+    /// other hosts meet, until the file is dropped; `WouldBlock` when another holds it,
+    /// `Unsupported` where the filesystem has no such locks.
+    fn lock_range(&self, path: &Path) -> io::Result<Arc<dyn StoredFile>> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// What is known of the filesystem of `path`.
+    fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {
+        let _ = path;
+        Ok(Filesystem::LOCAL)
+    }
     /// Free bytes for us on the filesystem of `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Nanoseconds since 1970, by the clock that the times of files come from.

@@ -77,6 +77,9 @@ impl MailboxInner {
         files: &mut Files,
         batch: Vec<Item>,
     ) -> Result<(), (Error, Vec<Item>)> {
+        if let Err(error) = self.check_owner() {
+            return Err((error, batch));
+        }
         let place = self.place.read().clone();
         let mut done = Vec::with_capacity(batch.len());
         let mut items = batch.into_iter().peekable();

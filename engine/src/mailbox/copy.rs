@@ -212,7 +212,7 @@ fn pour(
     put(&mut stored)?;
     output.set_mtime(internal_date).map_err(Error::io("date", to))?;
     output.sync_all().map_err(Error::io("sync", to))?;
-    if source.shared.config.sync_names {
+    if source.shared.syncs_names(&place.partition.name) {
         crate::delivery::sync_names(&*source.shared.storage, &[to.to_owned()])?;
     }
     Ok(facts.stored)

@@ -8,6 +8,7 @@ use protocol::types::Uid;
 use super::{Mailbox, MailboxInner};
 use crate::error::{Error, Result};
 use crate::format::index::Record;
+use crate::io::network::is_stale;
 use crate::io::{BodyFile, Lane};
 use crate::layout::{LayoutKind, Location};
 use crate::message::{Crlf, Extras, LineEnds};
@@ -62,7 +63,14 @@ impl MessageFile {
 
     /// Stored bytes from `offset`, fewer than `len` only at the end.
     pub async fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let read = self.lane.read(&self.file, offset, len).await;
+        let read = match self.lane.read(&self.file, offset, len).await {
+            // The file server forgot the handle: the same file, opened again.
+            Err(e) if is_stale(&e) => match self.lane.open(&self.path).await {
+                Ok(again) => self.lane.read(&again, offset, len).await,
+                Err(_) => Err(e),
+            },
+            other => other,
+        };
         read.map_err(Error::io("read", &self.path))
     }
 
@@ -131,7 +139,7 @@ impl Mailbox {
                     let line_ends = line_ends(layout.kind());
                     return Ok(MessageFile { file, lane: lane.clone(), line_ends, stored, path });
                 }
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) if e.kind() == ErrorKind::NotFound || is_stale(&e) => {}
                 Err(e) => return Err(Error::io("open", path)(e)),
             }
             if layout.kind() == LayoutKind::Cyrus {

@@ -47,6 +47,7 @@ pub use view::{Changes, ExtrasRef, KeywordTable, Records, View};
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId};
+use crate::owner::Owner;
 use crate::shared::Shared;
 use files::Files;
 
@@ -98,6 +99,8 @@ pub(crate) struct MailboxInner {
     pub(crate) uid_validity: UidValidity,
     pub(crate) shared: Arc<Shared>,
     pub(crate) usage: Arc<UsageCounters>,
+    /// Where other hosts could open the same mail: the right to change it.
+    owner: Option<Arc<Owner>>,
     pub(crate) place: RwLock<Place>,
     pub(crate) state: Mutex<State>,
     pub(crate) files: Mutex<Files>,
@@ -166,6 +169,7 @@ impl MailboxInner {
     pub(crate) fn new(
         shared: Arc<Shared>,
         usage: Arc<UsageCounters>,
+        owner: Option<Arc<Owner>>,
         id: MailboxId,
         place: Place,
         files: Files,
@@ -192,6 +196,7 @@ impl MailboxInner {
             recent_uid: AtomicU32::new(head.recent_uid.0),
             foreign: Mutex::new(rescan::Foreign::from_head(head)),
             usage,
+            owner,
             place: RwLock::new(place),
             files: Mutex::new(files),
             view: ArcSwap::new(view.0),
@@ -208,6 +213,11 @@ impl MailboxInner {
             inner.find_differing_names();
         }
         inner
+    }
+
+    /// Fails when another host has taken the user's mail over.
+    pub(crate) fn check_owner(&self) -> Result<()> {
+        self.owner.as_ref().map_or(Ok(()), |owner| owner.check())
     }
 
     /// The newest view.

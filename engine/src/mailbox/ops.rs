@@ -57,8 +57,9 @@ pub struct StoreOutcome {
 }
 
 impl MailboxInner {
-    /// The state lock, unless the mailbox is deleted.
+    /// The state lock, unless the mailbox is deleted or another host's.
     pub(crate) fn open_state(&self) -> Result<MutexGuard<'_, State>> {
+        self.check_owner()?;
         let state = self.state.lock();
         if state.gone { Err(Error::MailboxGone) } else { Ok(state) }
     }

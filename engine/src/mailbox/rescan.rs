@@ -130,7 +130,7 @@ impl MailboxInner {
 
     fn directory_times(&self) -> (i64, i64) {
         let place = self.place.read();
-        let time = |dir: &Path| self.shared.storage.stat(dir).map_or(0, |s| s.mtime_ns);
+        let time = |dir: &Path| self.shared.storage.stat_fresh(dir).map_or(0, |s| s.mtime_ns);
         (time(&place.dir.join("new")), time(&place.dir.join("cur")))
     }
 

@@ -93,6 +93,7 @@ impl Store {
         let result = stopped.and_then(|()| shared.last_checkpoint());
         shared.closing.store(true, Ordering::Release);
         shared.let_go();
+        shared.owners.release();
         drop(lock);
         result
     }

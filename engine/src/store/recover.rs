@@ -23,6 +23,7 @@ use crate::format::frame::{Append, Frame, Source};
 use crate::format::index::name_flags;
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::Storage;
+use crate::io::network::Network;
 use crate::layout::{LayoutKind, Location, NameFlags, create_durable};
 use crate::log::{Log, LogStart, Transaction, scan};
 use crate::mailbox::MailboxInner;
@@ -32,6 +33,7 @@ use crate::mailbox::apply::{
 use crate::mailbox::files::Files;
 use crate::mailbox::opening::stamp;
 use crate::message::Ingested;
+use crate::mount::Mount;
 use crate::shared::{Doomed, DoomedKind, Drive, Shared, SharedStart};
 use crate::user::{TRASH, UserInner, move_to_trash, trash_dir};
 
@@ -41,6 +43,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     for dir in [&config.state_dir, &config.log_dir] {
         create_durable(&*storage, dir).map_err(Error::io("create", dir))?;
     }
+    check_state_dirs(&config, &*storage)?;
     let lock_path = config.state_dir.join("lock");
     let lock = storage.lock(&lock_path).map_err(|e| match e.kind() {
         ErrorKind::WouldBlock => Error::Locked(lock_path.clone()),
@@ -81,6 +84,16 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
             _ => {}
         }
     }
+    let mut mounts = HashMap::new();
+    for partition in &config.partitions {
+        let mount = Mount::resolve(&*storage, &partition.path, partition.mount)?;
+        tracing::debug!(partition = partition.name, ?mount, "partition");
+        mounts.insert(partition.name.clone(), mount);
+    }
+    let private = |p: &&Partition| mounts.get(&p.name).is_some_and(|mount| mount.private);
+    let roots: Vec<_> = config.partitions.iter().filter(private).map(|p| p.path.clone()).collect();
+    let storage: Arc<dyn Storage> =
+        if roots.is_empty() { storage } else { Arc::new(Network::new(storage, roots)) };
     let start = LogStart {
         dir: config.log_dir.clone(),
         store_id: meta.store_id,
@@ -104,6 +117,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         uid_validity_last,
         log,
         catalog,
+        mounts,
     });
     let recovered = transactions.len() as u64;
     if recovered > 0 || found.segments > 0 {
@@ -127,6 +141,21 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         damage: found.damage,
     };
     Ok(Store { shared, running: Arc::new(running) })
+}
+
+/// Catalog and log want a local filesystem: their promises end where a network begins.
+fn check_state_dirs(config: &StoreConfig, storage: &dyn Storage) -> Result<()> {
+    for dir in [&config.state_dir, &config.log_dir] {
+        let filesystem = storage.filesystem(dir).map_err(Error::io("look at", dir))?;
+        if filesystem.network && !config.network_state {
+            return Err(Error::Unsuitable {
+                path: dir.clone(),
+                filesystem: filesystem.name,
+                expected: "a local one for catalog and log; store.network_state = true allows it",
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Removes what only a crash leaves: deleted mailboxes, stage files of the cyrus layout.
@@ -277,6 +306,7 @@ impl<'a> Redo<'a> {
         for user in users.values() {
             for (name, entry) in &user.namespace.load_full().mailboxes {
                 let partition = self.shared.partition(&entry.partition)?;
+                self.shared.owners.of(self.shared, partition, &user.name)?;
                 let dir = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
                 let made = partition.layout.create(storage, &partition.path, &dir);
                 made.map_err(Error::io("create", &dir))?;

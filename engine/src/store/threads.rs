@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::owner::Owners;
 use crate::shared::Shared;
 
 /// How often small duties are looked at.
@@ -88,6 +89,7 @@ fn tick(shared: &Arc<Shared>) {
         if last_retry.elapsed() >= RETRY {
             last_retry = Instant::now();
             shared.retry_stalled();
+            Owners::renew(shared);
             for mailbox in shared.watches.polled() {
                 mailbox.poll();
             }

@@ -11,7 +11,8 @@ use engine::io::sim::Sim;
 use engine::io::{Kind, Lane, Open, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Drive, Error, Mailbox, MailboxId, Partition, Result, Store, StoreConfig, User, UserOptions,
+    Drive, Error, Mailbox, MailboxId, MountOptions, Partition, Result, Store, StoreConfig, User,
+    UserOptions,
 };
 use protocol::types::UidValidity;
 
@@ -58,6 +59,7 @@ pub fn config(sync_names: bool) -> StoreConfig {
         name: name.into(),
         path: PathBuf::from("/").join(name),
         layout: layout_for(kind, &LayoutOptions::default()),
+        mount: MountOptions::default(),
     };
     let partitions =
         vec![partition("maildir", LayoutKind::Maildir), partition("cyrus", LayoutKind::Cyrus)];

@@ -22,6 +22,8 @@ impl Enhanced {
     pub const RECIPIENT_VALID: Enhanced = Enhanced { subject: 1, detail: 5 };
     /// Bad sender's mailbox address syntax.
     pub const BAD_SENDER: Enhanced = Enhanced { subject: 1, detail: 7 };
+    /// Other or undefined mailbox status.
+    pub const MAILBOX_BUSY: Enhanced = Enhanced { subject: 2, detail: 0 };
     /// Mailbox disabled, not accepting messages.
     pub const MAILBOX_DISABLED: Enhanced = Enhanced { subject: 2, detail: 1 };
     /// Mailbox full.

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use auth::{Account, Attributes};
-use config::{Config, LayoutKind};
+use config::{Config, LayoutKind, Locks, Notify, PartitionIo, SyncNames};
 use engine::io::Storage;
 use engine::layout::Layout;
 use engine::layout::cyrus::Cyrus;
 use engine::layout::maildir::Maildir;
-use engine::{Drive, Error, Partition, Store, StoreConfig, UserOptions};
+use engine::{
+    Drive, Error, IoMode, LockMode, MountOptions, NameSync, NotifyMode, Partition, Store,
+    StoreConfig, UserOptions,
+};
 
 /// The engine's settings for `config`.
 pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
@@ -23,6 +26,7 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         name: p.name.clone(),
         path: p.path.clone(),
         layout: layout(p.layout),
+        mount: mount_options(p),
     };
     let partitions = config.partition.iter().map(partition).collect();
     StoreConfig {
@@ -34,7 +38,34 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         message_bytes_max: config.limits.message_bytes_max,
         mailboxes_idle_max: config.store.mailboxes_idle_max,
         helpers: config.store.helper_threads,
+        network_state: config.store.network_state,
         ..StoreConfig::new(&config.state_dir, partitions)
+    }
+}
+
+fn mount_options(p: &config::Partition) -> MountOptions {
+    MountOptions {
+        io: match p.io {
+            PartitionIo::Auto => IoMode::Auto,
+            PartitionIo::Mapped => IoMode::Mapped,
+            PartitionIo::Private => IoMode::Private,
+        },
+        locks: match p.locks {
+            Locks::Auto => LockMode::Auto,
+            Locks::Ofd => LockMode::Ofd,
+            Locks::Dot => LockMode::Dot,
+            Locks::None => LockMode::None,
+        },
+        notify: match p.notify {
+            Notify::Auto => NotifyMode::Auto,
+            Notify::Inotify => NotifyMode::Inotify,
+            Notify::Poll => NotifyMode::Poll,
+        },
+        sync_names: match p.sync_names {
+            SyncNames::Auto => NameSync::Auto,
+            SyncNames::Always => NameSync::Always,
+            SyncNames::Never => NameSync::Never,
+        },
     }
 }
 

@@ -73,6 +73,100 @@ pub struct Partition {
     /// How messages are laid out below `path`.
     #[serde(default)]
     pub layout: LayoutKind,
+    /// Whether index and cache are mapped.
+    #[serde(default)]
+    pub io: PartitionIo,
+    /// What keeps a second host away from a user's mail.
+    #[serde(default)]
+    pub locks: Locks,
+    /// How changes by other programs are heard of.
+    #[serde(default)]
+    pub notify: Notify,
+    /// Whether the directory of a new file is synced as well as the file.
+    #[serde(default)]
+    pub sync_names: SyncNames,
+}
+
+/// How index and cache of a partition are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionIo {
+    /// Mapped, but private on network filesystems.
+    #[default]
+    Auto,
+    /// Mapped; no start on a network filesystem.
+    Mapped,
+    /// Into buffers of our own.
+    Private,
+}
+
+/// What keeps a second host away from a user's mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Locks {
+    /// `ofd` on network filesystems, else `none`.
+    #[default]
+    Auto,
+    /// A lock of the kernel.
+    Ofd,
+    /// A lock file with a lease.
+    Dot,
+    /// Nothing.
+    None,
+}
+
+/// How changes by other programs are heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Notify {
+    /// inotify, but polling on network filesystems.
+    #[default]
+    Auto,
+    /// inotify.
+    Inotify,
+    /// Directory times, each second.
+    Poll,
+}
+
+/// Whether the directory of a new file is synced as well as the file: `"auto"`, `true`, `false`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "SyncNamesForm")]
+pub enum SyncNames {
+    /// On filesystems that are not known to make a name durable with its file.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum SyncNamesForm {
+    Switch(bool),
+    Word(String),
+}
+
+impl From<SyncNames> for SyncNamesForm {
+    fn from(value: SyncNames) -> SyncNamesForm {
+        match value {
+            SyncNames::Auto => SyncNamesForm::Word("auto".into()),
+            SyncNames::Always => SyncNamesForm::Switch(true),
+            SyncNames::Never => SyncNamesForm::Switch(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SyncNames {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<SyncNames, D::Error> {
+        match SyncNamesForm::deserialize(from) {
+            Ok(SyncNamesForm::Switch(true)) => Ok(SyncNames::Always),
+            Ok(SyncNamesForm::Switch(false)) => Ok(SyncNames::Never),
+            Ok(SyncNamesForm::Word(word)) if word == "auto" => Ok(SyncNames::Auto),
+            _ => Err(serde::de::Error::custom("expected \"auto\", true or false")),
+        }
+    }
 }
 
 /// The message layouts that a partition can have.
@@ -104,6 +198,8 @@ pub struct Store {
     pub quota_bytes: u64,
     /// Messages that a user's mailboxes may hold, likewise.
     pub quota_messages: u64,
+    /// Let `state_dir` and the log be on a network filesystem.
+    pub network_state: bool,
 }
 
 impl Default for Store {
@@ -116,6 +212,7 @@ impl Default for Store {
             helper_threads: 8,
             quota_bytes: 0,
             quota_messages: 0,
+            network_state: false,
         }
     }
 }
@@ -363,6 +460,10 @@ impl Config {
                 name: default_partition(),
                 path: dir.join("mail"),
                 layout: LayoutKind::Maildir,
+                io: PartitionIo::Auto,
+                locks: Locks::Auto,
+                notify: Notify::Auto,
+                sync_names: SyncNames::Auto,
             }],
             store: Store::default(),
             server: Server::default(),

@@ -65,6 +65,9 @@ impl Reply {
             Error::Expunged(_) => Reply::no("Message is expunged").word("EXPUNGEISSUED"),
             Error::MailboxGone => Reply::no("Mailbox was deleted").word("NONEXISTENT"),
             Error::DiskFull => Reply::no("No space left in the mail store").word("UNAVAILABLE"),
+            Error::InUse { holder, .. } => {
+                Reply::no(format!("Your mail is open on another server: {holder}")).word("INUSE")
+            }
             _ => Reply::no("The mail store has a temporary problem").word("UNAVAILABLE"),
         }
     }

@@ -16,6 +16,9 @@ pub(super) fn refusal(error: &engine::Error) -> Reply<'static> {
         engine::Error::OverQuota => Reply::new(552, Enhanced::MAILBOX_FULL, "mailbox is full"),
         engine::Error::TooBig { .. } => Reply::new(552, Enhanced::TOO_BIG, "message is too large"),
         engine::Error::DiskFull => Reply::new(452, Enhanced::SYSTEM_FULL, "no space left"),
+        engine::Error::InUse { .. } => {
+            Reply::new(450, Enhanced::MAILBOX_BUSY, "mail of this user is open on another server")
+        }
         engine::Error::Closing => Reply::new(451, Enhanced::SYSTEM_CLOSING, "server stops"),
         _ => Reply::new(451, Enhanced::SYSTEM, "can't be stored now, try again later"),
     }
@@ -138,6 +141,8 @@ mod tests {
         assert_eq!(code(engine::Error::TooBig { max: 1 }), "552 5.3.4");
         assert_eq!(code(engine::Error::DiskFull), "452 4.3.1");
         assert_eq!(code(engine::Error::ReadOnly("log".into())), "451 4.3.0");
+        let elsewhere = engine::Error::InUse { user: "a".into(), holder: "host b".into() };
+        assert_eq!(code(elsewhere), "450 4.2.0");
         assert_eq!(code(engine::Error::MailboxGone), "451 4.3.0");
         assert_eq!(code(engine::Error::NotAllowed("x")), "451 4.3.0");
     }

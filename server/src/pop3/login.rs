@@ -172,6 +172,12 @@ impl Session {
                 let text = "another POP3 session has this maildrop";
                 self.reply(Reply::Err(Some(RespCode::InUse), text));
             }
+            Err(OpenError::Store(error @ engine::Error::InUse { .. })) => {
+                let user = account.name.as_str();
+                self.services.log_error(&self.conn, Some(user), "opening the maildrop", &error);
+                let text = "the maildrop is open on another server";
+                self.reply(Reply::Err(Some(RespCode::InUse), text));
+            }
             Err(OpenError::Store(error)) => {
                 let user = account.name.as_str();
                 self.services.log_error(&self.conn, Some(user), "opening the maildrop", &error);

@@ -1,0 +1,92 @@
+//! Two stores on one partition, as two hosts on one NFS export are: different users side by side,
+//! the same user on one of them only. Private buffers, polling and both kinds of lock.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::io::blocking::Blocking;
+use engine::io::{Lane, Storage};
+use engine::layout::{LayoutKind, LayoutOptions, layout_for};
+use engine::{
+    Delivery, Drive, Error, INBOX, IoMode, LockMode, MountOptions, NameSync, NotifyMode, Partition,
+    Store, StoreConfig, Target, UserOptions,
+};
+use protocol::types::SystemFlags;
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn open(dir: &Path, host: &str, kind: LayoutKind, locks: LockMode) -> Store {
+    let partition = Partition {
+        name: "shared".into(),
+        path: dir.join("export"),
+        layout: layout_for(kind, &LayoutOptions::default()),
+        mount: MountOptions {
+            io: IoMode::Private,
+            locks,
+            notify: NotifyMode::Poll,
+            sync_names: NameSync::Always,
+        },
+    };
+    let config = StoreConfig::new(dir.join(host), vec![partition]);
+    Store::open(config, Arc::new(Blocking::new()), Drive::Inline).unwrap()
+}
+
+fn deliver(store: &Store, user: &str, message: &str) -> engine::Result<()> {
+    block(async {
+        let user = store.user(user, &UserOptions::default()).await?;
+        let mailbox = user.mailbox(INBOX).await?;
+        let flags = SystemFlags::empty();
+        let target = Target { user, mailbox, flags, keywords: vec![], internal_date: None };
+        let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
+        let mut delivery = Delivery::new(store, &Lane::inline(storage), vec![target])?;
+        delivery.write(message.as_bytes()).await?;
+        delivery.commit().await.remove(0).map(|_| ())
+    })
+}
+
+fn count(store: &Store, user: &str) -> engine::Result<u32> {
+    block(async {
+        let user = store.user(user, &UserOptions::default()).await?;
+        Ok(user.mailbox(INBOX).await?.refresh().await?.exists())
+    })
+}
+
+#[test]
+fn a_user_is_open_on_one_host_and_others_on_the_other() {
+    for kind in [LayoutKind::Maildir, LayoutKind::Cyrus] {
+        for locks in [LockMode::Ofd, LockMode::Dot] {
+            let dir = tempfile::tempdir().unwrap();
+            let first = open(dir.path(), "first", kind, locks);
+            let second = open(dir.path(), "second", kind, locks);
+            // Beyond the size up to which tables are in memory anyway.
+            for n in 0..300 {
+                deliver(&first, "alice", &format!("Subject: {n}\r\n\r\nx\r\n")).unwrap();
+            }
+            deliver(&second, "bob", "Subject: 1\r\n\r\nx\r\n").unwrap();
+            assert_eq!(count(&first, "alice").unwrap(), 300);
+            let refused = deliver(&second, "alice", "Subject: 2\r\n\r\nx\r\n").unwrap_err();
+            let Error::InUse { user, holder } = refused else { panic!("{refused}") };
+            assert_eq!(user, "alice");
+            assert!(holder.contains(&format!("pid {}", std::process::id())), "{holder}");
+            assert!(matches!(count(&first, "bob"), Err(Error::InUse { .. })));
+            // Given back by a clean stop.
+            first.close().unwrap();
+            assert_eq!(count(&second, "bob").unwrap(), 1);
+            assert!(count(&second, "alice").is_ok());
+            second.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn without_locks_nobody_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path(), "first", LayoutKind::Maildir, LockMode::None);
+    deliver(&first, "alice", "Subject: 1\r\n\r\nx\r\n").unwrap();
+    first.close().unwrap();
+    let second = open(dir.path(), "second", LayoutKind::Maildir, LockMode::None);
+    assert!(count(&second, "alice").is_ok());
+    second.close().unwrap();
+}
