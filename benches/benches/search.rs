@@ -147,6 +147,7 @@ fn mailbox(c: &mut Criterion) {
         name: "default".into(),
         path: directory.path().join("mail"),
         layout: layout_for(LayoutKind::Maildir, &LayoutOptions::default()),
+        mount: engine::MountOptions::default(),
     };
     let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
     let config = StoreConfig::new(directory.path().join("state"), vec![partition]);
