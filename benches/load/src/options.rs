@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::disk;
-use crate::workload::{deliver, fetch, pop3, search, select, session, store};
+use crate::workload::{day, deliver, fetch, foreign, pop3, search, select, session, store};
 
 /// Measures any IMAP, POP3 or LMTP server, and checks what it got.
 #[derive(Debug, Parser)]
@@ -58,6 +58,12 @@ pub(crate) enum Workload {
     Pop3Drain(pop3::Drain),
     /// What the disk allows: create, write, fsync and rename files from several threads.
     Disk(disk::Disk),
+    /// A mixed day: idle sessions, deliveries, fetches and flags, as latency percentiles.
+    Day(day::Day),
+    /// Fill a Maildir as another program would: files only, no server.
+    Plant(foreign::Plant),
+    /// The first opening of such a Maildir, and the first lists of it.
+    Open(foreign::Open),
 }
 
 impl Workload {
@@ -78,6 +84,9 @@ impl Workload {
             Self::Idle(_) => "idle",
             Self::Pop3Drain(_) => "pop3-drain",
             Self::Disk(_) => "disk",
+            Self::Day(_) => "day",
+            Self::Plant(_) => "plant",
+            Self::Open(_) => "open",
         }
     }
 }

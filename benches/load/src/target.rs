@@ -47,6 +47,10 @@ pub(crate) struct TargetOptions {
     /// Password of every account.
     #[arg(long, default_value = "load-test")]
     pub(crate) password: String,
+    /// Leave TCP acknowledgements to the kernel, which may delay them by 40 ms: a server that waits
+    /// for them with Nagle's algorithm then shows it. Otherwise what is read is acknowledged at once.
+    #[arg(long)]
+    pub(crate) delayed_ack: bool,
 }
 
 /// A server to ask; cheap to clone.
@@ -94,7 +98,7 @@ impl Target {
                 Stream::Tcp(stream)
             }
         };
-        let wire = Wire::new(stream);
+        let wire = Wire::new(stream, !self.options.delayed_ack);
         if self.options.tls == Tls::Implicit { self.encrypt(wire).await } else { Ok(wire) }
     }
 
@@ -106,7 +110,7 @@ impl Target {
         match wire.into_stream() {
             Stream::Tcp(stream) => {
                 let stream = connector.connect(name, stream).await?;
-                Ok(Wire::new(Stream::Tls(Box::new(stream))))
+                Ok(Wire::new(Stream::Tls(Box::new(stream)), !self.options.delayed_ack))
             }
             _ => Err(Error::Usage("TLS is for TCP connections only".to_owned())),
         }

@@ -37,14 +37,16 @@ pub(crate) enum Stream {
 #[derive(Debug)]
 pub(crate) struct Wire {
     stream: Stream,
+    /// Acknowledge what is read at once; see [`Stream::acknowledge`].
+    quick: bool,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Wire {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, buffer: Vec::new(), start: 0, end: 0 }
+    pub(crate) fn new(stream: Stream, quick: bool) -> Self {
+        Self { stream, quick, buffer: Vec::new(), start: 0, end: 0 }
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -179,7 +181,9 @@ impl Wire {
         if count == 0 {
             return Err(Error::Closed(waiting_for));
         }
-        self.stream.acknowledge();
+        if self.quick {
+            self.stream.acknowledge();
+        }
         self.end += count;
         Ok(())
     }
@@ -258,7 +262,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        Wire::new(Stream::Unix(near))
+        Wire::new(Stream::Unix(near), true)
     }
 
     #[tokio::test]

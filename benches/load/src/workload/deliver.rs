@@ -254,6 +254,6 @@ async fn visible(reader: Option<&Target>) -> Result<Option<u64>> {
 }
 
 /// Sets the Message-IDs of a run apart from other runs', because servers may drop duplicates.
-fn nonce() -> u64 {
+pub(super) fn nonce() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64)
 }

@@ -1,7 +1,9 @@
 //! The workloads: each times its own sections, checks what it got and reports samples.
 
+pub(crate) mod day;
 pub(crate) mod deliver;
 pub(crate) mod fetch;
+pub(crate) mod foreign;
 pub(crate) mod pop3;
 pub(crate) mod search;
 pub(crate) mod select;
@@ -55,6 +57,9 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         Workload::Idle(idle) => idle.run(&mut run).await,
         Workload::Pop3Drain(drain) => drain.run(&mut run).await,
         Workload::Disk(disk) => disk.run(&mut run),
+        Workload::Day(day) => day.run(&mut run).await,
+        Workload::Plant(plant) => plant.run(&mut run),
+        Workload::Open(open) => open.run(&mut run).await,
     }?;
     Ok(run.findings.into_report(options.workload.name().to_owned(), target, &run.meter))
 }
