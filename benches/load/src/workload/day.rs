@@ -308,7 +308,7 @@ impl Worker {
             match due.what {
                 What::Deliver => {
                     message.clear();
-                    self.generator.write(due.choice >> 8, &mut message);
+                    self.generator.write(due.choice >> 44, &mut message);
                     let now = begun.epoch.elapsed().as_micros() as u64;
                     begun.accounts[self.account].store(now, Ordering::Relaxed);
                     match &mut self.lmtp {

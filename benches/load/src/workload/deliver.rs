@@ -49,7 +49,9 @@ impl Fill {
         let before = imap.messages(&self.mailbox).await?;
         let multi = imap.has("MULTIAPPEND").await?;
         let batch = if multi { self.batch as usize } else { 1 };
-        let in_flight = if multi { 1 } else { APPENDS_PIPELINED };
+        // A literal that waits for its continuation would meet the answers to those before it.
+        let flows = imap.has("LITERAL+").await? || imap.has("LITERAL-").await?;
+        let in_flight = if multi || !flows { 1 } else { APPENDS_PIPELINED };
         let section = run.meter.begin();
         let (mut serial, mut bytes) = (0, 0u64);
         let (mut text, mut ends) = (Vec::new(), Vec::new());

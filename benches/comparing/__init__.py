@@ -1,0 +1,1 @@
+"""What `compare` is made of: workloads, the run with its peers, the report."""
