@@ -41,11 +41,18 @@ pub struct StoreConfig {
     pub checkpoint_seconds: u64,
     /// Messages larger than this are refused, bytes. At most 4 GiB - 1.
     pub message_bytes_max: u64,
-    /// Mailboxes that stay open without a session, at most.
-    pub mailboxes_idle_max: usize,
     /// An index is compacted at a checkpoint when at least this many of its records are
     /// tombstones and they are a quarter.
     pub compact_tombstones_min: usize,
+    /// Mailboxes in memory above which those that nobody uses are let go. More stay only while
+    /// sessions or unwritten changes need them.
+    pub open_mailboxes_max: usize,
+    /// File descriptors of open mailboxes, likewise; each takes four.
+    pub descriptors_max: usize,
+    /// Bytes of mapped indexes and caches, likewise.
+    pub mapped_bytes_max: u64,
+    /// Users in memory, likewise.
+    pub open_users_max: usize,
     /// Index records and cache blobs that were found whole are not verified again for so many
     /// seconds; 0: at every read.
     pub verified_seconds: u64,
@@ -79,8 +86,11 @@ impl StoreConfig {
             log_segment_bytes: None,
             checkpoint_seconds: 60,
             message_bytes_max: 64 << 20,
-            mailboxes_idle_max: 512,
             compact_tombstones_min: 1000,
+            open_mailboxes_max: 4096,
+            descriptors_max: 16 << 10,
+            mapped_bytes_max: 8 << 30,
+            open_users_max: 4096,
             sync_names: false,
             verified_seconds: 60,
             network_state: false,

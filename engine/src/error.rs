@@ -115,6 +115,14 @@ impl Error {
         }
     }
 
+    /// Whether the process or the system has no file descriptor left.
+    pub(crate) fn is_out_of_descriptors(&self) -> bool {
+        use rustix::io::Errno;
+        let Error::Io { source, .. } = self else { return false };
+        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
+        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+    }
+
     /// Whether the same request may succeed later (4xx rather than 5xx).
     pub fn is_temporary(&self) -> bool {
         matches!(

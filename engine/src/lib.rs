@@ -36,6 +36,7 @@ mod namespace;
 mod owner;
 pub mod search;
 mod shared;
+mod status;
 mod store;
 mod user;
 mod watch;

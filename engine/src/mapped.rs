@@ -182,6 +182,14 @@ impl Table {
         Ok(table)
     }
 
+    /// Bytes that `count` records take in a map; 0 where they are in memory.
+    pub fn mapped_bytes(&self, count: usize) -> u64 {
+        match &self.memory {
+            Memory::Map(_) => RECORDS_OFFSET + (count * RECORD_BYTES) as u64,
+            Memory::Words(_) => 0,
+        }
+    }
+
     /// Whether a table of `count` records should be opened anew: it is full, or could be mapped.
     pub(crate) fn outgrown(&self, count: usize) -> bool {
         count > self.capacity
@@ -431,6 +439,11 @@ impl Blobs {
     /// Opens the file of these blobs anew, for more bytes.
     pub(crate) fn reopen(&self, committed: u64) -> Result<Blobs> {
         Blobs::open(self.file.clone(), &self.path, committed, &self.trust)
+    }
+
+    /// Bytes of `committed` that are mapped: all or none.
+    pub fn mapped_bytes(&self, committed: u64) -> u64 {
+        if self.map.is_some() { committed } else { 0 }
     }
 
     /// Whether a file of `committed` bytes should be opened anew.

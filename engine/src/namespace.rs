@@ -1,10 +1,11 @@
-//! Names of a user's mailboxes: the catalog's unit, one record per user.
+//! Names of a user's mailboxes, in memory and in the catalog's rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use protocol::types::UidValidity;
 use serde::{Deserialize, Serialize};
 
+use crate::format::frame::Frame;
 use crate::ids::MailboxId;
 
 /// The name of the mailbox that every user has.
@@ -126,52 +127,134 @@ impl Namespace {
     }
 }
 
-/// The catalog's form of a [`Namespace`]: JSON, so that fields can be added.
+/// A namespace while frames are applied to it, with an index by id: the cost of a frame does not
+/// grow with the number of mailboxes.
+pub(crate) struct NamespaceEdit {
+    namespace: Namespace,
+    names: HashMap<MailboxId, String>,
+}
+
+impl NamespaceEdit {
+    pub(crate) fn new(namespace: Namespace) -> NamespaceEdit {
+        let pair = |(name, entry): (&String, &MailboxEntry)| (entry.id, name.clone());
+        let names = namespace.mailboxes.iter().map(pair).collect();
+        NamespaceEdit { namespace, names }
+    }
+
+    /// The entry of a mailbox, with its name.
+    pub(crate) fn entry(&self, id: MailboxId) -> Option<(&String, &MailboxEntry)> {
+        self.namespace.mailboxes.get_key_value(self.names.get(&id)?)
+    }
+
+    /// The effect of a catalog frame: live and in recovery.
+    pub(crate) fn apply(&mut self, id: MailboxId, frame: &Frame) {
+        match frame {
+            Frame::User { partition, .. } => self.namespace.partition = partition.clone(),
+            Frame::Mailbox { name, partition, uid_validity, special_use, .. } => {
+                self.remove(id);
+                let entry = MailboxEntry {
+                    id,
+                    uid_validity: *uid_validity,
+                    special_use: SpecialUse::from_bits(*special_use),
+                    partition: partition.clone(),
+                };
+                self.names.insert(id, name.clone());
+                self.namespace.mailboxes.insert(name.clone(), entry);
+            }
+            Frame::MailboxGone { .. } => self.remove(id),
+            Frame::Subscription { name, on: true, .. } => {
+                self.namespace.subscriptions.insert(name.clone());
+            }
+            Frame::Subscription { name, on: false, .. } => {
+                self.namespace.subscriptions.remove(name);
+            }
+            Frame::Append(_) | Frame::Flags { .. } | Frame::Expunge { .. } => {}
+            Frame::Keywords { .. } => {}
+        }
+    }
+
+    fn remove(&mut self, id: MailboxId) {
+        let Some(old) = self.names.remove(&id) else { return };
+        // In a chain of renames another one may have the name by now.
+        if self.namespace.mailboxes.get(&old).is_some_and(|entry| entry.id == id) {
+            self.namespace.mailboxes.remove(&old);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Namespace {
+        self.namespace
+    }
+}
+
+/// The catalog's record of a user: JSON, so that fields can be added.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct NamespaceRecord {
+pub(crate) struct UserRecord {
     partition: String,
-    mailboxes: Vec<MailboxRecord>,
+    /// Of earlier versions: by now each has a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mailboxes: Vec<EarlyMailbox>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     subscriptions: BTreeSet<String>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct MailboxRecord {
-    name: String,
+struct EarlyMailbox {
     id: String,
+    #[serde(flatten)]
+    record: MailboxRecord,
+}
+
+/// The catalog's row of a mailbox: JSON, so that fields can be added.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct MailboxRecord {
+    name: String,
     uid_validity: u32,
     #[serde(default)]
     special_use: u32,
     partition: String,
 }
 
-impl From<&Namespace> for NamespaceRecord {
-    fn from(namespace: &Namespace) -> NamespaceRecord {
-        let record = |(name, entry): (&String, &MailboxEntry)| MailboxRecord {
-            name: name.clone(),
-            id: entry.id.to_string(),
-            uid_validity: entry.uid_validity.0,
-            special_use: SpecialUse::to_bits(&entry.special_use),
-            partition: entry.partition.clone(),
-        };
-        NamespaceRecord {
+impl UserRecord {
+    pub(crate) fn of(namespace: &Namespace) -> UserRecord {
+        UserRecord {
             partition: namespace.partition.clone(),
-            mailboxes: namespace.mailboxes.iter().map(record).collect(),
-            subscriptions: namespace.subscriptions.clone(),
+            mailboxes: Vec::new(),
+            subscriptions: BTreeSet::new(),
         }
+    }
+
+    /// Whether mailboxes and subscriptions are in rows of their own.
+    pub(crate) fn is_in_rows(&self) -> bool {
+        self.mailboxes.is_empty() && self.subscriptions.is_empty()
     }
 }
 
-impl From<NamespaceRecord> for Namespace {
-    fn from(record: NamespaceRecord) -> Namespace {
-        let entry = |m: MailboxRecord| {
-            let entry = MailboxEntry {
-                id: MailboxId::parse(&m.id)?,
-                uid_validity: UidValidity(m.uid_validity),
-                special_use: SpecialUse::from_bits(m.special_use),
-                partition: m.partition,
-            };
-            Some((m.name, entry))
+impl MailboxRecord {
+    pub(crate) fn of(name: &str, entry: &MailboxEntry) -> MailboxRecord {
+        MailboxRecord {
+            name: name.to_owned(),
+            uid_validity: entry.uid_validity.0,
+            special_use: SpecialUse::to_bits(&entry.special_use),
+            partition: entry.partition.clone(),
+        }
+    }
+
+    /// The name with its entry.
+    pub(crate) fn into_entry(self, id: MailboxId) -> (String, MailboxEntry) {
+        let entry = MailboxEntry {
+            id,
+            uid_validity: UidValidity(self.uid_validity),
+            special_use: SpecialUse::from_bits(self.special_use),
+            partition: self.partition,
         };
+        (self.name, entry)
+    }
+}
+
+impl From<UserRecord> for Namespace {
+    fn from(record: UserRecord) -> Namespace {
+        let entry = |m: EarlyMailbox| Some(m.record.into_entry(MailboxId::parse(&m.id)?));
         Namespace {
             partition: record.partition,
             mailboxes: record.mailboxes.into_iter().filter_map(entry).collect(),
@@ -196,5 +279,37 @@ mod tests {
         let uses = vec![SpecialUse::Sent, SpecialUse::Important];
         assert_eq!(SpecialUse::from_bits(SpecialUse::to_bits(&uses)), uses);
         assert_eq!(SpecialUse::parse("\\sENT"), Some(SpecialUse::Sent));
+    }
+
+    #[test]
+    fn records_of_earlier_versions_are_read() {
+        let json = r#"{"partition":"p","mailboxes":[{"name":"INBOX","id":"000102030405060708090a0b0c0d0e0f","uid_validity":7,"special_use":0,"partition":"q"}],"subscriptions":["a"]}"#;
+        let record: UserRecord = serde_json::from_str(json).unwrap();
+        assert!(!record.is_in_rows());
+        let namespace = Namespace::from(record);
+        assert_eq!(namespace.mailboxes["INBOX"].uid_validity, UidValidity(7));
+        assert!(namespace.subscriptions.contains("a"));
+        let now = serde_json::to_string(&UserRecord::of(&namespace)).unwrap();
+        assert_eq!(now, r#"{"partition":"p"}"#);
+    }
+
+    #[test]
+    fn names_that_change_places_in_one_transaction_keep_their_mailboxes() {
+        let frame = |name: &str| Frame::Mailbox {
+            user: "u".into(),
+            name: name.into(),
+            partition: "p".into(),
+            uid_validity: UidValidity(1),
+            special_use: 0,
+        };
+        let (a, b) = (MailboxId([1; 16]), MailboxId([2; 16]));
+        let mut edit = NamespaceEdit::new(Namespace::default());
+        for (id, name) in [(a, "x"), (b, "y"), (a, "y"), (b, "x")] {
+            edit.apply(id, &frame(name));
+        }
+        assert_eq!(edit.entry(a).unwrap().0, "y");
+        let namespace = edit.finish();
+        let found: Vec<_> = namespace.mailboxes.iter().map(|(n, e)| (n.as_str(), e.id)).collect();
+        assert_eq!(found, [("x", b), ("y", a)]);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
 
 use crate::catalog::Catalog;
 use crate::config::{Partition, StoreConfig};
@@ -21,7 +21,7 @@ use crate::mapped::Trust;
 use crate::mount::Mount;
 use crate::owner::Owners;
 use crate::search::crew::Crew;
-use crate::store::Checkpointer;
+use crate::store::{Checkpointer, Registry};
 use crate::user::{Maildrops, UserInner};
 use crate::watch::Watches;
 
@@ -132,7 +132,7 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     /// How long records and blobs that were found whole count as whole.
     pub(crate) trust: Arc<Trust>,
-    pub(crate) mailboxes: RwLock<HashMap<MailboxId, Arc<MailboxInner>>>,
+    pub(crate) mailboxes: Registry,
     pub(crate) checkpointer: Checkpointer,
     /// LSN of the last committed checkpoint: header slots above it count for nothing.
     pub(crate) checkpointed: AtomicU64,
@@ -190,7 +190,7 @@ impl Shared {
             names_due: Mutex::default(),
             stalled: Mutex::default(),
             watches: Watches::default(),
-            mailboxes: RwLock::default(),
+            mailboxes: Registry::default(),
             checkpointer: Checkpointer::default(),
             checkpointed: AtomicU64::new(start.checkpoint.0),
             closing: AtomicBool::new(false),
@@ -283,8 +283,7 @@ impl Shared {
 
     /// Lets go of everything that refers back to the store: after its end.
     pub(crate) fn let_go(&self) {
-        let open: Vec<_> = self.mailboxes.write().drain().map(|(_, mailbox)| mailbox).collect();
-        for mailbox in open {
+        for mailbox in self.mailboxes.take_all() {
             let queue = std::mem::take(&mut mailbox.state.lock().queue);
             drop(queue);
         }

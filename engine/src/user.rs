@@ -7,20 +7,21 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use protocol::types::UidValidity;
 
+use crate::catalog::{StoredUser, Unsaved, UserChanges};
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::files::{Files, INDEX_NAME};
 use crate::mailbox::opening::stamp;
-use crate::mailbox::{Mailbox, MailboxInner, MailboxStatus, Place, UsageCounters};
-use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
+use crate::mailbox::{Mailbox, MailboxInner, Place, UsageCounters};
+use crate::namespace::{INBOX, Namespace, NamespaceEdit, SEPARATOR, SpecialUse};
 use crate::shared::{Doomed, DoomedKind, Shared};
 
 /// Bytes of a mailbox name at most.
@@ -54,8 +55,12 @@ pub(crate) struct UserInner {
     options: Mutex<UserOptions>,
     /// Durable changes of names whose directories are not moved yet, in order.
     unfinished: Mutex<VecDeque<Unfinished>>,
+    /// What of the namespace the catalog does not have.
+    unsaved: Mutex<Unsaved>,
     /// One change, or one opening, at a time.
     changes: Mutex<()>,
+    /// When somebody last asked for the user: see [`crate::store::Registry`].
+    pub(crate) used: AtomicU64,
 }
 
 /// A change of names in the log, and the directories that must follow it. The log keeps its
@@ -217,8 +222,9 @@ impl User {
                 return Ok(());
             }
             let frame = Frame::Subscription { user: user.name.clone(), name: name.clone(), on };
-            let lsn = user.commit(vec![(MailboxId::default(), frame.clone())])?;
-            user.apply(MailboxId::default(), &frame);
+            let frames = vec![(MailboxId::default(), frame)];
+            let lsn = user.commit(&frames)?;
+            user.apply(&frames);
             user.applied(lsn);
             Ok(())
         })
@@ -230,8 +236,8 @@ impl User {
         let name = Namespace::canonical(name);
         let namespace = self.0.namespace.load();
         let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
-        if let Some(open) = self.0.shared.mailboxes.read().get(&entry.id) {
-            return Ok(Mailbox(open.clone()));
+        if let Some(open) = self.0.shared.mailboxes.find(entry.id) {
+            return Ok(Mailbox(open));
         }
         drop(namespace);
         let inner = self.0.clone();
@@ -241,13 +247,6 @@ impl User {
             inner.open(&name)
         };
         self.0.shared.helpers.run(run).await.map_err(|_| Error::Closing)?
-    }
-
-    /// STATUS of a mailbox, changes by other programs included.
-    pub async fn status(&self, name: &str) -> Result<MailboxStatus> {
-        let mailbox = self.mailbox(name).await?;
-        mailbox.refresh().await?;
-        Ok(mailbox.status())
     }
 }
 
@@ -273,9 +272,10 @@ impl UserInner {
     pub(crate) fn new(
         shared: Arc<Shared>,
         name: &str,
-        namespace: Namespace,
+        stored: StoredUser,
         usage: Usage,
     ) -> Arc<UserInner> {
+        let StoredUser { namespace, in_rows } = stored;
         let counters = UsageCounters::default();
         counters.bytes.store(usage.bytes, Ordering::Release);
         counters.messages.store(usage.messages, Ordering::Release);
@@ -286,18 +286,20 @@ impl UserInner {
             usage: Arc::new(counters),
             options: Mutex::default(),
             unfinished: Mutex::default(),
+            unsaved: Mutex::new(Unsaved { all: !in_rows, ..Unsaved::default() }),
             changes: Mutex::default(),
+            used: AtomicU64::new(0),
         })
     }
 
     /// Logs catalog frames; returns when they are durable. The caller applies them and then says
     /// [`UserInner::applied`].
-    fn commit(&self, frames: Vec<(MailboxId, Frame)>) -> Result<Lsn> {
+    fn commit(&self, frames: &[(MailboxId, Frame)]) -> Result<Lsn> {
         let (tell, heard) = std::sync::mpsc::channel();
         let waiter = Box::new(move |result| {
             let _ = tell.send(result);
         });
-        let lsn = self.shared.log.push(&frames, waiter)?;
+        let lsn = self.shared.log.push(frames, waiter)?;
         self.shared.pump_blocked();
         match heard.recv().unwrap_or(Err(Error::Closing)) {
             Ok(()) => Ok(lsn),
@@ -311,6 +313,12 @@ impl UserInner {
     fn applied(self: &Arc<Self>, lsn: Lsn) {
         self.mark_dirty();
         self.shared.log.applied(lsn);
+    }
+
+    /// Whether nothing but the list of users needs this one.
+    pub(crate) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.usage) == 1
+            && self.unfinished.try_lock().is_some_and(|unfinished| unfinished.is_empty())
     }
 
     /// Makes directories follow a change of names that is durable. What fails is tried again
@@ -342,42 +350,51 @@ impl UserInner {
         self.shared.dirty_users.lock().insert(self.name.clone(), self.clone());
     }
 
-    /// The in-memory effect of a catalog frame: live and in recovery.
-    pub(crate) fn apply(&self, id: MailboxId, frame: &Frame) {
-        let mut namespace = Namespace::clone(&self.namespace.load());
-        match frame {
-            Frame::User { partition, .. } => namespace.partition = partition.clone(),
-            Frame::Mailbox { name, partition, uid_validity, special_use, .. } => {
-                if let Some(old) = namespace.name_of(id).cloned() {
-                    namespace.mailboxes.remove(&old);
-                }
-                let entry = MailboxEntry {
-                    id,
-                    uid_validity: *uid_validity,
-                    special_use: SpecialUse::from_bits(*special_use),
-                    partition: partition.clone(),
-                };
-                namespace.mailboxes.insert(name.clone(), entry);
-            }
-            Frame::MailboxGone { .. } => {
-                if let Some(old) = namespace.name_of(id).cloned() {
-                    namespace.mailboxes.remove(&old);
-                }
-            }
-            Frame::Subscription { name, on, .. } => {
-                if *on {
-                    namespace.subscriptions.insert(name.clone());
-                } else {
-                    namespace.subscriptions.remove(name);
-                }
-            }
-            Frame::Append(_) | Frame::Flags { .. } | Frame::Expunge { .. } => {}
-            Frame::Keywords { .. } => {}
-        }
-        self.namespace.store(Arc::new(namespace));
+    /// The in-memory effect of a transaction's catalog frames.
+    pub(crate) fn apply(&self, frames: &[(MailboxId, Frame)]) {
+        let mut edit = NamespaceEdit::new(Namespace::clone(&self.namespace.load()));
+        frames.iter().for_each(|(id, frame)| edit.apply(*id, frame));
+        self.take_over(edit, frames.iter().map(|(id, frame)| (*id, frame)));
     }
 
-    fn dir_of(&self, partition: &Partition, name: &str) -> Result<PathBuf> {
+    /// Publishes a namespace that these frames were applied to. What they changed is noted first,
+    /// so that a checkpoint that sees the change writes it.
+    pub(crate) fn take_over<'f>(
+        &self,
+        edit: NamespaceEdit,
+        frames: impl Iterator<Item = (MailboxId, &'f Frame)>,
+    ) {
+        let mut unsaved = self.unsaved.lock();
+        for (id, frame) in frames {
+            match frame {
+                Frame::Mailbox { .. } | Frame::MailboxGone { .. } => {
+                    unsaved.mailboxes.insert(id);
+                }
+                Frame::Subscription { name, .. } => {
+                    unsaved.subscriptions.insert(name.clone());
+                }
+                _ => {}
+            }
+        }
+        self.namespace.store(Arc::new(edit.finish()));
+    }
+
+    /// What the catalog lacks, for a checkpoint; given back by [`UserInner::not_saved`] when that
+    /// fails.
+    pub(crate) fn take_unsaved(&self) -> UserChanges {
+        let mut unsaved = self.unsaved.lock();
+        UserChanges {
+            name: self.name.clone(),
+            namespace: self.namespace.load_full(),
+            unsaved: std::mem::take(&mut unsaved),
+        }
+    }
+
+    pub(crate) fn not_saved(&self, changes: Unsaved) {
+        self.unsaved.lock().add(changes);
+    }
+
+    pub(crate) fn dir_of(&self, partition: &Partition, name: &str) -> Result<PathBuf> {
         Ok(partition.layout.mailbox_dir(&partition.path, &self.name, name)?)
     }
 
@@ -421,8 +438,8 @@ impl UserInner {
                 .map_err(Error::io("create", &dir))?;
             frames.push(self.mailbox_frame(&partition, name, 0));
         }
-        let lsn = self.commit(frames.clone())?;
-        frames.iter().for_each(|(id, frame)| self.apply(*id, frame));
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
         self.applied(lsn);
         Ok(())
     }
@@ -446,10 +463,10 @@ impl UserInner {
         let partition = self.shared.partition(&namespace.partition)?.clone();
         self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let dir = self.dir_of(&partition, name)?;
-        let (id, frame) = self.mailbox_frame(&partition, name.to_owned(), special_use);
-        let lsn = self.commit(vec![(id, frame.clone())])?;
+        let frames = vec![self.mailbox_frame(&partition, name.to_owned(), special_use)];
+        let lsn = self.commit(&frames)?;
         let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);
-        self.apply(id, &frame);
+        self.apply(&frames);
         self.applied(lsn);
         // Durable by now: a directory that could not be made is tried again at opening.
         made.or_else(|error| {
@@ -468,15 +485,16 @@ impl UserInner {
         let open = self.open(name)?;
         open.0.state.lock().gone = true;
         let frame = Frame::MailboxGone { user: self.name.clone(), name: name.to_owned() };
-        let lsn = self.commit(vec![(id, frame.clone())]).inspect_err(|_| {
+        let frames = vec![(id, frame)];
+        let lsn = self.commit(&frames).inspect_err(|_| {
             open.0.state.lock().gone = false;
         })?;
-        self.apply(id, &frame);
+        self.apply(&frames);
         let place = open.0.place.read().clone();
         let (from, to) = (place.dir, trash_dir(&place.partition, id));
         self.follow(lsn, [Move { mailbox: open.0.clone(), from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);
-        self.shared.mailboxes.write().remove(&id);
+        self.shared.mailboxes.remove(id);
         {
             // What is applied from here on counts for nobody.
             let files = open.0.files.lock();
@@ -522,8 +540,8 @@ impl UserInner {
             frames.push((entry.id, frame));
             steps.push((self.open(old)?, target));
         }
-        let lsn = self.commit(frames.clone())?;
-        frames.iter().for_each(|(id, frame)| self.apply(*id, frame));
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
         // Deepest first: then each is one rename(2) in the cyrus layout.
         let moves = steps.into_iter().rev();
         let step = |(mailbox, to): (Mailbox, _)| {
@@ -538,12 +556,20 @@ impl UserInner {
     pub(crate) fn open(self: &Arc<Self>, name: &str) -> Result<Mailbox> {
         let namespace = self.namespace.load_full();
         let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
-        if let Some(open) = self.shared.mailboxes.read().get(&entry.id) {
-            return Ok(Mailbox(open.clone()));
+        if let Some(open) = self.shared.mailboxes.find(entry.id) {
+            return Ok(Mailbox(open));
         }
         let partition = self.shared.partition(&entry.partition)?.clone();
         let dir = self.dir_of(&partition, name)?;
-        let inner = self.open_at(entry.id, entry.uid_validity, partition, dir)?;
+        self.shared.make_room();
+        let open = || self.open_at(entry.id, entry.uid_validity, partition.clone(), dir.clone());
+        let inner = open().or_else(|error| {
+            if !error.is_out_of_descriptors() {
+                return Err(error);
+            }
+            self.shared.free_descriptors();
+            open()
+        })?;
         Ok(Mailbox(inner))
     }
 
@@ -593,7 +619,7 @@ impl UserInner {
         let suspect = suspect(&files);
         let usage = self.usage.clone();
         let inner = MailboxInner::new(shared.clone(), usage, owner, id, place, files);
-        shared.mailboxes.write().insert(id, inner.clone());
+        shared.mailboxes.insert(&inner);
         if suspect {
             inner.look_after_crash();
         }

@@ -34,7 +34,6 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "store.log_dir" => store.log_dir;
         "store.log_bytes_max" => store.log_bytes_max;
         "store.checkpoint_seconds" => store.checkpoint_seconds;
-        "store.mailboxes_idle_max" => store.mailboxes_idle_max;
         "store.helper_threads" => store.helper_threads;
         "store.network_state" => store.network_state;
         "server.cores" => server.cores;
@@ -43,6 +42,10 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "listener" => listener;
         "auth" => auth;
         "limits.message_bytes_max" => limits.message_bytes_max;
+        "limits.open_mailboxes_max" => limits.open_mailboxes_max;
+        "limits.descriptors_max" => limits.descriptors_max;
+        "limits.mapped_bytes_max" => limits.mapped_bytes_max;
+        "limits.open_users_max" => limits.open_users_max;
         "admin" => admin;
         "log" => log;
     }

@@ -3,26 +3,42 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, unclean_epoch |
-//! | users | user | JSON of a namespace |
+//! | users | user | JSON: partition of new mailboxes |
+//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition |
+//! | subscriptions | user, name | nothing |
 //! | owners | mailbox id | user |
-//! | summary | mailbox id | 32 bytes: messages u64, bytes u64, uidnext u32, uidvalidity u32, modseq u64 |
+//! | figures | mailbox id | 80 bytes: see [`Summary`] |
 //!
-//! The summary is in the same file as the catalog so that one commit makes both: usage and
-//! checkpoint LSN cannot disagree.
+//! The figures are in the same file as the catalog so that one commit makes both: usage and
+//! checkpoint LSN cannot disagree. They answer STATUS of mailboxes that are not open.
+//!
+//! A checkpoint writes the rows that changed, so its cost does not grow with the number of a
+//! user's mailboxes. Earlier versions kept a user's mailboxes and subscriptions inside the users
+//! record, and figures of 32 bytes in a table `summary`: both are read where the new rows are
+//! missing, and a user's record is taken apart when it is next written.
 
+mod figures;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+
+pub(crate) use figures::{Detail, Summary};
 
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Open, Storage, StoredFile};
-use crate::namespace::{Namespace, NamespaceRecord};
+use crate::namespace::{MailboxRecord, Namespace, UserRecord};
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
 const USERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("users");
+const MAILBOXES: TableDefinition<'_, (&str, &[u8; 16]), &[u8]> = TableDefinition::new("mailboxes");
+const SUBSCRIPTIONS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("subscriptions");
 const OWNERS: TableDefinition<'_, &[u8; 16], &str> = TableDefinition::new("owners");
+const FIGURES: TableDefinition<'_, &[u8; 16], &[u8]> = TableDefinition::new("figures");
+/// Of earlier versions.
 const SUMMARY: TableDefinition<'_, &[u8; 16], &[u8; 32]> = TableDefinition::new("summary");
 
 /// Page cache of the database, bytes. Users are cached as namespaces above it.
@@ -41,48 +57,51 @@ pub(crate) struct Meta {
     pub(crate) unclean_epoch: u32,
 }
 
-/// The numbers of a mailbox at a checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Summary {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-    pub(crate) uid_next: u32,
-    pub(crate) uid_validity: u32,
-    pub(crate) modseq: u64,
-}
-
-impl Summary {
-    fn encode(&self) -> [u8; 32] {
-        let mut out = [0; 32];
-        out[..8].copy_from_slice(&self.messages.to_le_bytes());
-        out[8..16].copy_from_slice(&self.bytes.to_le_bytes());
-        out[16..20].copy_from_slice(&self.uid_next.to_le_bytes());
-        out[20..24].copy_from_slice(&self.uid_validity.to_le_bytes());
-        out[24..].copy_from_slice(&self.modseq.to_le_bytes());
-        out
-    }
-
-    fn decode(bytes: &[u8; 32]) -> Summary {
-        let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
-        Summary {
-            messages: u64_at(0),
-            bytes: u64_at(8),
-            uid_next: u32_at(16),
-            uid_validity: u32_at(20),
-            modseq: u64_at(24),
-        }
-    }
-}
-
 /// What a checkpoint writes.
 pub(crate) struct Batch {
     pub(crate) meta: Meta,
-    /// Users with their namespaces.
-    pub(crate) users: Vec<(String, Arc<Namespace>)>,
+    /// Users with what changed of their namespaces.
+    pub(crate) users: Vec<UserChanges>,
     pub(crate) summaries: Vec<(MailboxId, Summary)>,
     /// Mailboxes that are no more.
     pub(crate) gone: Vec<MailboxId>,
+}
+
+/// What the catalog does not yet have of a user's namespace.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unsaved {
+    /// The catalog has the user in the form of an earlier version, or not at all: everything is
+    /// to be written.
+    pub(crate) all: bool,
+    /// Made, renamed or gone.
+    pub(crate) mailboxes: HashSet<MailboxId>,
+    /// Set or taken back.
+    pub(crate) subscriptions: BTreeSet<String>,
+}
+
+impl Unsaved {
+    /// Takes back what a failed commit did not write.
+    pub(crate) fn add(&mut self, other: Unsaved) {
+        self.all |= other.all;
+        self.mailboxes.extend(other.mailboxes);
+        self.subscriptions.extend(other.subscriptions);
+    }
+}
+
+/// A user's part of a [`Batch`].
+pub(crate) struct UserChanges {
+    pub(crate) name: String,
+    /// As it is to be.
+    pub(crate) namespace: Arc<Namespace>,
+    /// What differs from the catalog.
+    pub(crate) unsaved: Unsaved,
+}
+
+/// A user as the catalog has them.
+pub(crate) struct StoredUser {
+    pub(crate) namespace: Namespace,
+    /// Whether everything is in rows of its own: see [`Unsaved::all`].
+    pub(crate) in_rows: bool,
 }
 
 /// The open catalog.
@@ -180,17 +199,40 @@ impl Catalog {
     }
 
     /// A user's namespace; `None` for one who has no mailboxes.
-    pub(crate) fn namespace(&self, user: &str) -> Result<Option<Namespace>> {
+    pub(crate) fn user(&self, user: &str) -> Result<Option<StoredUser>> {
         let read = attempt!("read", self.database.begin_read());
         let table = attempt!("read", read.open_table(USERS));
         let Some(value) = attempt!("read", table.get(user)) else { return Ok(None) };
-        let record: NamespaceRecord =
-            serde_json::from_slice(value.value()).map_err(|error| Error::Corrupt {
-                path: "catalog.redb".into(),
-                expected: "the JSON of a namespace",
-                found: format!("user {user}: {error}"),
-            })?;
-        Ok(Some(record.into()))
+        let record: UserRecord = json(user, value.value())?;
+        let in_rows = record.is_in_rows();
+        let mut namespace: Namespace = record.into();
+        if let Some(table) = read.table_if_any(MAILBOXES)? {
+            let all = (user, &[0; 16])..=(user, &[0xff; 16]);
+            for entry in attempt!("read", table.range(all)) {
+                let (key, value) = attempt!("read", entry);
+                let record: MailboxRecord = json(user, value.value())?;
+                let id = MailboxId(*key.value().1);
+                namespace.mailboxes.extend([record.into_entry(id)]);
+            }
+        }
+        if let Some(table) = read.table_if_any(SUBSCRIPTIONS)? {
+            for entry in attempt!("read", table.range((user, "")..)) {
+                let (key, _) = attempt!("read", entry);
+                let (whose, name) = key.value();
+                if whose != user {
+                    break;
+                }
+                namespace.subscriptions.insert(name.to_owned());
+            }
+        }
+        Ok(Some(StoredUser { namespace, in_rows }))
+    }
+
+    /// Whether a user has mailboxes here.
+    pub(crate) fn has_user(&self, user: &str) -> Result<bool> {
+        let read = attempt!("read", self.database.begin_read());
+        let table = attempt!("read", read.open_table(USERS));
+        Ok(attempt!("read", table.get(user)).is_some())
     }
 
     /// All users that have mailboxes.
@@ -211,12 +253,32 @@ impl Catalog {
         Ok(attempt!("read", table.get(&id.0)).map(|owner| owner.value().to_owned()))
     }
 
-    /// A mailbox's numbers at the last checkpoint that touched it.
+    /// A mailbox's figures at the last checkpoint that touched it.
     pub(crate) fn summary(&self, id: MailboxId) -> Result<Option<Summary>> {
+        Ok(self.summaries([id])?.pop().flatten())
+    }
+
+    /// The figures of many mailboxes, in one look.
+    pub(crate) fn summaries(
+        &self,
+        ids: impl IntoIterator<Item = MailboxId>,
+    ) -> Result<Vec<Option<Summary>>> {
         let read = attempt!("read", self.database.begin_read());
-        let table = attempt!("read", read.open_table(SUMMARY));
-        let found = attempt!("read", table.get(&id.0));
-        Ok(found.map(|value| Summary::decode(value.value())))
+        let (figures, earlier) = (read.table_if_any(FIGURES)?, read.table_if_any(SUMMARY)?);
+        let mut out = Vec::new();
+        for id in ids {
+            let mut found = None;
+            if let Some(table) = &figures {
+                let value = attempt!("read", table.get(&id.0));
+                found = value.and_then(|value| Summary::decode(value.value()));
+            }
+            if let (None, Some(table)) = (&found, &earlier) {
+                let value = attempt!("read", table.get(&id.0));
+                found = value.map(|value| Summary::decode_early(value.value()));
+            }
+            out.push(found);
+        }
+        Ok(out)
     }
 
     /// One durable commit.
@@ -238,20 +300,43 @@ impl Catalog {
             }
             let mut users = attempt!("write", write.open_table(USERS));
             let mut owners = attempt!("write", write.open_table(OWNERS));
+            let mut figures = attempt!("write", write.open_table(FIGURES));
             let mut summary = attempt!("write", write.open_table(SUMMARY));
-            for (user, namespace) in &batch.users {
-                let json = serde_json::to_vec(&NamespaceRecord::from(&**namespace))
-                    .expect("strings and numbers are JSON");
-                attempt!("write", users.insert(user.as_str(), json.as_slice()));
-                for entry in namespace.mailboxes.values() {
-                    attempt!("write", owners.insert(&entry.id.0, user.as_str()));
+            let mut rows = attempt!("write", write.open_table(MAILBOXES));
+            let mut subscriptions = attempt!("write", write.open_table(SUBSCRIPTIONS));
+            for UserChanges { name: user, namespace, unsaved } in &batch.users {
+                let record = UserRecord::of(namespace);
+                attempt!("write", users.insert(user.as_str(), to_json(&record).as_slice()));
+                let mut gone: BTreeMap<MailboxId, ()> =
+                    unsaved.mailboxes.iter().map(|id| (*id, ())).collect();
+                for (name, entry) in &namespace.mailboxes {
+                    let changed = gone.remove(&entry.id).is_some();
+                    if changed || unsaved.all {
+                        let row = to_json(&MailboxRecord::of(name, entry));
+                        let key = (user.as_str(), &entry.id.0);
+                        attempt!("write", rows.insert(key, row.as_slice()));
+                        attempt!("write", owners.insert(&entry.id.0, user.as_str()));
+                    }
+                }
+                for id in gone.keys() {
+                    attempt!("write", rows.remove((user.as_str(), &id.0)));
+                }
+                let every = namespace.subscriptions.iter().filter(|_| unsaved.all);
+                for name in unsaved.subscriptions.iter().chain(every) {
+                    let key = (user.as_str(), name.as_str());
+                    if namespace.subscriptions.contains(name) {
+                        attempt!("write", subscriptions.insert(key, ()));
+                    } else {
+                        attempt!("write", subscriptions.remove(key));
+                    }
                 }
             }
             for (id, numbers) in &batch.summaries {
-                attempt!("write", summary.insert(&id.0, &numbers.encode()));
+                attempt!("write", figures.insert(&id.0, numbers.encode().as_slice()));
             }
             for id in &batch.gone {
                 attempt!("write", owners.remove(&id.0));
+                attempt!("write", figures.remove(&id.0));
                 attempt!("write", summary.remove(&id.0));
             }
         }
@@ -262,3 +347,36 @@ impl Catalog {
 
 const META_KEYS: [&str; 6] =
     ["store", "epoch", "owner_epoch", "checkpoint_lsn", "uid_validity_last", "unclean_epoch"];
+
+fn to_json(record: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).expect("strings and numbers are JSON")
+}
+
+fn json<T: serde::de::DeserializeOwned>(user: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Corrupt {
+        path: "catalog.redb".into(),
+        expected: "the JSON of a namespace",
+        found: format!("user {user}: {error}"),
+    })
+}
+
+/// Tables that a catalog of an earlier version does not have.
+trait TableIfAny {
+    fn table_if_any<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Option<redb::ReadOnlyTable<K, V>>>;
+}
+
+impl TableIfAny for redb::ReadTransaction {
+    fn table_if_any<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        definition: TableDefinition<'_, K, V>,
+    ) -> Result<Option<redb::ReadOnlyTable<K, V>>> {
+        match self.open_table(definition) {
+            Ok(table) => Ok(Some(table)),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(failed("read")(error.into())),
+        }
+    }
+}

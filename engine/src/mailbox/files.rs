@@ -13,6 +13,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 use super::cold::Cold;
 use super::tombs::Tombstones;
 use super::view::{KeywordTable, RecentChanges, View, ViewInner, uid_of_damaged};
+use crate::catalog::{Detail, Summary};
 use crate::error::{Error, Result};
 use crate::format::cache;
 use crate::format::facts::{FACTS_BYTES, Facts};
@@ -417,6 +418,29 @@ impl Files {
     /// What the user's usage counts for this mailbox.
     pub(crate) fn accounted(&self) -> (u64, u64) {
         self.accounted
+    }
+
+    /// What the catalog keeps of the mailbox.
+    pub(crate) fn summary(&self) -> Summary {
+        let head = &self.head;
+        let messages = head.count - self.tombs.total() as usize;
+        let recent_from = self.lower_bound(head.recent_uid);
+        let before = recent_from - self.tombs.rank(recent_from) as usize;
+        Summary {
+            messages: messages as u64,
+            bytes: head.bytes,
+            uid_next: head.uid_next.0,
+            uid_validity: head.uid_validity.0,
+            modseq: head.modseq_highest.0,
+            detail: Some(Detail {
+                unseen: head.unseen,
+                deleted: head.deleted,
+                recent: (messages - before) as u32,
+                new_mtime: head.new_mtime,
+                cur_mtime: head.cur_mtime,
+                listed_at: head.listed_at,
+            }),
+        }
     }
 
     /// Number of tombstones.

@@ -117,6 +117,8 @@ pub(crate) struct MailboxInner {
     /// UIDs that frames since the last checkpoint name as a source.
     pub(crate) pinned: Mutex<HashMap<Uid, Lsn>>,
     watchers: AtomicU32,
+    /// When somebody last asked for it: see [`crate::store::Registry`].
+    pub(crate) used: AtomicU64,
     pub(crate) deleted: AtomicBool,
 }
 
@@ -206,6 +208,7 @@ impl MailboxInner {
             doomed: Mutex::default(),
             pinned: Mutex::default(),
             watchers: AtomicU32::new(0),
+            used: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             shared,
         });
@@ -270,15 +273,15 @@ impl MailboxInner {
         self.watchers.load(Ordering::Acquire) > 0
     }
 
-    /// Whether nothing but the registry needs the mailbox in memory.
-    pub(crate) fn is_idle(self: &Arc<Self>) -> bool {
-        let quiet = {
-            let state = self.state.lock();
+    /// Whether nothing but the registry needs the mailbox in memory. Does not wait for locks: a
+    /// mailbox whose locks are taken is not idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        let quiet = |state: parking_lot::MutexGuard<'_, State>| {
             state.queue.is_empty() && !state.scheduled && state.rescan.is_none()
         };
-        quiet
-            && self.names_due.lock().is_empty()
-            && self.doomed.lock().is_empty()
+        self.state.try_lock().is_some_and(quiet)
+            && self.names_due.try_lock().is_some_and(|due| due.is_empty())
+            && self.doomed.try_lock().is_some_and(|doomed| doomed.is_empty())
             && !self.is_watched()
     }
 }

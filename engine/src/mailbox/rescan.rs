@@ -19,6 +19,7 @@ use super::sweep::Names;
 use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, FlagChange, Frame, Source};
+use crate::io::Storage;
 use crate::layout::{Found, LayoutKind, NameFlags};
 use crate::shared::{Drive, Shared};
 
@@ -85,6 +86,18 @@ impl Foreign {
     }
 }
 
+/// Times of `new/` and `cur/`, ns since 1970; 0 for one that is not there.
+pub(crate) fn directory_times(storage: &dyn Storage, dir: &Path) -> (i64, i64) {
+    let time = |dir: &Path| storage.stat_fresh(dir).map_or(0, |s| s.mtime_ns);
+    (time(&dir.join("new")), time(&dir.join("cur")))
+}
+
+/// Whether directories with these times hold what a listing found that began at `listed_at`
+/// (ns since 1970; 0: there was none) and saw the times `known`.
+pub(crate) fn is_unchanged(known: (i64, i64), listed_at: i64, now: (i64, i64)) -> bool {
+    listed_at != 0 && now == known && listed_at - now.0.max(now.1) > TICK_NS
+}
+
 impl Mailbox {
     /// Looks for changes by other programs when that is due, then gives the newest view.
     pub async fn refresh(&self) -> Result<View> {
@@ -119,19 +132,15 @@ impl MailboxInner {
         if self.is_watched() && self.shared.watches.are_events(self.id) {
             return false;
         }
-        let (new, cur) = self.directory_times();
-        let same = (new, cur) == (foreign.new_mtime, foreign.cur_mtime);
-        let settled = foreign.listed_at - new.max(cur) > TICK_NS;
-        if !same || !settled {
-            foreign.distrusted = true;
-        }
-        !same || !settled
+        let now = self.directory_times();
+        let unchanged =
+            is_unchanged((foreign.new_mtime, foreign.cur_mtime), foreign.listed_at, now);
+        foreign.distrusted |= !unchanged;
+        !unchanged
     }
 
     fn directory_times(&self) -> (i64, i64) {
-        let place = self.place.read();
-        let time = |dir: &Path| self.shared.storage.stat_fresh(dir).map_or(0, |s| s.mtime_ns);
-        (time(&place.dir.join("new")), time(&place.dir.join("cur")))
+        directory_times(&*self.shared.storage, &self.place.read().dir)
     }
 
     /// Asks the appliers for a rescan; `None` where none is needed or possible.

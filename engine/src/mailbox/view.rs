@@ -212,6 +212,11 @@ impl View {
         self.0.bytes
     }
 
+    /// Bytes of the files that are mapped for this view.
+    pub(crate) fn mapped_bytes(&self) -> u64 {
+        self.0.table.mapped_bytes(self.0.count) + self.0.blobs.mapped_bytes(self.0.blobs_committed)
+    }
+
     pub(crate) fn position(&self, seq: SeqNum) -> Option<usize> {
         (seq.0 >= 1 && seq.0 <= self.exists()).then(|| self.0.tombs.live(seq.index()))
     }

@@ -4,14 +4,14 @@
 //! commit catalog and summary with C; release the log below C; destroy what frames below C doomed.
 //! Effects of frames above C may be in the files too: redo is by absolute value.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::catalog::{Batch, Meta, Summary};
+use crate::catalog::{Batch, Meta, Summary, UserChanges};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::MailboxInner;
@@ -62,7 +62,8 @@ impl Shared {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         let users = std::mem::take(&mut *self.dirty_users.lock());
         let gone = std::mem::take(&mut *self.gone.lock());
-        let result = self.write_checkpoint(lsn, dirty.values(), &users, &gone);
+        let changes: Vec<UserChanges> = users.values().map(|user| user.take_unsaved()).collect();
+        let result = self.write_checkpoint(lsn, dirty.values(), changes, &gone);
         match result {
             Ok(()) => {
                 self.checkpointed.store(lsn.0, Ordering::Release);
@@ -75,15 +76,22 @@ impl Shared {
                     mailbox.pinned.lock().retain(|_, pinned_by| *pinned_by >= lsn);
                     self.compact(mailbox);
                 }
-                self.evict_idle();
                 self.checkpointer.count.fetch_add(1, Ordering::Relaxed);
                 let took = began.elapsed();
                 self.checkpointer.last_ms.store(took.as_millis() as u64, Ordering::Relaxed);
                 tracing::debug!(%lsn, mailboxes = dirty.len(), ?took, "checkpoint");
+                drop((dirty, users));
+                self.mailboxes.checkpointed();
+                self.make_room();
                 Ok(())
             }
-            Err(error) => {
+            Err((error, changes)) => {
                 // Everything stays to be done: the log still has it.
+                for changes in changes {
+                    if let Some(user) = users.get(&changes.name) {
+                        user.not_saved(changes.unsaved);
+                    }
+                }
                 for (id, mailbox) in dirty {
                     self.dirty.lock().entry(id).or_insert(mailbox);
                 }
@@ -98,25 +106,43 @@ impl Shared {
         &self,
         lsn: Lsn,
         dirty: impl Iterator<Item = &'a Arc<MailboxInner>>,
-        users: &BTreeMap<String, Arc<crate::user::UserInner>>,
+        users: Vec<UserChanges>,
         gone: &[MailboxId],
-    ) -> Result<()> {
+    ) -> Result<(), (Error, Vec<UserChanges>)> {
+        let summaries = match self.write_files(lsn, dirty) {
+            Ok(summaries) => summaries,
+            Err(error) => return Err((error, users)),
+        };
+        let clean = self.clean.load(Ordering::Acquire);
+        let batch = Batch {
+            meta: Meta {
+                store_id: self.store_id,
+                epoch: self.log.epoch(),
+                owner_epoch: self.owner_epoch,
+                unclean_epoch: if clean { self.unclean_epoch } else { self.owner_epoch },
+                checkpoint: lsn,
+                uid_validity_last: *self.uid_validity_last.lock(),
+            },
+            users,
+            summaries,
+            gone: gone.to_vec(),
+        };
+        self.catalog.commit(&batch).map_err(|error| (error, batch.users))
+    }
+
+    /// Header slots of what changed, made durable with everything that they count.
+    fn write_files<'a>(
+        &self,
+        lsn: Lsn,
+        dirty: impl Iterator<Item = &'a Arc<MailboxInner>>,
+    ) -> Result<Vec<(MailboxId, Summary)>> {
         let mut summaries = Vec::new();
         let mut by_partition: BTreeMap<String, Vec<&Arc<MailboxInner>>> = BTreeMap::new();
         for mailbox in dirty {
             let mut files = mailbox.files.lock();
             mailbox.fold_into_head(&mut files);
             files.write_slot(lsn, self.owner_epoch)?;
-            let head = &files.head;
-            let messages = (head.count - files.tombstones() as usize) as u64;
-            let summary = Summary {
-                messages,
-                bytes: head.bytes,
-                uid_next: head.uid_next.0,
-                uid_validity: head.uid_validity.0,
-                modseq: head.modseq_highest.0,
-            };
-            summaries.push((mailbox.id, summary));
+            summaries.push((mailbox.id, files.summary()));
             let name = mailbox.place.read().partition.name.clone();
             by_partition.entry(name).or_default().push(mailbox);
         }
@@ -127,22 +153,7 @@ impl Shared {
                 self.log.refuse(UNSYNCED);
             })?;
         }
-        let namespaces =
-            users.iter().map(|(name, user)| (name.clone(), user.namespace.load_full())).collect();
-        let clean = self.clean.load(Ordering::Acquire);
-        self.catalog.commit(&Batch {
-            meta: Meta {
-                store_id: self.store_id,
-                epoch: self.log.epoch(),
-                owner_epoch: self.owner_epoch,
-                unclean_epoch: if clean { self.unclean_epoch } else { self.owner_epoch },
-                checkpoint: lsn,
-                uid_validity_last: *self.uid_validity_last.lock(),
-            },
-            users: namespaces,
-            summaries,
-            gone: gone.to_vec(),
-        })
+        Ok(summaries)
     }
 
     /// One `syncfs` where it can be trusted, else file by file.
@@ -200,23 +211,6 @@ impl Shared {
                 tracing::error!(mailbox = %mailbox.id, %error, "cannot compact the index");
             }
         }
-    }
-
-    /// Lets go of mailboxes that only the registry holds, beyond the number allowed.
-    fn evict_idle(self: &Arc<Self>) {
-        let mut mailboxes = self.mailboxes.write();
-        let max = self.config.mailboxes_idle_max;
-        if mailboxes.len() <= max {
-            return;
-        }
-        let dirty: HashSet<MailboxId> = self.dirty.lock().keys().copied().collect();
-        let mut over = mailboxes.len() - max;
-        mailboxes.retain(|id, mailbox| {
-            let idle = Arc::strong_count(mailbox) == 1 && !dirty.contains(id) && mailbox.is_idle();
-            let keep = over == 0 || !idle;
-            over -= usize::from(!keep);
-            keep
-        });
     }
 
     /// The checkpoint of a clean stop: afterwards the log is empty.

@@ -4,6 +4,7 @@ mod check;
 mod checkpoint;
 mod rebuild;
 mod recover;
+mod registry;
 mod threads;
 
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use parking_lot::Mutex;
 pub use check::CheckReport;
 pub(crate) use checkpoint::Checkpointer;
 pub(crate) use rebuild::rebuild;
+pub(crate) use registry::Registry;
 
+use crate::catalog::StoredUser;
 use crate::config::StoreConfig;
 use crate::error::{Error, Result};
 use crate::io::{HelperPool, Storage};
@@ -55,6 +58,10 @@ pub struct StoreStatus {
     pub log_bytes: u64,
     /// Mailboxes in memory.
     pub mailboxes_open: usize,
+    /// Mailboxes let go since this start, to stay within the limits.
+    pub mailboxes_evicted: u64,
+    /// Bytes of their mapped files.
+    pub mapped_bytes: u64,
     /// Users in memory.
     pub users_open: usize,
     /// Mailboxes changed since the last checkpoint.
@@ -133,13 +140,16 @@ impl Store {
     pub fn status(&self) -> StoreStatus {
         let shared = &self.shared;
         let (checkpoints, checkpoint_ms) = shared.checkpointer.figures();
+        let (mapped_bytes, mailboxes_evicted) = shared.mailboxes.figures();
         StoreStatus {
             store_id: shared.store_id.to_string(),
             owner_epoch: shared.owner_epoch,
             uptime_seconds: shared.started.elapsed().as_secs(),
             log: shared.log.status(),
             log_bytes: shared.log.bytes_used(),
-            mailboxes_open: shared.mailboxes.read().len(),
+            mailboxes_open: shared.mailboxes.len(),
+            mailboxes_evicted,
+            mapped_bytes,
             users_open: shared.users.lock().len(),
             mailboxes_dirty: shared.dirty.lock().len(),
             checkpoints,
@@ -152,6 +162,9 @@ impl Store {
     /// A user's namespace; made, with an INBOX, at first use.
     pub async fn user(&self, name: &str, options: &UserOptions) -> Result<User> {
         let known = self.shared.users.lock().get(name).cloned();
+        known
+            .iter()
+            .for_each(|user| user.used.store(self.shared.mailboxes.now(), Ordering::Relaxed));
         // One that another caller is just beginning has no INBOX yet.
         if let Some(user) = known.filter(|user| user.has_begun()) {
             let user = User(user);
@@ -174,7 +187,7 @@ impl Store {
             if shared.users.lock().contains_key(&name) {
                 return Ok(true);
             }
-            Ok(shared.catalog.namespace(&name)?.is_some())
+            shared.catalog.has_user(&name)
         };
         self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
     }
@@ -229,18 +242,23 @@ impl Shared {
         if let Some(user) = self.users.lock().get(name) {
             return Ok(user.clone());
         }
-        let namespace = self.catalog.namespace(name)?;
+        let stored = self.catalog.user(name)?.unwrap_or_else(|| StoredUser {
+            namespace: Namespace {
+                partition: self.config.partition_default.clone(),
+                ..Namespace::default()
+            },
+            in_rows: true,
+        });
+        let ids = stored.namespace.mailboxes.values().map(|entry| entry.id);
         let mut usage = Usage::default();
-        for entry in namespace.iter().flat_map(|n| n.mailboxes.values()) {
-            let numbers = self.catalog.summary(entry.id)?.unwrap_or_default();
+        for numbers in self.catalog.summaries(ids)?.into_iter().flatten() {
             usage.bytes += numbers.bytes;
             usage.messages += numbers.messages;
         }
-        let namespace = namespace.unwrap_or_else(|| Namespace {
-            partition: self.config.partition_default.clone(),
-            ..Namespace::default()
-        });
-        let fresh = UserInner::new(self.clone(), name, namespace, usage);
-        Ok(self.users.lock().entry(name.to_owned()).or_insert(fresh).clone())
+        let fresh = UserInner::new(self.clone(), name, stored, usage);
+        let user = self.users.lock().entry(name.to_owned()).or_insert(fresh).clone();
+        user.used.store(self.mailboxes.now(), Ordering::Relaxed);
+        self.make_room();
+        Ok(user)
     }
 }

@@ -34,6 +34,7 @@ use crate::mailbox::files::Files;
 use crate::mailbox::opening::stamp;
 use crate::message::Ingested;
 use crate::mount::Mount;
+use crate::namespace::{Namespace, NamespaceEdit};
 use crate::shared::{Doomed, DoomedKind, Drive, Shared, SharedStart};
 use crate::user::{TRASH, UserInner, move_to_trash, trash_dir};
 
@@ -49,6 +50,8 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         ErrorKind::WouldBlock => Error::Locked(lock_path.clone()),
         _ => Error::io("lock", &lock_path)(e),
     })?;
+    let mut config = config;
+    config.descriptors_max = config.descriptors_max.min(descriptors_of_process() / 2);
     let (catalog, meta) = Catalog::open(&*storage, &config.state_dir.join("catalog.redb"))?;
     let meta = meta.unwrap_or_else(|| Meta {
         store_id: StoreId::random(&*storage),
@@ -158,6 +161,12 @@ fn check_state_dirs(config: &StoreConfig, storage: &dyn Storage) -> Result<()> {
     Ok(())
 }
 
+/// Descriptors that this process may have.
+fn descriptors_of_process() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
 /// Removes what only a crash leaves: deleted mailboxes, stage files of the cyrus layout.
 fn clean_up(shared: &Shared) {
     let storage = &*shared.storage;
@@ -196,6 +205,10 @@ struct Redo<'a> {
     expunged: HashMap<MailboxId, Vec<(u32, u32)>>,
     /// Mailboxes of messages that were logged and have no bytes.
     burnt: HashSet<MailboxId>,
+    /// Who owns a mailbox, as frames tell.
+    owners: HashMap<MailboxId, String>,
+    /// Namespaces with an index by id, made at the first question.
+    homes: HashMap<String, NamespaceEdit>,
     placed: u64,
     void: u64,
 }
@@ -222,6 +235,8 @@ impl<'a> Redo<'a> {
             letters: HashMap::new(),
             expunged: HashMap::new(),
             burnt: HashSet::new(),
+            owners: HashMap::new(),
+            homes: HashMap::new(),
             placed: 0,
             void: 0,
         }
@@ -266,7 +281,8 @@ impl<'a> Redo<'a> {
 
     /// Namespaces first, then directories to match.
     fn catalog(&mut self, transactions: &[Transaction]) -> Result<()> {
-        let mut users: BTreeMap<String, Arc<UserInner>> = BTreeMap::new();
+        type Edited<'f> = (Arc<UserInner>, NamespaceEdit, Vec<(MailboxId, &'f Frame)>);
+        let mut users: BTreeMap<String, Edited<'_>> = BTreeMap::new();
         let mut strayed: BTreeMap<MailboxId, Strayed> = BTreeMap::new();
         for (id, frame) in transactions.iter().flat_map(|t| &t.frames) {
             let name = match frame {
@@ -276,10 +292,14 @@ impl<'a> Redo<'a> {
                 | Frame::Subscription { user, .. } => user,
                 _ => continue,
             };
-            let user = self.shared.known_user(name)?;
-            let before = user.namespace.load_full();
-            let old = before.name_of(*id).and_then(|old| {
-                let partition = self.shared.partition(&before.mailboxes[old].partition).ok()?;
+            if !users.contains_key(name) {
+                let user = self.shared.known_user(name)?;
+                let edit = NamespaceEdit::new(Namespace::clone(&user.namespace.load()));
+                users.insert(name.clone(), (user, edit, Vec::new()));
+            }
+            let Some((user, edit, frames)) = users.get_mut(name) else { continue };
+            let old = edit.entry(*id).and_then(|(old, entry)| {
+                let partition = self.shared.partition(&entry.partition).ok()?;
                 let dir = partition.layout.mailbox_dir(&partition.path, name, old).ok()?;
                 Some((partition.clone(), dir))
             });
@@ -297,14 +317,21 @@ impl<'a> Redo<'a> {
             if matches!(frame, Frame::MailboxGone { .. }) {
                 self.shared.gone.lock().push(*id);
             }
-            user.apply(*id, frame);
+            self.owners.insert(*id, name.clone());
+            edit.apply(*id, frame);
+            frames.push((*id, frame));
+        }
+        let mut named = Vec::new();
+        for (user, edit, frames) in users.into_values() {
+            named.push((user.clone(), frames.iter().map(|(id, _)| *id).collect::<Vec<_>>()));
+            user.take_over(edit, frames.into_iter());
             user.mark_dirty();
-            users.insert(name.clone(), user);
         }
         self.bring_home(strayed)?;
         let storage = &*self.shared.storage;
-        for user in users.values() {
-            for (name, entry) in &user.namespace.load_full().mailboxes {
+        for (user, ids) in named {
+            let namespace = NamespaceEdit::new(Namespace::clone(&user.namespace.load()));
+            for (name, entry) in ids.into_iter().filter_map(|id| namespace.entry(id)) {
                 let partition = self.shared.partition(&entry.partition)?;
                 self.shared.owners.of(self.shared, partition, &user.name)?;
                 let dir = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
@@ -358,21 +385,21 @@ impl<'a> Redo<'a> {
     }
 
     /// The open mailbox of an id; `None` when it was deleted since.
-    fn mailbox(&self, id: MailboxId) -> Result<Option<Arc<MailboxInner>>> {
-        if let Some(open) = self.shared.mailboxes.read().get(&id) {
-            return Ok(Some(open.clone()));
+    fn mailbox(&mut self, id: MailboxId) -> Result<Option<Arc<MailboxInner>>> {
+        if let Some(open) = self.shared.mailboxes.find(id) {
+            return Ok(Some(open));
         }
-        let mut owner = self.shared.catalog.owner(id)?;
-        if owner.is_none() {
-            let users = self.shared.users.lock();
-            let has = |user: &&Arc<UserInner>| user.namespace.load().name_of(id).is_some();
-            owner = users.values().find(has).map(|user| user.name.clone());
-        }
+        let owner = match self.owners.get(&id) {
+            Some(owner) => Some(owner.clone()),
+            None => self.shared.catalog.owner(id)?,
+        };
         let Some(owner) = owner else { return Ok(None) };
         let user = self.shared.known_user(&owner)?;
-        let namespace = user.namespace.load_full();
-        let Some(name) = namespace.name_of(id) else { return Ok(None) };
-        let entry = &namespace.mailboxes[name];
+        let homes = self
+            .homes
+            .entry(owner.clone())
+            .or_insert_with(|| NamespaceEdit::new(Namespace::clone(&user.namespace.load())));
+        let Some((name, entry)) = homes.entry(id) else { return Ok(None) };
         let partition = self.shared.partition(&entry.partition)?.clone();
         let dir = partition.layout.mailbox_dir(&partition.path, &owner, name)?;
         user.open_at(id, entry.uid_validity, partition, dir).map(Some)

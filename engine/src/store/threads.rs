@@ -100,7 +100,8 @@ fn tick(shared: &Arc<Shared>) {
         let since = last_checkpoint.elapsed();
         let due = since >= every && shared.has_checkpoint_work()
             || since >= DOOMED_WAIT.min(every) && !shared.doomed.lock().is_empty()
-            || shared.log.wants_checkpoint();
+            || shared.log.wants_checkpoint()
+            || shared.mailboxes.wants_checkpoint();
         if due {
             last_checkpoint = Instant::now();
             if let Err(error) = shared.checkpoint() {

@@ -67,7 +67,7 @@ pub fn config(sync_names: bool) -> StoreConfig {
     // For the weak mode; the other one needs only less.
     config.sync_names = sync_names;
     config.helpers = 1;
-    config.mailboxes_idle_max = 1;
+    config.open_mailboxes_max = 1;
     config.log_bytes_max = 1 << 20;
     config
 }

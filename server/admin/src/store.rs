@@ -36,7 +36,10 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         log_bytes_max: config.store.log_bytes_max,
         checkpoint_seconds: config.store.checkpoint_seconds,
         message_bytes_max: config.limits.message_bytes_max,
-        mailboxes_idle_max: config.store.mailboxes_idle_max,
+        open_mailboxes_max: config.limits.open_mailboxes_max,
+        descriptors_max: config.limits.descriptors_max,
+        mapped_bytes_max: config.limits.mapped_bytes_max,
+        open_users_max: config.limits.open_users_max,
         helpers: config.store.helper_threads,
         network_state: config.store.network_state,
         ..StoreConfig::new(&config.state_dir, partitions)

@@ -153,12 +153,15 @@ fn limits(config: &Config, out: &mut Findings<'_>) {
     out.at_least("limits.imap_idle_seconds_max", l.imap_idle_seconds_max, 1);
     out.at_least("limits.pop3_idle_seconds_max", l.pop3_idle_seconds_max, 1);
     out.at_least("limits.lmtp_idle_seconds_max", l.lmtp_idle_seconds_max, 1);
+    out.at_least("limits.open_mailboxes_max", l.open_mailboxes_max as u64, 8);
+    out.at_least("limits.descriptors_max", l.descriptors_max as u64, 64);
+    out.at_least("limits.mapped_bytes_max", l.mapped_bytes_max, 1 << 20);
+    out.at_least("limits.open_users_max", l.open_users_max as u64, 8);
 }
 
 fn others(config: &Config, out: &mut Findings<'_>) {
     out.at_least("store.log_bytes_max", config.store.log_bytes_max, 16 << 20);
     out.at_least("store.checkpoint_seconds", config.store.checkpoint_seconds, 1);
-    out.at_least("store.mailboxes_idle_max", config.store.mailboxes_idle_max as u64, 1);
     out.at_least("store.helper_threads", config.store.helper_threads as u64, 1);
     let auth = &config.auth;
     out.at_least("auth.hash_threads", auth.hash_threads as u64, 1);

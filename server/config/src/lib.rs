@@ -190,8 +190,6 @@ pub struct Store {
     pub log_bytes_max: u64,
     /// Longest time between checkpoints while there is work.
     pub checkpoint_seconds: u64,
-    /// Mailboxes kept open without a session.
-    pub mailboxes_idle_max: usize,
     /// Threads for calls that block.
     pub helper_threads: usize,
     /// Bytes that a user's mailboxes may hold, unless the users file says otherwise; 0: no limit.
@@ -208,7 +206,6 @@ impl Default for Store {
             log_dir: None,
             log_bytes_max: 256 << 20,
             checkpoint_seconds: 60,
-            mailboxes_idle_max: 512,
             helper_threads: 8,
             quota_bytes: 0,
             quota_messages: 0,

@@ -38,6 +38,14 @@ pub struct Limits {
     pub pop3_idle_seconds_max: u64,
     /// Seconds without a command or a byte of data in LMTP.
     pub lmtp_idle_seconds_max: u64,
+    /// Mailboxes in memory above which unused ones are let go.
+    pub open_mailboxes_max: usize,
+    /// File descriptors of open mailboxes, likewise; never more than half of the process's limit.
+    pub descriptors_max: usize,
+    /// Bytes of mapped indexes and caches, likewise.
+    pub mapped_bytes_max: u64,
+    /// Users in memory, likewise.
+    pub open_users_max: usize,
 }
 
 impl Default for Limits {
@@ -61,6 +69,10 @@ impl Default for Limits {
             // RFC 1939 section 3 asks for at least 10 minutes.
             pop3_idle_seconds_max: 10 * 60,
             lmtp_idle_seconds_max: 5 * 60,
+            open_mailboxes_max: 4096,
+            descriptors_max: 16 << 10,
+            mapped_bytes_max: 8 << 30,
+            open_users_max: 4096,
         }
     }
 }

@@ -10,7 +10,7 @@ use engine::Namespace;
 use protocol::imap::command::List;
 use protocol::imap::encode::{self, ListLine};
 
-use super::super::reply::{End, Outcome, Reply};
+use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 use super::status;
 
@@ -26,31 +26,34 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
     }
     let namespace = user.namespace();
     let utf8 = session.features.rev2;
-    for entry in entries(&namespace, list) {
-        session.conn.out.with_vec(|out| encode::list(out, &entry.line(list, utf8), utf8));
-        if !list.return_status.is_empty() && entry.exists {
-            status_of(session, &user, entry.name, list).await?;
+    for turn in entries(&namespace, list).chunks(TURN) {
+        let mut statuses = Vec::new();
+        if !list.return_status.is_empty() {
+            let exist = turn.iter().filter(|entry| entry.exists);
+            statuses = user.statuses(&exist.map(|entry| entry.name).collect::<Vec<_>>()).await;
+        }
+        let mut statuses = statuses.into_iter();
+        for entry in turn {
+            session.conn.out.with_vec(|out| encode::list(out, &entry.line(list, utf8), utf8));
+            match entry.exists.then(|| statuses.next()).flatten() {
+                Some(Ok(found)) => {
+                    status::write(session, entry.name, &list.return_status, &found);
+                }
+                // One that fails (deleted just now) has no line.
+                Some(Err(error)) => {
+                    session.failure("tell a mailbox's status", &error, "NONEXISTENT");
+                }
+                None => {}
+            }
         }
         session.breathe().await?;
+        tokio::task::yield_now().await;
     }
     Ok(Reply::ok("Completed"))
 }
 
-/// The STATUS line of a listed mailbox. One that fails (deleted just now) has none.
-async fn status_of(
-    session: &mut Session,
-    user: &engine::User,
-    name: &str,
-    list: &List,
-) -> Result<(), End> {
-    match user.status(name).await {
-        Ok(found) => status::write(session, name, &list.return_status, &found),
-        Err(error) => {
-            session.failure("tell a mailbox's status", &error, "NONEXISTENT");
-        }
-    }
-    Ok(())
-}
+/// Names listed before other sessions of the core have their turn.
+const TURN: usize = 128;
 
 /// One name to be listed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -154,7 +157,13 @@ impl Pattern {
     /// name read so far can lead to is carried along.
     pub(super) fn matches(&self, name: &str) -> bool {
         let pattern = &self.0;
+        match pattern[..] {
+            ['*'] => return true,
+            ['%'] => return !name.contains('/'),
+            _ => {}
+        }
         let mut places = vec![false; pattern.len() + 1];
+        let mut next = places.clone();
         places[0] = true;
         let skip_wildcards = |places: &mut Vec<bool>| {
             for at in 0..pattern.len() {
@@ -165,7 +174,7 @@ impl Pattern {
         };
         skip_wildcards(&mut places);
         for c in name.chars() {
-            let mut next = vec![false; pattern.len() + 1];
+            next.fill(false);
             for at in 0..pattern.len() {
                 match pattern[at] {
                     _ if !places[at] => {}
@@ -175,7 +184,7 @@ impl Pattern {
                 }
             }
             skip_wildcards(&mut next);
-            places = next;
+            std::mem::swap(&mut places, &mut next);
         }
         places[pattern.len()]
     }
