@@ -1,4 +1,4 @@
-//! What it costs to understand a command and a message, without any I/O.
+//! What it costs to understand a command and a message, and to write answers, without any I/O.
 
 // criterion's macros make undocumented items.
 #![allow(missing_docs)]
@@ -6,44 +6,50 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use cursus_benches::messages;
+use cursus_benches::{
+    SESSION, SESSION_COMMANDS, decode_session, fetch_lines, framer, list_lines, messages, names,
+    sparse_set,
+};
 use engine::message::{Extras, Ingest, LineEnds};
-use protocol::imap::decode::{self, Dialect};
-use protocol::imap::framing::{Event, Framer, Limits};
 use protocol::mime::parser::{self, Parser};
-
-/// What a mail program says after it has connected, and once a minute.
-const SESSION: &[u8] = b"a1 LOGIN \"someone@example.org\" \"a password\"\r\n\
-a2 SELECT \"INBOX\"\r\n\
-a3 UID FETCH 1:* (UID FLAGS)\r\n\
-a4 UID FETCH 1017:1120 (UID RFC822.SIZE FLAGS BODY.PEEK[HEADER.FIELDS (From To Cc Bcc Subject Date \
-Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To)])\r\n\
-a5 UID SEARCH CHARSET UTF-8 SINCE 1-Jan-2025 NOT DELETED OR SUBJECT {9}\r\nquarterly FROM boss\r\n\
-a6 UID STORE 1017,1019:1023 +FLAGS.SILENT (\\Seen $Junk)\r\n\
-a7 FETCH 17 (BODY.PEEK[1.2.HEADER]<0.2048> ENVELOPE BODYSTRUCTURE)\r\n\
-a8 NOOP\r\n";
+use protocol::types::Keyword;
 
 fn commands(c: &mut Criterion) {
     let mut group = c.benchmark_group("imap");
-    group.throughput(Throughput::Elements(8));
+    group.throughput(Throughput::Elements(SESSION_COMMANDS));
     group.bench_function("frame and decode eight commands", |b| {
-        let mut framer = Framer::new(Limits::AFTER_LOGIN);
+        let mut framer = framer();
+        b.iter(|| assert_eq!(decode_session(&mut framer, black_box(SESSION)), SESSION_COMMANDS));
+    });
+
+    const RANGES: u32 = 1_000;
+    let set = sparse_set(RANGES);
+    group.throughput(Throughput::Elements(u64::from(RANGES)));
+    group.bench_function("resolve a set of 1,000 numbers", |b| {
+        b.iter(|| black_box(&set).resolve(100_000).len());
+    });
+
+    const LINES: u32 = 10_000;
+    let keywords: Vec<Keyword> =
+        ["$Forwarded", "NonJunk"].iter().filter_map(|k| Keyword::new(k)).collect();
+    group.throughput(Throughput::Elements(u64::from(LINES)));
+    group.bench_function("encode 10,000 FETCH (UID FLAGS)", |b| {
+        let mut out = Vec::new();
         b.iter(|| {
-            let mut input = SESSION;
-            let mut decoded = 0;
-            while !input.is_empty() {
-                let (used, event) = framer.next(input);
-                match event {
-                    Some(Event::Command(text)) => {
-                        decode::command(black_box(text), Dialect::default()).expect("a command");
-                        decoded += 1;
-                    }
-                    Some(Event::Continue) => {}
-                    other => unreachable!("only commands are here: {other:?}"),
-                }
-                input = &input[used..];
-            }
-            assert_eq!(decoded, 8);
+            out.clear();
+            fetch_lines(&mut out, black_box(&keywords), LINES);
+            out.len()
+        });
+    });
+
+    let names = names(10_000);
+    group.throughput(Throughput::Elements(names.len() as u64));
+    group.bench_function("encode 10,000 LIST lines", |b| {
+        let mut out = Vec::new();
+        b.iter(|| {
+            out.clear();
+            list_lines(&mut out, black_box(&names));
+            out.len()
         });
     });
     group.finish();

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use cursus_benches::messages;
+use cursus_benches::{frames, messages};
+use engine::format::frame::Frame;
 use engine::format::index::{Record, words_from_bytes, words_to_bytes};
 use engine::io::blocking::Blocking;
 use engine::io::{Lane, Storage};
@@ -133,5 +134,59 @@ fn scans(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, commits, scans);
+fn frame_encode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("log");
+    for frame in frames() {
+        let name = match &frame {
+            Frame::Append(_) => "encode the frame of a delivery",
+            _ => "encode the frame of a STORE of 100",
+        };
+        let mut out = Vec::new();
+        frame.encode(&mut out);
+        group.throughput(Throughput::Bytes(out.len() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                out.clear();
+                black_box(&frame).encode(&mut out);
+                out.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Reading a directory of message names, as the first look at a foreign Maildir does.
+fn directories(c: &mut Criterion) {
+    const FILES: u64 = 10_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let storage = Blocking::new();
+    let mut group = c.benchmark_group("listing");
+    group.throughput(Throughput::Elements(FILES));
+    for (name, kind) in [("maildir", LayoutKind::Maildir), ("cyrus", LayoutKind::Cyrus)] {
+        let layout = layout_for(kind, &LayoutOptions::default());
+        let root = directory.path().join(name);
+        let dir = layout.mailbox_dir(&root, "someone", "INBOX").expect("a good name");
+        layout.create(&storage, &root, &dir).expect("a new mailbox");
+        for n in 0..FILES {
+            let file = match kind {
+                LayoutKind::Maildir => {
+                    dir.join(format!("cur/17000{n:05}.M{n}P77.mail.example.org,S=1500:2,S"))
+                }
+                LayoutKind::Cyrus => dir.join(format!("{}.", n + 1)),
+            };
+            std::fs::write(file, b"").expect("an empty file");
+        }
+        group.bench_function(format!("list 10,000 messages, {name}"), |b| {
+            b.iter(|| {
+                let mut found = 0;
+                let each = &mut |_| found += 1;
+                layout.list(&storage, &dir, false, each).expect("a directory that can be read");
+                assert_eq!(found, FILES);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, commits, frame_encode, directories, scans);
 criterion_main!(benches);
