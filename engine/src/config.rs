@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::archive::ArchiveConfig;
 use crate::layout::Layout;
 use crate::mount::MountOptions;
 
@@ -68,6 +69,8 @@ pub struct StoreConfig {
     pub helpers: usize,
     /// Threads that look through messages for SEARCH.
     pub searchers: usize,
+    /// Where closed log segments and their messages go; absent: nowhere.
+    pub archive: Option<ArchiveConfig>,
 }
 
 impl StoreConfig {
@@ -97,6 +100,7 @@ impl StoreConfig {
             appliers: 2,
             helpers: 8,
             searchers: std::thread::available_parallelism().map_or(1, usize::from),
+            archive: None,
         }
     }
 }

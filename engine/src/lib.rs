@@ -6,6 +6,7 @@
 //! | [`format`] | byte layouts, checksums |
 //! | [`io`] | every byte read or written: blocking, ring and simulated backends |
 //! | [`layout`] | how messages lie in directories: Maildir++, Cyrus tree |
+//! | [`archive`] | log and messages kept elsewhere: archive, backup, restore |
 //! | `log` | the commit log: groups, segments, reading back |
 //! | [`message`] | one pass over a message; stored and served forms; wire-ready extras |
 //! | [`search`] | does a message match |
@@ -19,6 +20,7 @@
 //! for a [`View`], and commits a [`Delivery`]. All async functions run on any executor and do not
 //! block it; what must block runs on the store's helper threads.
 
+pub mod archive;
 mod catalog;
 mod config;
 mod delivery;

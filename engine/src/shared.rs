@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::archive::{Aside, Taker};
 use crate::catalog::Catalog;
 use crate::config::{Partition, StoreConfig};
 use crate::error::{Error, Result};
@@ -148,6 +149,12 @@ pub(crate) struct Shared {
     /// By partition name.
     mounts: HashMap<String, Mount>,
     pub(crate) owners: Owners,
+    /// Message files that archive or backup may still ask for.
+    pub(crate) aside: Aside,
+    /// Where closed segments go, if an archive is configured.
+    pub(crate) archive: Option<Taker>,
+    /// One backup at a time.
+    pub(crate) backup_one: Mutex<()>,
     names: AtomicU64,
     pub(crate) started: Instant,
 }
@@ -164,6 +171,8 @@ pub(crate) struct SharedStart {
     pub(crate) log: Log,
     pub(crate) catalog: Catalog,
     pub(crate) mounts: HashMap<String, Mount>,
+    pub(crate) aside: Aside,
+    pub(crate) archive: Option<Taker>,
 }
 
 impl Shared {
@@ -202,6 +211,9 @@ impl Shared {
             maildrops: Maildrops::default(),
             mounts: start.mounts,
             owners: Owners::new(start.store_id, start.owner_epoch),
+            aside: start.aside,
+            archive: start.archive,
+            backup_one: Mutex::default(),
             names: AtomicU64::new(0),
             started: Instant::now(),
         })
@@ -312,4 +324,9 @@ impl Shared {
         }
         self.stalled.lock().first().map(|(_, error)| error.clone())
     }
+}
+
+/// Microseconds since 1970.
+pub(crate) fn now_us(storage: &dyn Storage) -> u64 {
+    storage.now_ns().max(0) as u64 / 1000
 }

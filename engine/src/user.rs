@@ -58,7 +58,7 @@ pub(crate) struct UserInner {
     /// What of the namespace the catalog does not have.
     unsaved: Mutex<Unsaved>,
     /// One change, or one opening, at a time.
-    changes: Mutex<()>,
+    pub(crate) changes: Mutex<()>,
     /// When somebody last asked for the user: see [`crate::store::Registry`].
     pub(crate) used: AtomicU64,
 }

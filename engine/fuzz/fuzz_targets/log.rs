@@ -3,7 +3,7 @@
 #![no_main]
 
 use engine::format::frame::Frame;
-use engine::format::segment::{self, FrameHead, GroupHeader, SegmentHeader};
+use engine::format::segment::{self, FrameHead, Group, GroupHeader, SegmentHeader, VERSION};
 use libfuzzer_sys::fuzz_target;
 use zerocopy::IntoBytes;
 
@@ -18,14 +18,16 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(Frame::decode(frame.kind(), &again), Ok(Some(frame)));
     }
     let _ = SegmentHeader::decode(bytes);
-    let _ = GroupHeader::decode(bytes, EPOCH, LSN).map(|group| group.span());
+    for version in [1, VERSION] {
+        let _ = Group::decode(bytes, version, EPOCH, LSN).map(|group| group.span());
+    }
     let _ = segment::decode_frame(bytes, EPOCH, LSN, 0);
 
     // Headers with right checksums around the same bytes: whatever they say is bounded.
     let word = |at: usize| bytes.get(at).map_or(0, |b| u32::from(*b) << 24 | u32::from(*b));
-    let group = GroupHeader::new(EPOCH, LSN, 0, word(0), word(1));
-    let read = GroupHeader::decode(group.as_bytes(), EPOCH, LSN).expect("a whole group header");
-    assert!(read.span() >= u64::from(read.frames_bytes.get()));
+    let group = GroupHeader::new(EPOCH, LSN, 0, 7, word(0), word(1));
+    let read = Group::decode(group.as_bytes(), VERSION, EPOCH, LSN).expect("a whole group header");
+    assert!(read.span() >= read.frames_bytes as u64);
     let head = FrameHead {
         kind,
         bits: bytes.first().copied().unwrap_or(0),

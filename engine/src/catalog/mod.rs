@@ -154,6 +154,65 @@ macro_rules! attempt {
     };
 }
 
+fn meta_of(read: &redb::ReadTransaction) -> Result<Option<Meta>> {
+    let table = match read.open_table(META) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(failed("read")(error.into())),
+    };
+    let mut values = [const { String::new() }; META_KEYS.len()];
+    for (slot, key) in values.iter_mut().zip(META_KEYS) {
+        match attempt!("read", table.get(key)) {
+            Some(value) => *slot = value.value().to_owned(),
+            None => return Ok(None),
+        }
+    }
+    let [store, epoch, owner_epoch, checkpoint, last, unclean] = &values;
+    let meta = || {
+        Some(Meta {
+            store_id: StoreId(MailboxId::parse(store)?.0),
+            epoch: epoch.parse().ok()?,
+            owner_epoch: owner_epoch.parse().ok()?,
+            checkpoint: Lsn(checkpoint.parse().ok()?),
+            uid_validity_last: last.parse().ok()?,
+            unclean_epoch: unclean.parse().ok()?,
+        })
+    };
+    meta().map(Some).ok_or_else(|| Error::Corrupt {
+        path: "catalog.redb".into(),
+        expected: "numbers in the meta table",
+        found: format!("{values:?}"),
+    })
+}
+
+fn user_in(read: &redb::ReadTransaction, user: &str) -> Result<Option<StoredUser>> {
+    let table = attempt!("read", read.open_table(USERS));
+    let Some(value) = attempt!("read", table.get(user)) else { return Ok(None) };
+    let record: UserRecord = json(user, value.value())?;
+    let in_rows = record.is_in_rows();
+    let mut namespace: Namespace = record.into();
+    if let Some(table) = read.table_if_any(MAILBOXES)? {
+        let all = (user, &[0; 16])..=(user, &[0xff; 16]);
+        for entry in attempt!("read", table.range(all)) {
+            let (key, value) = attempt!("read", entry);
+            let record: MailboxRecord = json(user, value.value())?;
+            let id = MailboxId(*key.value().1);
+            namespace.mailboxes.extend([record.into_entry(id)]);
+        }
+    }
+    if let Some(table) = read.table_if_any(SUBSCRIPTIONS)? {
+        for entry in attempt!("read", table.range((user, "")..)) {
+            let (key, _) = attempt!("read", entry);
+            let (whose, name) = key.value();
+            if whose != user {
+                break;
+            }
+            namespace.subscriptions.insert(name.to_owned());
+        }
+    }
+    Ok(Some(StoredUser { namespace, in_rows }))
+}
+
 impl Catalog {
     /// Opens the catalog, or makes an empty one; the meta record is absent in a new one.
     pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<(Catalog, Option<Meta>)> {
@@ -167,65 +226,34 @@ impl Catalog {
     }
 
     fn meta(&self) -> Result<Option<Meta>> {
+        meta_of(&attempt!("read", self.database.begin_read()))
+    }
+
+    /// Calls `each` with every user, all of one commit; returns what that commit says of the
+    /// store.
+    pub(crate) fn snapshot(
+        &self,
+        each: &mut dyn FnMut(&str, Namespace) -> Result<()>,
+    ) -> Result<Meta> {
         let read = attempt!("read", self.database.begin_read());
-        let table = match read.open_table(META) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(failed("read")(error.into())),
-        };
-        let mut values = [const { String::new() }; META_KEYS.len()];
-        for (slot, key) in values.iter_mut().zip(META_KEYS) {
-            match attempt!("read", table.get(key)) {
-                Some(value) => *slot = value.value().to_owned(),
-                None => return Ok(None),
+        let meta = meta_of(&read)?.ok_or_else(|| Error::Corrupt {
+            path: "catalog.redb".into(),
+            expected: "a catalog that was begun",
+            found: "an empty one".into(),
+        })?;
+        let table = attempt!("read", read.open_table(USERS));
+        for entry in attempt!("read", table.iter()) {
+            let (user, _) = attempt!("read", entry);
+            if let Some(stored) = user_in(&read, user.value())? {
+                each(user.value(), stored.namespace)?;
             }
         }
-        let [store, epoch, owner_epoch, checkpoint, last, unclean] = &values;
-        let meta = || {
-            Some(Meta {
-                store_id: StoreId(MailboxId::parse(store)?.0),
-                epoch: epoch.parse().ok()?,
-                owner_epoch: owner_epoch.parse().ok()?,
-                checkpoint: Lsn(checkpoint.parse().ok()?),
-                uid_validity_last: last.parse().ok()?,
-                unclean_epoch: unclean.parse().ok()?,
-            })
-        };
-        meta().map(Some).ok_or_else(|| Error::Corrupt {
-            path: "catalog.redb".into(),
-            expected: "numbers in the meta table",
-            found: format!("{values:?}"),
-        })
+        Ok(meta)
     }
 
     /// A user's namespace; `None` for one who has no mailboxes.
     pub(crate) fn user(&self, user: &str) -> Result<Option<StoredUser>> {
-        let read = attempt!("read", self.database.begin_read());
-        let table = attempt!("read", read.open_table(USERS));
-        let Some(value) = attempt!("read", table.get(user)) else { return Ok(None) };
-        let record: UserRecord = json(user, value.value())?;
-        let in_rows = record.is_in_rows();
-        let mut namespace: Namespace = record.into();
-        if let Some(table) = read.table_if_any(MAILBOXES)? {
-            let all = (user, &[0; 16])..=(user, &[0xff; 16]);
-            for entry in attempt!("read", table.range(all)) {
-                let (key, value) = attempt!("read", entry);
-                let record: MailboxRecord = json(user, value.value())?;
-                let id = MailboxId(*key.value().1);
-                namespace.mailboxes.extend([record.into_entry(id)]);
-            }
-        }
-        if let Some(table) = read.table_if_any(SUBSCRIPTIONS)? {
-            for entry in attempt!("read", table.range((user, "")..)) {
-                let (key, _) = attempt!("read", entry);
-                let (whose, name) = key.value();
-                if whose != user {
-                    break;
-                }
-                namespace.subscriptions.insert(name.to_owned());
-            }
-        }
-        Ok(Some(StoredUser { namespace, in_rows }))
+        user_in(&attempt!("read", self.database.begin_read()), user)
     }
 
     /// Whether a user has mailboxes here.

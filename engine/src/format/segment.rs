@@ -5,7 +5,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `CURSLOG\x01` |
-//! | 8 | 4 | version (1) |
+//! | 8 | 4 | version (2; in version 1 group headers have no time) |
 //! | 12 | 4 | feature bits, refuse kind |
 //! | 16 | 16 | store id |
 //! | 32 | 8 | log epoch: rises with every start and every retired segment; seeds all CRCs |
@@ -14,16 +14,20 @@
 //! | 56 | 16 | boot id of the kernel that wrote it |
 //! | 72 | 4 | CRC of bytes 0-71 |
 //!
-//! Group header, 32 bytes at a multiple of 4096; frames follow, zeros up to the next block:
+//! Group header, 40 bytes at a multiple of 4096; frames follow, zeros up to the next block:
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 4 | magic `GRP\x01` |
+//! | 0 | 4 | magic `GRP\x02` |
 //! | 4 | 4 | bytes of frames behind this header |
 //! | 8 | 8 | LSN of this header |
 //! | 16 | 8 | durable LSN when the group was written |
-//! | 24 | 4 | number of frames |
-//! | 28 | 4 | CRC of bytes 0-27, seeded with the epoch |
+//! | 24 | 8 | time when the group was closed, microseconds since 1970; never falls from group to group |
+//! | 32 | 4 | number of frames |
+//! | 36 | 4 | CRC of bytes 0-35, seeded with the epoch |
+//!
+//! Version 1 had a group header of 32 bytes, magic `GRP\x01`, without the time: number of frames at
+//! 24, CRC of bytes 0-27 at 28. It is still read; its groups have time 0.
 //!
 //! Frame header, 56 bytes at a multiple of 8; the payload follows, zeros up to a multiple of 8:
 //!
@@ -57,7 +61,7 @@ pub const PAYLOAD_BYTES_MAX: usize = 8 << 20;
 pub struct SegmentHeader {
     /// `CURSLOG\x01`
     pub magic: [u8; 8],
-    /// 1
+    /// [`VERSION`], or an older one.
     pub version: U32,
     /// Refuse kind.
     pub features: U32,
@@ -79,7 +83,7 @@ pub struct SegmentHeader {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct GroupHeader {
-    /// `GRP\x01`
+    /// `GRP\x02`
     pub magic: [u8; 4],
     /// Bytes of frames.
     pub frames_bytes: U32,
@@ -87,10 +91,37 @@ pub struct GroupHeader {
     pub lsn: U64,
     /// Known durable when written.
     pub durable_lsn: U64,
+    /// When the group was closed, microseconds since 1970.
+    pub time_us: U64,
     /// How many.
     pub frames: U32,
     /// Over all before.
     pub crc: U32,
+}
+
+/// A group header of version 1.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct GroupHeader1 {
+    magic: [u8; 4],
+    frames_bytes: U32,
+    lsn: U64,
+    durable_lsn: U64,
+    frames: U32,
+    crc: U32,
+}
+
+/// A group header as it was read, of whatever version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Bytes of the header in the file.
+    pub header_bytes: usize,
+    /// Bytes of frames.
+    pub frames_bytes: usize,
+    /// Known durable when written.
+    pub durable_lsn: u64,
+    /// Microseconds since 1970; 0 where the version has none.
+    pub time_us: u64,
 }
 
 /// See the module's table.
@@ -122,7 +153,10 @@ pub struct FrameHeader {
 }
 
 const _: () = assert!(size_of::<SegmentHeader>() == 76);
-const _: () = assert!(size_of::<GroupHeader>() == 32);
+const _: () = assert!(size_of::<GroupHeader>() == 40);
+const _: () = assert!(std::mem::offset_of!(GroupHeader, time_us) == 24);
+const _: () = assert!(std::mem::offset_of!(GroupHeader, crc) == 36);
+const _: () = assert!(size_of::<GroupHeader1>() == 32);
 const _: () = assert!(size_of::<FrameHeader>() == 56);
 
 /// Bit of [`FrameHeader::bits`].
@@ -131,7 +165,11 @@ pub const MAY_SKIP: u8 = 1;
 pub const LAST_OF_TRANSACTION: u8 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"CURSLOG\x01";
-const GROUP_MAGIC: [u8; 4] = *b"GRP\x01";
+const GROUP_MAGIC: [u8; 4] = *b"GRP\x02";
+const GROUP_MAGIC_1: [u8; 4] = *b"GRP\x01";
+
+/// Version of the segments that are written.
+pub const VERSION: u32 = 2;
 
 /// CRC seed of an epoch.
 pub fn seed(epoch: u64) -> u32 {
@@ -149,7 +187,7 @@ impl SegmentHeader {
     ) -> SegmentHeader {
         let mut header = SegmentHeader {
             magic: SEGMENT_MAGIC,
-            version: 1.into(),
+            version: VERSION.into(),
             features: 0.into(),
             store_id,
             epoch: epoch.into(),
@@ -171,8 +209,8 @@ impl SegmentHeader {
         if header.magic != SEGMENT_MAGIC {
             return Err(FormatError::new(WHAT, "CURSLOG", format!("{:02x?}", header.magic)));
         }
-        if header.version.get() != 1 {
-            return Err(FormatError::new(WHAT, "version 1", format!("{}", header.version)));
+        if !(1..=VERSION).contains(&header.version.get()) {
+            return Err(FormatError::new(WHAT, "version 1 or 2", format!("{}", header.version)));
         }
         if crc(0, &header.as_bytes()[..72]) != header.crc.get() {
             return Err(FormatError::new(WHAT, "a matching CRC", "a damaged header"));
@@ -188,6 +226,7 @@ impl GroupHeader {
         epoch: u64,
         lsn: u64,
         durable_lsn: u64,
+        time_us: u64,
         frames_bytes: u32,
         frames: u32,
     ) -> GroupHeader {
@@ -196,26 +235,55 @@ impl GroupHeader {
             frames_bytes: frames_bytes.into(),
             lsn: lsn.into(),
             durable_lsn: durable_lsn.into(),
+            time_us: time_us.into(),
             frames: frames.into(),
             crc: 0.into(),
         };
-        header.crc = crc(seed(epoch), &header.as_bytes()[..28]).into();
+        header.crc = crc(seed(epoch), &header.as_bytes()[..36]).into();
         header
-    }
-
-    /// Reads the group that should begin at `bytes` with `lsn`; `None` when none does.
-    pub fn decode(bytes: &[u8], epoch: u64, lsn: u64) -> Option<GroupHeader> {
-        let (header, _) = GroupHeader::read_from_prefix(bytes).ok()?;
-        let whole = header.magic == GROUP_MAGIC
-            && header.lsn.get() == lsn
-            && header.crc.get() == crc(seed(epoch), &header.as_bytes()[..28]);
-        whole.then_some(header)
     }
 
     /// Bytes that the group takes in the log, padding included.
     pub fn span(&self) -> u64 {
-        let bytes = size_of::<GroupHeader>() as u64 + u64::from(self.frames_bytes.get());
-        bytes.next_multiple_of(BLOCK_BYTES as u64)
+        group_span(size_of::<GroupHeader>(), self.frames_bytes.get() as usize)
+    }
+}
+
+fn group_span(header: usize, frames: usize) -> u64 {
+    (header as u64 + frames as u64).next_multiple_of(BLOCK_BYTES as u64)
+}
+
+impl Group {
+    /// Reads the group that should begin at `bytes` with `lsn`, in a segment of this version and
+    /// epoch; `None` when none does.
+    pub fn decode(bytes: &[u8], version: u32, epoch: u64, lsn: u64) -> Option<Group> {
+        if version == 1 {
+            let (header, _) = GroupHeader1::read_from_prefix(bytes).ok()?;
+            let whole = header.magic == GROUP_MAGIC_1
+                && header.lsn.get() == lsn
+                && header.crc.get() == crc(seed(epoch), &header.as_bytes()[..28]);
+            return whole.then_some(Group {
+                header_bytes: size_of::<GroupHeader1>(),
+                frames_bytes: header.frames_bytes.get() as usize,
+                durable_lsn: header.durable_lsn.get(),
+                time_us: 0,
+            });
+        }
+        let (header, _) = GroupHeader::read_from_prefix(bytes).ok()?;
+        let whole = header.magic == GROUP_MAGIC
+            && header.lsn.get() == lsn
+            && header.crc.get() == crc(seed(epoch), &header.as_bytes()[..36]);
+        whole.then_some(Group {
+            header_bytes: size_of::<GroupHeader>(),
+            frames_bytes: header.frames_bytes.get() as usize,
+            durable_lsn: header.durable_lsn.get(),
+            time_us: header.time_us.get(),
+        })
+    }
+
+    /// Bytes that the group takes in the log, padding included.
+    pub fn span(&self) -> u64 {
+        group_span(self.header_bytes, self.frames_bytes)
     }
 }
 
@@ -330,9 +398,31 @@ mod tests {
         let segment = SegmentHeader::new([1; 16], 3, 4096, 4096, [2; 16]);
         assert!(SegmentHeader::decode(segment.as_bytes()).is_ok());
         assert!(SegmentHeader::decode(&segment.as_bytes()[..75]).is_err());
-        let group = GroupHeader::new(3, 8192, 4096, 100, 2);
-        assert!(GroupHeader::decode(group.as_bytes(), 3, 8192).is_some());
-        assert!(GroupHeader::decode(group.as_bytes(), 3, 4096).is_none());
-        assert_eq!(group.span(), 4096);
+        let group = GroupHeader::new(3, 8192, 4096, 77, 100, 2);
+        let read = Group::decode(group.as_bytes(), VERSION, 3, 8192).unwrap();
+        assert_eq!((read.time_us, read.frames_bytes, read.durable_lsn), (77, 100, 4096));
+        assert!(Group::decode(group.as_bytes(), VERSION, 3, 4096).is_none());
+        assert!(Group::decode(group.as_bytes(), 1, 3, 8192).is_none());
+        assert_eq!((group.span(), read.span()), (4096, 4096));
+        for i in 0..size_of::<GroupHeader>() {
+            let mut bad = group.as_bytes().to_vec();
+            bad[i] ^= 0x10;
+            assert!(Group::decode(&bad, VERSION, 3, 8192).is_none(), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn groups_of_version_1_are_still_read() {
+        let mut old = GroupHeader1 {
+            magic: GROUP_MAGIC_1,
+            frames_bytes: 4090.into(),
+            lsn: 8192.into(),
+            durable_lsn: 4096.into(),
+            frames: 2.into(),
+            crc: 0.into(),
+        };
+        old.crc = crc(seed(3), &old.as_bytes()[..28]).into();
+        let read = Group::decode(old.as_bytes(), 1, 3, 8192).unwrap();
+        assert_eq!((read.header_bytes, read.time_us, read.span()), (32, 0, 8192));
     }
 }

@@ -10,6 +10,7 @@
 //! - A failed write retires the segment and fails every frame not yet durable; the log goes on in
 //!   a segment of a new epoch, or turns read-only for good.
 //! - [`Log::release`] is called with an LSN only after everything below it is durable in files.
+//! - Times of groups never fall, whatever the clock does: restores to a moment depend on it.
 
 mod scan;
 mod segments;
@@ -17,12 +18,14 @@ mod segments;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-pub use scan::{Transaction, scan};
+pub use scan::{Scan, Transaction, scan, scan_segment};
 use segments::Segments;
+pub use segments::kept_name;
 
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
@@ -32,6 +35,7 @@ use crate::format::segment::{
 };
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::Storage;
+use crate::shared::now_us;
 
 /// Bytes of frames that one group takes at most; a transaction is never larger.
 pub const GROUP_BYTES_MAX: usize = 9 << 20;
@@ -55,10 +59,34 @@ pub struct LogStart {
     pub owner_epoch: u32,
     /// Where the next group begins.
     pub next: Lsn,
+    /// Time of the last group before, microseconds since 1970.
+    pub time_us: u64,
     /// See [`crate::StoreConfig::log_bytes_max`].
     pub bytes_max: u64,
     /// See [`crate::StoreConfig::log_segment_bytes`].
     pub segment_bytes: Option<u64>,
+    /// Where segments go when they are done with, for the archive; absent: they are used again.
+    pub archive: Option<KeepSegments>,
+}
+
+/// What becomes of segments that are done with.
+#[derive(Clone, Debug)]
+pub struct KeepSegments {
+    /// They are moved here, as [`kept_name`] says.
+    pub dir: PathBuf,
+    /// A segment with frames is closed when it is this old, however little is in it.
+    pub age_max: Duration,
+}
+
+/// Where a segment lies and which LSNs it has.
+#[derive(Clone, Debug)]
+pub struct SegmentPlace {
+    /// Of its file.
+    pub path: PathBuf,
+    /// Of its first group.
+    pub first: Lsn,
+    /// Where the group after its last one begins.
+    pub end: Lsn,
 }
 
 struct Group {
@@ -86,6 +114,8 @@ struct State {
     next: u64,
     durable: u64,
     released: u64,
+    /// Time of the last group.
+    time_us: u64,
     /// Transactions pushed and not yet applied, by LSN.
     active: BTreeSet<u64>,
     read_only: Option<Arc<str>>,
@@ -94,6 +124,8 @@ struct State {
 
 /// The commit log of a store. Shared by reference.
 pub struct Log {
+    /// Whose clock dates the groups.
+    storage: Arc<dyn Storage>,
     owner_epoch: u32,
     /// Bytes of frames that a group takes at most.
     frames_max: usize,
@@ -130,6 +162,7 @@ impl Log {
         let frames_max = (segment_bytes - 2 * block).min(GROUP_BYTES_MAX as u64) as usize;
         let next = start.next.0.next_multiple_of(BLOCK_BYTES as u64);
         Log {
+            storage: storage.clone(),
             owner_epoch: start.owner_epoch,
             frames_max,
             bytes_max: start.bytes_max.max(2 * segment_bytes),
@@ -139,13 +172,20 @@ impl Log {
                 next,
                 durable: next,
                 released: next,
+                time_us: start.time_us,
                 active: BTreeSet::new(),
                 read_only: None,
                 closing: false,
             }),
             work: Condvar::new(),
             room: Notify::new(),
-            writer: Mutex::new(Segments::new(storage, start.dir, start.store_id, segment_bytes)),
+            writer: Mutex::new(Segments::new(
+                storage,
+                start.dir,
+                start.store_id,
+                segment_bytes,
+                start.archive,
+            )),
         }
     }
 
@@ -214,14 +254,16 @@ impl Log {
     /// Writes one waiting group, if there is one. Returns whether there was.
     pub fn write_once(&self) -> bool {
         let mut segments = self.writer.lock();
-        let (group, epoch, durable) = {
+        let (group, epoch, durable, time_us) = {
             let mut state = self.state.lock();
             let Some(group) = state.groups.pop_front() else { return false };
             state.next = group.lsn + group.span();
-            (group, state.epoch, state.durable)
+            state.time_us = state.time_us.max(now_us(&*self.storage));
+            (group, state.epoch, state.durable, state.time_us)
         };
         let frames_bytes = group.frames.len() as u32;
-        let header = GroupHeader::new(epoch, group.lsn, durable, frames_bytes, group.count);
+        let header =
+            GroupHeader::new(epoch, group.lsn, durable, time_us, frames_bytes, group.count);
         let end = group.lsn + group.span();
         let written = segments.append(epoch, durable, &header, &group.frames);
         match written {
@@ -332,13 +374,55 @@ impl Log {
         Ok(())
     }
 
+    /// Closes a segment that has become old, for the archive, if all of it is in files.
+    pub fn close_aged(&self) -> Result<()> {
+        let released = self.state.lock().released;
+        self.writer.lock().release(released)
+    }
+
+    /// Keeps segments that end above `lsn` where they are, until [`Log::unhold`].
+    pub fn hold(&self, lsn: Lsn) {
+        self.writer.lock().hold(Some(lsn.0));
+    }
+
+    /// Ends a hold; the next release disposes of what is due.
+    pub fn unhold(&self) {
+        self.writer.lock().hold(None);
+    }
+
+    /// The segments that have groups at or above `lsn`, and the LSN below which all is durable.
+    pub fn segments_from(&self, lsn: Lsn) -> (Vec<SegmentPlace>, Lsn) {
+        let writer = self.writer.lock();
+        (writer.from(lsn.0), Lsn(self.state.lock().durable))
+    }
+
+    /// Time of the last group, microseconds since 1970; 0 when there was none.
+    pub fn time_us(&self) -> u64 {
+        self.state.lock().time_us
+    }
+
+    /// Where the next group that is pushed begins.
+    pub fn end(&self) -> Lsn {
+        let state = self.state.lock();
+        Lsn(state.groups.back().map_or(state.next, |g| g.lsn + g.span()))
+    }
+
+    /// Goes on at `next`: what is below it was replayed from elsewhere. Only while nothing can be
+    /// pushed.
+    pub fn skip_to(&self, next: Lsn, time_us: u64) {
+        let mut state = self.state.lock();
+        debug_assert!(state.groups.is_empty() && state.active.is_empty());
+        let next = next.0.max(state.next);
+        (state.next, state.durable) = (next, next);
+        state.time_us = state.time_us.max(time_us);
+    }
+
     /// Makes sure that the writer finds a prepared segment when the current one is full.
     pub fn prepare_spare(&self) -> Result<()> {
         // The slow part (writing zeros) happens without the writer's lock.
         let Some(spare) = self.writer.lock().spare_to_make() else { return Ok(()) };
         spare.make()?;
-        self.writer.lock().spare_made();
-        Ok(())
+        self.writer.lock().spare_made()
     }
 
     /// Removes every segment: everything is in files, and nothing will be pushed before the next

@@ -12,14 +12,17 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::format::segment::{
-    BLOCK_BYTES, GroupHeader, LAST_OF_TRANSACTION, MAY_SKIP, SegmentHeader, decode_frame,
-    frame_span,
+    BLOCK_BYTES, Group, LAST_OF_TRANSACTION, MAY_SKIP, SegmentHeader, decode_frame, frame_span,
 };
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Kind, Open, Storage};
 
 /// The frames of one transaction, in order.
 pub struct Transaction {
+    /// When its group was closed, microseconds since 1970; 0 in logs of version 1.
+    pub time_us: u64,
+    /// Where its group ends.
+    pub end: Lsn,
     /// Which mailbox (zeros for the catalog), and what.
     pub frames: Vec<(MailboxId, Frame)>,
 }
@@ -31,6 +34,8 @@ pub struct Scan {
     pub next: Lsn,
     /// Largest epoch seen.
     pub epoch_max: u64,
+    /// Time of the last group, microseconds since 1970; 0 where there is none.
+    pub time_us: u64,
     /// Segments of the log that are there, used or not.
     pub segments: usize,
     /// Transactions handed out.
@@ -74,25 +79,10 @@ pub fn scan(
     let mut found = Scan { next: from, ..Scan::default() };
     let mut segments = Vec::new();
     for path in segment_files(storage, dir)? {
-        let file = storage.open(&path, Open::Read).map_err(Error::io("open", &path))?;
-        let size = file.size().map_err(Error::io("stat", &path))? as usize;
-        let mut bytes = vec![0; size];
-        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
-        let header = match SegmentHeader::decode(&bytes) {
-            Ok(header) => header,
-            Err(error) => {
-                found.damage.push(format!("{}: {error}", path.display()));
-                continue;
-            }
-        };
-        if header.store_id != store_id.0 {
-            return Err(Error::Corrupt {
-                path,
-                expected: "a segment of this store's log",
-                found: format!("one of store {}", StoreId(header.store_id)),
-            });
+        match Segment::open(storage, path, store_id)? {
+            Ok(segment) => segments.push(segment),
+            Err(damage) => found.damage.push(damage),
         }
-        segments.push(Segment { path, header, bytes, void_at: u64::MAX });
     }
     segments.sort_by_key(|s| (s.header.epoch.get(), s.header.first_lsn.get()));
     for i in 0..segments.len() {
@@ -111,6 +101,62 @@ pub fn scan(
     Ok(found)
 }
 
+/// Reads the transactions of one segment file wherever it lies, void ones of a later epoch
+/// included; the header tells the rest. `Err` within: damage that leaves nothing to read.
+pub fn scan_segment(
+    storage: &dyn Storage,
+    path: &Path,
+    store_id: StoreId,
+    each: &mut dyn FnMut(Transaction) -> Result<()>,
+) -> Result<Result<(SegmentHeader, Scan), String>> {
+    let segment = match Segment::open(storage, path.to_owned(), store_id)? {
+        Ok(segment) => segment,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    let next = Lsn(segment.header.first_lsn.get());
+    let epoch_max = segment.header.epoch.get();
+    let mut found = Scan { next, epoch_max, segments: 1, ..Scan::default() };
+    read_segment(&segment, Lsn(0), each, &mut found)?;
+    Ok(Ok((segment.header, found)))
+}
+
+impl Segment {
+    /// Reads a segment file; `Err` within: what is wrong with its header.
+    fn open(
+        storage: &dyn Storage,
+        path: PathBuf,
+        store_id: StoreId,
+    ) -> Result<Result<Segment, String>> {
+        let file = storage.open(&path, Open::Read).map_err(Error::io("open", &path))?;
+        let size = file.size().map_err(Error::io("stat", &path))? as usize;
+        let mut bytes = vec![0; size];
+        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        let header = match SegmentHeader::decode(&bytes) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(format!("{}: {error}", path.display()))),
+        };
+        if header.store_id != store_id.0 {
+            return Err(Error::Corrupt {
+                path,
+                expected: "a segment of this store's log",
+                found: format!("one of store {}", StoreId(header.store_id)),
+            });
+        }
+        Ok(Ok(Segment { path, header, bytes, void_at: u64::MAX }))
+    }
+
+    /// The group at an offset, if it is whole and within the file.
+    fn group_at(&self, at: usize) -> Option<Group> {
+        let header = &self.header;
+        let lsn = header.first_lsn.get().checked_add((at - BLOCK_BYTES) as u64)?;
+        let (version, epoch) = (header.version.get(), header.epoch.get());
+        let group = Group::decode(self.bytes.get(at..)?, version, epoch, lsn)?;
+        (at as u64 + group.span() <= (self.bytes.len() as u64).next_multiple_of(BLOCK_BYTES as u64)
+            && at + group.header_bytes + group.frames_bytes <= self.bytes.len())
+        .then_some(group)
+    }
+}
+
 fn read_segment(
     segment: &Segment,
     from: Lsn,
@@ -120,14 +166,12 @@ fn read_segment(
     let epoch = segment.header.epoch.get();
     let first = segment.header.first_lsn.get();
     let mut at = BLOCK_BYTES;
-    while at + size_of::<GroupHeader>() <= segment.bytes.len() {
+    while at < segment.bytes.len() {
         let lsn = first + (at - BLOCK_BYTES) as u64;
         if lsn >= segment.void_at {
             break;
         }
-        let group = GroupHeader::decode(&segment.bytes[at..], epoch, lsn);
-        let Some(group) = group.filter(|g| at as u64 + g.span() <= segment.bytes.len() as u64)
-        else {
+        let Some(group) = segment.group_at(at) else {
             match next_group(segment, at) {
                 Some((later, durable)) if durable > lsn => {
                     let path = segment.path.display();
@@ -138,9 +182,9 @@ fn read_segment(
                 _ => break,
             }
         };
-        let end = at + size_of::<GroupHeader>() + group.frames_bytes.get() as usize;
-        let frames = &segment.bytes[at + size_of::<GroupHeader>()..end];
-        let torn = read_group(frames, lsn, epoch, from, each, found)?;
+        let begin = at + group.header_bytes;
+        let frames = &segment.bytes[begin..begin + group.frames_bytes];
+        let torn = read_group(frames, lsn, &group, epoch, from, each, found)?;
         if let Some(error) = torn {
             match next_group(segment, at + group.span() as usize) {
                 Some((_, durable)) if durable > lsn => {
@@ -154,19 +198,17 @@ fn read_segment(
         }
         at += group.span() as usize;
         found.next = found.next.max(Lsn(lsn + group.span()));
+        found.time_us = found.time_us.max(group.time_us);
     }
     Ok(())
 }
 
 /// The first whole group header at or behind `at`: its offset and what it knew to be durable.
 fn next_group(segment: &Segment, at: usize) -> Option<(usize, u64)> {
-    let first = segment.header.first_lsn.get();
-    let epoch = segment.header.epoch.get();
     let blocks = (at..segment.bytes.len()).step_by(BLOCK_BYTES);
     blocks.into_iter().find_map(|offset| {
-        let lsn = first + (offset - BLOCK_BYTES) as u64;
-        let group = GroupHeader::decode(&segment.bytes[offset..], epoch, lsn)?;
-        Some((offset, group.durable_lsn.get()))
+        let group = segment.group_at(offset)?;
+        Some((offset, group.durable_lsn))
     })
 }
 
@@ -174,12 +216,13 @@ fn next_group(segment: &Segment, at: usize) -> Option<(usize, u64)> {
 fn read_group(
     frames: &[u8],
     group_lsn: u64,
+    group: &Group,
     epoch: u64,
     from: Lsn,
     each: &mut dyn FnMut(Transaction) -> Result<()>,
     found: &mut Scan,
 ) -> Result<Option<String>> {
-    let base = group_lsn + size_of::<GroupHeader>() as u64;
+    let base = group_lsn + group.header_bytes as u64;
     let mut at = 0;
     let mut chain = 0;
     let mut open: Vec<(MailboxId, Frame)> = Vec::new();
@@ -211,7 +254,8 @@ fn read_group(
             let frames = std::mem::take(&mut open);
             if transaction >= from.0 && !frames.is_empty() {
                 found.transactions += 1;
-                each(Transaction { frames })?;
+                let end = Lsn(group_lsn + group.span());
+                each(Transaction { time_us: group.time_us, end, frames })?;
             }
         }
     }
@@ -238,8 +282,10 @@ mod tests {
             epoch,
             owner_epoch: 1,
             next,
+            time_us: 0,
             bytes_max: 0,
             segment_bytes: None,
+            archive: None,
         };
         Log::new(Arc::new(sim.clone()), start)
     }
@@ -287,6 +333,23 @@ mod tests {
         assert_eq!(found.next, log.applied_below());
         let half = Lsn(10 * BLOCK_BYTES as u64);
         assert_eq!(names(&sim, half).0, (10..20).collect::<Vec<_>>(), "from a checkpoint on");
+    }
+
+    #[test]
+    fn times_of_groups_never_fall() {
+        let sim = Sim::new(5);
+        let before = crate::shared::now_us(&sim);
+        let log = log(&sim, 1, Lsn(0));
+        (0..5).for_each(|n| assert!(put(&log, n)));
+        let after = crate::shared::now_us(&sim);
+        let mut times = Vec::new();
+        let mut each = |transaction: Transaction| {
+            times.push(transaction.time_us);
+            Ok(())
+        };
+        let found = scan(&sim, Path::new(DIR), STORE, Lsn(0), &mut each).unwrap();
+        assert!(times.is_sorted() && times[0] >= before && times[4] <= after, "{times:?}");
+        assert_eq!(found.time_us, times[4]);
     }
 
     #[test]

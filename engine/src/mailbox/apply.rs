@@ -16,6 +16,7 @@ use super::files::{Files, NewMessage, heap_name};
 use super::message::line_ends;
 use super::ops::ranges;
 use super::{Item, MailboxInner, Place, State};
+use crate::archive::MessageName;
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, FlagChange, Frame, Source};
 use crate::format::index::Record;
@@ -182,11 +183,22 @@ impl MailboxInner {
             let Frame::Append(append) = &item.frame else { continue };
             self.note_names(append, place);
             place_file(&*self.shared.storage, place, append)?;
+            self.keep_aside(place, append, &location_of(append));
             let extras = std::mem::take(&mut item.extras);
             messages.push(new_message(append, extras));
         }
         // On failure the extras are lost and made again from the file at the first fetch.
         files.append(messages)
+    }
+
+    /// Links a message that has its place for those who copy the log.
+    pub(crate) fn keep_aside(&self, place: &Place, append: &Append, at: &Location) {
+        let aside = &self.shared.aside;
+        if aside.is_on() {
+            let path = place.partition.layout.path(&place.dir, at);
+            let name = MessageName { content_id: append.content_id, stored: append.stored };
+            aside.keep(&*self.shared.storage, &place.partition, &path, &name);
+        }
     }
 
     fn apply_change(self: &Arc<Self>, files: &mut Files, place: &Place, item: &Item) -> Result<()> {
@@ -227,7 +239,8 @@ impl MailboxInner {
         let pinned = self.pinned.lock().clone();
         for &position in dead {
             let uid = files.record(position).uid;
-            if moved || pinned.contains_key(&uid) {
+            // What may still be asked for by the log's readers outlives the checkpoint, too.
+            if moved || self.shared.aside.is_on() || pinned.contains_key(&uid) {
                 self.doomed.lock().insert(uid);
                 let what = DoomedKind::Message(self.clone(), uid);
                 self.shared.doomed.lock().push(Doomed { lsn, what });

@@ -88,6 +88,16 @@ pub(crate) struct Files {
     pub(super) accounted: (u64, u64),
 }
 
+/// See [`Files::image`].
+pub(crate) struct Image {
+    pub(crate) slot: Slot,
+    pub(crate) count: usize,
+    pub(crate) heap_bytes: u64,
+    pub(crate) index: Arc<dyn StoredFile>,
+    pub(crate) facts: Arc<dyn StoredFile>,
+    pub(crate) heap: Arc<dyn StoredFile>,
+}
+
 impl Files {
     /// Appends to the heap; returns the entry's offset. Committed with the caller's batch.
     fn heap_append(&mut self, kind: heap::Kind, uid: u32, data: &[u8]) -> Result<u64> {
@@ -356,12 +366,9 @@ impl Files {
         }))
     }
 
-    /// Writes the header slot of a checkpoint. It goes where the slot of the last committed
-    /// checkpoint is not, however many attempts fail in between: see
-    /// [`Files::slot_committed`].
-    pub(crate) fn write_slot(&self, checkpoint: Lsn, owner_epoch: u32) -> Result<()> {
+    /// The header slot that says what there is now.
+    fn slot(&self, checkpoint: Lsn, owner_epoch: u32, sequence: u64) -> Slot {
         let head = &self.head;
-        let sequence = head.sequence + 1;
         let mut slot = Slot::empty(self.store_id.0, self.id.0, head.uid_validity.0);
         slot.owner_epoch = owner_epoch.into();
         slot.sequence = sequence.into();
@@ -384,9 +391,36 @@ impl Files {
         slot.new_mtime = head.new_mtime.into();
         slot.cur_mtime = head.cur_mtime.into();
         slot.listed_at = head.listed_at.into();
+        slot
+    }
+
+    /// Writes the header slot of a checkpoint. It goes where the slot of the last committed
+    /// checkpoint is not, however many attempts fail in between: see
+    /// [`Files::slot_committed`].
+    pub(crate) fn write_slot(&self, checkpoint: Lsn, owner_epoch: u32) -> Result<()> {
+        let sequence = self.head.sequence + 1;
+        let slot = self.slot(checkpoint, owner_epoch, sequence);
         let at = (sequence % 2) * SLOT_BYTES;
         let path = || self.dir.join(INDEX_NAME);
         self.index.write_at(&slot.encode(), at).map_err(Error::io("write", path()))
+    }
+
+    /// What a backup needs to copy the files as they are now, without the lock: handles of this
+    /// generation, counts, and a header slot that any checkpoint may find.
+    pub(crate) fn image(&self, owner_epoch: u32) -> Image {
+        let head = &self.head;
+        let mut slot = self.slot(Lsn(0), owner_epoch, head.sequence);
+        // The cache does not come along, nor do the times of another directory.
+        (slot.cache_bytes, slot.cache_generation) = (0.into(), 0.into());
+        (slot.new_mtime, slot.cur_mtime, slot.listed_at) = (0.into(), 0.into(), 0.into());
+        Image {
+            slot,
+            count: head.count,
+            heap_bytes: head.heap_bytes,
+            index: self.index.clone(),
+            facts: self.cold.facts.clone(),
+            heap: self.cold.heap.clone(),
+        }
     }
 
     /// The checkpoint of the slot written last is committed: the next one leaves it alone.

@@ -39,6 +39,7 @@ pub use copy::Copied;
 pub(crate) use copy::set_name_flags;
 pub(crate) use message::line_ends as message_line_ends;
 pub use message::{ExtrasBlob, MessageFile, ServedReader};
+pub(crate) use ops::ranges;
 pub use ops::{StoreMode, StoreOutcome, StoreRequest};
 pub(crate) use tx::{Item, Tx};
 pub(crate) use view::RecentChanges;

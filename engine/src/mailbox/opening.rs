@@ -99,7 +99,11 @@ impl Files {
             owner_epoch: slot.owner_epoch.get(),
             sequence: slot.sequence.get(),
         };
-        let needed = RECORDS_OFFSET + (head.count * RECORD_BYTES) as u64;
+        // Without records the file may end with the second slot.
+        let needed = match head.count {
+            0 => 0,
+            count => RECORDS_OFFSET + (count * RECORD_BYTES) as u64,
+        };
         if index.size().map_err(Error::io("stat", &path))? < needed {
             let found = format!("{size} bytes");
             return Err(Error::Corrupt { path, expected: "an index as long as its count", found });

@@ -271,6 +271,12 @@ impl View {
         Some((facts.stored.get(), facts.content_id))
     }
 
+    /// The content id of a message, 32 hexadecimal digits: BLAKE3-128 of the served bytes.
+    pub fn content_id(&self, uid: Uid) -> Option<String> {
+        let (_, id) = self.stored(uid)?;
+        Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// The UID of a sequence number.
     pub fn uid(&self, seq: SeqNum) -> Option<Uid> {
         self.position(seq).map(|p| self.uid_at(p))

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::archive::aside;
 use crate::catalog::{Batch, Meta, Summary, UserChanges};
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId};
@@ -164,6 +165,10 @@ impl Shared {
             Err(e) if e.kind() == std::io::ErrorKind::Unsupported => {}
             Err(e) => return Err(Error::io("sync", root)(e)),
         }
+        if self.aside.is_on() {
+            let links = aside::outbox(self.partition(name)?);
+            self.storage.sync_dir(&links).map_err(Error::io("sync", links))?;
+        }
         for mailbox in mailboxes {
             mailbox.files.lock().sync()?;
             let place = mailbox.place.read().clone();
@@ -179,6 +184,9 @@ impl Shared {
 
     /// Destroys what frames below `lsn` doomed.
     pub(crate) fn destroy_doomed(self: &Arc<Self>, lsn: Lsn) {
+        if self.aside.is_held() {
+            return;
+        }
         let (due, later): (Vec<Doomed>, Vec<Doomed>) =
             std::mem::take(&mut *self.doomed.lock()).into_iter().partition(|d| d.lsn < lsn);
         self.doomed.lock().extend(later);

@@ -9,14 +9,17 @@ mod threads;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 pub use check::CheckReport;
 pub(crate) use checkpoint::Checkpointer;
 pub(crate) use rebuild::rebuild;
+pub(crate) use recover::Replay;
 pub(crate) use registry::Registry;
 
+use crate::archive::{self, ArchiveStatus, BackupOptions, BackupProgress, BackupReport};
 use crate::catalog::StoredUser;
 use crate::config::StoreConfig;
 use crate::error::{Error, Result};
@@ -26,6 +29,9 @@ use crate::namespace::Namespace;
 use crate::shared::{Drive, Shared, Turn};
 use crate::user::{Usage, User, UserInner, UserOptions};
 use threads::Threads;
+
+/// How long a stop works on what waits for the archive.
+const ARCHIVE_STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// A running store. Cheap to clone; the last one to go does not close it: call
 /// [`Store::close`].
@@ -74,6 +80,8 @@ pub struct StoreStatus {
     pub recovered: u64,
     /// Damage that this start met in the log.
     pub damage: Vec<String>,
+    /// The archive, if one is configured.
+    pub archive: Option<ArchiveStatus>,
 }
 
 impl Store {
@@ -98,6 +106,10 @@ impl Store {
             }
         };
         let result = stopped.and_then(|()| shared.last_checkpoint());
+        if let (Some(archive), Ok(())) = (&shared.archive, &result) {
+            // What the archive does not take now it takes after the next start.
+            let _ = archive.turn(shared, Some(Instant::now() + ARCHIVE_STOP_WAIT));
+        }
         shared.closing.store(true, Ordering::Release);
         shared.let_go();
         shared.owners.release();
@@ -156,6 +168,7 @@ impl Store {
             checkpoint_ms,
             recovered: self.running.recovered,
             damage: self.running.damage.clone(),
+            archive: self.archive_status(),
         }
     }
 
@@ -204,6 +217,39 @@ impl Store {
         let shared = self.shared.clone();
         self.shared.pump();
         self.shared.helpers.run(move || shared.checkpoint()).await.map_err(|_| Error::Closing)?
+    }
+
+    /// How the archive is; `None` where none is configured.
+    pub fn archive_status(&self) -> Option<ArchiveStatus> {
+        self.shared.archive.as_ref().map(|archive| archive.status(&self.shared))
+    }
+
+    /// Takes what waits to the archive now. Returns whether nothing waits any more.
+    ///
+    /// # Errors
+    /// What the archive says. It is tried again by itself; mail does not wait for it.
+    pub async fn archive_now(&self) -> Result<bool> {
+        let shared = self.shared.clone();
+        let job = move || match &shared.archive {
+            None => Err(Error::NotAllowed("no archive is configured")),
+            Some(archive) => {
+                shared.log.close_aged()?;
+                archive.turn(&shared, None)
+            }
+        };
+        self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+
+    /// Makes a base backup while the store serves. One at a time; blocks the calling thread.
+    ///
+    /// # Errors
+    /// Nothing that an unfinished backup wrote counts as a backup; a later one uses its messages.
+    pub fn backup(
+        &self,
+        options: &BackupOptions,
+        progress: &BackupProgress,
+    ) -> Result<BackupReport> {
+        archive::backup(&self.shared, options, progress)
     }
 
     /// Compares indexes with files: all users, or one.

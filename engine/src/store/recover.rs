@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use protocol::types::{ModSeq, Uid};
 
 use super::threads::Threads;
 use super::{Running, Store};
+use crate::archive::{Aside, Bodies, SEGMENT_OUTBOX, Taker, UNFINISHED};
 use crate::catalog::{Batch, Catalog, Meta};
 use crate::config::{Partition, StoreConfig};
 use crate::error::{Error, Result};
@@ -25,13 +26,14 @@ use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::Storage;
 use crate::io::network::Network;
 use crate::layout::{LayoutKind, Location, NameFlags, create_durable};
-use crate::log::{Log, LogStart, Transaction, scan};
+use crate::log::{KeepSegments, Log, LogStart, Scan, Transaction, scan};
 use crate::mailbox::MailboxInner;
 use crate::mailbox::apply::{
     apply_expunge, apply_flags, location_of, new_message, place_file, scan_file,
 };
 use crate::mailbox::files::Files;
 use crate::mailbox::opening::stamp;
+use crate::mailbox::ranges;
 use crate::message::Ingested;
 use crate::mount::Mount;
 use crate::namespace::{Namespace, NamespaceEdit};
@@ -52,6 +54,14 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     })?;
     let mut config = config;
     config.descriptors_max = config.descriptors_max.min(descriptors_of_process() / 2);
+    let unfinished = config.state_dir.join(UNFINISHED);
+    if storage.stat(&unfinished).is_ok() {
+        return Err(Error::Corrupt {
+            path: unfinished,
+            expected: "a store; a restore into here has not come to its end",
+            found: "its mark".into(),
+        });
+    }
     let (catalog, meta) = Catalog::open(&*storage, &config.state_dir.join("catalog.redb"))?;
     let meta = meta.unwrap_or_else(|| Meta {
         store_id: StoreId::random(&*storage),
@@ -97,14 +107,27 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     let roots: Vec<_> = config.partitions.iter().filter(private).map(|p| p.path.clone()).collect();
     let storage: Arc<dyn Storage> =
         if roots.is_empty() { storage } else { Arc::new(Network::new(storage, roots)) };
+    let aside = Aside::default();
+    let archive = match &config.archive {
+        None => None,
+        Some(archive) => {
+            let leftovers = aside.begin(&*storage, &config.partitions)?;
+            Some(Taker::new(&storage, &config.log_dir, archive.clone(), leftovers)?)
+        }
+    };
     let start = LogStart {
         dir: config.log_dir.clone(),
         store_id: meta.store_id,
         epoch,
         owner_epoch,
         next: found.next,
+        time_us: found.time_us,
         bytes_max: config.log_bytes_max,
         segment_bytes: config.log_segment_bytes,
+        archive: archive.as_ref().map(|taker| KeepSegments {
+            dir: config.log_dir.join(SEGMENT_OUTBOX),
+            age_max: taker.config.segment_age_max,
+        }),
     };
     let log = Log::new(storage.clone(), start);
     let uid_validity_last = meta.uid_validity_last;
@@ -121,13 +144,18 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         log,
         catalog,
         mounts,
+        aside,
+        archive,
     });
     let recovered = transactions.len() as u64;
     if recovered > 0 || found.segments > 0 {
-        let (placed, void) = Redo::new(&shared).run(transactions)?;
+        let mut redo = Redo::new(&shared, None);
+        redo.run(transactions)?;
         shared.checkpoint()?;
         shared.log.clear()?;
         shared.destroy_doomed(Lsn(u64::MAX));
+        let (placed, void) = (redo.placed, redo.void);
+        redo.log_missing();
         let took = began.elapsed();
         tracing::info!(transactions = recovered, placed, void, ?took, "recovered from the log");
     }
@@ -165,6 +193,114 @@ fn check_state_dirs(config: &StoreConfig, storage: &dyn Storage) -> Result<()> {
 fn descriptors_of_process() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// A store that is made from a base and a log that come from elsewhere, by the same redo.
+pub(crate) struct Replay {
+    shared: Arc<Shared>,
+    bodies: Arc<Bodies>,
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Replay {
+    /// Over a base that has been laid out, with its catalog. Nothing can be logged: the log that
+    /// is replayed is the only one.
+    pub(crate) fn open(
+        config: StoreConfig,
+        storage: Arc<dyn Storage>,
+        bodies: Arc<Bodies>,
+    ) -> Result<Replay> {
+        create_durable(&*storage, &config.log_dir).map_err(Error::io("create", &config.log_dir))?;
+        let lock_path = config.state_dir.join("lock");
+        let lock = storage.lock(&lock_path).map_err(|e| match e.kind() {
+            ErrorKind::WouldBlock => Error::Locked(lock_path.clone()),
+            _ => Error::io("lock", &lock_path)(e),
+        })?;
+        let path = config.state_dir.join("catalog.redb");
+        let (catalog, meta) = Catalog::open(&*storage, &path)?;
+        let meta = meta.ok_or_else(|| Error::Corrupt {
+            path,
+            expected: "the catalog of a base",
+            found: "an empty one".into(),
+        })?;
+        let log = Log::new(
+            storage.clone(),
+            LogStart {
+                dir: config.log_dir.clone(),
+                store_id: meta.store_id,
+                epoch: meta.epoch,
+                owner_epoch: meta.owner_epoch,
+                next: meta.checkpoint,
+                time_us: 0,
+                bytes_max: config.log_bytes_max,
+                segment_bytes: config.log_segment_bytes,
+                archive: None,
+            },
+        );
+        log.refuse("a restore is under way");
+        let mut mounts = HashMap::new();
+        for partition in &config.partitions {
+            let mount = Mount::resolve(&*storage, &partition.path, partition.mount)?;
+            mounts.insert(partition.name.clone(), mount);
+        }
+        let shared = Shared::new(SharedStart {
+            config,
+            storage,
+            drive: Drive::Inline,
+            store_id: meta.store_id,
+            owner_epoch: meta.owner_epoch,
+            unclean_epoch: meta.unclean_epoch,
+            checkpoint: meta.checkpoint,
+            uid_validity_last: meta.uid_validity_last,
+            log,
+            catalog,
+            mounts,
+            aside: Aside::default(),
+            archive: None,
+        });
+        Ok(Replay { shared, bodies, _lock: lock })
+    }
+
+    /// Redoes what the segments of a directory have at or above `from`, as far as `pick` leaves
+    /// it.
+    pub(crate) fn run(
+        &self,
+        dir: &Path,
+        from: Lsn,
+        pick: &mut dyn FnMut(&mut Transaction),
+    ) -> Result<Scan> {
+        let shared = &self.shared;
+        let mut transactions = Vec::new();
+        let found = scan(&*shared.storage, dir, shared.store_id, from, &mut |mut transaction| {
+            pick(&mut transaction);
+            if !transaction.frames.is_empty() {
+                transactions.push(transaction);
+            }
+            Ok(())
+        })?;
+        for line in &found.damage {
+            tracing::error!(damage = line, "the log is damaged");
+        }
+        Redo::new(shared, Some(self.bodies.clone())).run(transactions)?;
+        shared.log.skip_to(found.next, found.time_us);
+        shared.checkpoint()?;
+        shared.destroy_doomed(Lsn(u64::MAX));
+        Ok(found)
+    }
+
+    /// Everything below is in the store.
+    pub(crate) fn skip_to(&self, end: Lsn) {
+        self.shared.log.skip_to(end, 0);
+    }
+
+    /// The last checkpoint: afterwards it is a store that was closed.
+    pub(crate) fn finish(self) -> Result<()> {
+        self.shared.clean.store(true, Ordering::Release);
+        self.shared.checkpoint()?;
+        clean_up(&self.shared);
+        self.shared.let_go();
+        Ok(())
+    }
 }
 
 /// Removes what only a crash leaves: deleted mailboxes, stage files of the cyrus layout.
@@ -211,6 +347,10 @@ struct Redo<'a> {
     homes: HashMap<String, NamespaceEdit>,
     placed: u64,
     void: u64,
+    /// Messages that were logged and have no bytes.
+    missing: BTreeMap<MailboxId, (Arc<MailboxInner>, Vec<Uid>)>,
+    /// Where bodies may also be: the archive, in a restore.
+    bodies: Option<Arc<Bodies>>,
 }
 
 /// A mailbox whose directory a change of names may not have moved yet.
@@ -228,7 +368,7 @@ struct Letters {
 }
 
 impl<'a> Redo<'a> {
-    fn new(shared: &'a Arc<Shared>) -> Redo<'a> {
+    fn new(shared: &'a Arc<Shared>, bodies: Option<Arc<Bodies>>) -> Redo<'a> {
         Redo {
             shared,
             names: HashMap::new(),
@@ -239,10 +379,12 @@ impl<'a> Redo<'a> {
             homes: HashMap::new(),
             placed: 0,
             void: 0,
+            missing: BTreeMap::new(),
+            bodies,
         }
     }
 
-    fn run(mut self, transactions: Vec<Transaction>) -> Result<(u64, u64)> {
+    fn run(&mut self, transactions: Vec<Transaction>) -> Result<()> {
         self.catalog(&transactions)?;
         for (id, frame) in transactions.iter().flat_map(|t| &t.frames) {
             if let Frame::Expunge { ranges, .. } = frame {
@@ -275,8 +417,23 @@ impl<'a> Redo<'a> {
             mailbox.find_differing_names();
             mailbox.mark_dirty();
         }
-        self.recount_users(&touched)?;
-        Ok((self.placed, self.void))
+        self.recount_users(&touched)
+    }
+
+    /// Says in the log, too, which messages came to nothing: who replays it later has other
+    /// means to find their bytes.
+    fn log_missing(self) {
+        if self.shared.archive.is_none() {
+            return;
+        }
+        for (mailbox, uids) in self.missing.into_values() {
+            let mut state = mailbox.state.lock();
+            let (modseq, ranges) = (state.take_modseq(), ranges(&uids));
+            let frame = Frame::Expunge { modseq, moved: false, ranges };
+            if let Err(error) = mailbox.push_frames(&mut state, vec![(frame, Vec::new())], 0) {
+                tracing::warn!(mailbox = %mailbox.id, %error, "cannot log void messages");
+            }
+        }
     }
 
     /// Namespaces first, then directories to match.
@@ -470,6 +627,8 @@ impl<'a> Redo<'a> {
                         // hears that it is gone.
                         apply_expunge(files, append.modseq, &[(uid.0, uid.0)])?;
                         self.burnt.insert(mailbox.id);
+                        let missing = self.missing.entry(mailbox.id);
+                        missing.or_insert_with(|| (mailbox.clone(), Vec::new())).1.push(uid);
                         self.void += 1;
                     }
                 }
@@ -524,6 +683,8 @@ impl<'a> Redo<'a> {
             // As a rule it is not there.
             let _ = self.shared.storage.unlink(&path);
         }
+        let home = body.at.clone().unwrap_or_else(|| location_of(&append));
+        mailbox.keep_aside(&place, &append, &home);
         self.note_letters(mailbox.id, append.uid, NameFlags(append.name_flags));
         if let Some(at) = body.at {
             append.in_new = at.in_new;
@@ -559,6 +720,15 @@ impl<'a> Redo<'a> {
             if let Some(facts) = whole(&*storage, &path, layout.kind(), append)? {
                 return Ok(Some(Body { facts, source, at }));
             }
+        }
+        if let Some(bodies) = &self.bodies {
+            // One that goes again need not come.
+            let path = layout.path(&place.dir, &home);
+            if self.is_expunged(mailbox.id, append.uid) || !bodies.fetch(append, &path)? {
+                return Ok(None);
+            }
+            let facts = whole(&*storage, &path, layout.kind(), append)?;
+            return Ok(facts.map(|facts| Body { facts, source: Source::Foreign, at: None }));
         }
         let Source::Linked { mailbox: from, uid, stage } = &append.source else { return Ok(None) };
         let to = layout.stage_path(&place.partition.path, &place.dir, stage);

@@ -23,6 +23,7 @@ pub(super) struct Threads {
     writer: JoinHandle<()>,
     appliers: Vec<JoinHandle<()>>,
     ticker: JoinHandle<()>,
+    archiver: Option<JoinHandle<()>>,
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
@@ -50,7 +51,19 @@ impl Threads {
             let shared = shared.clone();
             spawn("cursus-tick", move || tick(&shared))?
         };
-        Ok(Threads { writer, appliers, ticker })
+        let archiver = match &shared.archive {
+            None => None,
+            Some(_) => {
+                let shared = shared.clone();
+                let run = move || {
+                    if let Some(archive) = &shared.archive {
+                        archive.run(&shared, TICK);
+                    }
+                };
+                Some(spawn("cursus-archive", run)?)
+            }
+        };
+        Ok(Threads { writer, appliers, ticker, archiver })
     }
 
     /// Ends the threads after their work is done. The log is closed already.
@@ -62,10 +75,11 @@ impl Threads {
         }
         shared.closing.store(true, Ordering::Release);
         let ticked = self.ticker.join().is_ok();
+        let archived = self.archiver.is_none_or(|thread| thread.join().is_ok());
         shared.finish_names();
         shared.apply.close();
         let applied = self.appliers.into_iter().map(JoinHandle::join).all(|ended| ended.is_ok());
-        if joined && ticked && applied {
+        if joined && ticked && archived && applied {
             Ok(())
         } else {
             Err(Error::NotAllowed("a thread of the store had failed; see the log"))
@@ -93,13 +107,16 @@ fn tick(shared: &Arc<Shared>) {
             for mailbox in shared.watches.polled() {
                 mailbox.poll();
             }
+            tend_archive(shared);
             if let Err(error) = shared.log.prepare_spare() {
                 tracing::warn!(%error, "cannot prepare a log segment ahead");
             }
         }
         let since = last_checkpoint.elapsed();
         let due = since >= every && shared.has_checkpoint_work()
-            || since >= DOOMED_WAIT.min(every) && !shared.doomed.lock().is_empty()
+            || since >= DOOMED_WAIT.min(every)
+                && !shared.aside.is_held()
+                && !shared.doomed.lock().is_empty()
             || shared.log.wants_checkpoint()
             || shared.mailboxes.wants_checkpoint();
         if due {
@@ -109,6 +126,15 @@ fn tick(shared: &Arc<Shared>) {
                 std::thread::sleep(RETRY);
             }
         }
+    }
+}
+
+/// What the archive needs done though it may hang itself.
+fn tend_archive(shared: &Arc<Shared>) {
+    let Some(archive) = &shared.archive else { return };
+    let closed = shared.log.close_aged();
+    if let Err(error) = closed.and_then(|()| archive.enforce_limit(shared)) {
+        tracing::warn!(%error, "cannot look after what waits for the archive");
     }
 }
 

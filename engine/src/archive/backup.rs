@@ -1,0 +1,728 @@
+//! A hot copy of the store.
+//!
+//! Files are copied one after another while mail goes on, so the copy as such is of no single
+//! moment. What makes it one is the log from a checkpoint C before the first copy to a point E
+//! behind the last: replayed over the copies, frame by frame, by absolute value, it gives the
+//! store as of E, whatever each copy caught ("redo writes"). While it runs nothing is destroyed,
+//! messages that come are kept aside, and segments from C on stay.
+//!
+//! A mailbox's file lock is held only while handles and counts are taken. A record that a writer
+//! changes under the copy is read again until it is whole.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::format::{
+    BaseManifest, FORMAT, MAILBOX_FILES, MailboxLine, MessageName, PartitionLine, UserLine,
+    base_dir, hex, time_text, to_json, write_whole,
+};
+use super::pool::{Pool, Put};
+use super::taker::live_path;
+use super::target::{BACKUP_LOCK, claim, lock};
+use super::verify::digest;
+use crate::error::{Error, Result};
+use crate::format::facts::{FACTS_BYTES, Facts};
+use crate::format::frame::Frame;
+use crate::format::index::{
+    RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot, words_from_bytes, words_to_bytes,
+};
+use crate::format::segment::BLOCK_BYTES;
+use crate::ids::{Lsn, MailboxId};
+use crate::io::{Open, Storage, StoredFile};
+use crate::layout::{LayoutKind, create_durable};
+use crate::log::{kept_name, scan_segment};
+use crate::mailbox::MailboxInner;
+use crate::mailbox::files::Image;
+use crate::shared::Shared;
+
+/// Records copied at a time.
+const CHUNK_RECORDS: usize = 1024;
+/// Bytes copied at a time.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Times that a record that is being changed is read again, and the wait between.
+const TORN_RETRIES: u32 = 500;
+const TORN_WAIT: Duration = Duration::from_millis(1);
+/// How long the backup waits for a checkpoint, and at its end for what is being applied.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+const SETTLE_POLL: Duration = Duration::from_millis(20);
+
+/// What is asked of a backup.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// The directory; made when missing. Message files that it has are not copied again.
+    pub to: PathBuf,
+    /// Copy no faster than this; absent: as fast as it goes.
+    pub bytes_per_second: Option<u64>,
+    /// Files to be kept beside, by name: accounts, configuration.
+    pub extra: Vec<(String, PathBuf)>,
+}
+
+/// How far a backup is. Counters only rise.
+#[derive(Debug, Default)]
+pub struct BackupProgress {
+    phase: Mutex<&'static str>,
+    /// Mailboxes copied.
+    pub mailboxes: AtomicU64,
+    /// Mailboxes to copy.
+    pub mailboxes_total: AtomicU64,
+    /// Messages looked at.
+    pub messages: AtomicU64,
+    /// Octets written.
+    pub bytes: AtomicU64,
+    /// Set to end it early.
+    pub cancel: AtomicBool,
+}
+
+impl BackupProgress {
+    /// What it is doing, for people.
+    pub fn phase(&self) -> &'static str {
+        *self.phase.lock()
+    }
+
+    fn enter(&self, phase: &'static str) {
+        *self.phase.lock() = phase;
+    }
+}
+
+/// What a backup has made.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackupReport {
+    /// The base backup's own directory.
+    pub dir: PathBuf,
+    /// It shows the store as of this LSN.
+    pub end_lsn: u64,
+    /// It serves restores to this moment and later ones, microseconds since 1970.
+    pub consistent_us: u64,
+    /// Users in it.
+    pub users: u64,
+    /// Mailboxes in it.
+    pub mailboxes: u64,
+    /// Messages in it.
+    pub messages: u64,
+    /// Message files that were copied now.
+    pub messages_copied: u64,
+    /// Octets of these.
+    pub bytes_copied: u64,
+    /// Messages whose files other programs removed meanwhile.
+    pub absent: u64,
+    /// What was damaged in the store, a line each.
+    pub findings: Vec<String>,
+}
+
+/// Ends the hold however the backup ends.
+struct Hold<'a>(&'a Arc<Shared>);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.log.unhold();
+        self.0.aside.unhold(&*self.0.storage, &self.0.config.partitions);
+    }
+}
+
+struct Backup<'a> {
+    shared: &'a Arc<Shared>,
+    options: &'a BackupOptions,
+    progress: &'a BackupProgress,
+    pool: Pool,
+    began: Instant,
+    written: Vec<MessageName>,
+    absent: Vec<MessageName>,
+    messages: u64,
+    octets: u64,
+    findings: Vec<String>,
+    /// Each file by itself.
+    sync: bool,
+}
+
+/// Makes a backup. Blocks; one at a time.
+pub(crate) fn backup(
+    shared: &Arc<Shared>,
+    options: &BackupOptions,
+    progress: &BackupProgress,
+) -> Result<BackupReport> {
+    let Some(_one) = shared.backup_one.try_lock() else {
+        return Err(Error::NotAllowed("another backup is running"));
+    };
+    let storage = &*shared.storage;
+    let root = &options.to;
+    create_durable(storage, root).map_err(Error::io("create", root))?;
+    let _lock = lock(storage, root, BACKUP_LOCK)?;
+    claim(storage, root, shared.store_id, shared.owner_epoch)?;
+    shared.aside.hold(storage, &shared.config.partitions)?;
+    let _hold = Hold(shared);
+    Backup {
+        shared,
+        options,
+        progress,
+        pool: Pool::new(shared.storage.clone(), root),
+        began: Instant::now(),
+        written: Vec::new(),
+        absent: Vec::new(),
+        messages: 0,
+        octets: 0,
+        findings: Vec::new(),
+        sync: !syncs_at_once(storage, root)?,
+    }
+    .run()
+}
+
+impl Backup<'_> {
+    fn run(mut self) -> Result<BackupReport> {
+        let shared = self.shared;
+        let storage = &*shared.storage;
+        let root = self.options.to.clone();
+        self.progress.enter("checkpoint");
+        self.checkpoint()?;
+        // Named by where it ends, which is not known yet.
+        let making = root.join("tmp").join("base");
+        empty(storage, &making)?;
+        for sub in ["mailbox", "log", "extra"] {
+            let dir = making.join(sub);
+            create_durable(storage, &dir).map_err(Error::io("create", dir))?;
+        }
+        self.progress.enter("catalog");
+        let mut catalog = Lines::new(storage, making.join("catalog.jsonl"), self.sync)?;
+        let mut all: Vec<(String, String, MailboxId)> = Vec::new();
+        let mut users = 0;
+        let meta = shared.catalog.snapshot(&mut |user, namespace| {
+            catalog.add(&UserLine::of(user, &namespace))?;
+            users += 1;
+            for (name, entry) in &namespace.mailboxes {
+                all.push((user.to_owned(), name.clone(), entry.id));
+            }
+            Ok(())
+        })?;
+        let catalog_blake3 = catalog.finish()?;
+        shared.log.hold(meta.checkpoint);
+        self.progress.mailboxes_total.store(all.len() as u64, Ordering::Relaxed);
+        self.progress.enter("mailboxes");
+        let mut lines = Lines::new(storage, making.join("mailboxes.jsonl"), self.sync)?;
+        let mut mailboxes = 0;
+        for (user, name, id) in all {
+            self.check_cancel()?;
+            if let Some(line) = self.mailbox(&making, &user, &name, id)? {
+                lines.add(&line)?;
+                mailboxes += 1;
+            }
+            self.progress.mailboxes.fetch_add(1, Ordering::Relaxed);
+        }
+        let mailboxes_blake3 = lines.finish()?;
+        self.progress.enter("log");
+        let (end, consistent_us, log) = self.log(&making, meta.checkpoint)?;
+        self.pool.flush()?;
+        for (name, from) in &self.options.extra {
+            let bytes = super::format::read_text(storage, from)?;
+            write_whole(storage, &root, &making.join("extra").join(name), &bytes)?;
+        }
+        let (bytes_copied, copied) =
+            (self.written.iter().map(|n| u64::from(n.stored)).sum(), self.written.len() as u64);
+        let partition = |p: &crate::Partition| PartitionLine {
+            name: p.name.clone(),
+            layout: layout_name(p.layout.kind()).to_owned(),
+        };
+        let manifest = BaseManifest {
+            format: FORMAT,
+            store: shared.store_id.to_string(),
+            owner_epoch: shared.owner_epoch,
+            epoch: shared.log.epoch(),
+            checkpoint_lsn: meta.checkpoint.0,
+            end_lsn: end.0,
+            consistent_us,
+            uid_validity_last: meta.uid_validity_last.max(*shared.uid_validity_last.lock()),
+            partition_default: shared.config.partition_default.clone(),
+            partitions: shared.config.partitions.iter().map(partition).collect(),
+            users,
+            mailboxes,
+            messages: self.messages,
+            bytes: self.octets,
+            absent: std::mem::take(&mut self.absent),
+            log,
+            catalog_blake3,
+            mailboxes_blake3,
+        };
+        let dir = base_dir(&root, end.0);
+        empty(storage, &dir)?;
+        self.settle(&root, &making, &dir)?;
+        self.progress.enter("verify");
+        self.verify(&dir, &manifest)?;
+        write_whole(storage, &root, &dir.join("manifest.json"), &to_json(&manifest))?;
+        if let Some(archive) = &shared.archive {
+            archive.note_backup(shared, end)?;
+        }
+        let at = time_text(consistent_us);
+        let took = self.began.elapsed();
+        tracing::info!(dir = %dir.display(), %end, at, messages = self.messages, copied, ?took, "backup");
+        Ok(BackupReport {
+            dir,
+            end_lsn: end.0,
+            consistent_us,
+            users,
+            mailboxes,
+            messages: self.messages,
+            messages_copied: copied,
+            bytes_copied,
+            absent: manifest.absent.len() as u64,
+            findings: self.findings,
+        })
+    }
+
+    /// A checkpoint that covers everything pushed before the hold: all that follows is kept.
+    fn checkpoint(&self) -> Result<()> {
+        let shared = self.shared;
+        shared.log.hold(Lsn(shared.checkpointed.load(Ordering::Acquire)));
+        let held_from = shared.log.end();
+        self.wait("a checkpoint", || {
+            shared.pump();
+            shared.checkpoint()?;
+            Ok(shared.checkpointed.load(Ordering::Acquire) >= held_from.0)
+        })
+    }
+
+    fn wait(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+        let began = Instant::now();
+        while !done()? {
+            self.check_cancel()?;
+            if began.elapsed() > SETTLE_MAX {
+                tracing::error!(what, "backup: given up after {SETTLE_MAX:?}");
+                return Err(Error::NotAllowed("the store does not settle; see the log"));
+            }
+            std::thread::sleep(SETTLE_POLL);
+        }
+        Ok(())
+    }
+
+    fn check_cancel(&self) -> Result<()> {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return Err(Error::Closing);
+        }
+        if self.progress.cancel.load(Ordering::Acquire) {
+            return Err(Error::NotAllowed("the backup was cancelled"));
+        }
+        Ok(())
+    }
+
+    /// Counts written octets, and waits where there is a limit.
+    fn wrote(&self, bytes: u64) {
+        let all = self.progress.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let Some(per_second) = self.options.bytes_per_second.filter(|n| *n > 0) else { return };
+        let due = Duration::from_secs_f64(all as f64 / per_second as f64);
+        while self.began.elapsed() < due && self.check_cancel().is_ok() {
+            std::thread::sleep((due - self.began.elapsed()).min(Duration::from_millis(100)));
+        }
+    }
+
+    /// Copies one mailbox; `None` for one that was deleted meanwhile: the log says so, too.
+    fn mailbox(
+        &mut self,
+        making: &Path,
+        user: &str,
+        name: &str,
+        id: MailboxId,
+    ) -> Result<Option<MailboxLine>> {
+        let shared = self.shared;
+        let open = {
+            let owner = shared.known_user(user)?;
+            let _one = owner.changes.lock();
+            let namespace = owner.namespace.load_full();
+            // Renamed, maybe, since the catalog was read.
+            match namespace
+                .name_of(id)
+                .or_else(|| namespace.mailboxes.get_key_value(name).map(|(n, _)| n))
+            {
+                Some(name) if namespace.mailboxes[name].id == id => owner.open(name)?.0,
+                _ => return Ok(None),
+            }
+        };
+        let image = {
+            let mut files = open.files.lock();
+            open.fold_into_head(&mut files);
+            files.image(shared.owner_epoch)
+        };
+        let base = making.join("mailbox");
+        let path = |ending: &str| base.join(format!("{id}.{ending}"));
+        // In this order: facts may come to point to names behind the heap's end of before.
+        let (facts, messages) = self.facts(&image, &path("facts"))?;
+        let heap = self.heap(&image, &path("heap"))?;
+        let index = self.index(&open, &image, heap.0, &messages, &path("index"))?;
+        Ok(Some(MailboxLine {
+            id: id.to_string(),
+            uid_validity: open.uid_validity.0,
+            files: [index, facts, heap],
+        }))
+    }
+
+    /// The index, without places in a cache; and the messages of all live records.
+    fn index(
+        &mut self,
+        open: &Arc<MailboxInner>,
+        image: &Image,
+        heap_bytes: u64,
+        messages: &[Option<MessageName>],
+        to: &Path,
+    ) -> Result<(u64, String)> {
+        let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
+        let mut head = vec![0; 2 * SLOT_BYTES as usize];
+        let mut slot = image.slot;
+        slot.heap_bytes = heap_bytes.into();
+        for at in [0, SLOT_BYTES as usize] {
+            head[at..at + size_of::<Slot>()].copy_from_slice(&slot.encode());
+        }
+        out.write(&head)?;
+        let mut bytes = vec![0; CHUNK_RECORDS * RECORD_BYTES];
+        for start in (0..image.count).step_by(CHUNK_RECORDS) {
+            let n = CHUNK_RECORDS.min(image.count - start);
+            let at = RECORDS_OFFSET + (start * RECORD_BYTES) as u64;
+            let chunk = &mut bytes[..n * RECORD_BYTES];
+            image.index.read_exact_at(chunk, at).map_err(Error::io("read", to))?;
+            for (i, one) in chunk.chunks_exact_mut(RECORD_BYTES).enumerate() {
+                let again =
+                    |one: &mut [u8]| image.index.read_exact_at(one, at + (i * RECORD_BYTES) as u64);
+                let whole = whole(one, again, |b| Record::decode(&words_from_bytes(b)))
+                    .map_err(Error::io("read", to))?;
+                let mut record = match whole {
+                    Some(record) => record,
+                    None => {
+                        let place = to.file_name().unwrap_or_default().to_string_lossy();
+                        self.findings.push(format!("{place}: record {} is damaged", start + i));
+                        Record::decode_unchecked(&words_from_bytes(one))
+                    }
+                };
+                (record.cache_offset, record.cache_len) = (0, 0);
+                one.copy_from_slice(&words_to_bytes(&record.encode()));
+                if let (false, Some(name)) = (record.expunged, messages[start + i]) {
+                    self.message(open, record.uid, name)?;
+                }
+            }
+            out.write(chunk)?;
+            self.wrote(chunk.len() as u64);
+        }
+        out.finish()
+    }
+
+    /// The facts, and the messages that they name, by position.
+    fn facts(
+        &mut self,
+        image: &Image,
+        to: &Path,
+    ) -> Result<((u64, String), Vec<Option<MessageName>>)> {
+        let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
+        let mut messages = Vec::with_capacity(image.count);
+        let mut bytes = vec![0; CHUNK_RECORDS * FACTS_BYTES];
+        let own_uid = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        for start in (0..image.count).step_by(CHUNK_RECORDS) {
+            let n = CHUNK_RECORDS.min(image.count - start);
+            let at = (start * FACTS_BYTES) as u64;
+            let chunk = &mut bytes[..n * FACTS_BYTES];
+            image.facts.read_exact_at(chunk, at).map_err(Error::io("read", to))?;
+            for (i, one) in chunk.chunks_exact_mut(FACTS_BYTES).enumerate() {
+                let again =
+                    |one: &mut [u8]| image.facts.read_exact_at(one, at + (i * FACTS_BYTES) as u64);
+                let facts = whole(one, again, |b| Facts::decode(b, own_uid(b)))
+                    .map_err(Error::io("read", to))?;
+                if facts.is_none() {
+                    let place = to.file_name().unwrap_or_default().to_string_lossy();
+                    self.findings.push(format!("{place}: facts {} are damaged", start + i));
+                }
+                messages.push(facts.map(|facts| MessageName {
+                    content_id: facts.content_id,
+                    stored: facts.stored.get(),
+                }));
+            }
+            out.write(chunk)?;
+            self.wrote(chunk.len() as u64);
+        }
+        Ok((out.finish()?, messages))
+    }
+
+    fn heap(&mut self, image: &Image, to: &Path) -> Result<(u64, String)> {
+        let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
+        let size = image.heap.size().map_err(Error::io("stat", to))?;
+        // Entries are multiples of 8; of one that is just being written nothing speaks yet.
+        let end = (size / 8 * 8).max(image.heap_bytes);
+        let mut bytes = vec![0; CHUNK_BYTES.min(end as usize)];
+        let mut at = 0;
+        while at < end {
+            let n = (end - at).min(bytes.len() as u64) as usize;
+            image.heap.read_exact_at(&mut bytes[..n], at).map_err(Error::io("read", to))?;
+            out.write(&bytes[..n])?;
+            self.wrote(n as u64);
+            at += n as u64;
+        }
+        out.finish()
+    }
+
+    /// One message of a mailbox.
+    fn message(
+        &mut self,
+        open: &Arc<MailboxInner>,
+        uid: protocol::types::Uid,
+        name: MessageName,
+    ) -> Result<()> {
+        self.check_cancel()?;
+        self.messages += 1;
+        self.octets += u64::from(name.stored);
+        self.progress.messages.fetch_add(1, Ordering::Relaxed);
+        // Names change under us; the view knows the latest.
+        let find = || open.path_of(uid).map(|(path, ..)| path);
+        self.put(&name, find)
+    }
+
+    fn put(&mut self, name: &MessageName, find: impl Fn() -> Option<PathBuf>) -> Result<()> {
+        let shared = self.shared;
+        let mut found = Put::Missing;
+        for _ in 0..3 {
+            let kept = shared.aside.find(&*shared.storage, &shared.config.partitions, name);
+            for path in find().into_iter().chain(kept) {
+                found = self.pool.put(name, &path)?;
+                match found {
+                    Put::Present => return Ok(()),
+                    Put::Written(bytes) => {
+                        self.written.push(*name);
+                        self.wrote(bytes);
+                        return Ok(());
+                    }
+                    Put::Missing | Put::Differs => {}
+                }
+            }
+            std::thread::sleep(TORN_WAIT);
+        }
+        if found == Put::Differs {
+            self.findings.push(format!("message {name}: its file is not what the index says"));
+        }
+        self.absent.push(*name);
+        Ok(())
+    }
+
+    /// The log from the checkpoint to a point behind everything that was copied.
+    fn log(&mut self, making: &Path, from: Lsn) -> Result<(Lsn, u64, Vec<(String, String)>)> {
+        let shared = self.shared;
+        let storage = &*shared.storage;
+        shared.pump();
+        let (segments, durable) = shared.log.segments_from(from);
+        let consistent_us = shared.log.time_us();
+        // What is below is in its place by then, or will never be.
+        self.wait("frames to be applied", || {
+            shared.pump();
+            Ok(shared.log.applied_below() >= durable)
+        })?;
+        let mut names = Vec::new();
+        for segment in segments {
+            let end = segment.end.min(durable);
+            if end <= segment.first && end <= from {
+                continue;
+            }
+            let bytes = BLOCK_BYTES as u64 + end.0.saturating_sub(segment.first.0);
+            let file = storage.open(&segment.path, Open::Read);
+            let file = file.map_err(Error::io("open", &segment.path))?;
+            let mut head = vec![0; BLOCK_BYTES];
+            file.read_exact_at(&mut head, 0).map_err(Error::io("read", &segment.path))?;
+            let header = crate::format::segment::SegmentHeader::decode(&head).map_err(|e| {
+                super::format::not_as_expected(&segment.path, "a log segment", e.to_string())
+            })?;
+            let name = kept_name(header.first_lsn.get(), header.epoch.get());
+            let to = making.join("log").join(&name);
+            let mut out = Writer::new(storage, to.clone(), self.sync)?;
+            let mut buffer = vec![0; CHUNK_BYTES];
+            let mut at = 0;
+            while at < bytes {
+                let n = (bytes - at).min(buffer.len() as u64) as usize;
+                let read = file.read_at(&mut buffer[..n], at);
+                let n = read.map_err(Error::io("read", &segment.path))?;
+                if n == 0 {
+                    break;
+                }
+                out.write(&buffer[..n])?;
+                at += n as u64;
+            }
+            let (_, digest) = out.finish()?;
+            self.wrote(at);
+            self.messages_of(&to, from)?;
+            names.push((name, digest));
+        }
+        Ok((durable.max(from), consistent_us, names))
+    }
+
+    /// The messages that frames at or above `from` name.
+    fn messages_of(&mut self, segment: &Path, from: Lsn) -> Result<()> {
+        let shared = self.shared;
+        let mut appends = Vec::new();
+        let mut each = |transaction: crate::log::Transaction| {
+            for (mailbox, frame) in transaction.frames {
+                if let (Frame::Append(append), true) = (frame, transaction.end > from) {
+                    appends.push((mailbox, append));
+                }
+            }
+            Ok(())
+        };
+        let read = scan_segment(&*shared.storage, segment, shared.store_id, &mut each)?;
+        if let Err(damage) = read {
+            self.findings.push(damage);
+        }
+        for (mailbox, append) in appends {
+            self.check_cancel()?;
+            let name = MessageName { content_id: append.content_id, stored: append.stored };
+            self.put(&name, || live_path(shared, mailbox, append.uid))?;
+        }
+        Ok(())
+    }
+
+    /// Everything durable, then under its final name.
+    fn settle(&self, root: &Path, making: &Path, dir: &Path) -> Result<()> {
+        let storage = &*self.shared.storage;
+        syncs_at_once(storage, root)?;
+        for sub in ["mailbox", "log", "extra"] {
+            let path = making.join(sub);
+            storage.sync_dir(&path).map_err(Error::io("sync", path))?;
+        }
+        storage.sync_dir(making).map_err(Error::io("sync", making))?;
+        let parent = root.join("base");
+        create_durable(storage, &parent).map_err(Error::io("create", &parent))?;
+        storage.rename(making, dir).map_err(Error::io("rename", making))?;
+        storage.sync_dir(&parent).map_err(Error::io("sync", &parent))
+    }
+
+    /// Reads everything that was written, before the manifest says that it is there.
+    fn verify(&self, dir: &Path, manifest: &BaseManifest) -> Result<()> {
+        let storage = &*self.shared.storage;
+        let bad = |path: PathBuf| {
+            let found = "something else, read back right after it was written".to_owned();
+            super::format::not_as_expected(&path, "what was written", found)
+        };
+        let lines = dir.join("mailboxes.jsonl");
+        for (path, said) in [
+            (dir.join("catalog.jsonl"), &manifest.catalog_blake3),
+            (lines.clone(), &manifest.mailboxes_blake3),
+        ] {
+            if digest(storage, &path)?.1 != *said {
+                return Err(bad(path));
+            }
+        }
+        for (name, said) in &manifest.log {
+            let path = dir.join("log").join(name);
+            if digest(storage, &path)?.1 != *said {
+                return Err(bad(path));
+            }
+        }
+        super::verify::read_lines(storage, &lines, &mut |line: MailboxLine| {
+            self.check_cancel()?;
+            for ((ending, _), said) in MAILBOX_FILES.iter().zip(&line.files) {
+                let path = dir.join("mailbox").join(format!("{}.{ending}", line.id));
+                if digest(storage, &path)? != *said {
+                    return Err(bad(path));
+                }
+            }
+            Ok(())
+        })?;
+        for name in &self.written {
+            self.check_cancel()?;
+            if !self.pool.is_whole(name)? {
+                return Err(bad(self.pool.path(name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A thing that decodes, read again for as long as it does not.
+fn whole<T>(
+    bytes: &mut [u8],
+    mut again: impl FnMut(&mut [u8]) -> std::io::Result<()>,
+    decode: impl Fn(&[u8]) -> Option<T>,
+) -> std::io::Result<Option<T>> {
+    for _ in 0..TORN_RETRIES {
+        if let Some(out) = decode(bytes) {
+            return Ok(Some(out));
+        }
+        std::thread::sleep(TORN_WAIT);
+        again(bytes)?;
+    }
+    Ok(decode(bytes))
+}
+
+/// The name of a layout in manifests.
+pub(super) fn layout_name(kind: LayoutKind) -> &'static str {
+    match kind {
+        LayoutKind::Maildir => "maildir",
+        LayoutKind::Cyrus => "cyrus",
+    }
+}
+
+/// Removes what an earlier, unfinished backup left.
+fn empty(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    for sub in ["mailbox", "log", "extra", "."] {
+        let path = if sub == "." { dir.to_owned() } else { dir.join(sub) };
+        for name in super::format::names_in(storage, &path)? {
+            let _ = storage.unlink(&path.join(name));
+        }
+        let _ = storage.remove_dir(&path);
+    }
+    Ok(())
+}
+
+/// Whether one call makes all files of a filesystem durable; else each is synced by itself.
+fn syncs_at_once(storage: &dyn Storage, root: &Path) -> Result<bool> {
+    match storage.sync_filesystem(root) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::Unsupported => Ok(false),
+        Err(e) => Err(Error::io("sync", root)(e)),
+    }
+}
+
+/// A file being written front to back, with its digest. Durable when finished, or with the
+/// filesystem.
+struct Writer {
+    file: Arc<dyn StoredFile>,
+    path: PathBuf,
+    at: u64,
+    hasher: blake3::Hasher,
+    sync: bool,
+}
+
+impl Writer {
+    fn new(storage: &dyn Storage, path: PathBuf, sync: bool) -> Result<Writer> {
+        let file = storage.open(&path, Open::CreateNew).map_err(Error::io("create", &path))?;
+        Ok(Writer { file, path, at: 0, hasher: blake3::Hasher::new(), sync })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_at(bytes, self.at).map_err(Error::io("write", &self.path))?;
+        self.at += bytes.len() as u64;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(u64, String)> {
+        if self.sync {
+            self.file.sync_data().map_err(Error::io("sync", &self.path))?;
+        }
+        Ok((self.at, hex(&self.hasher.finalize())))
+    }
+}
+
+/// Lines of JSON being written.
+struct Lines(Writer, Vec<u8>);
+
+impl Lines {
+    fn new(storage: &dyn Storage, path: PathBuf, sync: bool) -> Result<Lines> {
+        Ok(Lines(Writer::new(storage, path, sync)?, Vec::new()))
+    }
+
+    fn add(&mut self, line: &impl Serialize) -> Result<()> {
+        self.1.extend(to_json(line));
+        if self.1.len() >= CHUNK_BYTES {
+            self.0.write(&self.1)?;
+            self.1.clear();
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<String> {
+        self.0.write(&self.1)?;
+        Ok(self.0.finish()?.1)
+    }
+}
