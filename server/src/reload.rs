@@ -46,6 +46,7 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "limits.descriptors_max" => limits.descriptors_max;
         "limits.mapped_bytes_max" => limits.mapped_bytes_max;
         "limits.open_users_max" => limits.open_users_max;
+        "archive" => archive;
         "admin" => admin;
         "log" => log;
     }

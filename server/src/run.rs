@@ -319,6 +319,7 @@ impl Server {
             lane,
             users: shared.users.clone(),
             defaults: shared.config().store.clone(),
+            backup: Default::default(),
         };
         Rc::new(Office { shared, operator, reload })
     }

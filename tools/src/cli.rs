@@ -65,6 +65,19 @@ pub enum Command {
     Recover,
     /// Bring the files up to date with the commit log now
     Checkpoint,
+    /// Look after the archive of log and messages
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
+    /// Make a base backup, also while the server runs
+    ///
+    /// Message files that the directory has are not copied again. Nothing stops meanwhile.
+    Backup(BackupArgs),
+    /// Bring back a store, a user, a folder or a message as it was
+    ///
+    /// Without --user: the whole store, into the empty places that the configuration names or
+    /// below --into-state. With --user: into that user's mail, by the running server or on the
+    /// store itself.
+    Restore(RestoreArgs),
     /// Make a running server read configuration, certificates and users again
     Reload,
     /// Print a completion script for a shell
@@ -161,6 +174,88 @@ pub enum MailboxCommand {
     },
 }
 
+/// Commands on the archive.
+#[derive(Debug, Subcommand)]
+pub enum ArchiveCommand {
+    /// Show what was taken, what waits and what is missing
+    Status,
+    /// Take what waits now
+    Take,
+    /// Check an archive or backup directory by itself: digests, CRCs, gaps, every message
+    Verify {
+        /// Which; without it the configured one
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Only see that messages are there, do not read them
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Remove what no restore to TIME or later needs
+    Prune {
+        /// RFC 3339, such as 2026-11-24T04:30:00Z
+        #[arg(long, value_name = "TIME")]
+        before: String,
+        /// Which; without it the configured one
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Where a backup goes.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Directory; made when missing
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// Write no faster than this
+    #[arg(long, value_name = "N")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// What is brought back, and where to.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Directory with a base backup
+    #[arg(long, value_name = "DIR", required = true)]
+    pub from: Vec<PathBuf>,
+    /// Archive directory with the log behind it; without it the configured one, if it is there
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
+    /// The moment, RFC 3339 with zone; without it the latest
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<String>,
+    /// Only this user
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only this folder
+    #[arg(long, requires = "user")]
+    pub mailbox: Option<String>,
+    /// Only the message that had this UID
+    #[arg(long, requires = "mailbox", conflicts_with = "message_id")]
+    pub uid: Option<u32>,
+    /// Only messages with this Message-ID
+    #[arg(long, requires = "mailbox", value_name = "ID")]
+    pub message_id: Option<String>,
+    /// Make a store below this empty directory, with a configuration that names it
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["into_namespace", "in_place"])]
+    pub into_state: Option<PathBuf>,
+    /// Put what comes back below this folder; "Restored" and the moment without it
+    #[arg(long, value_name = "NAME", requires = "user", conflicts_with = "in_place")]
+    pub into_namespace: Option<String>,
+    /// Put back what is missing where it was; nothing that is there changes
+    #[arg(long, requires = "user")]
+    pub in_place: bool,
+    /// Only list what would be put back
+    #[arg(long, requires = "user", conflicts_with = "into_state")]
+    pub dry_run: bool,
+    /// Go on where changes are missing in the archive
+    #[arg(long)]
+    pub across_gaps: bool,
+}
+
 /// Commands on messages.
 #[derive(Debug, Subcommand)]
 pub enum MessageCommand {
@@ -207,6 +302,16 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_restore_says_where_to_and_only_one_way() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("cursus restore --from b --user u --mailbox A --uid 7").is_ok());
+        assert!(parse("cursus restore --from b --into-state d").is_ok());
+        assert!(parse("cursus restore --from b --user u --in-place --into-namespace R").is_err());
+        assert!(parse("cursus restore --from b --mailbox A").is_err());
+        assert!(parse("cursus restore").is_err());
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! | [`place`] | where a request is done: by the running server, else on the store itself |
 //! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
 //! | [`failure`] | what went wrong, and the exit status that says so |
-//! | [`user`], [`mailbox`], [`import`], [`store`] | the commands |
+//! | [`user`], [`mailbox`], [`import`], [`store`], [`archive`], [`restore`] | the commands |
 //! | [`manual`] | completions and manual pages |
 
+pub mod archive;
 pub mod cli;
 pub mod failure;
 pub mod import;
@@ -16,6 +17,7 @@ pub mod mailbox;
 pub mod manual;
 pub mod output;
 pub mod place;
+pub mod restore;
 pub mod store;
 pub mod user;
 
@@ -40,6 +42,9 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Check { user } => store::check(user.as_deref(), &config, &out),
         Command::Recover => store::recover(&config, &out),
         Command::Checkpoint => store::checkpoint(&config, &out),
+        Command::Archive(command) => archive::run(command, &config, &out),
+        Command::Backup(args) => archive::backup(args, &config, &out),
+        Command::Restore(args) => restore::run(args, &config, &out),
         Command::Reload => store::reload(&config, &out),
         Command::Completions { .. } | Command::Manual { .. } => Ok(()),
     }

@@ -117,6 +117,7 @@ impl Opened {
             lane: Lane::inline(storage),
             users: Arc::new(users),
             defaults: config.store.clone(),
+            backup: Default::default(),
         };
         Ok(Opened { runtime, local: LocalSet::new(), operator })
     }

@@ -1,10 +1,13 @@
 //! Doing a request on an open store. The server does so for its admin socket, the operator's
 //! command for itself when no server runs.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use auth::UserName;
 use auth::directory::UserDb;
+use engine::archive::{BackupOptions, BackupProgress};
 use engine::io::Lane;
 use engine::{Delivery, Error, SpecialUse, Store, Target, User};
 use protocol::types::{Keyword, SystemFlags};
@@ -26,7 +29,12 @@ pub struct Operator {
     pub users: Arc<dyn UserDb>,
     /// Quotas of users that have none of their own.
     pub defaults: config::Store,
+    /// The backup that runs, if one does.
+    pub backup: RunningBackup,
 }
+
+/// The backup that runs, if one does.
+pub type RunningBackup = Mutex<Option<Arc<BackupProgress>>>;
 
 impl Operator {
     /// Does `request`, reading what follows it from `body`.
@@ -80,6 +88,26 @@ impl Operator {
                 self.store.checkpoint().await.map_err(failure)?;
                 Ok(Reply::Done)
             }
+            Request::ArchiveNow => {
+                let all = self.store.archive_now().await.map_err(failure)?;
+                Ok(Reply::Archived { all })
+            }
+            Request::Backup { to, bytes_per_second, users_file } => {
+                self.backup(to, bytes_per_second, users_file).await
+            }
+            Request::BackupProgress => Ok(self.backup_progress()),
+            Request::BackupCancel => {
+                if let Some(progress) = &*self.running() {
+                    progress.cancel.store(true, Ordering::Release);
+                }
+                Ok(Reply::Done)
+            }
+            Request::Contents { user, mailbox } => {
+                let mailbox = self.user(&user).await?.mailbox(&mailbox).await.map_err(failure)?;
+                let view = mailbox.refresh().await.map_err(failure)?;
+                let ids = view.uids().filter_map(|(_, uid)| view.content_id(uid));
+                Ok(Reply::Contents(ids.collect()))
+            }
             Request::ReloadUsers | Request::Reload => {
                 Err(Failure::new(FailureCode::NeedsServer, "no server is running"))
             }
@@ -94,6 +122,60 @@ impl Operator {
             io: self.lane.backend_name().to_owned(),
             store: serde_json::to_value(self.store.status()).unwrap_or_default(),
             ..Status::default()
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Arc<BackupProgress>>> {
+        // What is behind it is whole at any time.
+        self.backup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In a thread of its own: it may take hours.
+    async fn backup(
+        &self,
+        to: String,
+        bytes_per_second: Option<u64>,
+        users_file: Option<String>,
+    ) -> Result<Reply, Failure> {
+        if !Path::new(&to).is_absolute() {
+            let message = format!("directory {to:?}, expected an absolute path");
+            return Err(Failure::new(FailureCode::BadRequest, message));
+        }
+        let extra = users_file.into_iter().map(|file| ("users".to_owned(), file.into()));
+        let options = BackupOptions { to: to.into(), bytes_per_second, extra: extra.collect() };
+        let progress = Arc::new(BackupProgress::default());
+        {
+            let mut running = self.running();
+            if running.is_some() {
+                let message = "another backup is running";
+                return Err(Failure::new(FailureCode::Temporary, message));
+            }
+            *running = Some(progress.clone());
+        }
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let store = self.store.clone();
+        let job = move || {
+            // Nobody listens when the operator's command is gone; the backup stands all the same.
+            let _ = tell.send(store.backup(&options, &progress));
+        };
+        let started = std::thread::Builder::new().name("cursus-backup".to_owned()).spawn(job);
+        let done = match started {
+            Ok(_) => told.await.unwrap_or(Err(Error::Closing)).map_err(failure),
+            Err(error) => Err(Failure::new(FailureCode::Temporary, error.to_string())),
+        };
+        *self.running() = None;
+        Ok(Reply::BackedUp(serde_json::to_value(done?).unwrap_or_default()))
+    }
+
+    fn backup_progress(&self) -> Reply {
+        let running = self.running().clone().unwrap_or_default();
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Reply::BackupProgress {
+            phase: running.phase().to_owned(),
+            mailboxes: count(&running.mailboxes),
+            mailboxes_total: count(&running.mailboxes_total),
+            messages: count(&running.messages),
+            bytes: count(&running.bytes),
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth::{Account, Attributes};
 use config::{Config, LayoutKind, Locks, Notify, PartitionIo, SyncNames};
+use engine::archive::{ArchiveConfig, ArchiveTarget};
 use engine::io::Storage;
 use engine::layout::Layout;
 use engine::layout::cyrus::Cyrus;
@@ -29,6 +31,15 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         mount: mount_options(p),
     };
     let partitions = config.partition.iter().map(partition).collect();
+    let archive = config.archive.is_on().then(|| ArchiveConfig {
+        target: match &config.archive.directory {
+            Some(dir) => ArchiveTarget::Directory(dir.clone()),
+            None => ArchiveTarget::Command(config.archive.command.clone()),
+        },
+        pending_bytes_max: config.archive.pending_bytes_max,
+        segment_age_max: Duration::from_secs(config.archive.segment_seconds_max),
+        command_time_max: Duration::from_secs(config.archive.command_seconds_max),
+    });
     StoreConfig {
         log_dir: config.log_dir(),
         partition_default: config.default_partition.clone(),
@@ -42,6 +53,7 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         open_users_max: config.limits.open_users_max,
         helpers: config.store.helper_threads,
         network_state: config.store.network_state,
+        archive,
         ..StoreConfig::new(&config.state_dir, partitions)
     }
 }

@@ -95,6 +95,28 @@ pub enum Request {
     },
     /// Brings the files up to date with the log, durably.
     Checkpoint,
+    /// Takes what waits to the archive now.
+    ArchiveNow,
+    /// Makes a base backup. Answered when it is done.
+    Backup {
+        /// Directory, absolute, as the one who answers sees it.
+        to: String,
+        /// Copy no faster than this; absent: as fast as it goes.
+        bytes_per_second: Option<u64>,
+        /// The users file, which is kept with it.
+        users_file: Option<String>,
+    },
+    /// How far a running backup is.
+    BackupProgress,
+    /// Ends a running backup.
+    BackupCancel,
+    /// Content ids of a mailbox's messages.
+    Contents {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+    },
     /// Reads the users file now. (A running server also notices a change by itself.)
     ReloadUsers,
     /// Reads configuration and certificates again, as SIGHUP does.
@@ -154,6 +176,28 @@ pub enum Reply {
         /// Bad lines.
         problems: Vec<String>,
     },
+    /// To [`Request::ArchiveNow`]: whether nothing waits any more.
+    Archived {
+        /// Nothing waits.
+        all: bool,
+    },
+    /// To [`Request::Backup`]: the engine's report.
+    BackedUp(serde_json::Value),
+    /// To [`Request::BackupProgress`].
+    BackupProgress {
+        /// What it does; empty when none runs.
+        phase: String,
+        /// Mailboxes copied.
+        mailboxes: u64,
+        /// Mailboxes to copy.
+        mailboxes_total: u64,
+        /// Messages looked at.
+        messages: u64,
+        /// Octets written.
+        bytes: u64,
+    },
+    /// To [`Request::Contents`]: one hexadecimal id a message.
+    Contents(Vec<String>),
     /// To all others.
     Done,
 }

@@ -36,6 +36,7 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     listeners(config, &mut findings);
     tls(config, &mut findings);
     limits(config, &mut findings);
+    archive(config, &mut findings);
     others(config, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
 }
@@ -157,6 +158,19 @@ fn limits(config: &Config, out: &mut Findings<'_>) {
     out.at_least("limits.descriptors_max", l.descriptors_max as u64, 64);
     out.at_least("limits.mapped_bytes_max", l.mapped_bytes_max, 1 << 20);
     out.at_least("limits.open_users_max", l.open_users_max as u64, 8);
+}
+
+fn archive(config: &Config, out: &mut Findings<'_>) {
+    let archive = &config.archive;
+    if archive.directory.is_some() && !archive.command.is_empty() {
+        out.add("archive.command", quoted(&archive.command.join(" ")), "nothing beside directory");
+    }
+    if archive.command.first().is_some_and(String::is_empty) {
+        out.add("archive.command", "an empty program", "a program and its arguments");
+    }
+    out.at_least("archive.pending_bytes_max", archive.pending_bytes_max, 64 << 20);
+    out.at_least("archive.segment_seconds_max", archive.segment_seconds_max, 1);
+    out.at_least("archive.command_seconds_max", archive.command_seconds_max, 1);
 }
 
 fn others(config: &Config, out: &mut Findings<'_>) {

@@ -54,6 +54,9 @@ pub struct Config {
     /// Delivery.
     #[serde(default)]
     pub lmtp: Lmtp,
+    /// Where closed log segments and their messages are taken.
+    #[serde(default)]
+    pub archive: Archive,
     /// The operator's socket.
     #[serde(default)]
     pub admin: Admin,
@@ -336,6 +339,41 @@ pub enum Detail {
     Ignore,
 }
 
+/// Where closed log segments and their messages are taken. Without directory and command: nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archive {
+    /// An archive directory. It must exist.
+    pub directory: Option<PathBuf>,
+    /// A program and its first arguments, run for every item instead.
+    pub command: Vec<String>,
+    /// Bytes that may wait for the archive; beyond that the oldest are dropped, with a named gap.
+    pub pending_bytes_max: u64,
+    /// A log segment with changes in it goes to the archive after this time, full or not.
+    pub segment_seconds_max: u64,
+    /// A command that runs longer has failed.
+    pub command_seconds_max: u64,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Archive {
+            directory: None,
+            command: Vec::new(),
+            pending_bytes_max: 1 << 30,
+            segment_seconds_max: 300,
+            command_seconds_max: 300,
+        }
+    }
+}
+
+impl Archive {
+    /// Whether there is one.
+    pub fn is_on(&self) -> bool {
+        self.directory.is_some() || !self.command.is_empty()
+    }
+}
+
 /// The operator's socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -476,6 +514,7 @@ impl Config {
             auth: Auth::default(),
             limits: Limits::default(),
             lmtp: Lmtp::default(),
+            archive: Archive::default(),
             admin: Admin::default(),
             log: Log::default(),
         }
@@ -516,6 +555,7 @@ impl Config {
         self.tls.certificate.as_mut().map(absolute);
         self.tls.key.as_mut().map(absolute);
         self.auth.users_file.as_mut().map(absolute);
+        self.archive.directory.as_mut().map(absolute);
         self.admin.socket.as_mut().map(absolute);
         for listener in &mut self.listener {
             if let ListenerAddress::Unix(path) = &mut listener.address {

@@ -64,6 +64,18 @@ line_bytes_max = 8191
 }
 
 #[test]
+fn an_archive_is_a_directory_or_a_command() {
+    let both = "[archive]\ndirectory = \"a\"\ncommand = [\"take\"]\npending_bytes_max = 1";
+    let found = errors(&format!("{SMALL}\n{both}\n"));
+    assert!(found.contains("archive.command") && found.contains("beside directory"), "{found}");
+    assert!(found.contains("archive.pending_bytes_max"), "{found}");
+    let text = format!("{SMALL}\n[archive]\ndirectory = \"a\"\n");
+    let config = Config::parse(&text, Path::new("/etc/cursus/cursus.toml")).unwrap();
+    assert_eq!(config.archive.directory.as_deref(), Some(Path::new("/etc/cursus/a")));
+    assert!(config.archive.is_on() && !Config::embedded(Path::new("v")).archive.is_on());
+}
+
+#[test]
 fn a_limit_at_its_least_value_is_taken() {
     let text = format!("{SMALL}\n[limits]\nline_bytes_max = 8192\n");
     assert!(Config::parse(&text, Path::new("c.toml")).is_ok());
