@@ -79,6 +79,8 @@ struct Cut {
     at: usize,
     loss: Loss,
     random: Random,
+    /// Whether the power fails again during the recovery.
+    again: bool,
 }
 
 fn main() -> ExitCode {
@@ -122,15 +124,14 @@ fn run(options: &Options) -> io::Result<bool> {
         if options.only.is_some_and(|only| only != cut.number) {
             continue;
         }
-        let image = if cut.random.chance(SECOND_CUT_PERCENT) {
-            twice += 1;
-            cut_recovery(options, &place, image, &mut cut)?
-        } else {
-            image
-        };
         volatile += lost;
         done += 1;
-        match check(options, &place, image, &scene, &cut) {
+        twice += usize::from(cut.again);
+        let image = match cut.again {
+            true => cut_recovery(options, &place, image, &mut cut),
+            false => Ok(image),
+        };
+        match image.and_then(|image| check(options, &place, image, &scene, &cut)) {
             Ok((counts, wrong)) => {
                 acknowledged += counts.acknowledged;
                 under_way += counts.under_way;
@@ -140,9 +141,12 @@ fn run(options: &Options) -> io::Result<bool> {
                 }
             }
             Err(error) => {
+                failed += 1;
                 report(&label, &cut, lost, &[error.to_string()]);
-                // What is mounted or running now would spoil the next cut.
-                return Ok(false);
+                // What is still mounted or running would spoil the next cut.
+                if place.mount.join("state").exists() {
+                    break;
+                }
             }
         }
     }
@@ -156,8 +160,11 @@ fn run(options: &Options) -> io::Result<bool> {
 
 fn report(label: &str, cut: &Cut, lost: usize, wrong: &[String]) {
     println!(
-        "FAILED {label}, cut {}: behind event {}, {:?} of {lost} unflushed writes lost",
-        cut.number, cut.at, cut.loss
+        "FAILED {label}, cut {}: behind event {}, loss {:?} among {lost} unflushed writes{}",
+        cut.number,
+        cut.at,
+        cut.loss,
+        if cut.again { ", and again during the recovery" } else { "" }
     );
     for line in wrong.iter().take(WRONG_LINES_MAX) {
         println!("  {line}");
@@ -252,7 +259,8 @@ fn choose(options: &Options, scene: &Scene, start: usize, end: usize) -> Vec<Cut
         .zip(1..)
         .map(|(at, number)| {
             let mut random = random.fork(number as u64);
-            Cut { number, at, loss: Loss::any(&mut random), random }
+            let again = random.chance(SECOND_CUT_PERCENT);
+            Cut { number, at, loss: Loss::any(&mut random), random, again }
         })
         .collect()
 }
@@ -267,7 +275,10 @@ fn cut_recovery(
     let recorder = Arc::new(Recorder::new(image.clone()));
     let device =
         Device::connect(&options.device, recorder.clone(), options.fs.sector_bytes() as u64)?;
-    options.fs.mount(device.path(), &place.mount)?;
+    if let Err(error) = options.fs.mount(device.path(), &place.mount) {
+        device.disconnect()?;
+        return Err(error);
+    }
     let server = place.launch()?;
     let life = cut.random.below(SECOND_LIFE_MILLISECONDS_MAX);
     thread::sleep(Duration::from_millis(life as u64));
@@ -291,7 +302,10 @@ fn check(
 ) -> io::Result<(verify::Counts, Vec<String>)> {
     let recorder = Arc::new(Recorder::new(image));
     let device = Device::connect(&options.device, recorder, options.fs.sector_bytes() as u64)?;
-    options.fs.mount(device.path(), &place.mount)?;
+    if let Err(error) = options.fs.mount(device.path(), &place.mount) {
+        device.disconnect()?;
+        return Err(error);
+    }
     let server = place.start()?;
     let verified = verify::verify(&scene.ledger(), cut.at, options.seed);
     let stopped = server.stop();

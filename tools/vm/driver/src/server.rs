@@ -18,6 +18,8 @@ pub(crate) const PASSWORD: &str = "pw";
 /// SHA-512 crypt of [`PASSWORD`] with few rounds: logins are not what is tested.
 const PASSWORD_HASH: &str = "{SHA512-CRYPT}$6$rounds=1000$powercut$\
     g3j7DSMf.vmCntXCAfv540SI5l5ARvhoqSjix4Z5tIiQRS5tlKQp5E.obQFwPW2kn9RCC5JtfGTmLqkTpHKOw.";
+/// Lines of the kernel's log that are shown where a mount fails.
+const KERNEL_LINES: usize = 25;
 /// Longest time from start to greeting, recovery included.
 const START_SECONDS_MAX: u64 = 60;
 /// Longest time from SIGTERM to the end.
@@ -51,11 +53,13 @@ impl Filesystem {
     }
 
     /// Sector of the disk below, in bytes: what it writes whole or not at all.
-    /// btrfs takes its 4 KiB super block to be written whole, as disks of such sectors do.
+    ///
+    /// btrfs takes its 4 KiB super block to be written whole. So does xfs its metadata blocks: it
+    /// passes over logged changes to a block whose first sector says that it is newer.
     pub(crate) fn sector_bytes(self) -> usize {
         match self {
-            Filesystem::Btrfs => 4096,
-            _ => 512,
+            Filesystem::Ext4 | Filesystem::Ext4Writeback => 512,
+            Filesystem::Xfs | Filesystem::Btrfs => 4096,
         }
     }
 
@@ -77,7 +81,16 @@ impl Filesystem {
             Filesystem::Xfs | Filesystem::Btrfs => "rw",
         };
         run(Command::new("mount").args(["-t", self.kind(), "-o", data]).args([device, at]))
+            .map_err(|error| io::Error::other(format!("{error}\n{}", kernel_log())))
     }
+}
+
+/// The end of what the kernel has to say.
+fn kernel_log() -> String {
+    let said = Command::new("dmesg").output().map(|output| output.stdout).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let lines: Vec<&str> = said.lines().collect();
+    lines[lines.len().saturating_sub(KERNEL_LINES)..].join("\n")
 }
 
 /// How soon the kernel writes pages that nobody syncs: within a blink, so that cuts find any mix of
