@@ -11,7 +11,7 @@ use std::sync::Arc;
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid, UidValidity};
 use tokio::sync::oneshot;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_out_of_descriptors};
 use crate::format::frame::{Append, Frame, Source};
 use crate::io::{BodyFile, Lane, Storage};
 use crate::mailbox::{Mailbox, Place, Tx, message_line_ends, set_name_flags, settle};
@@ -135,7 +135,7 @@ impl Delivery {
                 ingest.feed(wire, &mut spool.buffer);
             }
             if spool.buffer.len() >= SPOOL_BYTES {
-                spool.flush(&self.lane).await?;
+                spool.flush(&self.lane, &self.shared).await?;
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Delivery {
         for (body, spool) in self.spools.iter_mut().enumerate() {
             let Some(ingest) = spool.ingest.take() else { return Err(Error::Closing) };
             let facts = Arc::new(ingest.finish(&mut spool.buffer));
-            spool.flush(&self.lane).await?;
+            spool.flush(&self.lane, &self.shared).await?;
             let Some(file) = spool.file.clone() else { return Err(Error::Closing) };
             let first = &self.targets[spool.targets[0]];
             let date = first.internal_date.unwrap_or(self.now);
@@ -370,13 +370,16 @@ fn bits_of(frames: &[(Frame, Vec<u8>)]) -> u64 {
 
 impl Spool {
     /// Moves the buffer to the staged file, which is made at first need.
-    async fn flush(&mut self, lane: &Lane) -> Result<()> {
+    async fn flush(&mut self, lane: &Lane, shared: &Arc<Shared>) -> Result<()> {
         let file = match &self.file {
             Some(file) => file.clone(),
             None => {
-                let file =
-                    lane.create(&self.path).await.map_err(Error::io("create", &self.path))?;
-                self.file.insert(file).clone()
+                let mut made = lane.create(&self.path).await;
+                if made.as_ref().is_err_and(is_out_of_descriptors) {
+                    shared.freed_descriptors().await;
+                    made = lane.create(&self.path).await;
+                }
+                self.file.insert(made.map_err(Error::io("create", &self.path))?).clone()
             }
         };
         if self.buffer.is_empty() {

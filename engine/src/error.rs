@@ -102,6 +102,13 @@ pub enum Error {
 /// Result of an operation of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Whether the process or the system has no file descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
 impl Error {
     /// Wraps an I/O error with what was attempted on which path.
     pub fn io(
@@ -117,10 +124,7 @@ impl Error {
 
     /// Whether the process or the system has no file descriptor left.
     pub(crate) fn is_out_of_descriptors(&self) -> bool {
-        use rustix::io::Errno;
-        let Error::Io { source, .. } = self else { return false };
-        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
-        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+        matches!(self, Error::Io { source, .. } if is_out_of_descriptors(source))
     }
 
     /// Whether the same request may succeed later (4xx rather than 5xx).

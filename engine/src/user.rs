@@ -315,6 +315,12 @@ impl UserInner {
         self.shared.log.applied(lsn);
     }
 
+    /// Whether directories wait to follow a change of names. One whose moves are under way has
+    /// somebody who sees to them.
+    pub(crate) fn has_moves(&self) -> bool {
+        self.unfinished.try_lock().is_none_or(|unfinished| !unfinished.is_empty())
+    }
+
     /// Whether nothing but the list of users needs this one.
     pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.usage) == 1

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 
 use admin::Operator;
 use admin::wire::{
-    Answer, AnswerLine, Failure, FailureCode, REQUEST_BYTES_MAX, Reply, Request, RequestLine,
-    Sessions, Status, Totals, VERSION,
+    Answer, AnswerLine, CoreStalls, Failure, FailureCode, REQUEST_BYTES_MAX, Reply, Request,
+    RequestLine, Sessions, Status, Totals, VERSION,
 };
 use config::Protocol;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::services::Shared;
+use crate::stalls::Stalls;
 
 /// Connections served at one time; more wait.
 const CONNECTIONS_MAX: usize = 64;
@@ -165,7 +166,12 @@ impl Office {
                 deliveries: totals.deliveries.load(Ordering::Relaxed),
                 delivery_failures: totals.delivery_failures.load(Ordering::Relaxed),
             },
+            stalls: shared.stalls().iter().map(|stalls| stalls_of(stalls)).collect(),
             ..self.operator.status()
         }
     }
+}
+
+fn stalls_of(stalls: &Stalls) -> CoreStalls {
+    CoreStalls { late_us: stalls.late.buckets(), busy_us: stalls.busy.buckets() }
 }

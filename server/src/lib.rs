@@ -32,4 +32,5 @@ pub mod reload;
 pub mod run;
 pub mod services;
 pub mod shard;
+pub mod stalls;
 pub mod tls;

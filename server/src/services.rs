@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::net::Conn;
+use crate::stalls::Stalls;
 use crate::tls::TlsSwitch;
 
 /// What all cores share.
@@ -54,6 +55,7 @@ pub struct Shared {
     pub started: Instant,
     hostname: String,
     io_backend: OnceLock<&'static str>,
+    stalls: OnceLock<Vec<Arc<Stalls>>>,
     drain: watch::Sender<bool>,
 }
 
@@ -90,6 +92,7 @@ impl Shared {
             totals: Totals::default(),
             started: Instant::now(),
             hostname,
+            stalls: OnceLock::new(),
             io_backend: OnceLock::new(),
             drain: watch::Sender::new(false),
         }
@@ -113,6 +116,17 @@ impl Shared {
     /// How the cores read files: `ring` or `pool`; empty before they have started.
     pub fn io_backend(&self) -> &'static str {
         self.io_backend.get().copied().unwrap_or("")
+    }
+
+    /// Told once by the cores' start: one for each core.
+    pub fn set_stalls(&self, stalls: Vec<Arc<Stalls>>) {
+        // A second start in one process would keep the first one's.
+        let _ = self.stalls.set(stalls);
+    }
+
+    /// How long each core kept its sessions waiting.
+    pub fn stalls(&self) -> &[Arc<Stalls>] {
+        self.stalls.get().map_or(&[], Vec::as_slice)
     }
 
     /// Notes how a core reads files. The first one speaks for all.

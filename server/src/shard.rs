@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use crate::accept::Accepted;
 use crate::net::{BufferPool, Conn, NetCore, Peer, Socket};
 use crate::services::{Services, Shared};
+use crate::stalls::{self, Stalls};
 
 /// The acceptor's end of a core.
 pub struct CoreHandle {
@@ -65,17 +66,21 @@ pub fn start(count: usize, setup: CoreSetup) -> std::io::Result<(Vec<CoreHandle>
     let mut handles = Vec::new();
     let mut cores = Vec::new();
     let mut reports = Vec::new();
+    let mut stalls = Vec::new();
     for index in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (report, reported) = oneshot::channel();
         let setup = setup.clone();
+        let met = Arc::new(Stalls::default());
+        stalls.push(met.clone());
         let thread = std::thread::Builder::new()
             .name(format!("core-{index}"))
-            .spawn(move || run(&setup, receiver, report))?;
+            .spawn(move || run(&setup, receiver, report, met))?;
         handles.push(CoreHandle { load: Arc::new(AtomicUsize::new(0)), sender });
         cores.push(Core { thread });
         reports.push(reported);
     }
+    setup.shared.set_stalls(stalls);
     let mut refused = None;
     for report in reports {
         match report.blocking_recv() {
@@ -155,6 +160,7 @@ fn run(
     setup: &CoreSetup,
     mut receiver: mpsc::UnboundedReceiver<Accepted>,
     report: oneshot::Sender<std::io::Result<LaneReport>>,
+    stalls: Arc<Stalls>,
 ) {
     let runtime = match CoreRuntime::new(setup.io) {
         Ok(runtime) => runtime,
@@ -167,6 +173,7 @@ fn run(
     runtime.block_on(async {
         let (lane, lane_report) = open_lane(setup);
         let _ = report.send(Ok(lane_report));
+        tokio::task::spawn_local(async move { stalls::probe(&stalls).await });
         let shared = &setup.shared;
         let net = Rc::new(NetCore { pool: BufferPool::new(), tls: shared.tls.clone() });
         let services = Rc::new(Services::new(shared.clone(), lane));

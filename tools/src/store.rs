@@ -1,6 +1,6 @@
 //! `cursus status`, `check`, `recover`, `checkpoint`, `reload`.
 
-use admin::{Reply, Request};
+use admin::{CoreStalls, Reply, Request};
 use config::Config;
 use serde_json::{Value, json};
 
@@ -39,6 +39,19 @@ pub fn status(config: &Config, out: &Output) -> Result<(), Failed> {
             rows.push(row("deliveries", deliveries));
         } else {
             rows.push(row("server", "not running".to_owned()));
+        }
+        for (core, stalls) in status.stalls.iter().enumerate() {
+            for (what, buckets) in [("late", &stalls.late_us), ("busy", &stalls.busy_us)] {
+                let at = |share| CoreStalls::quantile_us(buckets, share) as f64 / 1000.0;
+                let text = format!(
+                    "p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms",
+                    at(0.5),
+                    at(0.99),
+                    at(0.999),
+                    at(1.0)
+                );
+                rows.push(row(&format!("core {core} {what}"), text));
+            }
         }
         figures("store", &status.store, &mut rows);
         Table { headings: &["what", "value"], rows }

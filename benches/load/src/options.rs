@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::disk;
-use crate::workload::{day, deliver, fetch, foreign, pop3, search, select, session, store};
+use crate::workload::{day, deliver, fetch, foreign, pop3, search, select, session, stalls, store};
 
 /// Measures any IMAP, POP3 or LMTP server, and checks what it got.
 #[derive(Debug, Parser)]
@@ -56,6 +56,8 @@ pub(crate) enum Workload {
     Idle(session::Idle),
     /// RETR of many messages by POP3.
     Pop3Drain(pop3::Drain),
+    /// Change a large mailbox of a Cursus and report how long its cores kept others waiting.
+    Stalls(stalls::Stalls),
     /// What the disk allows: create, write, fsync and rename files from several threads.
     Disk(disk::Disk),
     /// A mixed day: idle sessions, deliveries, fetches and flags, as latency percentiles.
@@ -83,6 +85,7 @@ impl Workload {
             Self::Login(_) => "login",
             Self::Idle(_) => "idle",
             Self::Pop3Drain(_) => "pop3-drain",
+            Self::Stalls(_) => "stalls",
             Self::Disk(_) => "disk",
             Self::Day(_) => "day",
             Self::Plant(_) => "plant",

@@ -311,7 +311,10 @@ impl Catalog {
 
     /// One durable commit.
     pub(crate) fn commit(&self, batch: &Batch) -> Result<()> {
-        let write = attempt!("write", self.database.begin_write());
+        let mut write = attempt!("write", self.database.begin_write());
+        // The allocator's state goes with each commit, or a start after a crash would read the
+        // whole database to find what is free.
+        write.set_quick_repair(true);
         {
             let mut meta = attempt!("write", write.open_table(META));
             let m = &batch.meta;

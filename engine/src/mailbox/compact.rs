@@ -1,58 +1,156 @@
 //! Compaction: index and facts without tombstones, in new files.
 //!
+//! Three steps, so that the file lock is held only for the first and the last, whose cost does
+//! not grow with the mailbox: [`Files::begin_compaction`] notes what there is;
+//! [`Compaction::copy`] writes the new files and makes them durable beside the running work;
+//! [`Files::end_compaction`] adds what changed meanwhile and gives the new files the names.
+//!
 //! The new files are durable before they get the names; older views keep the old ones open. A
 //! crash in between leaves the new facts beside the index that they agree with, or with none:
 //! [`settle_facts`] tells which at the next opening.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use protocol::types::ModSeq;
+
+use super::cold::Cold;
 use super::files::{Files, INDEX_NAME, SCAN_RECORDS};
 use super::tombs::Tombstones;
 use crate::error::{Error, Result};
 use crate::format::facts::{FACTS_BYTES, Facts};
 use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, words_to_bytes};
-use crate::io::{Open, Storage};
+use crate::io::{Open, Storage, StoredFile};
 use crate::mapped::Table;
 
-impl Files {
-    /// Replaces index and facts by ones without tombstones: a new generation, made durable before
-    /// it gets the names. Older views keep the old files open.
-    pub(crate) fn compact(&mut self, storage: &dyn Storage, owner_epoch: u32) -> Result<()> {
-        settle_facts(storage, &self.dir, &self.table, self.head.count)?;
-        let live: Vec<usize> = (0..self.head.count).filter(|&p| !self.tombs.contains(p)).collect();
-        let mut floor = self.head.vanished_floor;
-        for position in (0..self.head.count).filter(|&p| self.tombs.contains(p)) {
-            floor = floor.max(self.record(position).modseq);
+/// What the table before the last compaction was, so that views of it can be compared with
+/// newer ones without a look at every message.
+pub(crate) struct Lineage {
+    /// The generation that was compacted.
+    pub(crate) generation: u32,
+    /// The tombstones that were left out.
+    pub(crate) dropped: Tombstones,
+}
+
+impl Lineage {
+    /// Where a record of the old table is in the new one; it is not one of the dropped.
+    fn position_now(&self, position: usize) -> usize {
+        position - self.dropped.rank(position) as usize
+    }
+}
+
+/// A compaction under way.
+pub(crate) struct Compaction {
+    dir: PathBuf,
+    table: Arc<Table>,
+    cold: Cold,
+    count: usize,
+    lineage: Lineage,
+    floor: ModSeq,
+    copied: Option<(Arc<dyn StoredFile>, Arc<dyn StoredFile>)>,
+}
+
+impl Compaction {
+    /// Writes records and facts of what lives into new files and makes them durable. Without the
+    /// file lock: what changes meanwhile is noted by the writer, and copied again at the end.
+    pub(crate) fn copy(&mut self, storage: &dyn Storage) -> Result<()> {
+        let dir = &self.dir;
+        let dropped = &self.lineage.dropped;
+        for position in dropped.since(&Tombstones::default(), self.count) {
+            let record =
+                crate::format::index::Record::decode_unchecked(&self.table.words(position));
+            self.floor = self.floor.max(record.modseq);
         }
         let open_new = |name: &str| {
-            let path = self.dir.join(name);
+            let path = dir.join(name);
             let _ = storage.unlink(&path);
             storage.open(&path, Open::CreateNew).map_err(Error::io("create", &path))
         };
         let (index, facts) = (open_new("cursus.index.new")?, open_new("cursus.facts.new")?);
-        for (chunk_index, chunk) in live.chunks(SCAN_RECORDS).enumerate() {
-            let at = chunk_index * SCAN_RECORDS;
-            let mut records = Vec::with_capacity(chunk.len() * RECORD_BYTES);
-            let mut fact_bytes = vec![0; chunk.len() * FACTS_BYTES];
-            for (i, &position) in chunk.iter().enumerate() {
-                records.extend_from_slice(&words_to_bytes(&self.table.words(position)));
-                let out = &mut fact_bytes[i * FACTS_BYTES..][..FACTS_BYTES];
-                let from = (position * FACTS_BYTES) as u64;
-                self.cold.facts.read_exact_at(out, from).map_err(Error::io("read", &self.dir))?;
+        let mut written = 0;
+        for start in (0..self.count).step_by(SCAN_RECORDS) {
+            let end = (start + SCAN_RECORDS).min(self.count);
+            let live: Vec<usize> = (start..end).filter(|p| !dropped.contains(*p)).collect();
+            let mut old_facts = vec![0; (end - start) * FACTS_BYTES];
+            let from = (start * FACTS_BYTES) as u64;
+            self.cold.facts.read_exact_at(&mut old_facts, from).map_err(Error::io("read", dir))?;
+            let mut records = Vec::with_capacity(live.len() * RECORD_BYTES);
+            let mut fact_bytes = Vec::with_capacity(live.len() * FACTS_BYTES);
+            for position in &live {
+                records.extend_from_slice(&words_to_bytes(&self.table.words(*position)));
+                let at = (position - start) * FACTS_BYTES;
+                fact_bytes.extend_from_slice(&old_facts[at..at + FACTS_BYTES]);
             }
-            let to = RECORDS_OFFSET + (at * RECORD_BYTES) as u64;
-            index.write_at(&records, to).map_err(Error::io("write", &self.dir))?;
-            let to = (at * FACTS_BYTES) as u64;
-            facts.write_at(&fact_bytes, to).map_err(Error::io("write", &self.dir))?;
+            let to = RECORDS_OFFSET + (written * RECORD_BYTES) as u64;
+            index.write_at(&records, to).map_err(Error::io("write", dir))?;
+            let to = (written * FACTS_BYTES) as u64;
+            facts.write_at(&fact_bytes, to).map_err(Error::io("write", dir))?;
+            written += live.len();
         }
+        for file in [&index, &facts] {
+            file.sync_data().map_err(Error::io("sync", dir))?;
+        }
+        self.copied = Some((index, facts));
+        Ok(())
+    }
+}
+
+impl Files {
+    /// Notes what there is to copy. From here on the writer notes what it changes.
+    pub(crate) fn begin_compaction(&mut self, storage: &dyn Storage) -> Result<Compaction> {
+        settle_facts(storage, &self.dir, &self.table, self.head.count)?;
+        self.changed = Some(Vec::new());
+        let (generation, dropped) = (self.head.generation, self.tombs.clone());
+        Ok(Compaction {
+            dir: self.dir.clone(),
+            table: self.table.clone(),
+            cold: self.cold.clone(),
+            count: self.head.count,
+            lineage: Lineage { generation, dropped },
+            floor: self.head.vanished_floor,
+            copied: None,
+        })
+    }
+
+    /// Gives up a compaction.
+    pub(crate) fn abandon_compaction(&mut self) {
+        self.changed = None;
+    }
+
+    /// Brings the copies up to date and gives them the names: a new generation. Older views keep
+    /// the old files open.
+    pub(crate) fn end_compaction(
+        &mut self,
+        storage: &dyn Storage,
+        compaction: Compaction,
+        owner_epoch: u32,
+    ) -> Result<()> {
+        let mut changed = self.changed.take().unwrap_or_default();
+        let Compaction { count, lineage, floor, copied, .. } = compaction;
+        let Some((index, facts)) = copied else { return Ok(()) };
+        changed.retain(|position| *position < count && !lineage.dropped.contains(*position));
+        changed.sort_unstable();
+        changed.dedup();
+        for position in changed.into_iter().chain(count..self.head.count) {
+            let now = lineage.position_now(position);
+            let record = words_to_bytes(&self.table.words(position));
+            let mut fact = [0; FACTS_BYTES];
+            let from = (position * FACTS_BYTES) as u64;
+            self.cold.facts.read_exact_at(&mut fact, from).map_err(Error::io("read", &self.dir))?;
+            let to = RECORDS_OFFSET + (now * RECORD_BYTES) as u64;
+            index.write_at(&record, to).map_err(Error::io("write", &self.dir))?;
+            let to = (now * FACTS_BYTES) as u64;
+            facts.write_at(&fact, to).map_err(Error::io("write", &self.dir))?;
+        }
+        let later = self.tombs.since(&lineage.dropped, self.head.count);
+        let tombs = Tombstones::default().with(later.iter().map(|p| lineage.position_now(*p)));
+        let unseen_floor = lineage.position_now(self.table.unseen_floor().1.min(self.head.count));
         let old_index = std::mem::replace(&mut self.index, index);
         let old_facts = std::mem::replace(&mut self.cold.facts, facts);
-        let old = (self.head.clone(), self.tombs.clone());
-        self.head.count = live.len();
+        let old = (self.head.clone(), std::mem::replace(&mut self.tombs, tombs));
+        self.head.count -= lineage.dropped.total() as usize;
         self.head.generation += 1;
-        self.head.vanished_floor = floor;
-        self.tombs = Tombstones::default();
+        self.head.vanished_floor = floor.max(self.head.vanished_floor);
         let switched = self.write_both_slots(owner_epoch).and_then(|()| {
             self.sync()?;
             let path = self.dir.join(INDEX_NAME);
@@ -63,9 +161,13 @@ impl Files {
         });
         match switched {
             Ok(table) => {
+                table.raise_unseen_floor(0, unseen_floor);
                 self.table = Arc::new(table);
+                self.lineage = Some(Arc::new(lineage));
                 // By the index all is done; the facts are found under either name.
-                if let Err(error) = settle_facts(storage, &self.dir, &self.table, self.head.count) {
+                let from = self.dir.join("cursus.facts.new");
+                let named = storage.rename(&from, &self.dir.join("cursus.facts"));
+                if let Err(error) = named.and_then(|()| storage.sync_dir(&self.dir)) {
                     tracing::warn!(%error, "new facts keep their first name for now");
                 }
                 Ok(())

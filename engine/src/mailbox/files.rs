@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
+use super::compact::Lineage;
 use super::tombs::Tombstones;
 use super::view::{KeywordTable, RecentChanges, View, ViewInner, uid_of_damaged};
 use crate::catalog::{Detail, Summary};
@@ -86,6 +87,10 @@ pub(crate) struct Files {
     pub(super) trust: Arc<Trust>,
     /// Messages and bytes that the user's usage counts for this mailbox.
     pub(super) accounted: (u64, u64),
+    /// While a compaction copies: positions of records and facts that changed.
+    pub(super) changed: Option<Vec<usize>>,
+    /// Of the last compaction since the mailbox was opened.
+    pub(super) lineage: Option<Arc<Lineage>>,
 }
 
 /// See [`Files::image`].
@@ -212,7 +217,9 @@ impl Files {
         head.count += words.len();
         if self.table.outgrown(head.count) {
             let path = self.dir.join(INDEX_NAME);
-            self.table = Arc::new(self.table.reopen(&*self.index, &path, head.count)?);
+            let table = self.table.reopen(&*self.index, &path, head.count)?;
+            table.raise_unseen_floor(0, self.table.unseen_floor().1);
+            self.table = Arc::new(table);
         } else {
             for (i, record) in words.iter().enumerate() {
                 self.table.written(at + i, record);
@@ -228,6 +235,9 @@ impl Files {
     /// Writes changed records in place. Positions ascend.
     pub(crate) fn rewrite(&mut self, changes: &[(usize, Record)]) -> Result<()> {
         let mut dead = Vec::new();
+        if let Some(changed) = &mut self.changed {
+            changed.extend(changes.iter().map(|(position, _)| *position));
+        }
         let result = self.rewrite_runs(changes, &mut dead);
         // Also after a failure: counts and tombstones tell what the records say.
         let unseen =
@@ -284,7 +294,8 @@ impl Files {
         self.write_facts(position, facts)
     }
 
-    fn write_facts(&self, position: usize, facts: Facts) -> Result<()> {
+    fn write_facts(&mut self, position: usize, facts: Facts) -> Result<()> {
+        self.changed.iter_mut().for_each(|changed| changed.push(position));
         let offset = (position * FACTS_BYTES) as u64;
         let path = || self.dir.join("cursus.facts");
         self.cold.facts.write_at(&facts.encode(), offset).map_err(Error::io("write", path()))
@@ -351,6 +362,7 @@ impl Files {
             modseq_highest: self.head.modseq_highest,
             vanished_floor: self.head.vanished_floor,
             generation: self.head.generation,
+            lineage: self.lineage.clone(),
             table: self.table.clone(),
             count: self.head.count,
             tombs: self.tombs.clone(),
@@ -391,6 +403,7 @@ impl Files {
         slot.new_mtime = head.new_mtime.into();
         slot.cur_mtime = head.cur_mtime.into();
         slot.listed_at = head.listed_at.into();
+        slot.unseen_floor = (self.table.unseen_floor().1 as u64).into();
         slot
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use protocol::types::Uid;
 
 use super::{Mailbox, MailboxInner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_out_of_descriptors};
 use crate::format::index::Record;
 use crate::io::network::is_stale;
 use crate::io::{BodyFile, Lane};
@@ -133,7 +133,12 @@ impl Mailbox {
         };
         for attempt in 0..3 {
             let path = layout.path(&place.dir, &at);
-            match lane.open(&path).await {
+            let mut opened = lane.open(&path).await;
+            if opened.as_ref().is_err_and(is_out_of_descriptors) {
+                self.0.shared.freed_descriptors().await;
+                opened = lane.open(&path).await;
+            }
+            match opened {
                 Ok(file) => {
                     let stored = file.size().map_err(Error::io("stat", &path))?;
                     let line_ends = line_ends(layout.kind());

@@ -25,7 +25,7 @@ mod tombs;
 mod tx;
 mod view;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -112,7 +112,7 @@ pub(crate) struct MailboxInner {
     /// Directory times and the like of the last look at a foreign-writable directory.
     pub(crate) foreign: Mutex<rescan::Foreign>,
     /// UIDs whose file names should follow their flags.
-    pub(crate) names_due: Mutex<HashSet<Uid>>,
+    pub(crate) names_due: Mutex<BTreeSet<Uid>>,
     /// Doomed tombstones whose files are still there.
     pub(crate) doomed: Mutex<HashSet<Uid>>,
     /// UIDs that frames since the last checkpoint name as a source.

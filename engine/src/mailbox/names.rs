@@ -17,8 +17,8 @@ use crate::ids::Lsn;
 use crate::layout::LayoutKind;
 use crate::shared::{Doomed, DoomedKind};
 
-/// Renames of one turn, so that other work comes in between.
-const RENAMES_MAX: usize = 2000;
+/// Renames under one hold of the file lock, so that other work comes in between.
+const RENAMES_MAX: usize = 128;
 
 /// The keyword that Maildir's `P` stands for.
 const FORWARDED: &str = "$Forwarded";
@@ -69,12 +69,8 @@ impl MailboxInner {
         let place = self.place.read().clone();
         let (due, left) = {
             let mut due = self.names_due.lock();
-            let mut uids: Vec<_> = due.drain().collect();
-            uids.sort_unstable();
-            let rest = uids.split_off(uids.len().min(RENAMES_MAX));
-            let left = !rest.is_empty();
-            due.extend(rest);
-            (uids, left)
+            let uids: Vec<_> = (0..RENAMES_MAX).map_while(|_| due.pop_first()).collect();
+            (uids, !due.is_empty())
         };
         let passed = files.keywords().passed_bit();
         let mut changed = Vec::new();

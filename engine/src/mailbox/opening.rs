@@ -128,7 +128,11 @@ impl Files {
             keywords: Arc::default(),
             trust: trust.clone(),
             accounted: (0, 0),
+            changed: None,
+            lineage: None,
         };
+        let floor = usize::try_from(slot.unseen_floor.get()).unwrap_or(0);
+        files.table.raise_unseen_floor(0, floor.min(files.head.count));
         files.open_heap()?;
         files.open_cache(storage)?;
         files.read_keywords()?;

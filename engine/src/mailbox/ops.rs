@@ -13,7 +13,10 @@ use crate::format::index::name_flags;
 use crate::ids::Lsn;
 
 /// Changes of one transaction at most; more are several transactions.
-const CHANGES_MAX: usize = 128 << 10;
+const CHANGES_MAX: usize = 8 << 10;
+/// Messages that one transaction removes at most: so many are done with while a session's core
+/// waits for the state lock.
+const REMOVALS_MAX: usize = 8 << 10;
 /// UIDs beyond which the computing is done by a helper, not on the session's core.
 const INLINE_UIDS_MAX: usize = 512;
 
@@ -208,25 +211,46 @@ impl Mailbox {
     /// the removal when it is durable and visible.
     pub async fn expunge(&self, view: &View, uids: Vec<Uid>) -> Result<ModSeq> {
         let _ = view;
-        self.0.shared.log.room().await;
-        let (modseq, heard) = {
-            let mut state = self.0.open_state()?;
-            let current = self.view();
-            let mut gone: Vec<Uid> = uids;
-            gone.sort_unstable();
-            gone.dedup();
-            gone.retain(|&uid| state.current(&current, uid).is_some());
-            if gone.is_empty() {
-                return Ok(current.modseq_highest());
-            }
-            let modseq = state.take_modseq();
-            let frame = Frame::Expunge { modseq, moved: false, ranges: ranges(&gone) };
-            let (_, heard) = self.0.push_frames(&mut state, vec![(frame, Vec::new())], 0)?;
-            state.will_be_gone(&gone, modseq);
-            (modseq, heard)
-        };
-        settle(&self.0.shared, heard).await?;
-        Ok(modseq)
+        let mut waiting = Vec::new();
+        for part in uids.chunks(REMOVALS_MAX) {
+            self.0.shared.log.room().await;
+            let (inner, part) = (self.0.clone(), part.to_vec());
+            waiting.extend(if part.len() > INLINE_UIDS_MAX {
+                let job = move || inner.push_expunge(part);
+                self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??
+            } else {
+                inner.push_expunge(part)?
+            });
+        }
+        let mut modseq = None;
+        for (of_part, heard) in waiting {
+            settle(&self.0.shared, heard).await?;
+            modseq = Some(of_part);
+        }
+        Ok(modseq.unwrap_or_else(|| self.view().modseq_highest()))
+    }
+}
+
+/// A change that was pushed: its MODSEQ, and who tells of its end.
+type Pushed = (ModSeq, oneshot::Receiver<Result<()>>);
+
+impl MailboxInner {
+    /// Pushes the removal of those messages that are there; `None` when there are none.
+    fn push_expunge(self: &Arc<Self>, uids: Vec<Uid>) -> Result<Option<Pushed>> {
+        let mut gone = uids;
+        gone.sort_unstable();
+        gone.dedup();
+        let mut state = self.open_state()?;
+        let current = self.view();
+        gone.retain(|&uid| state.current(&current, uid).is_some());
+        if gone.is_empty() {
+            return Ok(None);
+        }
+        let modseq = state.take_modseq();
+        let frame = Frame::Expunge { modseq, moved: false, ranges: ranges(&gone) };
+        let (_, heard) = self.push_frames(&mut state, vec![(frame, Vec::new())], 0)?;
+        state.will_be_gone(&gone, modseq);
+        Ok(Some((modseq, heard)))
     }
 }
 

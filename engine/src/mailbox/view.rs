@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
+use super::compact::Lineage;
 use super::tombs::Tombstones;
 use crate::format::cache;
 use crate::format::index::Record;
@@ -110,6 +111,8 @@ pub(crate) struct ViewInner {
     pub(crate) modseq_highest: ModSeq,
     pub(crate) vanished_floor: ModSeq,
     pub(crate) generation: u32,
+    /// How this generation came from the one before, if that was in this mailbox's life in memory.
+    pub(crate) lineage: Option<Arc<Lineage>>,
     pub(crate) table: Arc<Table>,
     /// Records, tombstones included.
     pub(crate) count: usize,
@@ -369,18 +372,9 @@ impl View {
         if Arc::ptr_eq(new, old_inner) {
             return changes;
         }
-        if new.generation == old_inner.generation {
-            for position in new.tombs.since(&old_inner.tombs, old_inner.count) {
-                changes.expunged.push(old.seq_at(position));
-                changes.vanished.push(old.uid_at(position));
-            }
-        } else {
-            for (seq, uid) in old.uids() {
-                if self.position_of(uid).is_none() {
-                    changes.expunged.push(seq);
-                    changes.vanished.push(uid);
-                }
-            }
+        for position in self.gone_since(old) {
+            changes.expunged.push(old.seq_at(position));
+            changes.vanished.push(old.uid_at(position));
         }
         if self.exists() + changes.expunged.len() as u32 != old.exists() {
             changes.exists = Some(self.exists());
@@ -402,6 +396,44 @@ impl View {
             };
         }
         changes
+    }
+
+    /// Positions in an older view of what this one no longer has, ascending.
+    fn gone_since(&self, old: &View) -> Vec<usize> {
+        let (new, old_inner) = (&self.0, &old.0);
+        if new.generation == old_inner.generation {
+            return new.tombs.since(&old_inner.tombs, old_inner.count);
+        }
+        let lineage = new.lineage.as_deref().filter(|l| l.generation == old_inner.generation);
+        if let Some(lineage) = lineage {
+            let mut gone = lineage.dropped.since(&old_inner.tombs, old_inner.count);
+            let later = new.tombs.since(&Tombstones::default(), new.count).into_iter();
+            let before = later.map(|position| lineage.dropped.live(position));
+            gone.extend(before.filter(|p| *p < old_inner.count && !old_inner.tombs.contains(*p)));
+            gone.sort_unstable();
+            return gone;
+        }
+        // More than one compaction ago: both lists side by side.
+        let mut gone = Vec::new();
+        let mut now = self.uids().map(|(_, uid)| uid).peekable();
+        for position in (0..old_inner.count).filter(|p| !old_inner.tombs.contains(*p)) {
+            let uid = old.uid_at(position);
+            while now.next_if(|there| *there < uid).is_some() {}
+            if now.next_if_eq(&uid).is_none() {
+                gone.push(position);
+            }
+        }
+        gone
+    }
+
+    /// How many messages are in ascending UID ranges.
+    pub fn count_in_uid_ranges(&self, ranges: &[(u32, u32)]) -> u32 {
+        let before = |uid: u32| {
+            let position = self.lower_bound(Uid(uid));
+            position as u32 - self.0.tombs.rank(position)
+        };
+        let last = |uid: u32| uid.checked_add(1).map_or(self.exists(), before);
+        ranges.iter().map(|&(a, b)| last(b).saturating_sub(before(a))).sum()
     }
 
     /// Sequence numbers and UIDs of all messages.

@@ -50,8 +50,9 @@ impl Shared {
             return Err(Error::ReadOnly(UNSYNCED.into()));
         }
         let began = Instant::now();
-        let users: Vec<_> = self.users.lock().values().cloned().collect();
-        for user in users {
+        let moving: Vec<_> =
+            self.users.lock().values().filter(|user| user.has_moves()).cloned().collect();
+        for user in moving {
             if let Err(error) = user.finish_moves() {
                 tracing::warn!(user = user.name, %error, "cannot move a mailbox; will try again");
             }
@@ -204,17 +205,36 @@ impl Shared {
         }
     }
 
+    /// Leaves tombstones out of the index where they are many. The copying is done without the
+    /// file lock.
     fn compact(self: &Arc<Self>, mailbox: &Arc<MailboxInner>) {
+        let storage = &*self.storage;
+        let begun = {
+            let mut files = mailbox.files.lock();
+            let tombstones = files.tombstones() as usize;
+            let min = self.config.compact_tombstones_min;
+            let many = tombstones >= min.max(1) && tombstones * 4 >= files.head.count;
+            if !many || !mailbox.doomed.lock().is_empty() {
+                return;
+            }
+            files.begin_compaction(storage)
+        };
+        let copied = begun.and_then(|mut compaction| {
+            compaction.copy(storage)?;
+            Ok(compaction)
+        });
         let mut files = mailbox.files.lock();
-        let tombstones = files.tombstones() as usize;
-        let min = self.config.compact_tombstones_min;
-        let many = tombstones >= min.max(1) && tombstones * 4 >= files.head.count;
-        if !many || !mailbox.doomed.lock().is_empty() {
-            return;
-        }
-        mailbox.fold_into_head(&mut files);
-        match files.compact(&*self.storage, self.owner_epoch) {
+        let ended = copied.and_then(|compaction| {
+            if mailbox.deleted.load(Ordering::Acquire) {
+                return Err(Error::MailboxGone);
+            }
+            mailbox.fold_into_head(&mut files);
+            files.end_compaction(storage, compaction, self.owner_epoch)
+        });
+        files.abandon_compaction();
+        match ended {
             Ok(()) => mailbox.publish(&files),
+            Err(Error::MailboxGone) => {}
             Err(error) => {
                 tracing::error!(mailbox = %mailbox.id, %error, "cannot compact the index");
             }

@@ -82,6 +82,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     let owner_epoch = meta.owner_epoch + 1;
     let epoch = meta.epoch.max(found.epoch_max) + 1;
     let unclean_epoch = if found.segments > 0 { meta.owner_epoch } else { meta.unclean_epoch };
+    let was_clean = found.segments == 0 && meta.unclean_epoch < meta.owner_epoch;
     let began_meta = Meta { epoch, owner_epoch, unclean_epoch: owner_epoch, ..meta };
     let nothing = Batch { meta: began_meta, users: vec![], summaries: vec![], gone: vec![] };
     catalog.commit(&nothing)?;
@@ -90,6 +91,10 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     for partition in &config.partitions {
         let path = &partition.path;
         create_durable(&*storage, path).map_err(Error::io("create", path))?;
+        // After a clean stop nothing of ours waits for the device.
+        if was_clean {
+            continue;
+        }
         match storage.sync_filesystem(path) {
             Err(e) if e.kind() != ErrorKind::Unsupported => {
                 return Err(Error::io("sync", path)(e));

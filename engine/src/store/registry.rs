@@ -171,6 +171,13 @@ impl Shared {
         }
     }
 
+    /// [`Shared::free_descriptors`] for a session, which must not block.
+    pub(crate) async fn freed_descriptors(self: &Arc<Self>) {
+        let shared = self.clone();
+        // A helper that panicked has said so; the caller's second try tells the rest.
+        let _ = self.helpers.run(move || shared.free_descriptors()).await;
+    }
+
     fn let_users_go(&self, max: usize) {
         let mut users = self.users.lock();
         if users.len() <= max {

@@ -87,6 +87,9 @@ impl Threads {
     }
 }
 
+/// Batches of renames that one mailbox has in a turn.
+const NAMES_TURNS: usize = 16;
+
 fn tick(shared: &Arc<Shared>) {
     let mut last_checkpoint = Instant::now();
     let mut last_retry = Instant::now();
@@ -143,7 +146,8 @@ impl Shared {
     pub(crate) fn follow_names(&self) {
         let due = std::mem::take(&mut *self.names_due.lock());
         for (id, mailbox) in due {
-            if mailbox.follow_flags() {
+            // Between two holds of the file lock, whoever waits for it has it.
+            if (0..NAMES_TURNS).all(|_| mailbox.follow_flags()) {
                 self.names_due.lock().insert(id, mailbox);
             }
         }

@@ -17,4 +17,4 @@ pub mod wire;
 
 pub use client::Client;
 pub use operator::Operator;
-pub use wire::{Answer, Failure, FailureCode, Reply, Request};
+pub use wire::{Answer, CoreStalls, Failure, FailureCode, Reply, Request};

@@ -221,8 +221,35 @@ pub struct Status {
     pub sessions: Sessions,
     /// Since the server's start.
     pub totals: Totals,
+    /// How long each core kept its sessions waiting, since the start.
+    #[serde(default)]
+    pub stalls: Vec<CoreStalls>,
     /// The store's own figures.
     pub store: serde_json::Value,
+}
+
+/// How long one core kept its sessions waiting: how late a timer came, every 5 ms. Pairs of
+/// microseconds and how often it was that much or less, but more than the pair before says.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+pub struct CoreStalls {
+    /// Wall time, other processes' share of the processor included.
+    pub late_us: Vec<(u64, u64)>,
+    /// Of that, processor time of the core itself.
+    pub busy_us: Vec<(u64, u64)>,
+}
+
+impl CoreStalls {
+    /// The microseconds that at most `share` of the looks were above; 0 without any.
+    pub fn quantile_us(buckets: &[(u64, u64)], share: f64) -> u64 {
+        let total: u64 = buckets.iter().map(|(_, count)| count).sum();
+        let rank = (total as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        let reaches = |(_, count): &&(u64, u64)| {
+            seen += count;
+            seen >= rank
+        };
+        buckets.iter().find(reaches).map_or(0, |(us, _)| *us)
+    }
 }
 
 /// Open connections by protocol.

@@ -72,7 +72,7 @@ impl Selected {
 
     /// How many messages are `\Recent`.
     pub(super) fn recent_count(&self) -> usize {
-        if self.recent.is_empty() { 0 } else { self.view.seqs_in_uid_ranges(&self.recent).len() }
+        self.view.count_in_uid_ranges(&self.recent) as usize
     }
 
     fn is_recent(&self, uid: Uid) -> bool {

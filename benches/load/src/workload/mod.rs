@@ -8,6 +8,7 @@ pub(crate) mod pop3;
 pub(crate) mod search;
 pub(crate) mod select;
 pub(crate) mod session;
+pub(crate) mod stalls;
 pub(crate) mod store;
 
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         Workload::Login(login) => login.run(&mut run).await,
         Workload::Idle(idle) => idle.run(&mut run).await,
         Workload::Pop3Drain(drain) => drain.run(&mut run).await,
+        Workload::Stalls(stalls) => stalls.run(&mut run).await,
         Workload::Disk(disk) => disk.run(&mut run),
         Workload::Day(day) => day.run(&mut run).await,
         Workload::Plant(plant) => plant.run(&mut run),

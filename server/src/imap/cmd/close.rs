@@ -9,7 +9,7 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
         return Ok(Reply::bad("Select a mailbox first"));
     };
     if !selected.read_only {
-        let uids = expunge::deleted(&selected, None);
+        let uids = expunge::deleted(&selected, None).await;
         if !uids.is_empty()
             && let Err(error) = selected.mailbox.expunge(&selected.view, uids).await
         {

@@ -2,11 +2,14 @@
 
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode::Code;
-use protocol::types::{SystemFlags, Uid};
+use protocol::types::{SeqNum, SystemFlags, Uid};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::{Selected, SeqRanges};
 use super::super::session::Session;
+
+/// Records looked at before other sessions of the core have their turn.
+const TURN: u32 = 64 << 10;
 
 /// With a set, only its messages (UIDs) are removed. The EXPUNGE lines come from the sync point
 /// that follows.
@@ -21,7 +24,7 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
     };
-    let uids = deleted(selected, ranges);
+    let uids = deleted(selected, ranges).await;
     if uids.is_empty() {
         return Ok(Reply::ok("Nothing to expunge"));
     }
@@ -36,16 +39,21 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
 }
 
 /// UIDs of the messages with `\Deleted`, among `ranges` or all.
-pub(super) fn deleted(selected: &Selected, ranges: Option<SeqRanges>) -> Vec<Uid> {
-    let is_deleted = |flags: SystemFlags| flags.contains(SystemFlags::DELETED);
-    match ranges {
-        Some(ranges) => {
-            let records = selected.records(&ranges).map(|(_, record)| record);
-            records.filter(|record| is_deleted(record.flags)).map(|record| record.uid).collect()
-        }
-        None => {
-            let records = selected.view.all().map(|(_, record)| record);
-            records.filter(|record| is_deleted(record.flags)).map(|record| record.uid).collect()
+pub(super) async fn deleted(selected: &Selected, ranges: Option<SeqRanges>) -> Vec<Uid> {
+    let all = || vec![(SeqNum(1), SeqNum(selected.view.exists()))];
+    let mut uids = Vec::new();
+    for (first, last) in ranges.unwrap_or_else(all) {
+        let mut from = first.0;
+        while from <= last.0 {
+            let to = last.0.min(from.saturating_add(TURN - 1));
+            let records = selected.view.records(SeqNum(from), SeqNum(to)).map(|(_, r)| r);
+            let deleted = records.filter(|r| r.flags.contains(SystemFlags::DELETED));
+            uids.extend(deleted.map(|r| r.uid));
+            from = to.saturating_add(1);
+            if to < last.0 {
+                tokio::task::yield_now().await;
+            }
         }
     }
+    uids
 }
