@@ -50,8 +50,8 @@ pub use format::index::Record;
 pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{
-    Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus, MessageFile,
-    Records, ServedReader, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
+    Answered, Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus,
+    MessageFile, Records, ServedReader, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
 };
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};

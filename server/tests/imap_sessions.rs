@@ -656,3 +656,64 @@ fn an_idle_session_is_small() {
         assert!(bytes <= 3 << 10, "{bytes}");
     });
 }
+
+/// The answer to a plain STORE need not wait for the disk; what is asked next does, in every
+/// session, and no MODSEQ leaves early.
+#[test]
+fn a_store_answered_early_is_seen_by_whatever_is_asked_next() {
+    for sync in [config::StoreSync::AfterAnswer, config::StoreSync::BeforeAnswer] {
+        on_a_core(move |layout| async move {
+            let site = Site::new(Protocol::Imap, layout, |config| config.imap.store_sync = sync);
+            for i in 1..=3 {
+                site.store("jo", "INBOX", &format!("Subject: {i}\r\n\r\nbody\r\n")).await;
+            }
+            let mut other = Client::login(&site, "s SELECT INBOX (CONDSTORE)\r\n").await;
+            let selected = other.until("s OK").await;
+            let highest = selected.split_once("HIGHESTMODSEQ ").unwrap().1;
+            let highest: u64 = highest.split_once(']').unwrap().0.parse().unwrap();
+            let said = say(
+                &site,
+                "s SELECT INBOX\r\n1 STORE 2 +FLAGS (\\Flagged)\r\n\
+                 2 UID STORE 2 +FLAGS (\\Deleted)\r\n3 STORE 1 +FLAGS.SILENT (\\Deleted)\r\n\
+                 4 FETCH 1:3 FLAGS\r\n5 SEARCH FLAGGED\r\n6 FETCH 3 BODY[TEXT]\r\n\
+                 7 STATUS INBOX (UNSEEN)\r\n8 UID STORE 3 -FLAGS (\\Seen)\r\n9 EXPUNGE\r\n",
+            )
+            .await;
+            assert_lines(
+                &said,
+                &[
+                    "* 2 FETCH (FLAGS (\\Flagged))",
+                    "1 OK",
+                    "* 2 FETCH (UID 2 FLAGS (\\Flagged \\Deleted))",
+                    "2 OK",
+                    "3 OK",
+                    "* 1 FETCH (FLAGS (\\Deleted))",
+                    "* 2 FETCH (FLAGS (\\Flagged \\Deleted))",
+                    "* 3 FETCH (FLAGS ())",
+                    "4 OK",
+                    "* SEARCH 2",
+                    "* 3 FETCH (BODY[TEXT] {6}",
+                    "* 3 FETCH (FLAGS (\\Seen))",
+                    "6 OK",
+                    "* STATUS INBOX (UNSEEN 2)",
+                    "* 3 FETCH (UID 3 FLAGS ())",
+                    "8 OK",
+                    "* 2 EXPUNGE",
+                    "* 1 EXPUNGE",
+                    "9 OK",
+                ],
+            );
+            // Own changes are told once.
+            assert_eq!(said.matches(" FETCH (").count(), 8, "{said}");
+            other.send("1 NOOP\r\n").await;
+            let noticed = other.until("1 OK").await;
+            let modseq = noticed.split_once("* 1 FETCH (UID 3 FLAGS () MODSEQ (");
+            let modseq = modseq.unwrap_or_else(|| panic!("{noticed}")).1;
+            let modseq: u64 = modseq.split_once(')').unwrap().0.parse().unwrap();
+            assert!(modseq > highest, "{noticed}");
+            other.send("2 STORE 1 +FLAGS (\\Draft)\r\n").await;
+            let stored = other.until("2 OK").await;
+            assert!(stored.contains(&format!("MODSEQ ({})", modseq + 2)), "{modseq}: {stored}");
+        });
+    }
+}

@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(kept <= extras.headers().len());
     assert!(extras.values(Field::Subject).all(|value| value.len() <= extras.headers().len()));
     let mut out = Vec::new();
-    if extras.select(FieldSet::ALL, &mut out) {
+    if extras.select(FieldSet::ALL, &mut out, |_, _| {}) {
         assert!(out.len() <= extras.headers().len() + 2);
     }
     for part in extras.parts() {

@@ -28,6 +28,8 @@ const INLINE_WRITE_BYTES_MAX: usize = 65536;
 #[derive(Clone)]
 pub struct BodyFile {
     inner: Inner,
+    /// Bytes when it was opened for reading; such a file does not change.
+    size: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -37,8 +39,11 @@ enum Inner {
 }
 
 impl BodyFile {
-    /// Bytes.
+    /// Bytes; of a file that was opened for reading, those at that time.
     pub fn size(&self) -> io::Result<u64> {
+        if let Some(size) = self.size {
+            return Ok(size);
+        }
         match &self.inner {
             Inner::Fd(fd) => Ok(rustix::fs::fstat(fd)?.st_size as u64),
             Inner::Stored(file) => file.size(),
@@ -72,7 +77,7 @@ impl BodyFile {
     }
 
     fn from_fd(fd: OwnedFd) -> BodyFile {
-        BodyFile { inner: Inner::Fd(Arc::new(fd)) }
+        BodyFile { inner: Inner::Fd(Arc::new(fd)), size: None }
     }
 }
 
@@ -130,7 +135,8 @@ impl Lane {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         match &self.backend {
             Backend::Inline(storage) => {
-                Ok(BodyFile { inner: Inner::Stored(storage.open(path, Open::CreateNew)?) })
+                let file = storage.open(path, Open::CreateNew)?;
+                Ok(BodyFile { inner: Inner::Stored(file), size: None })
             }
             Backend::Ring(ring, _) => ring.open(path, flags).await.map(BodyFile::from_fd),
             Backend::Pool(pool) => open_in(pool, path, flags).await.map(BodyFile::from_fd),
@@ -142,7 +148,8 @@ impl Lane {
     pub async fn open(&self, path: &Path) -> io::Result<BodyFile> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         if let Backend::Inline(storage) = &self.backend {
-            return Ok(BodyFile { inner: Inner::Stored(storage.open(path, Open::Read)?) });
+            let file = storage.open(path, Open::Read)?;
+            return Ok(BodyFile { inner: Inner::Stored(file), size: None });
         }
         let fd = match (open_cached(path, flags), &self.backend) {
             (Some(opened), _) => opened?,
@@ -150,14 +157,13 @@ impl Lane {
             (None, Backend::Pool(pool)) => open_in(pool, path, flags).await?,
             (None, Backend::Inline(_)) => unreachable!("returned above"),
         };
-        let file_type = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode);
+        let stat = rustix::fs::fstat(&fd)?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
         if file_type != FileType::RegularFile {
             let text = format!("{}: expected a regular file, found {file_type:?}", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        // The ring takes the flag for "fail rather than wait", on files too.
-        rustix::fs::fcntl_setfl(&fd, OFlags::empty())?;
-        Ok(BodyFile::from_fd(fd))
+        Ok(BodyFile { size: Some(stat.st_size as u64), ..BodyFile::from_fd(fd) })
     }
 
     /// Writes all of `buf` at `offset` and hands the buffer back, emptied, for the next write.
@@ -225,6 +231,11 @@ impl Lane {
         if complete {
             buf.truncate(filled);
             return Ok(buf);
+        }
+        if file.size.is_some() {
+            // It was opened with O_NONBLOCK, which the ring takes for "fail rather than wait", on
+            // files too.
+            rustix::fs::fcntl_setfl(fd, OFlags::empty())?;
         }
         match &self.backend {
             Backend::Ring(ring, _) => ring.read(fd.clone(), buf, filled, offset).await,

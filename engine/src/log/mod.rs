@@ -3,7 +3,8 @@
 //! [`Log::push`] puts the frames of one transaction into the group that is filling; the writer
 //! ([`Log::write_once`], called by a thread of its own or inline) takes the group, writes it with
 //! one durable write and tells everybody in it. There is no timer: an idle writer starts at once,
-//! and the next group fills while it syncs.
+//! and the next group fills while it syncs. Only frames for which nobody waits
+//! ([`Log::push_unhurried`]) lie for a while, so that many go out together.
 //!
 //! Invariants:
 //! - LSNs only rise; the frames of a transaction are in one group.
@@ -18,7 +19,7 @@ mod segments;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -95,11 +96,13 @@ struct Group {
     count: u32,
     chain: u32,
     waiters: Vec<Waiter>,
+    /// When it is to be written; `None`: at once.
+    due: Option<Instant>,
 }
 
 impl Group {
-    fn new(lsn: u64) -> Group {
-        Group { lsn, frames: Vec::new(), count: 0, chain: 0, waiters: Vec::new() }
+    fn new(lsn: u64, due: Option<Instant>) -> Group {
+        Group { lsn, frames: Vec::new(), count: 0, chain: 0, waiters: Vec::new(), due }
     }
 
     fn span(&self) -> u64 {
@@ -193,6 +196,26 @@ impl Log {
     /// durable. Memory only: safe under a mailbox's state lock. The transaction counts as active
     /// until [`Log::applied`] is called with the LSN returned.
     pub fn push(&self, frames: &[(MailboxId, Frame)], waiter: Waiter) -> Result<Lsn> {
+        self.push_by(frames, waiter, None)
+    }
+
+    /// As [`Log::push`], for a change that nobody waits for: its group is written within `wait`,
+    /// or as soon as somebody waits for it or for a later one.
+    pub fn push_unhurried(
+        &self,
+        frames: &[(MailboxId, Frame)],
+        waiter: Waiter,
+        wait: Duration,
+    ) -> Result<Lsn> {
+        self.push_by(frames, waiter, Some(Instant::now() + wait))
+    }
+
+    fn push_by(
+        &self,
+        frames: &[(MailboxId, Frame)],
+        waiter: Waiter,
+        due: Option<Instant>,
+    ) -> Result<Lsn> {
         let mut payloads = Vec::with_capacity(frames.len());
         for (_, frame) in frames {
             let mut payload = Vec::new();
@@ -212,9 +235,11 @@ impl Log {
         }
         let epoch = state.epoch;
         let full = |g: &Group| g.frames.len() + span > self.frames_max;
+        let mut wake = due.is_none();
         if state.groups.back().is_none_or(full) {
             let lsn = state.groups.back().map_or(state.next, |g| g.lsn + g.span());
-            state.groups.push_back(Group::new(lsn));
+            state.groups.push_back(Group::new(lsn, due));
+            wake = true;
         }
         let group = state.groups.back_mut().expect("a group was just made sure of");
         let base = group.lsn + size_of::<GroupHeader>() as u64;
@@ -233,9 +258,14 @@ impl Log {
             group.count += 1;
         }
         group.waiters.push(waiter);
+        if due.is_none() {
+            group.due = None;
+        }
         state.active.insert(transaction);
         drop(state);
-        self.work.notify_one();
+        if wake {
+            self.work.notify_one();
+        }
         Ok(Lsn(transaction))
     }
 
@@ -302,18 +332,39 @@ impl Log {
         waiters.into_iter().for_each(|tell| tell(Err(verdict.clone())));
     }
 
+    /// Writes at once what was pushed unhurried.
+    pub fn hurry(&self) {
+        let mut state = self.state.lock();
+        let Some(group) = state.groups.back_mut().filter(|group| group.due.is_some()) else {
+            return;
+        };
+        group.due = None;
+        drop(state);
+        self.work.notify_one();
+    }
+
     /// The writer thread's loop; returns after [`Log::close`] when nothing is left to write.
     pub fn run_writer(&self) {
+        while self.wait_for_work() {
+            self.write_once();
+        }
+    }
+
+    /// Waits until a group is to be written; `false` when none will come.
+    fn wait_for_work(&self) -> bool {
+        let mut state = self.state.lock();
         loop {
-            if self.write_once() {
-                continue;
-            }
-            let mut state = self.state.lock();
-            if state.groups.is_empty() {
-                if state.closing {
-                    return;
+            match state.groups.front() {
+                None if state.closing => return false,
+                None => self.work.wait(&mut state),
+                Some(_) if state.closing || state.groups.len() > 1 => return true,
+                Some(Group { due: None, .. }) => return true,
+                Some(Group { due: Some(due), .. }) => {
+                    let due = *due;
+                    if self.work.wait_until(&mut state, due).timed_out() {
+                        return true;
+                    }
                 }
-                self.work.wait(&mut state);
             }
         }
     }

@@ -129,15 +129,21 @@ impl MailboxInner {
             self.usage.bytes.fetch_add(bytes, AcqRel);
         }
         self.mark_dirty();
+        self.note_reverted(&done);
         self.publish(files);
         let mut state = self.state.lock();
         self.bury(&mut state, &done);
         for item in &done {
-            forget(&mut state.latest, &item.frame);
+            state.latest.forget(&item.frame);
             state.rescan_frames -= u32::from(item.from_rescan);
         }
         state.keywords_filed = files.keywords().clone();
+        let settled = state.early_done(&done);
         drop(state);
+        for tell in settled {
+            // Nobody listens when the session went away.
+            let _ = tell.send(());
+        }
         if done.iter().any(|item| item.from_rescan && item.tx.failure().is_some()) {
             // What it saw is still to be taken in.
             self.foreign.lock().distrust();
@@ -267,24 +273,6 @@ impl MailboxInner {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an expunged message");
             }
         }
-    }
-}
-
-/// Drops what was remembered for frames that are now in the files, unless newer ones wait.
-fn forget(latest: &mut std::collections::HashMap<Uid, super::Latest>, frame: &Frame) {
-    match frame {
-        Frame::Flags { modseq, changes } => {
-            for change in changes {
-                if latest.get(&change.uid).is_some_and(|l| l.modseq <= *modseq) {
-                    latest.remove(&change.uid);
-                }
-            }
-        }
-        Frame::Expunge { modseq, ranges, .. } => {
-            let within = |uid: &Uid| ranges.iter().any(|&(a, b)| (a..=b).contains(&uid.0));
-            latest.retain(|uid, l| l.modseq > *modseq || !within(uid));
-        }
-        _ => {}
     }
 }
 

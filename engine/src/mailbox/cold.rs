@@ -13,6 +13,9 @@ use crate::format::index::Record;
 use crate::io::StoredFile;
 use crate::layout::Location;
 
+/// Bytes of a heap entry that are read at first: most file names fit.
+const ENTRY_FIRST_BYTES: usize = 144;
+
 /// Open facts and heap files of one generation.
 #[derive(Clone)]
 pub(crate) struct Cold {
@@ -36,14 +39,21 @@ impl Cold {
         Facts::decode(&bytes, uid).map(|_| Uid(uid))
     }
 
-    /// The data of a heap entry.
+    /// The data of a heap entry. A file name takes one read.
     pub(crate) fn entry(&self, at: u64, kind: heap::Kind, uid: u32) -> Option<Vec<u8>> {
-        let mut header = [0; ENTRY_HEADER_BYTES];
-        self.heap.read_exact_at(&mut header, at).ok()?;
-        let len = heap::data_len(&header, kind, uid)?;
-        let mut data = vec![0; len];
-        self.heap.read_exact_at(&mut data, at + ENTRY_HEADER_BYTES as u64).ok()?;
-        heap::is_whole(&header, &data).then_some(data)
+        let mut first = [0; ENTRY_FIRST_BYTES];
+        let got = self.heap.read_at(&mut first, at).ok()?;
+        let (header, there) = first.get(..got)?.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
+        let len = heap::data_len(header, kind, uid)?;
+        let data = match there.get(..len) {
+            Some(data) => data.to_vec(),
+            None => {
+                let mut data = vec![0; len];
+                self.heap.read_exact_at(&mut data, at + ENTRY_HEADER_BYTES as u64).ok()?;
+                data
+            }
+        };
+        heap::is_whole(header, &data).then_some(data)
     }
 
     /// Where the file of a record was last seen.

@@ -12,8 +12,9 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
 use super::compact::Lineage;
+use super::early::Reverted;
 use super::tombs::Tombstones;
-use super::view::{KeywordTable, RecentChanges, View, ViewInner, uid_of_damaged};
+use super::view::{KeywordTable, RecentChanges, View, ViewInner, lower_bound, uid_of_damaged};
 use crate::catalog::{Detail, Summary};
 use crate::error::{Error, Result};
 use crate::format::cache;
@@ -121,12 +122,7 @@ impl Files {
 
     /// First position whose uid is not below `uid`.
     pub(crate) fn lower_bound(&self, uid: Uid) -> usize {
-        let (mut low, mut high) = (0, self.head.count);
-        while low < high {
-            let middle = (low + high) / 2;
-            if self.uid_at(middle) < uid { low = middle + 1 } else { high = middle }
-        }
-        low
+        lower_bound(self.head.count, uid, |position| self.uid_at(position))
     }
 
     /// Where the record of a uid is, tombstone or not.
@@ -355,7 +351,11 @@ impl Files {
     }
 
     /// The message list as it is now.
-    pub(crate) fn view(&self, recent: &Arc<Mutex<RecentChanges>>) -> View {
+    pub(crate) fn view(
+        &self,
+        recent: &Arc<Mutex<RecentChanges>>,
+        reverted: &Arc<Mutex<Reverted>>,
+    ) -> View {
         View(Arc::new(ViewInner {
             uid_validity: self.head.uid_validity,
             uid_next: self.head.uid_next,
@@ -375,6 +375,7 @@ impl Files {
             blobs_seed: cache::seed(self.id, self.head.cache_generation),
             cold: self.cold.clone(),
             recent: recent.clone(),
+            reverted: reverted.clone(),
         }))
     }
 

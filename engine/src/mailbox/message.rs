@@ -105,8 +105,7 @@ impl ServedReader {
                 });
             }
             self.at += stored.len() as u64;
-            let mut served = Vec::with_capacity(stored.len() + stored.len() / 32);
-            self.convert.convert(&stored, &mut served);
+            let served = self.convert.converted(stored);
             if !served.is_empty() {
                 return Ok(Some(served));
             }

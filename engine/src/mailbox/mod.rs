@@ -7,13 +7,16 @@
 //! - the log's own lock, inside [`crate::log::Log::push`].
 //!
 //! Invariants: items are applied in push order; a change is visible to other sessions only after
-//! it is durable and applied; an UID or MODSEQ handed to a failed change is burnt.
+//! it is durable and applied (what [`Mailbox::store_early`] answers before that is told to its
+//! caller alone); an UID or MODSEQ handed to a failed change is burnt.
 
 pub(crate) mod apply;
 mod cold;
 mod compact;
 mod copy;
+mod early;
 pub(crate) mod files;
+mod latest;
 mod message;
 mod names;
 pub(crate) mod opening;
@@ -32,11 +35,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
-use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
+use protocol::types::{ModSeq, Uid, UidValidity};
 use tokio::sync::{oneshot, watch};
 
 pub use copy::Copied;
 pub(crate) use copy::set_name_flags;
+pub use early::Answered;
 pub(crate) use message::line_ends as message_line_ends;
 pub use message::{ExtrasBlob, MessageFile, ServedReader};
 pub(crate) use ops::ranges;
@@ -51,21 +55,13 @@ use crate::ids::{Lsn, MailboxId};
 use crate::owner::Owner;
 use crate::shared::Shared;
 use files::Files;
+pub(crate) use latest::{Latest, LatestFlags};
 
 /// Where a mailbox's files are. Changes by RENAME, under the file lock.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) partition: Partition,
     pub(crate) dir: PathBuf,
-}
-
-/// Flags of a message that has changes on their way.
-#[derive(Clone, Copy)]
-pub(crate) struct Latest {
-    pub(crate) flags: SystemFlags,
-    pub(crate) keywords: u64,
-    pub(crate) modseq: ModSeq,
-    pub(crate) expunged: bool,
 }
 
 /// What changes under the state lock.
@@ -76,8 +72,10 @@ pub(crate) struct State {
     /// The names that are in the files. Bits behind them are named in every transaction that uses
     /// them: an earlier one that did so may turn out void.
     pub(crate) keywords_filed: Arc<KeywordTable>,
-    pub(crate) latest: HashMap<Uid, Latest>,
+    pub(crate) latest: LatestFlags,
     pub(crate) queue: VecDeque<Item>,
+    /// Changes that were answered before they are durable.
+    pub(crate) early: early::Early,
     /// In the apply queue, or being worked on.
     pub(crate) scheduled: bool,
     /// A rescan was asked for; who waits for its end.
@@ -107,6 +105,8 @@ pub(crate) struct MailboxInner {
     pub(crate) files: Mutex<Files>,
     view: ArcSwap<view::ViewInner>,
     pub(crate) recent: Arc<Mutex<RecentChanges>>,
+    /// MODSEQs of changes that were answered and then failed; for [`View::was_reverted`].
+    pub(crate) reverted: Arc<Mutex<early::Reverted>>,
     recent_uid: AtomicU32,
     version: watch::Sender<u64>,
     /// Directory times and the like of the last look at a foreign-writable directory.
@@ -179,7 +179,8 @@ impl MailboxInner {
     ) -> Arc<MailboxInner> {
         let head = &files.head;
         let recent = Arc::new(Mutex::new(RecentChanges::new(head.modseq_highest)));
-        let view = files.view(&recent);
+        let reverted = Arc::default();
+        let view = files.view(&recent, &reverted);
         let names_differ = head.names_differ;
         let inner = Arc::new(MailboxInner {
             id,
@@ -189,8 +190,9 @@ impl MailboxInner {
                 modseq_last: head.modseq_highest,
                 keywords: files.keywords().clone(),
                 keywords_filed: files.keywords().clone(),
-                latest: HashMap::new(),
+                latest: LatestFlags::default(),
                 queue: VecDeque::new(),
+                early: early::Early::default(),
                 scheduled: false,
                 rescan: None,
                 rescan_frames: 0,
@@ -204,6 +206,7 @@ impl MailboxInner {
             files: Mutex::new(files),
             view: ArcSwap::new(view.0),
             recent,
+            reverted,
             version: watch::Sender::new(0),
             names_due: Mutex::default(),
             doomed: Mutex::default(),
@@ -231,7 +234,7 @@ impl MailboxInner {
 
     /// Makes the files' state visible and wakes whoever watches. Under the file lock.
     pub(crate) fn publish(&self, files: &Files) {
-        self.view.store(files.view(&self.recent).0);
+        self.view.store(files.view(&self.recent, &self.reverted).0);
         self.version.send_modify(|version| *version += 1);
     }
 

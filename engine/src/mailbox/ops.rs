@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
-use super::{Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
+use super::{Answered, Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
 use crate::error::{Error, Result};
 use crate::format::frame::{FlagChange, Frame};
 use crate::format::index::name_flags;
@@ -18,7 +18,7 @@ const CHANGES_MAX: usize = 8 << 10;
 /// waits for the state lock.
 const REMOVALS_MAX: usize = 8 << 10;
 /// UIDs beyond which the computing is done by a helper, not on the session's core.
-const INLINE_UIDS_MAX: usize = 512;
+pub(super) const INLINE_UIDS_MAX: usize = 512;
 
 /// What STORE does with the flags given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,17 @@ pub struct StoreRequest {
     pub unchanged_since: Option<ModSeq>,
 }
 
+impl StoreRequest {
+    /// The flags and keyword bits of a message that has `now`; `keywords` are the request's.
+    pub(super) fn result(&self, now: &Latest, keywords: u64) -> (SystemFlags, u64) {
+        match self.mode {
+            StoreMode::Replace => (self.flags, keywords),
+            StoreMode::Add => (now.flags.union(self.flags), now.keywords | keywords),
+            StoreMode::Remove => (now.flags.difference(self.flags), now.keywords & !keywords),
+        }
+    }
+}
+
 /// What STORE did.
 #[derive(Clone)]
 pub struct StoreOutcome {
@@ -55,8 +66,11 @@ pub struct StoreOutcome {
     pub modified: Vec<Uid>,
     /// Changed, ascending.
     pub changed: Vec<Uid>,
-    /// A view that shows the changes.
+    /// A view that shows the changes; one that may not show them yet where `answered` is there.
     pub view: View,
+    /// Of [`Mailbox::store_early`], where the change is not durable yet: what each message of the
+    /// request has now.
+    pub answered: Option<Vec<Answered>>,
 }
 
 impl MailboxInner {
@@ -94,7 +108,15 @@ impl MailboxInner {
     ) {
         for (frame, extras) in frames {
             let (tx, seen) = (tx.clone(), Vec::new());
-            state.queue.push_back(Item { tx, lsn, frame, extras, from_rescan: false, seen });
+            state.queue.push_back(Item {
+                tx,
+                lsn,
+                frame,
+                extras,
+                from_rescan: false,
+                seen,
+                early: false,
+            });
         }
     }
 }
@@ -140,9 +162,7 @@ impl State {
 
     /// Remembers the flags of changes on their way.
     pub(crate) fn will_have(&mut self, changes: &[FlagChange], modseq: ModSeq) {
-        for &FlagChange { uid, flags, keywords, .. } in changes {
-            self.latest.insert(uid, Latest { flags, keywords, modseq, expunged: false });
-        }
+        self.latest.changed(changes, modseq);
     }
 
     /// A change of a message's flags from what they are now.
@@ -160,7 +180,7 @@ impl State {
     /// What a message's flags are, changes on their way included; `None` when it is (or will be)
     /// gone.
     pub(crate) fn current(&self, view: &View, uid: Uid) -> Option<Latest> {
-        if let Some(latest) = self.latest.get(&uid) {
+        if let Some(latest) = self.latest.get(uid) {
             return (!latest.expunged).then_some(*latest);
         }
         let (_, record) = view.record_of(uid)?;
@@ -179,6 +199,7 @@ impl Mailbox {
             modified: Vec::new(),
             changed: Vec::new(),
             view: self.view(),
+            answered: None,
         };
         let mut heard = Vec::new();
         while !request.uids.is_empty() {
@@ -257,9 +278,7 @@ impl MailboxInner {
 impl State {
     /// Remembers that messages have a removal on its way.
     pub(crate) fn will_be_gone(&mut self, uids: &[Uid], modseq: ModSeq) {
-        let none = SystemFlags::empty();
-        let gone = Latest { flags: none, keywords: 0, modseq, expunged: true };
-        self.latest.extend(uids.iter().map(|uid| (*uid, gone)));
+        self.latest.expunged(uids, modseq);
     }
 }
 
@@ -301,13 +320,7 @@ impl MailboxInner {
                 prepared.modified.push(uid);
                 continue;
             }
-            let (flags, bits) = match request.mode {
-                StoreMode::Replace => (request.flags, keywords),
-                StoreMode::Add => (now.flags.union(request.flags), now.keywords | keywords),
-                StoreMode::Remove => {
-                    (now.flags.difference(request.flags), now.keywords & !keywords)
-                }
-            };
+            let (flags, bits) = request.result(&now, keywords);
             if (flags, bits) != (now.flags, now.keywords) {
                 changes.push(state.flag_change(uid, &now, flags, bits));
             }

@@ -101,6 +101,7 @@ pub(crate) fn is_unchanged(known: (i64, i64), listed_at: i64, now: (i64, i64)) -
 impl Mailbox {
     /// Looks for changes by other programs when that is due, then gives the newest view.
     pub async fn refresh(&self) -> Result<View> {
+        self.settled().await;
         if self.0.may_differ() {
             self.rescan_now().await?;
         }

@@ -40,6 +40,8 @@ pub(crate) struct Item {
     /// What a rescan saw the names of these messages say: written down with its frame, since it
     /// is the base of the next merge.
     pub(crate) seen: Vec<Location>,
+    /// Answered when it was pushed: see [`crate::Mailbox::store_early`].
+    pub(crate) early: bool,
 }
 
 impl Tx {

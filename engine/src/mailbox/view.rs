@@ -11,6 +11,7 @@ use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
 use super::compact::Lineage;
+use super::early::Reverted;
 use super::tombs::Tombstones;
 use crate::format::cache;
 use crate::format::index::Record;
@@ -105,6 +106,29 @@ impl RecentChanges {
     }
 }
 
+/// Position of the first of `count` records whose uid is not below `uid`. Uids rise, so how far it
+/// is from both ends is bounded by its distance from their uids: where few are missing, that leaves
+/// little to search.
+pub(super) fn lower_bound(count: usize, uid: Uid, uid_at: impl Fn(usize) -> Uid) -> usize {
+    if count == 0 {
+        return 0;
+    }
+    let (first, last) = (uid_at(0), uid_at(count - 1));
+    if uid <= first {
+        return 0;
+    }
+    if uid > last {
+        return count;
+    }
+    let mut low = count.saturating_sub((last.0 - uid.0) as usize + 1);
+    let mut high = ((uid.0 - first.0) as usize).min(count);
+    while low < high {
+        let middle = (low + high) / 2;
+        if uid_at(middle) < uid { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
 pub(crate) struct ViewInner {
     pub(crate) uid_validity: UidValidity,
     pub(crate) uid_next: Uid,
@@ -126,6 +150,7 @@ pub(crate) struct ViewInner {
     pub(crate) blobs_seed: u32,
     pub(crate) cold: Cold,
     pub(crate) recent: Arc<Mutex<RecentChanges>>,
+    pub(crate) reverted: Arc<Mutex<Reverted>>,
 }
 
 /// An immutable message list of a mailbox; cheap to clone.
@@ -189,6 +214,12 @@ impl View {
         self.0.modseq_highest
     }
 
+    /// Whether the change with this MODSEQ was answered by [`crate::Mailbox::store_early`] and then
+    /// failed: who was told of it has to be told what the flags are.
+    pub fn was_reverted(&self, modseq: ModSeq) -> bool {
+        self.0.reverted.lock().contains(modseq)
+    }
+
     /// Removals at or below this have no tombstone: a client that last synced before it cannot be
     /// told exactly what vanished (RFC 7162 section 3.2.6).
     pub fn vanished_floor(&self) -> ModSeq {
@@ -238,12 +269,7 @@ impl View {
 
     /// First position whose uid is not below `uid`.
     pub(crate) fn lower_bound(&self, uid: Uid) -> usize {
-        let (mut low, mut high) = (0, self.0.count);
-        while low < high {
-            let middle = (low + high) / 2;
-            if self.uid_at(middle) < uid { low = middle + 1 } else { high = middle }
-        }
-        low
+        lower_bound(self.0.count, uid, |position| self.uid_at(position))
     }
 
     /// The record at a position, tombstone or not; `None` when it stays damaged.
@@ -481,5 +507,22 @@ impl View {
     pub(crate) fn seqs_from(&self, position: usize) -> u32 {
         let before = position as u32 - self.0.tombs.rank(position);
         self.exists() - before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lower_bound_is_what_a_plain_search_finds() {
+        for uids in [vec![], vec![7], vec![1, 2, 3, 4], vec![5, 9, 10, 11, 400], vec![3, u32::MAX]]
+        {
+            for uid in (0..420).chain([u32::MAX - 1, u32::MAX]) {
+                let expected = uids.partition_point(|u| *u < uid);
+                let found = lower_bound(uids.len(), Uid(uid), |position| Uid(uids[position]));
+                assert_eq!(found, expected, "{uid} in {uids:?}");
+            }
+        }
     }
 }

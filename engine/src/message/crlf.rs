@@ -61,6 +61,18 @@ impl Crlf {
         }
     }
 
+    /// The served form of `stored`; the very same bytes where nothing is to be changed or cut.
+    pub fn converted(&mut self, stored: Vec<u8>) -> Vec<u8> {
+        let len = stored.len() as u64;
+        if self.line_ends == LineEnds::Crlf && self.skip == 0 && self.take >= len {
+            self.take -= len;
+            return stored;
+        }
+        let mut served = Vec::with_capacity(stored.len() + stored.len() / 32);
+        self.convert(&stored, &mut served);
+        served
+    }
+
     #[inline]
     fn emit(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
         if self.skip > 0 {
@@ -108,6 +120,9 @@ mod tests {
                 let from = skip.min(whole.len());
                 assert_eq!(out, &whole[from..(from + take).min(whole.len())]);
                 assert_eq!(crlf.is_done(), take == 0 || skip + take <= whole.len());
+                let mut crlf = Crlf::new(LineEnds::Crlf).skip(skip as u64).take(take as u64);
+                let pieces = whole.chunks(3).map(|piece| crlf.converted(piece.to_vec()));
+                assert_eq!(out, pieces.collect::<Vec<_>>().concat());
             }
         }
     }

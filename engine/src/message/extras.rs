@@ -65,6 +65,10 @@ pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
 /// Longest charset name that is kept, in bytes.
 const CHARSET_BYTES_MAX: usize = 64;
 
+/// Separate pieces of the kept header that one answer takes at most; one of more is made from the
+/// file.
+const PIECES_MAX: usize = 32;
+
 const VERSION: u8 = 1;
 const ALL_FIELDS: u8 = 1;
 const TEXT: u16 = 1;
@@ -335,21 +339,47 @@ impl<'a> Extras<'a> {
         })
     }
 
-    /// Appends the answer to `BODY[HEADER.FIELDS (wanted)]`, the empty line at its end included.
-    /// Returns false, and appends nothing, when the file must be asked.
-    pub fn select(&self, wanted: FieldSet, out: &mut Vec<u8>) -> bool {
+    /// The answer to `BODY[HEADER.FIELDS (wanted)]`, the empty line at its end included: its size
+    /// in bytes goes to `announce`, then `out` gets it. Returns false, and does neither, when the
+    /// file must be asked.
+    pub fn select(
+        &self,
+        wanted: FieldSet,
+        out: &mut Vec<u8>,
+        announce: impl FnOnce(&mut Vec<u8>, usize),
+    ) -> bool {
+        const END: &[u8] = b"\r\n";
         if !self.has_all_fields() {
             return false;
         }
-        let mut at = 0;
+        let is_wanted =
+            |record: &FieldRecord| record.field < 64 && wanted.0 >> record.field & 1 == 1;
+        // Fields lie one behind the other, so wanted neighbours are one piece.
+        let mut pieces = [(0, 0); PIECES_MAX];
+        let (mut count, mut bytes, mut at) = (0, 0, 0);
         for record in self.fields {
             let end = at + usize::from(record.length.get());
-            if record.field < 64 && wanted.0 >> record.field & 1 == 1 {
-                out.extend_from_slice(self.headers.get(at..end).unwrap_or_default());
+            if is_wanted(record) {
+                if end > self.headers.len() {
+                    return false;
+                }
+                bytes += end - at;
+                if count > 0 && pieces[count - 1].1 == at {
+                    pieces[count - 1].1 = end;
+                } else if count < PIECES_MAX {
+                    pieces[count] = (at, end);
+                    count += 1;
+                } else {
+                    return false;
+                }
             }
             at = end;
         }
-        out.extend_from_slice(b"\r\n");
+        announce(out, bytes + END.len());
+        for &(start, end) in &pieces[..count] {
+            out.extend_from_slice(self.headers.get(start..end).unwrap_or_default());
+        }
+        out.extend_from_slice(END);
         true
     }
 
@@ -448,7 +478,9 @@ mod tests {
         let extras = Extras::open(&bytes).unwrap();
         let set = FieldSet::of_names([b"to".as_slice(), b"Subject", b"Cc"]).unwrap();
         let mut out = Vec::new();
-        assert!(extras.select(set, &mut out));
+        let mut announced = 0;
+        assert!(extras.select(set, &mut out, |_, bytes| announced = bytes));
+        assert_eq!(announced, out.len());
         assert_eq!(out, b"To: a@b,\r\n\tc@d\r\nSUBJECT: s\r\nto: e@f\r\n\r\n");
         assert_eq!(extras.values(Field::To).collect::<Vec<_>>(), [&b"a@b,\r\n\tc@d"[..], b"e@f"]);
         assert!(FieldSet::of_names([b"received".as_slice()]).is_none());
@@ -463,7 +495,7 @@ mod tests {
         let (_, bytes) = ingest(&message);
         let extras = Extras::open(&bytes).unwrap();
         assert!(!extras.has_all_fields());
-        assert!(!extras.select(FieldSet::ALL, &mut Vec::new()));
+        assert!(!extras.select(FieldSet::ALL, &mut Vec::new(), |_, _| {}));
         assert_eq!(extras.headers(), b"Subject: s\r\nTo: a@b\r\n");
     }
 
@@ -498,7 +530,7 @@ mod tests {
                 let mut bad = bytes.clone();
                 bad[at] = value;
                 let Ok(extras) = Extras::open(&bad) else { continue };
-                extras.select(FieldSet::ALL, &mut Vec::new());
+                extras.select(FieldSet::ALL, &mut Vec::new(), |_, _| {});
                 assert!(extras.fields().count() <= extras.fields.len());
                 assert!(extras.parts().count() <= extras.part_count());
                 for path in [&[][..], &[1], &[2, 1], &[2, 2, 2]] {

@@ -240,6 +240,17 @@ fn store(bench: &Bench, random: &mut Random) -> Result<Outcome> {
         keywords: given(&keywords),
         unchanged_since: None,
     };
+    if random.below(3) == 0 {
+        // Answered before it is durable: until somebody looks, a crash may undo it.
+        let result = bench.result(mailbox.store_early(request));
+        let is_durable = result.as_ref().is_ok_and(|outcome| outcome.answered.is_none());
+        let effect = |_| Effect::Flags { at, uids, mode, flags, keywords };
+        let mut outcome = Outcome::of("store early", result, effect);
+        if !is_durable {
+            outcome.unsure.append(&mut outcome.sure);
+        }
+        return Ok(outcome);
+    }
     let result = bench.result(mailbox.store(request));
     Ok(Outcome::of("store", result, |_| Effect::Flags { at, uids, mode, flags, keywords }))
 }
@@ -362,6 +373,8 @@ fn foreign(
                 }
             }
         }
+        // Before we saw it: recovery links a copy again whose link it misses.
+        effect @ Effect::Expunge { .. } if outcome.error.is_some() => outcome.unsure.push(effect),
         effect => outcome.sure.push(effect),
     }
     Ok(outcome)

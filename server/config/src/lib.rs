@@ -51,6 +51,9 @@ pub struct Config {
     /// Bounds on what one client may use.
     #[serde(default)]
     pub limits: Limits,
+    /// What IMAP sessions do.
+    #[serde(default)]
+    pub imap: Imap,
     /// Delivery.
     #[serde(default)]
     pub lmtp: Lmtp,
@@ -303,6 +306,26 @@ impl Default for Auth {
     }
 }
 
+/// What IMAP sessions do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Imap {
+    /// When a plain STORE is answered.
+    pub store_sync: StoreSync,
+}
+
+/// When a STORE of a session without CONDSTORE is answered. Conditional ones, and all of sessions
+/// that see MODSEQs, are durable first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreSync {
+    /// At once; the change is durable within 50 ms, and before anybody else sees it.
+    #[default]
+    AfterAnswer,
+    /// When the change is durable.
+    BeforeAnswer,
+}
+
 /// Delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -513,6 +536,7 @@ impl Config {
             tls: Tls::default(),
             auth: Auth::default(),
             limits: Limits::default(),
+            imap: Imap::default(),
             lmtp: Lmtp::default(),
             archive: Archive::default(),
             admin: Admin::default(),

@@ -3,6 +3,9 @@
 //! The view is what the client believes. It is replaced only by [`Selected::sync`] and
 //! [`Selected::adopt`], which tell the client each difference.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use engine::{Changes, Mailbox, Record, View};
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
@@ -31,7 +34,19 @@ pub(super) struct Selected {
     recent: Vec<(u32, u32)>,
     /// `$`: ascending UID ranges.
     pub(super) saved: Vec<(u32, u32)>,
+    /// The session's own changes that were answered before they are visible, with their MODSEQs:
+    /// not to be told again, unless they fail.
+    answered: BTreeMap<Uid, ModSeq>,
 }
+
+/// `FLAGS (…)` of messages without keywords, by the bits of their system flags.
+static FLAG_TEXTS: LazyLock<[Vec<u8>; 32]> = LazyLock::new(|| {
+    std::array::from_fn(|bits| {
+        let mut text = b"FLAGS ".to_vec();
+        encode::flags(&mut text, SystemFlags(bits as u8), [], None);
+        text
+    })
+});
 
 /// Sequence numbers of a command's set: ascending inclusive ranges, all within the view.
 pub(super) type SeqRanges = Vec<(SeqNum, SeqNum)>;
@@ -48,7 +63,8 @@ pub(super) struct FlagItems {
 impl Selected {
     /// Takes a mailbox as the client will see it first.
     pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
-        let mut selected = Selected { mailbox, view, read_only, recent: vec![], saved: vec![] };
+        let (recent, saved, answered) = (vec![], vec![], BTreeMap::new());
+        let mut selected = Selected { mailbox, view, read_only, recent, saved, answered };
         selected.claim_recent();
         selected
     }
@@ -134,8 +150,12 @@ impl Selected {
 
     /// `FLAGS (…)` of one message, as the client sees it.
     pub(super) fn write_flags(&self, out: &mut Vec<u8>, record: &Record, features: Features) {
-        out.extend_from_slice(b"FLAGS ");
         let recent = !features.rev2 && self.is_recent(record.uid);
+        if record.keywords == 0 && !recent {
+            out.extend_from_slice(&FLAG_TEXTS[usize::from(record.flags.0 & SystemFlags::ALL.0)]);
+            return;
+        }
+        out.extend_from_slice(b"FLAGS ");
         let keywords: &mut dyn Iterator<Item = &Keyword> =
             &mut self.view.keywords().of_bits(record.keywords);
         encode::flags(out, record.flags, keywords, recent.then_some("\\Recent"));
@@ -248,10 +268,36 @@ impl Selected {
             if own.binary_search(uid).is_ok() {
                 continue;
             }
-            if let Some((seq, record)) = self.view.record_of(*uid) {
+            let Some((seq, record)) = self.view.record_of(*uid) else { continue };
+            if self.answered.get(uid) != Some(&record.modseq) || features.condstore {
                 self.write_flag_fetch(out, seq, &record, features, items);
             }
         }
+        self.forget_answered(out, features, items);
+    }
+
+    /// Notes the session's own changes that were answered and are still to come into the view.
+    pub(super) fn note_answered(&mut self, changed: &[Uid], modseq: ModSeq) {
+        self.answered.extend(changed.iter().map(|uid| (*uid, modseq)));
+    }
+
+    /// Drops the answered changes that the view shows by now, and takes back those that failed.
+    fn forget_answered(&mut self, out: &mut Vec<u8>, features: Features, items: FlagItems) {
+        if self.answered.is_empty() {
+            return;
+        }
+        let mut answered = std::mem::take(&mut self.answered);
+        let highest = self.view.modseq_highest();
+        answered.retain(|uid, modseq| {
+            if !self.view.was_reverted(*modseq) {
+                return *modseq > highest;
+            }
+            if let Some((seq, record)) = self.view.record_of(*uid) {
+                self.write_flag_fetch(out, seq, &record, features, items);
+            }
+            false
+        });
+        self.answered = answered;
     }
 }
 

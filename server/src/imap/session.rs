@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use engine::{Mailbox, User};
-use protocol::imap::command::{Body, Command, Tag};
+use protocol::imap::command::{Body, Command, FetchItem, Tag};
 use protocol::imap::decode::{self, DecodeError, DecodeErrorKind, Dialect};
 use protocol::imap::encode::{self, Code, Status};
 use protocol::imap::framing::{Event, Excess, Framer, Limits, Literal};
@@ -228,6 +228,11 @@ impl Session {
 
     async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
         let sync = SyncPoint::of(&body);
+        if looks_at_flags(&body)
+            && let Some(selected) = &self.selected
+        {
+            selected.mailbox.settled().await;
+        }
         let reply = self.carry_out(&tag, body).await?;
         self.sync_point(sync).await?;
         if reply.status != Status::Bad {
@@ -395,8 +400,12 @@ impl Session {
 
     /// Sends what is queued when it is much, and lets other sessions run. For long answers.
     pub(super) async fn breathe(&mut self) -> Result<(), End> {
-        if self.conn.out.is_high() {
-            self.conn.flush().await?;
+        if self.conn.out.len() >= YIELD_BYTES {
+            // The client reads while we make more.
+            self.conn.flush_now().await?;
+            if self.conn.out.is_high() {
+                self.conn.flush().await?;
+            }
             tokio::task::yield_now().await;
         }
         Ok(())
@@ -414,6 +423,13 @@ impl Session {
             self.services.log_error(&self.conn, user, doing, error);
         }
         Reply::failure(error, missing)
+    }
+
+    /// Whether a STORE of this session may be answered before it is durable: not where a MODSEQ
+    /// would leave with the answer.
+    pub(super) fn answers_early(&self) -> bool {
+        !self.features.condstore
+            && self.services.config().imap.store_sync == config::StoreSync::AfterAnswer
     }
 
     /// The user of a session that has logged in; [`Session::refusal`] has seen to that.
@@ -441,6 +457,24 @@ impl Session {
     /// After STARTTLS: nothing that was said before counts.
     pub(super) fn start_over(&mut self) {
         self.framer = Framer::new(framing_limits(&self.services, false));
+    }
+}
+
+/// Whether a command's answer depends on flags: it then waits for changes that were answered before
+/// they are visible. NOOP and the like do so by their refresh.
+fn looks_at_flags(body: &Body) -> bool {
+    match body {
+        Body::Fetch(fetch) => {
+            let flags = |item: &FetchItem| matches!(item, FetchItem::Flags | FetchItem::ModSeq);
+            fetch.changed_since.is_some() || fetch.items.iter().any(flags)
+        }
+        Body::Search(_)
+        | Body::Copy(_)
+        | Body::Move(_)
+        | Body::Expunge
+        | Body::UidExpunge(_)
+        | Body::Close => true,
+        _ => false,
     }
 }
 

@@ -9,13 +9,22 @@ use std::rc::Rc;
 /// Size of a pooled buffer. One TLS record (RFC 8446 section 5.1) fits.
 pub const BUFFER_BYTES: usize = 16 * 1024;
 
+/// Size of a buffer for a long answer: a session's piece of one (64 KiB), and room for the end of
+/// the message that makes it whole. Smaller than what the allocator maps anew each time.
+pub const LARGE_BUFFER_BYTES: usize = 80 * 1024;
+
 /// Idle buffers that a core keeps; more are given back to the allocator.
 const POOLED_BUFFERS_MAX: usize = 256;
 
-/// Buffers of [`BUFFER_BYTES`] that are lent to whoever on this core is reading or writing.
+/// The same for large ones.
+const POOLED_LARGE_BUFFERS_MAX: usize = 16;
+
+/// Buffers of [`BUFFER_BYTES`] that are lent to whoever on this core is reading or writing, and
+/// [`LARGE_BUFFER_BYTES`] ones for long answers.
 #[derive(Clone, Default)]
 pub struct BufferPool {
     idle: Rc<RefCell<Vec<Vec<u8>>>>,
+    idle_large: Rc<RefCell<Vec<Vec<u8>>>>,
 }
 
 impl BufferPool {
@@ -30,10 +39,21 @@ impl BufferPool {
         idle.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
     }
 
+    /// A buffer with length 0 and a capacity of at least [`LARGE_BUFFER_BYTES`].
+    pub fn borrow_large(&self) -> Vec<u8> {
+        let idle = self.idle_large.borrow_mut().pop();
+        idle.unwrap_or_else(|| Vec::with_capacity(LARGE_BUFFER_BYTES))
+    }
+
     /// Takes back a buffer. Those that grew, shrank or are too many are freed.
     pub fn give_back(&self, mut buffer: Vec<u8>) {
-        let mut idle = self.idle.borrow_mut();
-        if buffer.capacity() == BUFFER_BYTES && idle.len() < POOLED_BUFFERS_MAX {
+        let (idle, max) = match buffer.capacity() {
+            BUFFER_BYTES => (&self.idle, POOLED_BUFFERS_MAX),
+            LARGE_BUFFER_BYTES => (&self.idle_large, POOLED_LARGE_BUFFERS_MAX),
+            _ => return,
+        };
+        let mut idle = idle.borrow_mut();
+        if idle.len() < max {
             buffer.clear();
             idle.push(buffer);
         }

@@ -191,6 +191,18 @@ impl Conn {
         }
     }
 
+    /// Sends what the socket takes at once of [`Conn::out`], for a session that makes more.
+    ///
+    /// # Errors
+    /// As [`Conn::flush`].
+    pub async fn flush_now(&mut self) -> io::Result<()> {
+        poll_fn(|cx| match self.poll_flush(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
     async fn flush_slowly(&mut self) -> io::Result<()> {
         let stall = self.timeouts.write_stall;
         loop {

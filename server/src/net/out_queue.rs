@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::buffer::{BUFFER_BYTES, BufferPool};
+use super::buffer::{BUFFER_BYTES, BufferPool, LARGE_BUFFER_BYTES};
 
 /// A buffer at least this big is queued itself instead of being copied.
 const MOVE_BYTES_MIN: usize = 4 * 1024;
@@ -82,6 +82,10 @@ impl OutQueue {
         if self.chunks.back().is_none_or(|chunk| chunk.len() >= FULL_BYTES) {
             self.chunks.push_back(self.pool.borrow());
         }
+        self.append_to_last(encode)
+    }
+
+    fn append_to_last<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let Some(chunk) = self.chunks.back_mut() else {
             let mut bytes = Vec::new();
             let result = encode(&mut bytes);
@@ -97,6 +101,16 @@ impl OutQueue {
             self.pool.give_back(chunk);
         }
         result
+    }
+
+    /// As [`OutQueue::with_vec`], for a piece of a long answer: `encode` may append about 64 KiB
+    /// without the vector having to grow.
+    pub fn with_large<R>(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let room = |chunk: &Vec<u8>| chunk.capacity() - chunk.len();
+        if self.chunks.back().is_none_or(|chunk| room(chunk) < LARGE_BUFFER_BYTES / 2) {
+            self.chunks.push_back(self.pool.borrow_large());
+        }
+        self.append_to_last(encode)
     }
 
     /// Fills `slices` with the unsent bytes, for one vectored write; returns how many it filled.
@@ -163,7 +177,8 @@ mod tests {
         queue.push(b"abc");
         queue.push_vec(big.clone());
         queue.push(b"def");
-        queue.with_vec(|v| v.extend_from_slice(b"ghi"));
+        queue.with_vec(|v| v.extend_from_slice(b"gh"));
+        queue.with_large(|v| v.extend_from_slice(b"i"));
         let whole = [b"abc".as_slice(), &big, b"defghi"].concat();
         assert_eq!(content(&queue), whole);
         for step in [1, 2, 3, 40_000, 9_990] {

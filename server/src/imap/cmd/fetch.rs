@@ -8,9 +8,13 @@ use super::super::fetch::{Plan, Sent, write_message};
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::FlagItems;
 use super::super::session::{Session, YIELD_BYTES};
+use super::store::answer_early;
 
 /// How many records are looked at before other sessions run, if they give no output.
 const YIELD_RECORDS: usize = 8192;
+
+/// Ranges of so many messages get large buffers for their answers.
+const LONG_RECORDS: u32 = 64;
 
 /// Keeps its place as a sequence number, not as data: while the client is slow, nothing is read
 /// ahead.
@@ -70,7 +74,7 @@ async fn send_range(
         // As many as index and cache answer, without an await.
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };
         let mut visited = 0;
-        let slow = session.conn.out.with_vec(|out| {
+        let encode = |out: &mut Vec<u8>| {
             let start = out.len();
             let records = selected.view.records(next, last).take(YIELD_RECORDS);
             next = SeqNum(last.0 + 1);
@@ -89,7 +93,13 @@ async fn send_range(
                 }
             }
             None
-        });
+        };
+        let out = &mut session.conn.out;
+        let slow = if last.0 - first.0 >= LONG_RECORDS {
+            out.with_large(encode)
+        } else {
+            out.with_vec(encode)
+        };
         if let Some((seq, record)) = slow {
             let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
             match write_message(session, plan, &mailbox, &view, seq, record).await? {
@@ -109,6 +119,7 @@ async fn send_range(
 
 /// Sets `\Seen` as one change and tells the new flags.
 async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(), End> {
+    let early = session.answers_early();
     let Some(selected) = session.selected.as_mut() else { return Ok(()) };
     let request = StoreRequest {
         uids,
@@ -117,7 +128,12 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
         keywords: vec![],
         unchanged_since: None,
     };
-    let outcome = match selected.mailbox.store(request).await {
+    let stored = if early {
+        selected.mailbox.store_early(request).await
+    } else {
+        selected.mailbox.store(request).await
+    };
+    let outcome = match stored {
         Ok(outcome) => outcome,
         Err(error) => {
             // The messages were sent; that they stay unseen is not the client's trouble.
@@ -127,6 +143,11 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
     };
     let features = session.features;
     let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
+    if let Some(mut answered) = outcome.answered.clone() {
+        answered.retain(|one| outcome.changed.binary_search(&one.uid).is_ok());
+        answer_early(session, &outcome, &answered, Some(items));
+        return Ok(());
+    }
     session.conn.out.with_vec(|out| {
         selected.adopt(outcome.view.clone(), &outcome.changed, out, features);
         for changed in &outcome.changed {

@@ -1,6 +1,6 @@
 //! STORE and UID STORE: RFC 3501 section 6.4.6, UNCHANGEDSINCE of RFC 7162 section 3.1.3.
 
-use engine::{StoreOutcome, StoreRequest};
+use engine::{Answered, StoreOutcome, StoreRequest};
 use protocol::imap::command::{Store, StoreMode};
 use protocol::imap::encode::Code;
 use protocol::types::{SequenceSet, Uid};
@@ -36,10 +36,20 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         keywords: store.flags.keywords,
         unchanged_since: store.unchanged_since,
     };
-    let outcome = match selected.mailbox.store(request).await {
+    let stored = if session.answers_early() {
+        selected.mailbox.store_early(request).await
+    } else {
+        selected.mailbox.store(request).await
+    };
+    let outcome = match stored {
         Ok(outcome) => outcome,
         Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
     };
+    if let Some(answered) = &outcome.answered {
+        let items = FlagItems { uid: store.uid || session.features.rev2, modseq: false };
+        answer_early(session, &outcome, answered, (!store.silent).then_some(items));
+        return Ok(Reply::ok("Completed"));
+    }
     let modified = modified_set(selected, &outcome, store.uid);
     answer(session, ranges, &outcome, store.uid, store.silent).await?;
     Ok(match modified {
@@ -57,6 +67,30 @@ fn modified_set(selected: &Selected, outcome: &StoreOutcome, uid: bool) -> Optio
         if uid { Some(message.0) } else { selected.view.seq(*message).map(|seq| seq.0) }
     };
     Some(SequenceSet::from_ascending(outcome.modified.iter().filter_map(number)))
+}
+
+/// Tells the new flags of messages whose change the view does not show yet; `items` are `None` for
+/// a silent STORE, of which nothing is told.
+pub(super) fn answer_early(
+    session: &mut Session,
+    outcome: &StoreOutcome,
+    answered: &[Answered],
+    items: Option<FlagItems>,
+) {
+    let features = session.features;
+    let Some(selected) = session.selected.as_mut() else { return };
+    session.conn.out.with_vec(|out| {
+        selected.note_answered(&outcome.changed, outcome.modseq);
+        // First what others did, as after every STORE.
+        selected.adopt(outcome.view.clone(), &[], out, features);
+        let Some(items) = items else { return };
+        for Answered { uid, flags, keywords } in answered {
+            if let Some((seq, mut record)) = selected.view.record_of(*uid) {
+                (record.flags, record.keywords) = (*flags, *keywords);
+                selected.write_flag_fetch(out, seq, &record, features, items);
+            }
+        }
+    });
 }
 
 /// Tells the new flags: of every message of the set, or if silent only the MODSEQs that a

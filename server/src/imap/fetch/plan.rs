@@ -1,4 +1,5 @@
-//! Items of FETCH, and what each message needs for them.
+//! Items of FETCH, and what each message needs for them. All that is the same for every message
+//! (names, sets of fields) is made once.
 
 use engine::message::Extras;
 use engine::{ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
@@ -8,7 +9,7 @@ use protocol::mime::header::FieldSet;
 use protocol::types::SeqNum;
 
 use super::super::reply::{End, Reply};
-use super::super::selected::{Features, Selected, write_modseq};
+use super::super::selected::{Features, Selected};
 use super::super::session::Session;
 use super::{binary, section};
 
@@ -16,13 +17,65 @@ use super::{binary, section};
 #[derive(Debug)]
 pub(in super::super) struct Plan {
     items: Vec<FetchItem>,
+    /// How index and cache answer each item.
+    steps: Vec<Step>,
     /// Some item makes messages `\Seen`.
     pub(in super::super) marks_seen: bool,
     /// Some item is in the cache blob.
     needs_extras: bool,
     /// Some item is only in the message file.
-    needs_file: bool,
+    pub(in super::super) needs_file: bool,
     features: Features,
+}
+
+/// One item's answer from index or cache.
+#[derive(Debug)]
+struct Step {
+    /// What stands before the value, with the space behind the item before.
+    text: Vec<u8>,
+    value: Value,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Uid,
+    /// With its name.
+    Flags,
+    InternalDate,
+    Size,
+    ModSeq,
+    Envelope,
+    Body,
+    BodyStructure,
+    Fields(FieldSet),
+    /// Neither has it.
+    Absent,
+}
+
+impl Step {
+    fn new(item: &FetchItem, is_first: bool) -> Step {
+        let mut text = if is_first { vec![] } else { vec![b' '] };
+        let (name, value): (&[u8], Value) = match item {
+            FetchItem::Uid => (b"UID ", Value::Uid),
+            FetchItem::Flags => (b"", Value::Flags),
+            FetchItem::InternalDate => (b"INTERNALDATE ", Value::InternalDate),
+            FetchItem::Rfc822Size => (b"RFC822.SIZE ", Value::Size),
+            FetchItem::ModSeq => (b"MODSEQ (", Value::ModSeq),
+            FetchItem::Envelope => (b"ENVELOPE ", Value::Envelope),
+            FetchItem::Body => (b"BODY ", Value::Body),
+            FetchItem::BodyStructure => (b"BODYSTRUCTURE ", Value::BodyStructure),
+            FetchItem::Section { section, .. } => match cached_fields(item) {
+                Some(fields) => {
+                    section::write_name(&mut text, section, None);
+                    (b"", Value::Fields(fields))
+                }
+                None => (b"", Value::Absent),
+            },
+            _ => (b"", Value::Absent),
+        };
+        text.extend_from_slice(name);
+        Step { text, value }
+    }
 }
 
 /// How one message went.
@@ -51,7 +104,8 @@ impl Plan {
         });
         let needs_extras = items.iter().any(is_in_extras);
         let needs_file = items.iter().any(|item| is_in_file(item) && cached_fields(item).is_none());
-        Plan { items, marks_seen, needs_extras, needs_file, features }
+        let steps = items.iter().enumerate().map(|(i, item)| Step::new(item, i == 0)).collect();
+        Plan { items, steps, marks_seen, needs_extras, needs_file, features }
     }
 
     /// Writes the whole answer for a message if index and cache have it; else writes nothing.
@@ -82,11 +136,8 @@ impl Plan {
         };
         let start = out.len();
         begin(out, seq);
-        for (i, item) in self.items.iter().enumerate() {
-            if i > 0 {
-                out.push(b' ');
-            }
-            if !self.write_item(selected, out, record, item, extras) {
+        for step in &self.steps {
+            if !self.write_step(selected, out, record, step, extras) {
                 out.truncate(start);
                 return false;
             }
@@ -100,49 +151,41 @@ impl Plan {
     }
 
     /// Writes an item that index or cache have; `false` (nothing written) if neither has it.
-    fn write_item(
+    fn write_step(
         &self,
         selected: &Selected,
         out: &mut Vec<u8>,
         record: &Record,
-        item: &FetchItem,
+        step: &Step,
         extras: Option<Extras<'_>>,
     ) -> bool {
-        match (item, extras) {
-            (FetchItem::Uid, _) => {
-                out.extend_from_slice(b"UID ");
-                encode::number(out, u64::from(record.uid.0));
+        let start = out.len();
+        out.extend_from_slice(&step.text);
+        match (step.value, extras) {
+            (Value::Uid, _) => encode::number(out, u64::from(record.uid.0)),
+            (Value::Flags, _) => selected.write_flags(out, record, self.features),
+            (Value::InternalDate, _) => encode::date_time(out, record.internal_date),
+            (Value::Size, _) => encode::number(out, u64::from(record.size)),
+            (Value::ModSeq, _) => {
+                encode::number(out, record.modseq.0);
+                out.push(b')');
             }
-            (FetchItem::Flags, _) => selected.write_flags(out, record, self.features),
-            (FetchItem::InternalDate, _) => {
-                out.extend_from_slice(b"INTERNALDATE ");
-                encode::date_time(out, record.internal_date);
+            (Value::Envelope, Some(extras)) => out.extend_from_slice(extras.envelope()),
+            (Value::Body, Some(extras)) => out.extend_from_slice(extras.body()),
+            (Value::BodyStructure, Some(extras)) => {
+                out.extend_from_slice(extras.body_structure());
             }
-            (FetchItem::Rfc822Size, _) => {
-                out.extend_from_slice(b"RFC822.SIZE ");
-                encode::number(out, u64::from(record.size));
-            }
-            (FetchItem::ModSeq, _) => {
-                let start = out.len();
-                write_modseq(out, record.modseq);
-                out.remove(start);
-            }
-            (FetchItem::Envelope, Some(extras)) => value(out, b"ENVELOPE ", extras.envelope()),
-            (FetchItem::Body, Some(extras)) => value(out, b"BODY ", extras.body()),
-            (FetchItem::BodyStructure, Some(extras)) => {
-                value(out, b"BODYSTRUCTURE ", extras.body_structure());
-            }
-            (FetchItem::Section { section, .. }, Some(extras)) => {
-                let Some(fields) = cached_fields(item) else { return false };
-                let mut block = Vec::new();
-                if !extras.select(fields, &mut block) {
+            (Value::Fields(fields), Some(extras)) => {
+                let announce = |out: &mut Vec<u8>, bytes| encode::literal_start(out, bytes as u64);
+                if !extras.select(fields, out, announce) {
+                    out.truncate(start);
                     return false;
                 }
-                section::write_name(out, section, None);
-                encode::literal_start(out, block.len() as u64);
-                out.extend_from_slice(&block);
             }
-            _ => return false,
+            _ => {
+                out.truncate(start);
+                return false;
+            }
         }
         true
     }
@@ -152,11 +195,6 @@ fn begin(out: &mut Vec<u8>, seq: SeqNum) {
     out.extend_from_slice(b"* ");
     encode::number(out, u64::from(seq.0));
     out.extend_from_slice(b" FETCH (");
-}
-
-fn value(out: &mut Vec<u8>, name: &[u8], wire: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(wire);
 }
 
 /// The fields of a `BODY[HEADER.FIELDS (…)]` that the cache may have.
@@ -243,13 +281,14 @@ pub(in super::super) async fn write_message(
     let message = Message { record, extras, file: &file };
     session.conn.out.with_vec(|out| begin(out, seq));
     let mut sent = Sent::Whole;
-    for (i, item) in plan.items.iter().enumerate() {
+    for (i, (item, step)) in plan.items.iter().zip(&plan.steps).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
         let written = session.conn.out.with_vec(|out| {
-            if i > 0 {
+            let written = plan.write_step(selected, out, &record, step, extras);
+            if !written && i > 0 {
                 out.push(b' ');
             }
-            plan.write_item(selected, out, &record, item, extras)
+            written
         });
         if !written && let Some(reply) = write_from_file(session, &message, item).await? {
             sent = Sent::Trouble(reply);

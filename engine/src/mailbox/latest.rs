@@ -1,0 +1,140 @@
+//! Flags of messages that have changes on their way: newer than the index, not yet applied.
+//!
+//! Invariant: an entry's MODSEQ is that of the newest change pushed for its message; it goes when
+//! that change is applied or void. Changes are applied in the order of their MODSEQs, so when the
+//! newest of all is applied, nothing is left.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use protocol::types::{ModSeq, SystemFlags, Uid};
+
+use crate::format::frame::{FlagChange, Frame};
+
+/// A table larger than this is freed when it has become empty.
+const KEPT_ENTRIES_MAX: usize = 1024;
+
+/// Flags of a message that has changes on their way.
+#[derive(Clone, Copy)]
+pub(crate) struct Latest {
+    pub(crate) flags: SystemFlags,
+    pub(crate) keywords: u64,
+    pub(crate) modseq: ModSeq,
+    pub(crate) expunged: bool,
+}
+
+/// UIDs come from us, in rising order: a multiplication spreads them well.
+#[derive(Default)]
+pub(crate) struct UidHasher(u64);
+
+impl Hasher for UidHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.0 = (self.0 ^ u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20);
+    }
+}
+
+/// Of one mailbox; under its state lock.
+#[derive(Default)]
+pub(crate) struct LatestFlags {
+    of: HashMap<Uid, Latest, BuildHasherDefault<UidHasher>>,
+    newest: ModSeq,
+}
+
+impl LatestFlags {
+    pub(crate) fn get(&self, uid: Uid) -> Option<&Latest> {
+        if self.of.is_empty() { None } else { self.of.get(&uid) }
+    }
+
+    /// Changes of flags were pushed.
+    pub(crate) fn changed(&mut self, changes: &[FlagChange], modseq: ModSeq) {
+        self.newest = self.newest.max(modseq);
+        let entry = |&FlagChange { uid, flags, keywords, .. }: &FlagChange| {
+            (uid, Latest { flags, keywords, modseq, expunged: false })
+        };
+        self.of.extend(changes.iter().map(entry));
+    }
+
+    /// A removal was pushed.
+    pub(crate) fn expunged(&mut self, uids: &[Uid], modseq: ModSeq) {
+        self.newest = self.newest.max(modseq);
+        let flags = SystemFlags::empty();
+        let gone = Latest { flags, keywords: 0, modseq, expunged: true };
+        self.of.extend(uids.iter().map(|uid| (*uid, gone)));
+    }
+
+    /// A frame is in the files, or void: drops what was remembered for it, unless newer changes of
+    /// the same messages wait.
+    pub(crate) fn forget(&mut self, frame: &Frame) {
+        let (Frame::Flags { modseq, .. } | Frame::Expunge { modseq, .. }) = frame else { return };
+        if *modseq >= self.newest {
+            if self.of.capacity() > KEPT_ENTRIES_MAX {
+                self.of = HashMap::default();
+            } else {
+                self.of.clear();
+            }
+            return;
+        }
+        match frame {
+            Frame::Flags { changes, .. } => {
+                for change in changes {
+                    if self.of.get(&change.uid).is_some_and(|l| l.modseq <= *modseq) {
+                        self.of.remove(&change.uid);
+                    }
+                }
+            }
+            Frame::Expunge { ranges, .. } => {
+                let within = |uid: &Uid| ranges.iter().any(|&(a, b)| (a..=b).contains(&uid.0));
+                self.of.retain(|uid, l| l.modseq > *modseq || !within(uid));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(uids: &[u32], modseq: u64) -> Frame {
+        let change = |uid: &u32| FlagChange {
+            uid: Uid(*uid),
+            flags: SystemFlags::SEEN,
+            keywords: 0,
+            before: Default::default(),
+        };
+        Frame::Flags { modseq: ModSeq(modseq), changes: uids.iter().map(change).collect() }
+    }
+
+    fn push(latest: &mut LatestFlags, frame: &Frame) {
+        let Frame::Flags { modseq, changes } = frame else { panic!("not flags") };
+        latest.changed(changes, *modseq);
+    }
+
+    #[test]
+    fn what_a_newer_change_wants_is_kept() {
+        let mut latest = LatestFlags::default();
+        let (first, second) = (changes(&[1, 2], 5), changes(&[2, 3], 6));
+        push(&mut latest, &first);
+        push(&mut latest, &second);
+        latest.forget(&first);
+        let known = |latest: &LatestFlags, uid| latest.get(Uid(uid)).map(|l| l.modseq.0);
+        assert_eq!([1, 2, 3].map(|uid| known(&latest, uid)), [None, Some(6), Some(6)]);
+        latest.expunged(&[Uid(3)], ModSeq(7));
+        latest.forget(&second);
+        assert_eq!([2, 3].map(|uid| known(&latest, uid)), [None, Some(7)]);
+        assert!(latest.get(Uid(3)).is_some_and(|l| l.expunged));
+        let ranges = vec![(3, 3)];
+        latest.forget(&Frame::Expunge { modseq: ModSeq(7), moved: false, ranges });
+        assert!(latest.of.is_empty());
+    }
+}
