@@ -145,11 +145,13 @@ impl Place {
                  tls = \"none\"\n{login}\n"
             )
         };
-        // A small log and frequent checkpoints: both are among what the cuts interrupt.
+        // A small log and frequent checkpoints: both are among what the cuts interrupt. The ledger
+        // holds every answered flag for durable, so STORE has to be.
         let text = format!(
             "state_dir = \"{mount}/state\"\n\
              [[partition]]\nname = \"default\"\npath = \"{mount}/spool\"\nlayout = \"{layout}\"\n\
              [store]\nlog_bytes_max = 16777216\ncheckpoint_seconds = 1\n\
+             [imap]\nstore_sync = \"before-answer\"\n\
              [server]\ncores = 2\ndrain_seconds_max = 1\n\
              {imap}{lmtp}\
              [auth]\nusers_file = \"{users}\"\n[admin]\nsocket = \"{admin}\"\n",
