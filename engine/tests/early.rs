@@ -7,8 +7,8 @@ use engine::io::sim::{Fault, Sim};
 use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Answered, Delivery, Drive, Mailbox, Partition, Store, StoreConfig, StoreMode, StoreRequest,
-    Target, UserOptions,
+    Answered, Delivery, Drive, Mailbox, MountOptions, Partition, Store, StoreConfig, StoreMode,
+    StoreRequest, Target, UserOptions,
 };
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 
@@ -24,6 +24,7 @@ fn open(sim: &Sim, kind: LayoutKind, drive: Drive) -> Store {
         name: "default".into(),
         path: PathBuf::from("/mail"),
         layout: layout_for(kind, &LayoutOptions::default()),
+        mount: MountOptions::default(),
     };
     let config = StoreConfig::new("/state", vec![partition]);
     Store::open(config, Arc::new(sim.clone()), drive).unwrap()

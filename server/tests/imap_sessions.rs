@@ -707,7 +707,7 @@ fn a_store_answered_early_is_seen_by_whatever_is_asked_next() {
             assert_eq!(said.matches(" FETCH (").count(), 8, "{said}");
             other.send("1 NOOP\r\n").await;
             let noticed = other.until("1 OK").await;
-            let modseq = noticed.split_once("* 1 FETCH (UID 3 FLAGS () MODSEQ (");
+            let modseq = noticed.split_once("* 1 FETCH (UID 3 FLAGS (\\Recent) MODSEQ (");
             let modseq = modseq.unwrap_or_else(|| panic!("{noticed}")).1;
             let modseq: u64 = modseq.split_once(')').unwrap().0.parse().unwrap();
             assert!(modseq > highest, "{noticed}");

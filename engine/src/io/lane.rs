@@ -5,15 +5,16 @@
 //! that waits for it frees nothing early and leaks nothing late; the operation itself goes on.
 //! The futures work on any executor, except that the ring backend needs the core's own thread.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Advice, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::blocking::{retry, set_mtime, write_all};
@@ -91,6 +92,8 @@ impl From<File> for BodyFile {
 #[derive(Clone)]
 pub struct Lane {
     backend: Backend,
+    /// Opens and reads that the kernel's caches could not answer.
+    waits: Rc<Cell<u64>>,
 }
 
 #[derive(Clone)]
@@ -108,17 +111,43 @@ impl Lane {
     /// `pool` does what a ring cannot. Fails where the kernel or a seccomp filter refuses the
     /// ring: use [`Lane::pool`] then.
     pub fn ring(pool: HelperPool) -> io::Result<Lane> {
-        Ok(Lane { backend: Backend::Ring(Ring::start()?, pool) })
+        Ok(Lane::over(Backend::Ring(Ring::start()?, pool)))
     }
 
     /// A lane that makes every call that may block in the pool.
     pub fn pool(pool: HelperPool) -> Lane {
-        Lane { backend: Backend::Pool(pool) }
+        Lane::over(Backend::Pool(pool))
     }
 
     /// A lane that makes every call at once on the calling thread: for tools and tests.
     pub fn inline(storage: Arc<dyn Storage>) -> Lane {
-        Lane { backend: Backend::Inline(storage) }
+        Lane::over(Backend::Inline(storage))
+    }
+
+    fn over(backend: Backend) -> Lane {
+        Lane { backend, waits: Rc::default() }
+    }
+
+    /// How many opens and reads of this lane had to wait for the disk. Only grows.
+    pub fn waits(&self) -> u64 {
+        self.waits.get()
+    }
+
+    fn note_wait(&self) {
+        self.waits.set(self.waits.get() + 1);
+    }
+
+    /// Begins to bring a file into the page cache, in a helper thread: `path` is asked there for
+    /// its name. A hint: what cannot be had is left to whoever reads the file.
+    pub fn read_ahead(&self, path: impl FnOnce() -> Option<PathBuf> + Send + 'static) {
+        let (Backend::Ring(_, pool) | Backend::Pool(pool)) = &self.backend else { return };
+        pool.spawn(move || {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let Some(path) = path() else { return };
+            if let Ok(fd) = retry(|| rustix::fs::openat(CWD, &path, flags, Mode::empty())) {
+                let _ = rustix::fs::fadvise(&fd, 0, None, Advice::WillNeed);
+            }
+        });
     }
 
     /// `ring`, `pool` or `inline`, for the log.
@@ -151,7 +180,11 @@ impl Lane {
             let file = storage.open(path, Open::Read)?;
             return Ok(BodyFile { inner: Inner::Stored(file), size: None });
         }
-        let fd = match (open_cached(path, flags), &self.backend) {
+        let cached = open_cached(path, flags);
+        if cached.is_none() {
+            self.note_wait();
+        }
+        let fd = match (cached, &self.backend) {
             (Some(opened), _) => opened?,
             (None, Backend::Ring(ring, _)) => ring.open(path, flags).await?,
             (None, Backend::Pool(pool)) => open_in(pool, path, flags).await?,
@@ -232,6 +265,7 @@ impl Lane {
             buf.truncate(filled);
             return Ok(buf);
         }
+        self.note_wait();
         if file.size.is_some() {
             // It was opened with O_NONBLOCK, which the ring takes for "fail rather than wait", on
             // files too.

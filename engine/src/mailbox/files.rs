@@ -253,9 +253,10 @@ impl Files {
             // Neighbours go out in one write.
             let run = rest.iter().enumerate().take_while(|(i, (p, _))| *p == first + i).count();
             let run = run.min(SCAN_RECORDS);
+            let words: Vec<_> = rest[..run].iter().map(|(_, record)| record.encode()).collect();
             let mut bytes = Vec::with_capacity(run * RECORD_BYTES);
-            for (_, record) in &rest[..run] {
-                bytes.extend_from_slice(&words_to_bytes(&record.encode()));
+            for words in &words {
+                bytes.extend_from_slice(&words_to_bytes(words));
             }
             let before: Vec<Record> = (first..first + run).map(|p| self.record(p)).collect();
             let offset = RECORDS_OFFSET + (first * RECORD_BYTES) as u64;
@@ -267,8 +268,8 @@ impl Files {
                 (first..first + run).for_each(|p| self.table.examined(p, true));
             }
             written.map_err(Error::io("write", path()))?;
-            for ((position, record), old) in rest[..run].iter().zip(before) {
-                self.table.written(*position, &record.encode());
+            for (((position, record), old), words) in rest[..run].iter().zip(before).zip(&words) {
+                self.table.written(*position, words);
                 count(&mut self.head, &old, false);
                 count(&mut self.head, record, true);
                 self.head.modseq_highest = self.head.modseq_highest.max(record.modseq);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::types::Uid;
 
-use super::{Mailbox, MailboxInner};
+use super::{Mailbox, MailboxInner, Place};
 use crate::error::{Error, Result, is_out_of_descriptors};
 use crate::format::index::Record;
 use crate::io::network::is_stale;
@@ -119,17 +119,8 @@ impl Mailbox {
     pub async fn message(&self, lane: &Lane, record: &Record) -> Result<MessageFile> {
         let place = self.0.place.read().clone();
         let layout = &place.partition.layout;
-        let mut at = if layout.kind() == LayoutKind::Cyrus {
-            Location {
-                uid: record.uid,
-                base: Vec::new(),
-                flags: record.name_flags,
-                other_letters: Vec::new(),
-                in_new: false,
-            }
-        } else {
-            self.0.view().location(record.uid).ok_or(Error::Expunged(record.uid))?
-        };
+        let gone = || Error::Expunged(record.uid);
+        let mut at = self.place_in(&place, record).ok_or_else(gone)?;
         for attempt in 0..3 {
             let path = layout.path(&place.dir, &at);
             let mut opened = lane.open(&path).await;
@@ -156,6 +147,33 @@ impl Mailbox {
             at = self.0.view().location(record.uid).ok_or(Error::Expunged(record.uid))?;
         }
         Err(Error::Expunged(record.uid))
+    }
+
+    /// Begins to bring the files of messages into the page cache: for a session that will read
+    /// them soon and found that it waits for the disk.
+    pub fn read_ahead(&self, lane: &Lane, records: &[Record]) {
+        for record in records {
+            let (mailbox, record) = (self.clone(), *record);
+            lane.read_ahead(move || {
+                let place = mailbox.0.place.read().clone();
+                let at = mailbox.place_in(&place, &record)?;
+                Some(place.partition.layout.path(&place.dir, &at))
+            });
+        }
+    }
+
+    /// Where the file of a message was last seen; `None` when the message is gone.
+    fn place_in(&self, place: &Place, record: &Record) -> Option<Location> {
+        if place.partition.layout.kind() == LayoutKind::Maildir {
+            return self.0.view().location(record.uid);
+        }
+        Some(Location {
+            uid: record.uid,
+            base: Vec::new(),
+            flags: record.name_flags,
+            other_letters: Vec::new(),
+            in_new: false,
+        })
     }
 
     /// Wire-ready extras of a message: from the cache, else made from the file and cached.

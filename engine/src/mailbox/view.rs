@@ -393,6 +393,12 @@ impl View {
 
     /// What happened since `old`, a view of the same mailbox.
     pub fn changes_since(&self, old: &View) -> Changes {
+        self.changes_beside(old, ModSeq(0))
+    }
+
+    /// As [`View::changes_since`]; flags may be left out that were last changed with the MODSEQ
+    /// `own`, because who asks knows them.
+    pub fn changes_beside(&self, old: &View, own: ModSeq) -> Changes {
         let (new, old_inner) = (&self.0, &old.0);
         let mut changes = Changes::default();
         if Arc::ptr_eq(new, old_inner) {
@@ -416,7 +422,9 @@ impl View {
                 }
                 None => self
                     .all()
-                    .filter(|(_, r)| r.modseq > after && r.uid < old_inner.uid_next)
+                    .filter(|(_, r)| {
+                        r.modseq > after && r.modseq != own && r.uid < old_inner.uid_next
+                    })
                     .map(|(_, r)| r.uid)
                     .collect(),
             };

@@ -222,16 +222,17 @@ impl Selected {
     }
 
     /// A sync point after the session's own change, which was told or need not be: its
-    /// messages, `own` (ascending), are left out. Does nothing while expunges are in the way: they
+    /// messages and MODSEQ, `own` (ascending), are left out. Does nothing while expunges are in the way: they
     /// may not be told here.
     pub(super) fn adopt(
         &mut self,
         newest: View,
-        own: &[Uid],
+        own: (&[Uid], ModSeq),
         out: &mut Vec<u8>,
         features: Features,
     ) {
-        let changes = newest.changes_since(&self.view);
+        let (own, modseq) = own;
+        let changes = newest.changes_beside(&self.view, modseq);
         if changes.expunged.is_empty() {
             self.tell(newest, &changes, own, out, features);
         }

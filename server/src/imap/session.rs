@@ -10,6 +10,7 @@ use protocol::imap::decode::{self, DecodeError, DecodeErrorKind, Dialect};
 use protocol::imap::encode::{self, Code, Status};
 use protocol::imap::framing::{Event, Excess, Framer, Limits, Literal};
 
+use super::fetch::ahead::Ahead;
 use super::reply::{End, Outcome, Reply};
 use super::selected::{Features, Selected};
 use super::{capability, cmd};
@@ -32,6 +33,8 @@ pub(super) struct Session {
     pub(super) selected: Option<Box<Selected>>,
     pub(super) login_failures: u32,
     bad_commands: u32,
+    /// Whether message files are asked for before their turn.
+    pub(super) ahead: Ahead,
     /// Say BYE with this text once the present command is answered.
     pub(super) last_words: Option<&'static str>,
 }
@@ -66,6 +69,7 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         selected: None,
         login_failures: 0,
         bad_commands: 0,
+        ahead: Ahead::default(),
         last_words: None,
     };
     async move {
@@ -222,11 +226,12 @@ impl Session {
         (until_login.saturating_sub(self.conn.since().elapsed()), "No login in time")
     }
 
-    fn dialect(&self) -> Dialect {
+    pub(super) fn dialect(&self) -> Dialect {
         Dialect { utf8_names: self.features.rev2 }
     }
 
     async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
+        self.ahead.command();
         let sync = SyncPoint::of(&body);
         if looks_at_flags(&body)
             && let Some(selected) = &self.selected

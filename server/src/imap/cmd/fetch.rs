@@ -1,10 +1,10 @@
 //! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4.
 
-use engine::{Record, StoreMode, StoreRequest};
+use engine::{Mailbox, Record, StoreMode, StoreRequest, View};
 use protocol::imap::command::{Fetch, FetchItem};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
-use super::super::fetch::{Plan, Sent, write_message};
+use super::super::fetch::{Plan, Sent, ahead, write_message};
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::FlagItems;
 use super::super::session::{Session, YIELD_BYTES};
@@ -30,9 +30,14 @@ pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcom
     };
     let (uid, since) = (fetch.uid, fetch.changed_since.unwrap_or_default());
     let plan = Plan::new(fetch, session.features);
+    if plan.needs_file {
+        ahead::look_ahead(session);
+    }
+    let Some(selected) = session.selected.as_ref() else { return Ok(Reply::ok("Completed")) };
     let mut progress = Progress {
         uids_to_mark: (plan.marks_seen && !selected.read_only).then(Vec::new),
         trouble: None,
+        ahead: SeqNum(0),
     };
     for (first, last) in ranges {
         send_range(session, &plan, first, last, since, &mut progress).await?;
@@ -49,6 +54,8 @@ struct Progress {
     uids_to_mark: Option<Vec<Uid>>,
     /// The first message that could not be sent, as the command's answer.
     trouble: Option<Reply>,
+    /// The last message whose file was asked for ahead.
+    ahead: SeqNum,
 }
 
 impl Progress {
@@ -58,6 +65,26 @@ impl Progress {
         {
             uids.push(record.uid);
         }
+    }
+}
+
+impl Progress {
+    /// Asks for the files of a range that were not asked for yet, when enough has come together.
+    fn read_ahead(
+        &mut self,
+        session: &Session,
+        mailbox: &Mailbox,
+        view: &View,
+        first: SeqNum,
+        last: SeqNum,
+    ) {
+        let first = first.max(SeqNum(self.ahead.0 + 1));
+        if last.0 < first.0.saturating_add(ahead::MESSAGES_AHEAD / 4) {
+            return;
+        }
+        let records: Vec<Record> = view.records(first, last).map(|(_, record)| record).collect();
+        mailbox.read_ahead(&session.services.lane, &records);
+        self.ahead = last;
     }
 }
 
@@ -102,12 +129,18 @@ async fn send_range(
         };
         if let Some((seq, record)) = slow {
             let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
+            if session.ahead.is_wanted() {
+                let to = SeqNum(last.0.min(seq.0.saturating_add(ahead::MESSAGES_AHEAD)));
+                progress.read_ahead(session, &mailbox, &view, SeqNum(seq.0 + 1), to);
+            }
+            let waits = session.services.lane.waits();
             match write_message(session, plan, &mailbox, &view, seq, record).await? {
                 Sent::Whole => progress.sent(&record),
                 Sent::Trouble(reply) => {
                     progress.trouble.get_or_insert(reply);
                 }
             }
+            session.ahead.note(session.services.lane.waits() != waits);
         }
         session.breathe().await?;
         if visited == YIELD_RECORDS {
@@ -149,7 +182,8 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
         return Ok(());
     }
     session.conn.out.with_vec(|out| {
-        selected.adopt(outcome.view.clone(), &outcome.changed, out, features);
+        let own = (outcome.changed.as_slice(), outcome.modseq);
+        selected.adopt(outcome.view.clone(), own, out, features);
         for changed in &outcome.changed {
             if let Some((seq, record)) = selected.view.record_of(*changed) {
                 selected.write_flag_fetch(out, seq, &record, features, items);

@@ -3,7 +3,7 @@
 use engine::{Answered, StoreOutcome, StoreRequest};
 use protocol::imap::command::{Store, StoreMode};
 use protocol::imap::encode::Code;
-use protocol::types::{SequenceSet, Uid};
+use protocol::types::{ModSeq, SequenceSet, Uid};
 
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::{FlagItems, Selected, SeqRanges};
@@ -82,7 +82,7 @@ pub(super) fn answer_early(
     session.conn.out.with_vec(|out| {
         selected.note_answered(&outcome.changed, outcome.modseq);
         // First what others did, as after every STORE.
-        selected.adopt(outcome.view.clone(), &[], out, features);
+        selected.adopt(outcome.view.clone(), (&[], ModSeq(0)), out, features);
         let Some(items) = items else { return };
         for Answered { uid, flags, keywords } in answered {
             if let Some((seq, mut record)) = selected.view.record_of(*uid) {
@@ -107,7 +107,7 @@ async fn answer(
     let Some(selected) = session.selected.as_mut() else { return Ok(()) };
     let out = &mut session.conn.out;
     // First what others did, and the names of new keywords, so that the flags below are known.
-    let own = &outcome.changed;
+    let own = (outcome.changed.as_slice(), outcome.modseq);
     out.with_vec(|out| selected.adopt(outcome.view.clone(), own, out, features));
     if silent && !features.condstore {
         return Ok(());

@@ -2,6 +2,7 @@
 //!
 //! | module | says |
 //! |---|---|
+//! | `ahead` | files asked for before their turn, where the disk is waited for |
 //! | `plan` | items, and what each message needs: index record, cache blob, message file |
 //! | `section` | `BODY[…]` and its older names, streamed from the message file |
 //! | `binary` | `BINARY[…]`, decoded |
@@ -10,6 +11,7 @@
 //! piece of a message is in memory besides the queue; the size in a literal's announcement is kept
 //! or the connection ends.
 
+pub(super) mod ahead;
 mod binary;
 mod plan;
 mod section;

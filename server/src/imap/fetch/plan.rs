@@ -103,7 +103,7 @@ impl Plan {
             _ => false,
         });
         let needs_extras = items.iter().any(is_in_extras);
-        let needs_file = items.iter().any(|item| is_in_file(item) && cached_fields(item).is_none());
+        let needs_file = items.iter().any(needs_file);
         let steps = items.iter().enumerate().map(|(i, item)| Step::new(item, i == 0)).collect();
         Plan { items, steps, marks_seen, needs_extras, needs_file, features }
     }
@@ -218,6 +218,11 @@ fn is_in_extras(item: &FetchItem) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether an item needs the message file, if nothing else has it.
+pub(super) fn needs_file(item: &FetchItem) -> bool {
+    is_in_file(item) && cached_fields(item).is_none()
 }
 
 fn is_in_file(item: &FetchItem) -> bool {
