@@ -73,6 +73,15 @@ pub struct StoreOutcome {
     pub answered: Option<Vec<Answered>>,
 }
 
+impl StoreOutcome {
+    /// What [`View::changes_beside`] may leave out for who made the change: its messages and its
+    /// MODSEQ, 0 where nothing changed.
+    pub fn own(&self) -> (&[Uid], ModSeq) {
+        let modseq = if self.changed.is_empty() { ModSeq(0) } else { self.modseq };
+        (&self.changed, modseq)
+    }
+}
+
 impl MailboxInner {
     /// The state lock, unless the mailbox is deleted or another host's.
     pub(crate) fn open_state(&self) -> Result<MutexGuard<'_, State>> {

@@ -182,8 +182,7 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
         return Ok(());
     }
     session.conn.out.with_vec(|out| {
-        let own = (outcome.changed.as_slice(), outcome.modseq);
-        selected.adopt(outcome.view.clone(), own, out, features);
+        selected.adopt(outcome.view.clone(), outcome.own(), out, features);
         for changed in &outcome.changed {
             if let Some((seq, record)) = selected.view.record_of(*changed) {
                 selected.write_flag_fetch(out, seq, &record, features, items);

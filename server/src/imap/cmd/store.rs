@@ -107,7 +107,7 @@ async fn answer(
     let Some(selected) = session.selected.as_mut() else { return Ok(()) };
     let out = &mut session.conn.out;
     // First what others did, and the names of new keywords, so that the flags below are known.
-    let own = (outcome.changed.as_slice(), outcome.modseq);
+    let own = outcome.own();
     out.with_vec(|out| selected.adopt(outcome.view.clone(), own, out, features));
     if silent && !features.condstore {
         return Ok(());
