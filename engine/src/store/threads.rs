@@ -11,8 +11,6 @@ use crate::shared::Shared;
 
 /// How often small duties are looked at.
 const TICK: Duration = Duration::from_millis(100);
-/// Turns of renames a tick: names follow flags at a pace that leaves the disk to others.
-const NAME_TURNS: usize = 4;
 /// Wait before failed work is tried again, and between polls of directories without events.
 const RETRY: Duration = Duration::from_secs(1);
 /// A checkpoint comes at least this soon while files wait for their destruction.
@@ -100,9 +98,7 @@ fn tick(shared: &Arc<Shared>) {
     let every = Duration::from_secs(shared.config.checkpoint_seconds.max(1));
     while !shared.closing.load(Ordering::Acquire) {
         std::thread::sleep(TICK);
-        for _ in 0..NAME_TURNS {
-            shared.follow_names();
-        }
+        shared.follow_names();
         if last_expiry.elapsed() >= trusted {
             last_expiry = Instant::now();
             shared.trust.expire();
