@@ -136,7 +136,63 @@ fn nth_set_bit(mut bits: u64, n: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Positions near the borders of words and blocks, and anywhere.
+    fn position() -> impl Strategy<Value = usize> {
+        let border = (0..4usize, 0..130usize)
+            .prop_map(|(block, off)| (block * BLOCK_RECORDS + off).saturating_sub(65));
+        prop_oneof![border, 0..3 * BLOCK_RECORDS]
+    }
+
+    fn batches() -> impl Strategy<Value = Vec<Vec<usize>>> {
+        let runs = (position(), 1..300usize).prop_map(|(at, len)| (at..at + len).collect());
+        let scattered = prop::collection::vec(position(), 0..40);
+        prop::collection::vec(prop_oneof![runs, scattered], 0..6)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn sets_made_step_by_step_agree_with_a_naive_one(
+            batches in batches(),
+            probes in prop::collection::vec(position(), 60),
+            limit in position(),
+        ) {
+            let mut naive = BTreeSet::new();
+            let mut tombs = Tombstones::default();
+            let mut steps = vec![(tombs.clone(), naive.clone())];
+            for batch in batches {
+                tombs = tombs.with(batch.iter().copied());
+                naive.extend(batch);
+                steps.push((tombs.clone(), naive.clone()));
+            }
+            for (tombs, naive) in &steps {
+                prop_assert_eq!(tombs.total() as usize, naive.len());
+                for &at in &probes {
+                    prop_assert_eq!(tombs.contains(at), naive.contains(&at), "contains {}", at);
+                    let dead = naive.range(..at).count();
+                    prop_assert_eq!(tombs.rank(at) as usize, dead, "rank {}", at);
+                    if !naive.contains(&at) {
+                        // Select is rank's inverse.
+                        prop_assert_eq!(tombs.live(at - dead), at);
+                    }
+                }
+            }
+            for (i, (older, known)) in steps.iter().enumerate() {
+                for (newer, all) in &steps[i..] {
+                    let fresh: Vec<usize> =
+                        all.difference(known).copied().filter(|at| *at < limit).collect();
+                    prop_assert_eq!(newer.since(older, limit), fresh);
+                }
+            }
+        }
+    }
 
     #[test]
     fn rank_and_live_agree_with_counting() {
