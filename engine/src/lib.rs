@@ -56,5 +56,5 @@ pub use mailbox::{
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 pub use shared::{Drive, Turn};
-pub use store::{CheckReport, Store, StoreStatus};
+pub use store::{CheckReport, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus};
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, Usage, User, UserOptions};

@@ -28,7 +28,7 @@ mod guard;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use parking_lot::Mutex;
 
@@ -59,17 +59,33 @@ pub(crate) struct Trust {
     term: AtomicU32,
     /// Nothing is trusted: every read verifies.
     never: bool,
+    /// Some mailbox met damage that nobody has looked at.
+    alarm: AtomicBool,
 }
 
 impl Trust {
     /// With `seconds` of 0 every read verifies; whoever has a clock calls [`Trust::expire`].
     pub(crate) fn new(seconds: u64) -> Arc<Trust> {
-        Arc::new(Trust { term: AtomicU32::new(0), never: seconds == 0 })
+        Arc::new(Trust {
+            term: AtomicU32::new(0),
+            never: seconds == 0,
+            alarm: AtomicBool::new(false),
+        })
     }
 
     /// From here on everything is verified again at its next touch.
     pub(crate) fn expire(&self) {
         self.term.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Asks for a look at the damage that mailboxes met.
+    pub(crate) fn raise_alarm(&self) {
+        self.alarm.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody asked since the last call.
+    pub(crate) fn take_alarm(&self) -> bool {
+        self.alarm.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -195,10 +211,32 @@ impl Table {
         count > self.capacity
     }
 
-    /// Whether pages of the file are gone, so that the table must be opened anew once the file is
-    /// mended.
+    /// Whether pages of the file are gone: [`Table::restore`] once the file is mended.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(&self.memory, Memory::Map(map) if map.is_lost())
+        self.whole().is_none()
+    }
+
+    /// Shows the mended file, to all who have this table.
+    pub(crate) fn restore(&self, file: &dyn StoredFile, path: &Path) -> Result<()> {
+        let Memory::Map(map) = &self.memory else { return Ok(()) };
+        match file.map(map.len()).map_err(Error::io("map", path))? {
+            Some(fresh) => map.restore(fresh).map_err(Error::io("map", path)),
+            None => Ok(()),
+        }
+    }
+
+    fn whole(&self) -> Option<usize> {
+        match &self.memory {
+            Memory::Map(map) => map.whole(),
+            Memory::Words(_) => Some(0),
+        }
+    }
+
+    fn still(&self, before: usize) -> bool {
+        match &self.memory {
+            Memory::Map(map) => map.still(before),
+            Memory::Words(_) => true,
+        }
     }
 
     fn cell(&self, index: usize, word: usize) -> &AtomicU64 {
@@ -239,9 +277,10 @@ impl Table {
     pub(crate) fn record(&self, index: usize, count: usize) -> Option<Record> {
         if let Some(before) = self.writes.quiet()
             && self.is_verified(index)
+            && let Some(whole) = self.whole()
         {
             let words = self.words(index);
-            if self.writes.still(before) && !self.is_lost() {
+            if self.writes.still(before) && self.still(whole) {
                 return Some(Record::decode_unchecked(&words));
             }
         }
@@ -251,9 +290,11 @@ impl Table {
     /// The uid at `index` of `count` committed records, by the same rules.
     pub(crate) fn uid(&self, index: usize, count: usize) -> Option<u32> {
         // A uid never changes in place, and one word is never torn.
-        if self.is_verified(index) {
+        if self.is_verified(index)
+            && let Some(whole) = self.whole()
+        {
             let uid = self.first_word(index) as u32;
-            if !self.is_lost() {
+            if self.still(whole) {
                 return Some(uid);
             }
         }
@@ -306,6 +347,7 @@ impl Table {
             return;
         }
         let (first, end) = (page * PAGE_RECORDS, (page + 1) * PAGE_RECORDS);
+        let Some(mapped) = self.whole() else { return };
         // Of a neighbour that is damaged itself nothing can be told.
         let whole = |at: usize| Record::decode(&self.words(at)).map(|r| r.uid);
         let mut at = first + usize::from(state);
@@ -321,7 +363,7 @@ impl Table {
             // The page's end must come before the next page's start.
             in_order &= whole(end).is_none_or(|next| last.is_none_or(|last| last < next));
         }
-        if !self.writes.still(before) || self.is_lost() {
+        if !self.writes.still(before) || !self.still(mapped) {
             return;
         }
         let now = if in_order { (at - first) as u8 } else { SUSPECT };
@@ -386,7 +428,7 @@ pub(crate) struct Blobs {
 /// Bytes of a blob: borrowed from the map, or read.
 pub(crate) enum BlobBytes<'a> {
     /// In the map.
-    Mapped(&'a [u8], &'a Blobs),
+    Mapped(&'a [u8], &'a Guarded, usize),
     /// Read for this call.
     Read(Vec<u8>),
 }
@@ -395,7 +437,7 @@ impl BlobBytes<'_> {
     /// Whether what was read from it so far was the blob: a mapped page may be lost meanwhile.
     pub(crate) fn held(&self) -> bool {
         match self {
-            BlobBytes::Mapped(_, blobs) => !blobs.is_lost(),
+            BlobBytes::Mapped(_, map, before) => map.still(*before),
             BlobBytes::Read(_) => true,
         }
     }
@@ -405,7 +447,7 @@ impl std::ops::Deref for BlobBytes<'_> {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         match self {
-            BlobBytes::Mapped(bytes, _) => bytes,
+            BlobBytes::Mapped(bytes, ..) => bytes,
             BlobBytes::Read(bytes) => bytes,
         }
     }
@@ -449,13 +491,23 @@ impl Blobs {
     /// Whether a file of `committed` bytes should be opened anew.
     pub(crate) fn outgrown(&self, committed: u64) -> bool {
         match &self.map {
-            Some(map) => committed > map.len() as u64 || map.is_lost(),
+            Some(map) => committed > map.len() as u64,
             None => committed > 2 * SMALL_CACHE_BYTES,
         }
     }
 
-    fn is_lost(&self) -> bool {
-        self.map.as_ref().is_some_and(Guarded::is_lost)
+    /// Whether pages of the file are gone: [`Blobs::restore`] once the file is long enough again.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.map.as_ref().is_some_and(|map| map.whole().is_none())
+    }
+
+    /// Shows the file as it is now, to all who have these blobs.
+    pub(crate) fn restore(&self) -> Result<()> {
+        let Some(map) = &self.map else { return Ok(()) };
+        match self.file.map(map.len()).map_err(Error::io("map", &self.path))? {
+            Some(fresh) => map.restore(fresh).map_err(Error::io("map", &self.path)),
+            None => Ok(()),
+        }
     }
 
     /// The whole blob of a message: `len` bytes at `offset`, below the committed length. `None`
@@ -469,7 +521,9 @@ impl Blobs {
         uid: u32,
     ) -> Option<BlobBytes<'_>> {
         let end = offset.checked_add(len as u64).filter(|end| *end <= committed)?;
-        if let Some(map) = self.map.as_ref().filter(|map| !map.is_lost()) {
+        if let Some(map) = self.map.as_ref()
+            && let Some(before) = map.whole()
+        {
             // Bytes below the committed length never change, so a plain slice is sound; if the
             // page is lost they turn to zeros, and `BlobBytes::held` tells afterwards.
             let bytes = map.get(offset as usize..end as usize)?;
@@ -477,13 +531,13 @@ impl Blobs {
                 cache::is_of(bytes, uid)
             } else {
                 let whole = cache::decode(bytes, seed, uid).is_some();
-                if whole && !map.is_lost() {
+                if whole && map.still(before) {
                     self.set_verified(offset);
                 }
                 whole
             };
-            if !map.is_lost() {
-                return whole.then_some(BlobBytes::Mapped(bytes, self));
+            if map.still(before) {
+                return whole.then_some(BlobBytes::Mapped(bytes, map, before));
             }
         }
         let mut bytes = vec![0; len];
@@ -570,7 +624,7 @@ mod tests {
     fn a_record_under_change_is_old_or_new_never_both() {
         const COUNT: usize = 400;
         let b = bench(COUNT);
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = AtomicBool::new(false);
         std::thread::scope(|threads| {
             for _ in 0..2 {
                 threads.spawn(|| {
@@ -636,6 +690,11 @@ mod tests {
         assert_eq!(b.table.uid(200, COUNT), None);
         assert!(b.table.is_lost());
         assert_eq!(b.table.record(63, COUNT), Some(record(64, 1)));
+        for i in 64..COUNT {
+            b.file.write_at(&words_to_bytes(&record(i as u32 + 1, 1).encode()), at(i)).unwrap();
+        }
+        b.table.restore(&*b.file, Path::new("index")).unwrap();
+        assert!((0..COUNT).all(|i| b.table.record(i, COUNT) == Some(record(i as u32 + 1, 1))));
     }
 
     #[test]

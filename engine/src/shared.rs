@@ -55,6 +55,45 @@ pub enum Turn {
     Retry,
 }
 
+/// Lines of mendings that are remembered for whoever asks; the log has all.
+const MENDINGS_MAX: usize = 1000;
+
+/// What was mended since the start, and what could not be.
+#[derive(Default)]
+pub(crate) struct Mendings {
+    lines: Mutex<VecDeque<String>>,
+    pub(crate) mended: AtomicU64,
+    pub(crate) left: AtomicU64,
+}
+
+impl Mendings {
+    /// One mending: which directory; file, record, what was wrong, what it was mended from.
+    pub(crate) fn mended(&self, dir: &std::path::Path, line: &str) {
+        tracing::warn!(dir = %dir.display(), "mended: {line}");
+        self.mended.fetch_add(1, Ordering::Relaxed);
+        self.remember(format!("{}: mended: {line}", dir.display()));
+    }
+
+    /// Damage that stays.
+    pub(crate) fn left(&self, dir: &std::path::Path, line: &str) {
+        tracing::error!(dir = %dir.display(), "damaged, and cannot be mended: {line}");
+        self.left.fetch_add(1, Ordering::Relaxed);
+        self.remember(format!("{}: damaged: {line}", dir.display()));
+    }
+
+    fn remember(&self, line: String) {
+        let mut lines = self.lines.lock();
+        if lines.len() == MENDINGS_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().iter().cloned().collect()
+    }
+}
+
 /// Mailboxes with work for the appliers.
 #[derive(Default)]
 pub(crate) struct ApplyQueue {
@@ -116,6 +155,8 @@ pub(crate) struct Shared {
     /// A sync of files failed: what it should have saved may be lost though it can still be read,
     /// so no checkpoint may count it, and only the next start's recovery writes it again.
     pub(crate) unsynced: AtomicBool,
+    /// While a start redoes the log.
+    pub(crate) redoing: AtomicBool,
     /// Set for the checkpoint that ends this epoch with one.
     pub(crate) clean: AtomicBool,
     pub(crate) log: Log,
@@ -131,6 +172,7 @@ pub(crate) struct Shared {
     /// Mailboxes whose work failed, and why; it is tried again.
     pub(crate) stalled: Mutex<Vec<(Arc<MailboxInner>, Error)>>,
     pub(crate) watches: Watches,
+    pub(crate) mendings: Mendings,
     /// How long records and blobs that were found whole count as whole.
     pub(crate) trust: Arc<Trust>,
     pub(crate) mailboxes: Registry,
@@ -183,6 +225,7 @@ impl Shared {
                 Drive::Manual => HelperPool::manual(),
             },
             searchers: Crew::new(start.config.searchers),
+            mendings: Mendings::default(),
             trust: Trust::new(start.config.verified_seconds),
             config: start.config,
             storage: start.storage,
@@ -191,6 +234,7 @@ impl Shared {
             owner_epoch: start.owner_epoch,
             unclean_epoch: start.unclean_epoch,
             unsynced: AtomicBool::new(false),
+            redoing: AtomicBool::new(false),
             clean: AtomicBool::new(false),
             log: start.log,
             apply: ApplyQueue::default(),
@@ -312,8 +356,22 @@ impl Shared {
     pub(crate) fn retry_stalled(&self) -> bool {
         let stalled = std::mem::take(&mut *self.stalled.lock());
         let any = !stalled.is_empty();
+        stalled.iter().for_each(|(mailbox, _)| drop(mailbox.heal()));
         stalled.into_iter().for_each(|(mailbox, _)| mailbox.schedule());
         any
+    }
+
+    /// Mends what readers met damaged since the last call.
+    pub(crate) fn heal_noted(&self) {
+        if !self.trust.take_alarm() {
+            return;
+        }
+        let open: Vec<Arc<MailboxInner>> = self.mailboxes.read().values().cloned().collect();
+        for mailbox in open {
+            if mailbox.view().met_damage() {
+                mailbox.heal();
+            }
+        }
     }
 
     /// Why work stands still, if it does and nobody will come back to it: in the inline drive,

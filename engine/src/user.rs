@@ -601,7 +601,7 @@ impl UserInner {
             let mut files =
                 Files::open(storage, &dir, shared.store_id, id, uid_validity, limit, trust)?;
             if suspect(&files) {
-                files.mend()?;
+                files.distrust_records();
             }
             Ok(files)
         };
@@ -625,6 +625,11 @@ impl UserInner {
         let suspect = suspect(&files);
         let usage = self.usage.clone();
         let inner = MailboxInner::new(shared.clone(), usage, owner, id, place, files);
+        // Before anybody sees it, so that frames are redone on whole records.
+        if inner.files.lock().damage.any() {
+            inner.heal();
+        }
+        inner.files.lock().torn_allowed = false;
         shared.mailboxes.insert(&inner);
         if suspect {
             inner.look_after_crash();

@@ -71,6 +71,12 @@ impl Facts {
         }
     }
 
+    /// The same with another place of the name.
+    pub fn named(mut self, name_at: u64) -> Facts {
+        self.name_at = name_at.into();
+        self
+    }
+
     /// The bytes to write, with their CRC.
     pub fn encode(mut self) -> [u8; FACTS_BYTES] {
         self.crc = crc(0, &self.as_bytes()[..124]).into();

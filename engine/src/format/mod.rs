@@ -21,6 +21,20 @@ pub fn crc(seed: u32, bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Turns back the one bit whose turning makes `whole` hold, if there is exactly one. A CRC-32 over
+/// less than 11 KiB differs for any three bits turned, so what holds after turning one bit was
+/// damaged in this one, or in three others.
+pub(crate) fn turn_one_bit_back(bytes: &mut [u8], mut whole: impl FnMut(&[u8]) -> bool) -> bool {
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if whole(bytes) {
+            return true;
+        }
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    false
+}
+
 /// Bytes that are not what the format says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {found}, expected {expected}")]

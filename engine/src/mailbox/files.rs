@@ -12,6 +12,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
 use super::compact::Lineage;
+use super::damage::Damage;
 use super::early::Reverted;
 use super::tombs::Tombstones;
 use super::view::{KeywordTable, RecentChanges, View, ViewInner, lower_bound, uid_of_damaged};
@@ -86,6 +87,12 @@ pub(crate) struct Files {
     pub(super) tombs: Tombstones,
     pub(super) keywords: Arc<KeywordTable>,
     pub(super) trust: Arc<Trust>,
+    /// Positions that somebody found damaged.
+    pub(crate) damage: Arc<Damage>,
+    /// No checkpoint since a crash: a record may be half written.
+    pub(crate) torn_allowed: bool,
+    /// Tombstones that the header counts and that no whole record is.
+    pub(crate) suspect_removed: u32,
     /// Messages and bytes that the user's usage counts for this mailbox.
     pub(super) accounted: (u64, u64),
     /// While a compaction copies: positions of records and facts that changed.
@@ -106,7 +113,7 @@ pub(crate) struct Image {
 
 impl Files {
     /// Appends to the heap; returns the entry's offset. Committed with the caller's batch.
-    fn heap_append(&mut self, kind: heap::Kind, uid: u32, data: &[u8]) -> Result<u64> {
+    pub(super) fn heap_append(&mut self, kind: heap::Kind, uid: u32, data: &[u8]) -> Result<u64> {
         let at = self.head.heap_bytes;
         let entry = heap::encode(kind, uid, data);
         let path = || self.dir.join("cursus.heap");
@@ -115,9 +122,13 @@ impl Files {
         Ok(at)
     }
 
-    /// The record at a position, as the writer left it.
+    /// The record at a position, as the writer left it. What a damaged one says is noted as
+    /// damage, and [`Files::rewrite`] does not make it whole.
     pub(crate) fn record(&self, position: usize) -> Record {
-        Record::decode_unchecked(&self.table.words(position))
+        self.table.record(position, self.head.count).unwrap_or_else(|| {
+            self.damage.note(position);
+            Record::decode_unchecked(&self.table.words(position))
+        })
     }
 
     /// First position whose uid is not below `uid`.
@@ -141,12 +152,20 @@ impl Files {
 
     /// The facts of a message.
     pub(crate) fn facts(&self, position: usize) -> Option<Facts> {
-        self.cold.facts(position, self.record(position).uid)
+        let facts = self.cold.facts(position, self.record(position).uid);
+        if facts.is_none() {
+            self.damage.note(position);
+        }
+        facts
     }
 
     /// Where the file of a message was last seen.
     pub(crate) fn location(&self, position: usize) -> Option<Location> {
-        self.cold.location(position, &self.record(position))
+        let at = self.cold.location(position, &self.record(position));
+        if at.is_none() {
+            self.damage.note(position);
+        }
+        at
     }
 
     /// Adds messages behind the last one, in UID order.
@@ -258,7 +277,19 @@ impl Files {
             for words in &words {
                 bytes.extend_from_slice(&words_to_bytes(words));
             }
-            let before: Vec<Record> = (first..first + run).map(|p| self.record(p)).collect();
+            let mut before = Vec::with_capacity(run);
+            for position in first..first + run {
+                let Some(old) = self.table.record(position, self.head.count) else {
+                    // Made from damaged bytes, maybe: it would give them a good checksum.
+                    self.damage.note(position);
+                    return Err(Error::Corrupt {
+                        path: self.dir.join(INDEX_NAME),
+                        expected: "a whole record to change",
+                        found: format!("a damaged one at position {position}"),
+                    });
+                };
+                before.push(old);
+            }
             let offset = RECORDS_OFFSET + (first * RECORD_BYTES) as u64;
             let path = || self.dir.join(INDEX_NAME);
             let writing = self.table.writing();
@@ -291,7 +322,7 @@ impl Files {
         self.write_facts(position, facts)
     }
 
-    fn write_facts(&mut self, position: usize, facts: Facts) -> Result<()> {
+    pub(super) fn write_facts(&mut self, position: usize, facts: Facts) -> Result<()> {
         self.changed.iter_mut().for_each(|changed| changed.push(position));
         let offset = (position * FACTS_BYTES) as u64;
         let path = || self.dir.join("cursus.facts");
@@ -375,6 +406,7 @@ impl Files {
             blobs_committed: self.head.cache_bytes,
             blobs_seed: cache::seed(self.id, self.head.cache_generation),
             cold: self.cold.clone(),
+            damage: self.damage.clone(),
             recent: recent.clone(),
             reverted: reverted.clone(),
         }))
@@ -436,6 +468,11 @@ impl Files {
             facts: self.cold.facts.clone(),
             heap: self.cold.heap.clone(),
         }
+    }
+
+    /// Whether only one slot was ever written.
+    pub(super) fn is_first_checkpoint(&self) -> bool {
+        self.head.sequence == 0
     }
 
     /// The checkpoint of the slot written last is committed: the next one leaves it alone.

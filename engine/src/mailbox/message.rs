@@ -119,8 +119,7 @@ impl Mailbox {
     pub async fn message(&self, lane: &Lane, record: &Record) -> Result<MessageFile> {
         let place = self.0.place.read().clone();
         let layout = &place.partition.layout;
-        let gone = || Error::Expunged(record.uid);
-        let mut at = self.place_in(&place, record).ok_or_else(gone)?;
+        let mut at = self.location_mended(&place, record).await?;
         for attempt in 0..3 {
             let path = layout.path(&place.dir, &at);
             let mut opened = lane.open(&path).await;
@@ -132,6 +131,15 @@ impl Mailbox {
                 Ok(file) => {
                     let stored = file.size().map_err(Error::io("stat", &path))?;
                     let line_ends = line_ends(layout.kind());
+                    if let Some((expected, _)) = self.0.view().stored(record.uid)
+                        && u64::from(expected) != stored
+                    {
+                        return Err(Error::Corrupt {
+                            path,
+                            expected: "a message file as long as when it was stored",
+                            found: format!("{stored} octets instead of {expected}"),
+                        });
+                    }
                     return Ok(MessageFile { file, lane: lane.clone(), line_ends, stored, path });
                 }
                 Err(e) if e.kind() == ErrorKind::NotFound || is_stale(&e) => {}
@@ -144,7 +152,7 @@ impl Mailbox {
             if attempt == 1 {
                 self.rescan_now().await?;
             }
-            at = self.0.view().location(record.uid).ok_or(Error::Expunged(record.uid))?;
+            at = self.location_mended(&place, record).await?;
         }
         Err(Error::Expunged(record.uid))
     }
@@ -176,10 +184,37 @@ impl Mailbox {
         })
     }
 
+    /// Where a message's file is; a damaged name is mended first.
+    async fn location_mended(&self, place: &Place, record: &Record) -> Result<Location> {
+        let uid = record.uid;
+        if let Some(at) = self.place_in(place, record) {
+            return Ok(at);
+        }
+        if self.0.view().position_of(uid).is_none() {
+            return Err(Error::Expunged(uid));
+        }
+        self.mend().await?;
+        self.place_in(place, record).ok_or_else(|| Error::Corrupt {
+            path: place.dir.join("cursus.facts"),
+            expected: "facts and a name that can be mended",
+            found: format!("damage of UID {uid}"),
+        })
+    }
+
     /// Wire-ready extras of a message: from the cache, else made from the file and cached.
     pub async fn extras(&self, lane: &Lane, record: &Record) -> Result<ExtrasBlob> {
         if let Some(found) = self.view().extras(record) {
-            return Ok(ExtrasBlob(Arc::new(found.bytes().to_vec())));
+            let extras = Arc::new(found.bytes().to_vec());
+            if found.held() {
+                return Ok(ExtrasBlob(extras));
+            }
+        }
+        if record.cache_len > 0 {
+            let dir = self.0.place.read().dir.clone();
+            let (uid, at) = (record.uid, record.cache_offset);
+            let line =
+                format!("cursus.cache UID {uid}: damaged blob at {at}, mended from the file");
+            self.0.shared.mendings.mended(&dir, &line);
         }
         let file = self.message(lane, record).await?;
         let mut pass = crate::message::Rescan::new(file.line_ends());

@@ -7,16 +7,20 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
 use super::compact::settle_facts;
+use super::damage::Damage;
 use super::files::{Files, Head, INDEX_NAME};
 use super::tombs::Tombstones;
 use super::view::KeywordTable;
 use crate::error::{Error, Result};
-use crate::format::index::{NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot};
+use crate::format::index::{NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, SLOT_BYTES, Slot};
 use crate::format::wire::Reader;
-use crate::format::{FormatError, cache, heap};
+use crate::format::{FormatError, cache, heap, turn_one_bit_back};
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Open, Storage, StoredFile};
 use crate::mapped::{Blobs, Table, Trust};
+
+/// Bytes that the names of all keywords of a mailbox may take when one damaged bit is looked for.
+const KEYWORD_ENTRY_BYTES_MAX: usize = 2048;
 
 fn damaged(path: PathBuf) -> impl FnOnce(FormatError) -> Error {
     move |e| Error::Corrupt {
@@ -104,9 +108,11 @@ impl Files {
             0 => 0,
             count => RECORDS_OFFSET + (count * RECORD_BYTES) as u64,
         };
+        let mut suspicious = false;
         if index.size().map_err(Error::io("stat", &path))? < needed {
-            let found = format!("{size} bytes");
-            return Err(Error::Corrupt { path, expected: "an index as long as its count", found });
+            tracing::error!(path = %path.display(), size, needed, "the file was cut short");
+            index.set_len(needed).map_err(Error::io("lengthen", &path))?;
+            suspicious = true;
         }
         let table = Arc::new(Table::open(&*index, &path, head.count, trust)?);
         settle_facts(storage, dir, &table, head.count)?;
@@ -127,6 +133,9 @@ impl Files {
             tombs: Tombstones::default(),
             keywords: Arc::default(),
             trust: trust.clone(),
+            damage: Damage::new(trust),
+            torn_allowed: false,
+            suspect_removed: 0,
             accounted: (0, 0),
             changed: None,
             lineage: None,
@@ -138,6 +147,10 @@ impl Files {
         files.read_keywords()?;
         if slot.tombstones.get() > 0 {
             files.scan_tombstones();
+            files.suspect_removed = slot.tombstones.get().saturating_sub(files.tombs.total());
+        }
+        if suspicious || files.tombs.total() != slot.tombstones.get() {
+            (0..files.head.count).for_each(|position| files.damage.note(position));
         }
         files.account();
         Ok(files)
@@ -180,56 +193,75 @@ impl Files {
         Ok(())
     }
 
+    /// The names of the keyword bits: where the header points, or else an older, shorter list.
+    fn keyword_names(&self) -> Option<Vec<u8>> {
+        let at = self.head.keywords_at;
+        if let Some(data) = self.cold.entry(at, heap::Kind::Keywords, 0) {
+            return Some(data);
+        }
+        let mut bytes = vec![0; KEYWORD_ENTRY_BYTES_MAX];
+        let read = self.cold.heap.read_at(&mut bytes, at).ok()?;
+        bytes.truncate(read);
+        let data = |bytes: &[u8]| {
+            let header = bytes.first_chunk::<{ heap::ENTRY_HEADER_BYTES }>()?;
+            let len = heap::data_len(header, heap::Kind::Keywords, 0)?;
+            let data = bytes.get(heap::ENTRY_HEADER_BYTES..)?.get(..len)?;
+            heap::is_whole(header, data).then(|| data.to_vec())
+        };
+        if !turn_one_bit_back(&mut bytes, |bytes| data(bytes).is_some()) {
+            return None;
+        }
+        let data = data(&bytes)?;
+        let path = self.dir.join("cursus.heap");
+        let whole = &bytes[..heap::ENTRY_HEADER_BYTES + data.len()];
+        match self.cold.heap.write_at(whole, at) {
+            Ok(()) => tracing::warn!(
+                path = %path.display(),
+                at,
+                "mended: names of keywords, one bit, from their checksum"
+            ),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot mend"),
+        }
+        Some(data)
+    }
+
     fn read_keywords(&mut self) -> Result<()> {
         if self.head.keywords_at == 0 {
             return Ok(());
         }
-        let Some(data) = self.cold.entry(self.head.keywords_at, heap::Kind::Keywords, 0) else {
-            return Err(Error::Corrupt {
-                path: self.dir.join("cursus.heap"),
-                expected: "the keyword names that the index points to",
-                found: format!("damage at {}", self.head.keywords_at),
-            });
+        let path = self.dir.join("cursus.heap");
+        let Some(data) = self.keyword_names() else {
+            // Bits without a name are shown by their number, and the next new keyword writes
+            // down all.
+            let at = self.head.keywords_at;
+            tracing::error!(path = %path.display(), at, "the names of keywords are damaged");
+            let names = (0..KeywordTable::KEYWORDS_MAX).map(|bit| format!("unreadable-{bit}"));
+            self.keywords = Arc::new(KeywordTable::from_names(names));
+            return Ok(());
         };
         let mut reader = Reader::new("keyword names", &data);
         let mut names = Vec::new();
         while reader.left() > 0 {
-            names.push(reader.text().map_err(damaged(self.dir.join("cursus.heap")))?);
+            names.push(reader.text().map_err(damaged(path.clone()))?);
         }
         self.keywords = Arc::new(KeywordTable::from_names(names));
         Ok(())
     }
 
     fn scan_tombstones(&mut self) {
-        let table = &self.table;
-        let dead =
-            (0..self.head.count).filter(|&i| Record::decode_unchecked(&table.words(i)).expunged);
+        let whole = |i: &usize| self.table.record(*i, self.head.count).is_some_and(|r| r.expunged);
+        let dead: Vec<usize> = (0..self.head.count).filter(whole).collect();
         self.tombs = Tombstones::default().with(dead);
     }
 
-    /// Makes records whole that a crash caught half written: not in the log are the places of
-    /// names and of cache blobs. Their words are each old or new, and both are true or harmless.
-    pub(crate) fn mend(&mut self) -> Result<()> {
-        let mut torn = Vec::new();
+    /// Has every record looked at: after a crash some may be half written.
+    pub(crate) fn distrust_records(&mut self) {
+        self.torn_allowed = true;
         for position in 0..self.head.count {
-            if Record::decode(&self.table.words(position)).is_some() {
-                continue;
+            if self.table.record(position, self.head.count).is_none() {
+                self.damage.note(position);
             }
-            let record = self.record(position);
-            if self.facts(position).is_none() {
-                return Err(Error::Corrupt {
-                    path: self.dir.join(INDEX_NAME),
-                    expected: "a record that its facts agree with",
-                    found: format!("UID {} at position {position}", record.uid),
-                });
-            }
-            torn.push((position, record));
         }
-        if !torn.is_empty() {
-            tracing::warn!(dir = %self.dir.display(), records = torn.len(), "mended records");
-            self.rewrite(&torn)?;
-        }
-        Ok(())
     }
 
     /// Counts again what the header counts: after recovery.
@@ -237,7 +269,7 @@ impl Files {
         self.scan_tombstones();
         let (mut unseen, mut deleted, mut bytes) = (0, 0, 0);
         for position in 0..self.head.count {
-            let record = self.record(position);
+            let Some(record) = self.table.record(position, self.head.count) else { continue };
             if !record.expunged {
                 unseen += u32::from(!record.flags.contains(SystemFlags::SEEN));
                 deleted += u32::from(record.flags.contains(SystemFlags::DELETED));
@@ -264,7 +296,13 @@ fn read_slot(index: &dyn StoredFile, path: &Path, limit: Lsn) -> Result<Slot> {
                     best = Some(slot);
                 }
             }
-            Err(error) => first_error = first_error.or(Some(error)),
+            Err(error) => {
+                // A slot that no checkpoint has used yet is zeros.
+                if bytes.iter().any(|b| *b != 0) {
+                    tracing::error!(path = %path.display(), slot = at, %error, "a header is damaged");
+                }
+                first_error = first_error.or(Some(error));
+            }
         }
     }
     best.ok_or_else(|| match first_error {

@@ -191,7 +191,10 @@ impl MailboxInner {
         let began = self.shared.storage.now_ns();
         let times = self.directory_times();
         let found = self.list_all(&place)?;
-        let names = files.names()?;
+        let mut names = files.names()?;
+        if files.damage.any() && !self.heal_files(files, false).mended.is_empty() {
+            names = files.names()?;
+        }
         let known = Known::of(files, &names);
         let mut seen = vec![false; files.head.count];
         let mut fresh = Vec::new();
@@ -217,6 +220,8 @@ impl MailboxInner {
         }
         let mut missing: Vec<usize> =
             (0..seen.len()).filter(|&p| !seen[p] && !files.is_tombstone(p)).collect();
+        // A name that cannot be read is missing nowhere.
+        missing.retain(|position| !names.of(*position).0.is_empty());
         if !missing.is_empty() {
             self.look_again(&place, &known, &mut missing, &mut moved)?;
         }

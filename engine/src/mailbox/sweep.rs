@@ -11,8 +11,12 @@ use crate::io::StoredFile;
 impl Files {
     /// The file names of all messages, tombstones included, read in two sweeps.
     pub(crate) fn names(&self) -> Result<Names> {
-        let read = |file: &Arc<dyn StoredFile>, name: &str, bytes: &mut [u8], at: u64| {
-            file.read_exact_at(bytes, at).map_err(Error::io("read", self.dir.join(name)))
+        // What is cut off reads as zeros: no whole entry.
+        let read = |file: &Arc<dyn StoredFile>, name: &str, bytes: &mut [u8], at: u64| match file
+            .read_exact_at(bytes, at)
+        {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(()),
+            other => other.map_err(Error::io("read", self.dir.join(name))),
         };
         let mut heap = vec![0; self.head.heap_bytes as usize];
         read(&self.cold.heap, "cursus.heap", &mut heap, 0)?;
@@ -20,12 +24,16 @@ impl Files {
         let mut facts = Vec::new();
         for start in (0..self.head.count).step_by(SCAN_RECORDS) {
             let end = (start + SCAN_RECORDS).min(self.head.count);
+            facts.clear();
             facts.resize((end - start) * FACTS_BYTES, 0);
             read(&self.cold.facts, "cursus.facts", &mut facts, (start * FACTS_BYTES) as u64)?;
             for (position, bytes) in (start..end).zip(facts.chunks_exact(FACTS_BYTES)) {
-                let uid = self.table.first_word(position) as u32;
+                let uid = self.record(position).uid.0;
                 let name = Facts::decode(bytes, uid)
                     .and_then(|facts| heap_slice(&heap, facts.name_at.get(), uid));
+                if name.is_none() {
+                    self.damage.note(position);
+                }
                 entries.push(name.unwrap_or(0..0));
             }
         }

@@ -11,6 +11,7 @@ use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
 use super::cold::Cold;
 use super::compact::Lineage;
+use super::damage::Damage;
 use super::early::Reverted;
 use super::tombs::Tombstones;
 use crate::format::cache;
@@ -149,6 +150,7 @@ pub(crate) struct ViewInner {
     pub(crate) blobs_committed: u64,
     pub(crate) blobs_seed: u32,
     pub(crate) cold: Cold,
+    pub(crate) damage: Arc<Damage>,
     pub(crate) recent: Arc<Mutex<RecentChanges>>,
     pub(crate) reverted: Arc<Mutex<Reverted>>,
 }
@@ -263,7 +265,10 @@ impl View {
         let inner = &self.0;
         match inner.table.uid(position, inner.count) {
             Some(uid) => Uid(uid),
-            None => uid_of_damaged(&inner.table, &inner.cold, position),
+            None => {
+                inner.damage.note(position);
+                uid_of_damaged(&inner.table, &inner.cold, position)
+            }
         }
     }
 
@@ -276,7 +281,7 @@ impl View {
     pub(crate) fn record_at(&self, position: usize) -> Option<Record> {
         let found = self.0.table.record(position, self.0.count);
         if found.is_none() {
-            tracing::error!(position, "index record is damaged");
+            self.0.damage.note(position);
         }
         found
     }
@@ -291,12 +296,20 @@ impl View {
     /// its facts are damaged.
     pub(crate) fn location(&self, uid: Uid) -> Option<Location> {
         let position = self.position_of(uid)?;
-        self.0.cold.location(position, &self.record_at(position)?)
+        let at = self.0.cold.location(position, &self.record_at(position)?);
+        if at.is_none() {
+            self.0.damage.note(position);
+        }
+        at
     }
 
     /// Stored octets and content id of a message.
     pub(crate) fn stored(&self, uid: Uid) -> Option<(u32, [u8; 16])> {
-        let facts = self.0.cold.facts(self.position_of(uid)?, uid)?;
+        let position = self.position_of(uid)?;
+        let Some(facts) = self.0.cold.facts(position, uid) else {
+            self.0.damage.note(position);
+            return None;
+        };
         Some((facts.stored.get(), facts.content_id))
     }
 
@@ -316,6 +329,12 @@ impl View {
         self.position_of(uid).map(|p| self.seq_at(p))
     }
 
+    /// Whether damage was met that is not mended yet: what is missing from an answer may be
+    /// there after [`super::Mailbox::mend`].
+    pub fn met_damage(&self) -> bool {
+        self.0.damage.any()
+    }
+
     /// The record of a sequence number.
     pub fn record(&self, seq: SeqNum) -> Option<Record> {
         self.position(seq).and_then(|p| self.record_at(p))
@@ -332,10 +351,11 @@ impl View {
         let first = first.0.max(1);
         let last = last.0.min(self.exists());
         if first > last {
-            return Records { view: self, position: 0, seq: 1, last: 0 };
+            let (position, seq, last) = (0, 1, 0);
+            return Records { view: self, position, seq, last, stops: false, damaged: None };
         }
         let position = self.0.tombs.live(first as usize - 1);
-        Records { view: self, position, seq: first, last }
+        Records { view: self, position, seq: first, last, stops: false, damaged: None }
     }
 
     /// Every record.
@@ -389,6 +409,14 @@ impl View {
         let (committed, seed) = (inner.blobs_committed, inner.blobs_seed);
         let blob = inner.blobs.blob(record.cache_offset, len, committed, seed, record.uid.0)?;
         Some(ExtrasRef { blob })
+    }
+
+    /// The extras, verified now whatever was verified before; `None` when they are damaged.
+    pub(crate) fn extras_verified(&self, record: &Record) -> Option<Vec<u8>> {
+        let found = self.extras(record)?;
+        let whole = cache::decode(&found.blob, self.0.blobs_seed, record.uid.0).is_some();
+        let bytes = found.bytes().to_vec();
+        (whole && found.held()).then_some(bytes)
     }
 
     /// What happened since `old`, a view of the same mailbox.
@@ -483,12 +511,27 @@ pub(super) fn uid_of_damaged(table: &Table, cold: &Cold, position: usize) -> Uid
     cold.uid(position).unwrap_or(Uid(table.first_word(position) as u32))
 }
 
-/// Iterator over records by rising sequence number. Damaged ones are left out (and logged).
+/// Iterator over records by rising sequence number. Damaged ones are left out: see
+/// [`View::met_damage`].
 pub struct Records<'a> {
     view: &'a View,
     position: usize,
     seq: u32,
     last: u32,
+    stops: bool,
+    damaged: Option<SeqNum>,
+}
+
+impl Records<'_> {
+    /// Ends in front of the first damaged record, rather than leaving it out.
+    pub fn stopping_at_damage(self) -> Self {
+        Records { stops: true, ..self }
+    }
+
+    /// The damaged record in front of which it ended.
+    pub fn damaged(&self) -> Option<SeqNum> {
+        self.damaged
+    }
 }
 
 impl Iterator for Records<'_> {
@@ -504,6 +547,10 @@ impl Iterator for Records<'_> {
             self.position += 1;
             if let Some(record) = self.view.record_at(position) {
                 return Some((seq, record));
+            }
+            if self.stops {
+                self.damaged = Some(seq);
+                self.last = 0;
             }
         }
         None

@@ -1,12 +1,12 @@
 //! Maps that survive the loss of their file's pages.
 //!
 //! A load from a map whose page cannot be had (the file was cut by somebody else, the disk gives
-//! an error) raises SIGBUS. The handler here lays a page of zeros over the page and raises the
-//! map's flag; the load then gives zeros, which no checksum of ours accepts.
+//! an error) raises SIGBUS. The handler here lays a page of zeros over the page and makes
+//! the map's number odd; the load then gives zeros, which no checksum of ours accepts.
 //!
 //! Invariants:
-//! - the flag is up before the first zero can be seen, so whoever looks at the flag after loading
-//!   and finds it down has loaded the file's bytes;
+//! - the map's number is odd before the first zero can be seen and moves on after the last one,
+//!   so whoever finds it even and the same before and after its loads has loaded the file's bytes;
 //! - the handler touches atomics that live for ever, and makes one system call: no locks, no
 //!   memory, nothing that a thread may have been in the middle of;
 //! - a fault outside our maps goes to whoever handled it before us.
@@ -25,7 +25,8 @@ const BLOCK_RANGES: usize = 1024;
 struct Range {
     start: AtomicUsize,
     end: AtomicUsize,
-    lost: AtomicBool,
+    /// Odd while pages are lost; moves on when the map is restored.
+    state: AtomicUsize,
 }
 
 const TAKEN: usize = 1;
@@ -43,7 +44,7 @@ impl Block {
                 Range {
                     start: AtomicUsize::new(0),
                     end: AtomicUsize::new(0),
-                    lost: AtomicBool::new(false),
+                    state: AtomicUsize::new(0),
                 }
             }; BLOCK_RANGES],
             next: AtomicPtr::new(std::ptr::null_mut()),
@@ -84,7 +85,7 @@ static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A read-only map whose lost pages read as zeros and are told of.
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     map: Mmap,
     range: &'static Range,
     path: PathBuf,
@@ -100,19 +101,55 @@ impl Guarded {
         Guarded { map, range, path: path.to_owned(), told: AtomicBool::new(false) }
     }
 
-    /// Whether pages are lost: what was loaded before this call may have been zeros. The first
-    /// one to hear of it says so in the log.
-    pub(super) fn is_lost(&self) -> bool {
-        // What the caller loaded from the map comes before the look at the flag.
-        fence(Ordering::Acquire);
-        if !self.range.lost.load(Ordering::Acquire) {
-            return false;
+    /// The number to compare with after loads; `None` when pages are lost. The first one to hear
+    /// of it says so in the log.
+    pub(super) fn whole(&self) -> Option<usize> {
+        let state = self.range.state.load(Ordering::Acquire);
+        if state.is_multiple_of(2) {
+            return Some(state);
         }
         if !self.told.swap(true, Ordering::Relaxed) {
             let path = self.path.display();
             tracing::error!(%path, "pages of a mapped file are gone: cut short, or unreadable");
         }
-        true
+        None
+    }
+
+    /// Whether all that was loaded since [`Guarded::whole`] gave `before` was the file's.
+    pub(super) fn still(&self, before: usize) -> bool {
+        // What the caller loaded from the map comes before the look at the number.
+        fence(Ordering::Acquire);
+        self.range.state.load(Ordering::Acquire) == before
+    }
+
+    /// Lays the file over the map again, lost pages included, for everybody who has the map.
+    /// `fresh` maps the same file, mended, with the same length.
+    pub(super) fn restore(&self, fresh: Mmap) -> std::io::Result<()> {
+        if fresh.len() != self.map.len() {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        let page = PAGE_BYTES.load(Ordering::Relaxed);
+        let len = fresh.len().next_multiple_of(page);
+        // SAFETY: `fresh` is a whole map of its own that begins at a page border; it moves onto
+        // the pages of our map, which are ours alone and stay mapped at every moment. Loads of
+        // other threads see the old or the new pages; both are readable, and `state` tells which.
+        let moved = unsafe {
+            libc::mremap(
+                fresh.as_ptr() as *mut libc::c_void,
+                len,
+                len,
+                libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+                self.map.as_ptr() as *mut libc::c_void,
+            )
+        };
+        if moved == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        // Its pages are ours now: nothing is left that it could unmap.
+        std::mem::forget(fresh);
+        self.told.store(false, Ordering::Relaxed);
+        self.range.state.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -136,7 +173,7 @@ fn take_range(start: usize, end: usize) -> &'static Range {
         for range in &block.ranges {
             let taken = range.start.compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
             if taken.is_ok() {
-                range.lost.store(false, Ordering::Relaxed);
+                range.state.store(0, Ordering::Relaxed);
                 range.end.store(end, Ordering::Release);
                 range.start.store(start, Ordering::Release);
                 return range;
@@ -203,7 +240,7 @@ extern "C" fn on_bus_error(
     let address = unsafe { (*info).si_addr() } as usize;
     if let Some(range) = range_of(address) {
         // Before the zeros can be seen.
-        range.lost.store(true, Ordering::SeqCst);
+        range.state.fetch_or(1, Ordering::SeqCst);
         let page = PAGE_BYTES.load(Ordering::Relaxed);
         // SAFETY: errno belongs to this thread.
         let errno = unsafe { *libc::__errno_location() };
@@ -283,20 +320,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, map) = mapped(&dir.path().join("cut"), 16 * 4096);
         let (_other, whole) = mapped(&dir.path().join("whole"), 4096);
-        assert_eq!((load(&map, 9 * 4096), map.is_lost()), (7, false));
+        assert_eq!((load(&map, 9 * 4096), map.whole().is_none()), (7, false));
         file.set_len(4096).unwrap();
         std::thread::scope(|threads| {
             for _ in 0..4 {
                 threads.spawn(|| {
                     for page in 1..16 {
                         assert_eq!(load(&map, page * 4096 + 5), 0);
-                        assert!(map.is_lost());
+                        assert!(map.whole().is_none());
                     }
                 });
             }
         });
         assert_eq!(load(&map, 4095), 7, "what the file still has is still there");
-        assert_eq!((load(&whole, 0), whole.is_lost()), (7, false));
+        assert_eq!((load(&whole, 0), whole.whole().is_none()), (7, false));
+        std::os::unix::fs::FileExt::write_all_at(&file, &[9; 15 * 4096], 4096).unwrap();
+        assert_eq!(load(&map, 4096 * 9), 0, "lost for this map");
+        // SAFETY: as in `mapped`.
+        let fresh = unsafe { memmap2::MmapOptions::new().len(16 * 4096).map(&file) }.unwrap();
+        map.restore(fresh).unwrap();
+        assert_eq!((load(&map, 4096 * 9), map.whole().is_none()), (9, false));
     }
 
     #[test]
@@ -312,7 +355,7 @@ mod tests {
             })
             .collect();
         file.set_len(0).unwrap();
-        assert!(more.iter().chain([&first]).all(|map| load(map, 8) == 0 && map.is_lost()));
+        assert!(more.iter().chain([&first]).all(|map| load(map, 8) == 0 && map.whole().is_none()));
     }
 
     #[test]

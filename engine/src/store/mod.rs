@@ -5,6 +5,7 @@ mod checkpoint;
 mod rebuild;
 mod recover;
 mod registry;
+mod scrub;
 mod threads;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(crate) use checkpoint::Checkpointer;
 pub(crate) use rebuild::rebuild;
 pub(crate) use recover::Replay;
 pub(crate) use registry::Registry;
+pub use scrub::{ScrubOptions, ScrubProgress, ScrubReport};
 
 use crate::archive::{self, ArchiveStatus, BackupOptions, BackupProgress, BackupReport};
 use crate::catalog::StoredUser;
@@ -82,6 +84,10 @@ pub struct StoreStatus {
     pub damage: Vec<String>,
     /// The archive, if one is configured.
     pub archive: Option<ArchiveStatus>,
+    /// Damaged records that were mended since this start.
+    pub mended: u64,
+    /// Damaged records that could not be.
+    pub unmended: u64,
 }
 
 impl Store {
@@ -169,7 +175,30 @@ impl Store {
             recovered: self.running.recovered,
             damage: self.running.damage.clone(),
             archive: self.archive_status(),
+            mended: shared.mendings.mended.load(Ordering::Relaxed),
+            unmended: shared.mendings.left.load(Ordering::Relaxed),
         }
+    }
+
+    /// The last mendings since this start, a line each: directory, file, message, what was wrong,
+    /// what it was mended from. The log has all of them.
+    pub fn mendings(&self) -> Vec<String> {
+        self.shared.mendings.lines()
+    }
+
+    /// Reads every message and compares it, and every record about it, with what was stored.
+    /// `progress` hears about every second, and says whether to go on.
+    pub async fn scrub(
+        &self,
+        options: ScrubOptions,
+        progress: impl FnMut(&ScrubProgress) -> bool + Send + 'static,
+    ) -> Result<ScrubReport> {
+        let shared = self.shared.clone();
+        self.shared.pump();
+        let job = move || scrub::scrub(&shared, &options, Box::new(progress));
+        let report = self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?;
+        self.shared.pump();
+        report
     }
 
     /// A user's namespace; made, with an INBOX, at first use.

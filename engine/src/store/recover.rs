@@ -154,8 +154,10 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     });
     let recovered = transactions.len() as u64;
     if recovered > 0 || found.segments > 0 {
+        shared.redoing.store(true, Ordering::Release);
         let mut redo = Redo::new(&shared, None);
         redo.run(transactions)?;
+        shared.redoing.store(false, Ordering::Release);
         shared.checkpoint()?;
         shared.log.clear()?;
         shared.destroy_doomed(Lsn(u64::MAX));

@@ -99,6 +99,7 @@ fn tick(shared: &Arc<Shared>) {
     while !shared.closing.load(Ordering::Acquire) {
         std::thread::sleep(TICK);
         shared.follow_names();
+        shared.heal_noted();
         if last_expiry.elapsed() >= trusted {
             last_expiry = Instant::now();
             shared.trust.expire();

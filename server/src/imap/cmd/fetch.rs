@@ -101,11 +101,12 @@ async fn send_range(
         // As many as index and cache answer, without an await.
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };
         let mut visited = 0;
+        let mut damaged = None;
         let encode = |out: &mut Vec<u8>| {
             let start = out.len();
-            let records = selected.view.records(next, last).take(YIELD_RECORDS);
+            let mut records = selected.view.records(next, last).stopping_at_damage();
             next = SeqNum(last.0 + 1);
-            for (seq, record) in records {
+            for (seq, record) in records.by_ref().take(YIELD_RECORDS) {
                 next = SeqNum(seq.0 + 1);
                 visited += 1;
                 if record.modseq <= since && since.0 > 0 {
@@ -119,6 +120,7 @@ async fn send_range(
                     return None;
                 }
             }
+            damaged = records.damaged();
             None
         };
         let out = &mut session.conn.out;
@@ -127,6 +129,10 @@ async fn send_range(
         } else {
             out.with_vec(encode)
         };
+        if let Some(seq) = damaged {
+            next = mend(session, seq, progress).await;
+        }
+        let Some(selected) = session.selected.as_ref() else { return Ok(()) };
         if let Some((seq, record)) = slow {
             let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
             if session.ahead.is_wanted() {
@@ -148,6 +154,20 @@ async fn send_range(
         }
     }
     Ok(())
+}
+
+/// Has a damaged record mended; the message costs itself alone when that fails. Returns where to
+/// go on.
+async fn mend(session: &Session, seq: SeqNum, progress: &mut Progress) -> SeqNum {
+    let Some(selected) = session.selected.as_ref() else { return seq };
+    let mended = selected.mailbox.mend().await;
+    if selected.view.record(seq).is_some() {
+        return seq;
+    }
+    let error = mended.err().unwrap_or_else(|| selected.mailbox.damaged(&selected.view, seq));
+    let reply = session.failure("read a message's record", &error, "NONEXISTENT");
+    progress.trouble.get_or_insert(reply);
+    SeqNum(seq.0 + 1)
 }
 
 /// Sets `\Seen` as one change and tells the new flags.
