@@ -366,8 +366,7 @@ impl Shared {
         if !self.trust.take_alarm() {
             return;
         }
-        let open: Vec<Arc<MailboxInner>> = self.mailboxes.read().values().cloned().collect();
-        for mailbox in open {
+        for mailbox in self.mailboxes.all() {
             if mailbox.view().met_damage() {
                 mailbox.heal();
             }

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::files::{Files, INDEX_NAME};
-use crate::mailbox::opening::stamp;
+use crate::mailbox::opening::{begin_anew, stamp};
 use crate::mailbox::{Mailbox, MailboxInner, Place, UsageCounters};
 use crate::namespace::{INBOX, Namespace, NamespaceEdit, SEPARATOR, SpecialUse};
 use crate::shared::{Doomed, DoomedKind, Shared};
@@ -600,6 +600,16 @@ impl UserInner {
             let trust = &shared.trust;
             let mut files =
                 Files::open(storage, &dir, shared.store_id, id, uid_validity, limit, trust)?;
+            if let Some(summary) = shared.catalog.summary(id)? {
+                files.catch_up(&summary)?;
+                if files.head.count == 0 && summary.messages > 0 {
+                    return Err(Error::Corrupt {
+                        path: dir.join(INDEX_NAME),
+                        expected: "an index, or facts",
+                        found: format!("neither, of {} messages", summary.messages),
+                    });
+                }
+            }
             if suspect(&files) {
                 files.distrust_records();
             }
@@ -615,6 +625,14 @@ impl UserInner {
                 storage.unlink(&path).map_err(Error::io("unlink", path))?;
                 open()
             }
+            Error::Corrupt { .. } if stamp(storage, &dir).is_none() => {
+                tracing::error!(user = self.name, %error, "beginning the index's header anew");
+                begin_anew(storage, &dir, shared.store_id, id, uid_validity)?;
+                open()
+            }
+            other => Err(other),
+        });
+        let files = files.or_else(|error| match error {
             Error::Corrupt { .. } => {
                 tracing::error!(user = self.name, %error, "rebuilding the index from files");
                 crate::store::rebuild(shared, &partition, &dir, id, uid_validity)
@@ -626,10 +644,13 @@ impl UserInner {
         let usage = self.usage.clone();
         let inner = MailboxInner::new(shared.clone(), usage, owner, id, place, files);
         // Before anybody sees it, so that frames are redone on whole records.
-        if inner.files.lock().damage.any() {
-            inner.heal();
+        {
+            let mut files = inner.files.lock();
+            let dir = files.dir.clone();
+            files.notes.drain(..).for_each(|line| shared.mendings.mended(&dir, &line));
+            inner.heal_files(&mut files, false);
+            files.torn_allowed = false;
         }
-        inner.files.lock().torn_allowed = false;
         shared.mailboxes.insert(&inner);
         if suspect {
             inner.look_after_crash();

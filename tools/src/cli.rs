@@ -31,7 +31,7 @@ pub struct Cli {
 /// What scripts can rely on.
 pub const EXIT_STATUS: &str = "Exit status:
   0   done
-  1   not done, or done in part; check: something is wrong
+  1   not done, or done in part; check, scrub: something is wrong
   2   wrong command line
   65  bad data: a value, a message or a mailbox name that the store refuses
   67  no such user
@@ -59,6 +59,10 @@ pub enum Command {
         /// Only this user's mailboxes
         user: Option<String>,
     },
+    /// Read every message, compare it with what was stored, and say what is damaged
+    ///
+    /// Works beside a running server. Stopped, it can go on with --resume.
+    Scrub(ScrubArgs),
     /// Bring the files up to date with the commit log after a crash, and stop
     ///
     /// A server does so when it starts. Run this before another mail server uses the store.
@@ -90,6 +94,26 @@ pub enum Command {
         /// Where
         directory: PathBuf,
     },
+}
+
+/// What a scrub reads, and how fast.
+#[derive(Debug, Args)]
+pub struct ScrubArgs {
+    /// Only this user's mailboxes
+    #[arg(long)]
+    pub user: Option<String>,
+    /// Only mailboxes of this name
+    #[arg(long)]
+    pub mailbox: Option<String>,
+    /// Read at most so many MiB of messages a second
+    #[arg(long, value_name = "N")]
+    pub rate_mb: Option<u64>,
+    /// Go on where the last scrub of the same choice was stopped
+    #[arg(long)]
+    pub resume: bool,
+    /// Mend index, facts, names and cache where the other files tell what they were
+    #[arg(long)]
+    pub repair: bool,
 }
 
 /// Commands on users.

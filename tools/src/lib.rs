@@ -6,7 +6,7 @@
 //! | [`place`] | where a request is done: by the running server, else on the store itself |
 //! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
 //! | [`failure`] | what went wrong, and the exit status that says so |
-//! | [`user`], [`mailbox`], [`import`], [`store`], [`archive`], [`restore`] | the commands |
+//! | [`user`], [`mailbox`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
 //! | [`manual`] | completions and manual pages |
 
 pub mod archive;
@@ -18,6 +18,7 @@ pub mod manual;
 pub mod output;
 pub mod place;
 pub mod restore;
+pub mod scrub;
 pub mod store;
 pub mod user;
 
@@ -40,6 +41,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Message(cli::MessageCommand::Import(args)) => import::run(args, &config, &out),
         Command::Status => store::status(&config, &out),
         Command::Check { user } => store::check(user.as_deref(), &config, &out),
+        Command::Scrub(args) => scrub::run(args, &config, &out),
         Command::Recover => store::recover(&config, &out),
         Command::Checkpoint => store::checkpoint(&config, &out),
         Command::Archive(command) => archive::run(command, &config, &out),

@@ -91,6 +91,8 @@ pub(crate) struct Files {
     pub(crate) damage: Arc<Damage>,
     /// No checkpoint since a crash: a record may be half written.
     pub(crate) torn_allowed: bool,
+    /// What opening mended by itself, a line each.
+    pub(crate) notes: Vec<String>,
     /// Tombstones that the header counts and that no whole record is.
     pub(crate) suspect_removed: u32,
     /// Messages and bytes that the user's usage counts for this mailbox.

@@ -317,15 +317,16 @@ impl Sources<'_> {
         let facts = facts.or_else(|| files.facts_bit_back(position));
         let found = self.find(files, uid, facts.as_ref());
         let Some((at, path, mtime)) = found else {
-            let gone = files.suspect_removed > 0;
-            if gone {
+            if let Some(old) = files.own_words(position, uid) {
+                return Ok((old, "its own words"));
+            }
+            if files.suspect_removed > 0 {
                 files.suspect_removed -= 1;
                 return Ok((tombstone(uid, files.head.modseq_highest), "the missing message file"));
             }
             return Err(format!("{INDEX_NAME} UID {uid}: the message has no file either"));
         };
         let ingested = self.scan(&path)?;
-        lost_flags.push(uid);
         let torn = files.torn(position, uid, &ingested);
         let modseq = facts.map_or(files.head.modseq_highest, |f| ModSeq(f.created_modseq.get()));
         let record = Record {
@@ -348,6 +349,7 @@ impl Sources<'_> {
         match torn {
             Some(old) => Ok((Record { cache_offset: 0, cache_len: 0, ..old }, "its own words")),
             None => {
+                lost_flags.push(uid);
                 let maildir = "the message file and its name; keywords are lost";
                 let cyrus = "the message file; flags and keywords are lost";
                 let is_maildir = !at.base.is_empty();

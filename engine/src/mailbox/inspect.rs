@@ -2,11 +2,13 @@
 //! that one turned bit explains, files cut short.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use protocol::types::Uid;
+use protocol::types::{ModSeq, Uid};
 
 use super::files::{Files, INDEX_NAME};
+use crate::catalog::Summary;
 use crate::error::{Error, Result};
 use crate::format::facts::{FACTS_BYTES, Facts};
 use crate::format::heap::{self, ENTRY_HEADER_BYTES};
@@ -15,6 +17,7 @@ use crate::format::index::{
 };
 use crate::format::turn_one_bit_back;
 use crate::ids::Lsn;
+use crate::io::StoredFile;
 use crate::message::Ingested;
 
 impl Files {
@@ -82,13 +85,77 @@ impl Files {
     /// A record that a crash caught half written, each word old or new: when what never changes
     /// in it agrees with the message. Only in a mailbox that had no checkpoint since the crash.
     pub(super) fn torn(&self, position: usize, uid: Uid, found: &Ingested) -> Option<Record> {
-        let record = Record::decode_unchecked(&words_from_bytes(&self.raw_record(position)?));
-        let same = record.uid == uid
-            && record.size == found.size
+        let record = self.own_words(position, uid)?;
+        let same = record.size == found.size
             && record.header_size == found.header_size
             && record.subject_hash == found.subject_hash
             && record.from_hash == found.from_hash;
-        (self.torn_allowed && same).then_some(record)
+        same.then_some(record)
+    }
+
+    /// What a record that may be half written says of itself: its words are each old or new. All
+    /// there is when the message has no file any more, and the log is about to say so.
+    pub(super) fn own_words(&self, position: usize, uid: Uid) -> Option<Record> {
+        let record = Record::decode_unchecked(&words_from_bytes(&self.raw_record(position)?));
+        (self.torn_allowed && record.uid == uid).then_some(record)
+    }
+
+    /// Brings a header up to what the catalog knows of the last checkpoint: the newer header slot
+    /// was damaged, or both. Records and facts that are in the files tell the rest.
+    pub(crate) fn catch_up(&mut self, summary: &Summary) -> Result<bool> {
+        let head = &self.head;
+        if head.uid_next.0 >= summary.uid_next && head.modseq_highest.0 >= summary.modseq {
+            return Ok(false);
+        }
+        let io = |what, name| Error::io(what, self.dir.join(name));
+        let size = |file: &dyn StoredFile, name| file.size().map_err(io("stat", name));
+        let records = size(&*self.index, INDEX_NAME)?.saturating_sub(RECORDS_OFFSET);
+        let facts = size(&*self.cold.facts, "cursus.facts")?;
+        let most = (records as usize / RECORD_BYTES).max(facts as usize / FACTS_BYTES);
+        let mut count = head.count;
+        for position in head.count..most {
+            let record = self.whole_record(position).map(|r| r.uid.0);
+            let facts = self.any_facts(position).map(|f| f.uid.get());
+            if [record, facts].into_iter().flatten().any(|uid| uid < summary.uid_next && uid > 0) {
+                count = position + 1;
+            }
+        }
+        let heap_end = size(&*self.cold.heap, "cursus.heap")?.next_multiple_of(8);
+        let cache_end = size(&*self.cache, "cursus.cache")?.next_multiple_of(8);
+        let head = &mut self.head;
+        head.heap_bytes = head.heap_bytes.max(heap_end);
+        head.cache_bytes = head.cache_bytes.max(cache_end);
+        head.count = count;
+        head.uid_next = Uid(head.uid_next.0.max(summary.uid_next));
+        head.modseq_highest = ModSeq(head.modseq_highest.0.max(summary.modseq));
+        head.names_differ = true;
+        (head.new_mtime, head.cur_mtime, head.listed_at) = (0, 0, 0);
+        self.lengthen()?;
+        let path = self.dir.join(INDEX_NAME);
+        self.table = Arc::new(self.table.reopen(&*self.index, &path, count)?);
+        self.blobs = Arc::new(self.blobs.reopen(self.head.cache_bytes)?);
+        if let Some(at) = self.last_keywords() {
+            self.head.keywords_at = at;
+            self.read_keywords()?;
+        }
+        self.suspect_removed = (count as u64).saturating_sub(summary.messages) as u32;
+        self.recount();
+        self.account();
+        (0..count).for_each(|position| self.damage.note(position));
+        let from = "the catalog's figures and the records";
+        self.notes.push(format!("{INDEX_NAME}: damaged header, mended from {from}"));
+        Ok(true)
+    }
+
+    /// Where the heap's last whole list of keyword names is.
+    fn last_keywords(&self) -> Option<u64> {
+        let mut last = None;
+        self.walk_heap(|uid, at, _| {
+            if uid == 0 {
+                last = Some(at);
+            }
+        });
+        last
     }
 
     /// Lines for header slots that are damaged.
@@ -167,6 +234,7 @@ impl Files {
     /// Writes a record over a damaged one.
     pub(super) fn put_record(&mut self, position: usize, record: &Record) -> Result<()> {
         let words = record.encode();
+        self.changed.iter_mut().for_each(|changed| changed.push(position));
         let offset = RECORDS_OFFSET + (position * RECORD_BYTES) as u64;
         let path = || self.dir.join(INDEX_NAME);
         let _writing = self.table.writing();
@@ -182,10 +250,20 @@ impl Files {
 
     /// The newest whole name entry of each UID, found by walking the heap.
     pub(super) fn heap_names(&self) -> HashMap<u32, (u64, Vec<u8>)> {
+        let mut names = HashMap::new();
+        self.walk_heap(|uid, at, data| {
+            if uid != 0 {
+                names.insert(uid, (at, data.to_vec()));
+            }
+        });
+        names
+    }
+
+    /// Every whole entry of the heap: its uid, its place, its data.
+    fn walk_heap(&self, mut each: impl FnMut(u32, u64, &[u8])) {
         let mut bytes = vec![0; self.head.heap_bytes as usize];
         let read = self.cold.heap.read_at(&mut bytes, 0).unwrap_or(0);
         bytes.truncate(read);
-        let mut names = HashMap::new();
         let mut at = heap::MAGIC.len();
         while let Some(header) = bytes.get(at..).and_then(|b| b.first_chunk::<ENTRY_HEADER_BYTES>())
         {
@@ -196,15 +274,12 @@ impl Files {
                 .filter(|data| heap::is_whole(header, data));
             match data {
                 Some(data) => {
-                    if uid != 0 {
-                        names.insert(uid, (at as u64, data.to_vec()));
-                    }
+                    each(uid, at as u64, data);
                     at += (ENTRY_HEADER_BYTES + data.len()).next_multiple_of(8);
                 }
                 // Damaged: entries begin at multiples of 8.
                 None => at += 8,
             }
         }
-        names
     }
 }

@@ -19,6 +19,21 @@ use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Open, Storage, StoredFile};
 use crate::mapped::{Blobs, Table, Trust};
 
+/// Puts an empty header into an index that has lost both of its own: [`Files::catch_up`] tells the
+/// rest.
+pub(crate) fn begin_anew(
+    storage: &dyn Storage,
+    dir: &Path,
+    store_id: StoreId,
+    id: MailboxId,
+    uid_validity: UidValidity,
+) -> Result<()> {
+    let path = dir.join(INDEX_NAME);
+    let index = storage.open(&path, Open::Create).map_err(Error::io("open", &path))?;
+    let slot = Slot::empty(store_id.0, id.0, uid_validity.0);
+    index.write_at(&slot.encode(), 0).map_err(Error::io("write", path))
+}
+
 /// Bytes that the names of all keywords of a mailbox may take when one damaged bit is looked for.
 const KEYWORD_ENTRY_BYTES_MAX: usize = 2048;
 
@@ -135,6 +150,7 @@ impl Files {
             trust: trust.clone(),
             damage: Damage::new(trust),
             torn_allowed: false,
+            notes: Vec::new(),
             suspect_removed: 0,
             accounted: (0, 0),
             changed: None,
@@ -194,7 +210,7 @@ impl Files {
     }
 
     /// The names of the keyword bits: where the header points, or else an older, shorter list.
-    fn keyword_names(&self) -> Option<Vec<u8>> {
+    fn keyword_names(&mut self) -> Option<Vec<u8>> {
         let at = self.head.keywords_at;
         if let Some(data) = self.cold.entry(at, heap::Kind::Keywords, 0) {
             return Some(data);
@@ -214,18 +230,15 @@ impl Files {
         let data = data(&bytes)?;
         let path = self.dir.join("cursus.heap");
         let whole = &bytes[..heap::ENTRY_HEADER_BYTES + data.len()];
-        match self.cold.heap.write_at(whole, at) {
-            Ok(()) => tracing::warn!(
-                path = %path.display(),
-                at,
-                "mended: names of keywords, one bit, from their checksum"
-            ),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "cannot mend"),
+        if let Err(error) = self.cold.heap.write_at(whole, at) {
+            tracing::warn!(path = %path.display(), %error, "cannot mend the names of keywords");
         }
+        let line = "mended from their checksum";
+        self.notes.push(format!("cursus.heap: damaged keywords at {at}, {line}"));
         Some(data)
     }
 
-    fn read_keywords(&mut self) -> Result<()> {
+    pub(super) fn read_keywords(&mut self) -> Result<()> {
         if self.head.keywords_at == 0 {
             return Ok(());
         }
@@ -234,7 +247,8 @@ impl Files {
             // Bits without a name are shown by their number, and the next new keyword writes
             // down all.
             let at = self.head.keywords_at;
-            tracing::error!(path = %path.display(), at, "the names of keywords are damaged");
+            let line = "their names are lost: shown as unreadable-0 and so on";
+            self.notes.push(format!("cursus.heap: damaged keywords at {at}, {line}"));
             let names = (0..KeywordTable::KEYWORDS_MAX).map(|bit| format!("unreadable-{bit}"));
             self.keywords = Arc::new(KeywordTable::from_names(names));
             return Ok(());

@@ -59,6 +59,11 @@ impl Registry {
         self.open.write().remove(&id);
     }
 
+    /// Every open mailbox; no use.
+    pub(crate) fn all(&self) -> Vec<Arc<MailboxInner>> {
+        self.open.read().values().cloned().collect()
+    }
+
     /// Empties the registry: the store stops.
     pub(crate) fn take_all(&self) -> Vec<Arc<MailboxInner>> {
         self.open.write().drain().map(|(_, mailbox)| mailbox).collect()

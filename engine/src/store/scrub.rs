@@ -153,6 +153,7 @@ impl Scrub<'_> {
                 uid_first = if here == there { from.uid } else { 0 };
             }
             (self.position.user, self.position.mailbox) = (user.name.clone(), mailbox.clone());
+            self.position.uid = uid_first;
             let shown = format!("{} {mailbox}", user.name);
             match user.open(&mailbox) {
                 Ok(open) => self.mailbox(&shown, &open, uid_first)?,
@@ -216,7 +217,9 @@ impl Scrub<'_> {
     }
 
     fn mailbox(&mut self, shown: &str, mailbox: &Mailbox, uid_first: u32) -> Result<()> {
-        self.records(shown, mailbox);
+        if uid_first == 0 {
+            self.records(shown, mailbox);
+        }
         if let Err(error) = self.listing(mailbox) {
             self.damage(format!("{shown}: {error}"));
             return Ok(());
@@ -236,8 +239,8 @@ impl Scrub<'_> {
                 files.record(position)
             };
             next = Uid(record.uid.0.max(next.0).saturating_add(1));
-            self.position.uid = record.uid.0;
             self.message(shown, mailbox, &record);
+            self.position.uid = next.0;
             self.pace();
             if self.report.stopped {
                 return Ok(());

@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use auth::UserName;
 use auth::directory::UserDb;
 use engine::archive::{BackupOptions, BackupProgress};
 use engine::io::Lane;
-use engine::{Delivery, Error, SpecialUse, Store, Target, User};
+use engine::{Delivery, Error, ScrubOptions, ScrubReport, SpecialUse, Store, Target, User};
 use protocol::types::{Keyword, SystemFlags};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -84,6 +85,10 @@ impl Operator {
                     findings: report.findings,
                 })
             }
+            Request::Scrub { user, mailbox, rate_bytes, resume, repair, seconds } => {
+                let options = ScrubOptions { user, mailbox, rate_bytes, resume, repair };
+                self.scrub(options, seconds).await
+            }
             Request::Checkpoint => {
                 self.store.checkpoint().await.map_err(failure)?;
                 Ok(Reply::Done)
@@ -112,6 +117,21 @@ impl Operator {
                 Err(Failure::new(FailureCode::NeedsServer, "no server is running"))
             }
         }
+    }
+
+    async fn scrub(&self, options: ScrubOptions, seconds: u64) -> Result<Reply, Failure> {
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let report = self.store.scrub(options, move |_| Instant::now() < end).await;
+        let ScrubReport { progress, damaged, mended, stopped } = report.map_err(failure)?;
+        Ok(Reply::Scrubbed {
+            mailboxes: progress.mailboxes,
+            mailboxes_total: progress.mailboxes_total,
+            messages: progress.messages,
+            bytes: progress.bytes,
+            damaged,
+            mended,
+            done: !stopped,
+        })
     }
 
     /// What can be said without a server.

@@ -93,6 +93,22 @@ pub enum Request {
         /// Whose; absent: everybody's.
         user: Option<String>,
     },
+    /// Reads messages and compares them with what was stored, for so many seconds; asked again
+    /// with `resume` it goes on.
+    Scrub {
+        /// Whose; absent: everybody's.
+        user: Option<String>,
+        /// Which; absent: all.
+        mailbox: Option<String>,
+        /// Bytes read in a second, at most; absent: as fast as they come.
+        rate_bytes: Option<u64>,
+        /// Go on where the last one of this choice stopped.
+        resume: bool,
+        /// Mend what can be mended.
+        repair: bool,
+        /// How long this request may take.
+        seconds: u64,
+    },
     /// Brings the files up to date with the log, durably.
     Checkpoint,
     /// Takes what waits to the archive now.
@@ -168,6 +184,23 @@ pub enum Reply {
         messages: u64,
         /// What is wrong, one entry a finding.
         findings: Vec<String>,
+    },
+    /// To [`Request::Scrub`].
+    Scrubbed {
+        /// Mailboxes done, those of earlier requests included.
+        mailboxes: u64,
+        /// Mailboxes to be done.
+        mailboxes_total: u64,
+        /// Messages read by this request.
+        messages: u64,
+        /// Their octets.
+        bytes: u64,
+        /// What is wrong, one entry a finding.
+        damaged: Vec<String>,
+        /// What was mended.
+        mended: Vec<String>,
+        /// Whether nothing is left to do.
+        done: bool,
     },
     /// To [`Request::ReloadUsers`].
     Users {
