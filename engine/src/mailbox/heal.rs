@@ -11,7 +11,7 @@
 //!
 //! Invariant: runs under the file lock, so no record is half written while it is looked at.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -166,7 +166,7 @@ impl MailboxInner {
         let passed = state.keywords.passed_bit();
         let change = |uid: Uid| {
             // A change that is on its way says it itself.
-            let position = files.position_of(uid).filter(|_| !state.latest.contains_key(&uid))?;
+            let position = files.position_of(uid).filter(|_| state.latest.get(uid).is_none())?;
             let record = files.record(position);
             let (flags, keywords) = (record.flags, record.keywords);
             let before = record.name_flags_wanted(passed);
@@ -545,11 +545,9 @@ impl Sources<'_> {
                 tracing::debug!(%error, "the log cannot be read back for a mending");
             }
             // A frame that is not applied yet tells of what is not in the files.
-            let waiting: BTreeMap<Uid, ()> = {
-                let state = mailbox.state.lock();
-                state.latest.keys().map(|uid| (*uid, ())).collect()
-            };
-            known.retain(|uid, _| *uid < files.head.uid_next && !waiting.contains_key(uid));
+            let state = mailbox.state.lock();
+            known.retain(|uid, _| *uid < files.head.uid_next && state.latest.get(*uid).is_none());
+            drop(state);
             known
         })
     }
