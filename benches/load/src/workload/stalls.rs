@@ -161,7 +161,8 @@ impl Stalls {
         }
         let mut imap = Imap::login(&target, 0).await?;
         let exists = imap.select("SELECT", &self.mailbox).await?;
-        let copies = exists.min(COPY_MAX);
+        // Enough stays for the steps behind the MOVE.
+        let copies = (exists / 4).clamp(1, COPY_MAX);
         // It may be there from a run before.
         let _ = imap.run("CREATE stalls-copies").await;
         let steps = [
