@@ -114,6 +114,13 @@ pub struct BackupReport {
     pub findings: Vec<String>,
 }
 
+/// A written file: its bytes, and their checksum in hexadecimal.
+type Written = (u64, String);
+
+/// The copied log: where it ends, when that was (microseconds since 1970), and the segments by name
+/// with their checksums.
+type CopiedLog = (Lsn, u64, Vec<(String, String)>);
+
 /// Ends the hold however the backup ends.
 struct Hold<'a>(&'a Arc<Shared>);
 
@@ -364,7 +371,7 @@ impl Backup<'_> {
         heap_bytes: u64,
         messages: &[Option<MessageName>],
         to: &Path,
-    ) -> Result<(u64, String)> {
+    ) -> Result<Written> {
         let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
         let mut head = vec![0; 2 * SLOT_BYTES as usize];
         let mut slot = image.slot;
@@ -405,11 +412,7 @@ impl Backup<'_> {
     }
 
     /// The facts, and the messages that they name, by position.
-    fn facts(
-        &mut self,
-        image: &Image,
-        to: &Path,
-    ) -> Result<((u64, String), Vec<Option<MessageName>>)> {
+    fn facts(&mut self, image: &Image, to: &Path) -> Result<(Written, Vec<Option<MessageName>>)> {
         let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
         let mut messages = Vec::with_capacity(image.count);
         let mut bytes = vec![0; CHUNK_RECORDS * FACTS_BYTES];
@@ -439,7 +442,7 @@ impl Backup<'_> {
         Ok((out.finish()?, messages))
     }
 
-    fn heap(&mut self, image: &Image, to: &Path) -> Result<(u64, String)> {
+    fn heap(&mut self, image: &Image, to: &Path) -> Result<Written> {
         let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
         let size = image.heap.size().map_err(Error::io("stat", to))?;
         // Entries are multiples of 8; of one that is just being written nothing speaks yet.
@@ -499,7 +502,7 @@ impl Backup<'_> {
     }
 
     /// The log from the checkpoint to a point behind everything that was copied.
-    fn log(&mut self, making: &Path, from: Lsn) -> Result<(Lsn, u64, Vec<(String, String)>)> {
+    fn log(&mut self, making: &Path, from: Lsn) -> Result<CopiedLog> {
         let shared = self.shared;
         let storage = &*shared.storage;
         shared.pump();
@@ -696,7 +699,7 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(self) -> Result<(u64, String)> {
+    fn finish(self) -> Result<Written> {
         if self.sync {
             self.file.sync_data().map_err(Error::io("sync", &self.path))?;
         }

@@ -284,9 +284,9 @@ impl State {
 
     fn count(&mut self) -> io::Result<Fate> {
         self.check()?;
-        if self.images.is_some() {
-            let image = self.image();
-            self.images.as_mut().expect("there were some").push(image);
+        if let Some(mut images) = self.images.take() {
+            images.push(self.image());
+            self.images = Some(images);
         }
         self.operations += 1;
         if self.stop_at.is_some_and(|n| self.operations >= n) {

@@ -79,6 +79,7 @@ fn named(record: &Record, name: Vec<u8>) -> Location {
 }
 
 /// Facts and names of neighbouring messages, read a stretch at a time: for sweeps.
+#[derive(Default)]
 pub(crate) struct Sweep {
     facts: Vec<u8>,
     /// The position of the first of `facts`.
@@ -91,12 +92,6 @@ pub(crate) struct Sweep {
 const SWEEP_RECORDS: usize = 128;
 /// Bytes of the heap that it reads at once.
 const SWEEP_HEAP_BYTES: usize = 16 << 10;
-
-impl Default for Sweep {
-    fn default() -> Sweep {
-        Sweep { facts: Vec::new(), first: 0, heap: Vec::new(), heap_at: 0 }
-    }
-}
 
 impl Sweep {
     /// As [`Cold::location`], of one store's mailbox at rising positions; `count` are there.
