@@ -1,14 +1,16 @@
 //! Events of directories that other programs may change, by one inotify instance.
 //!
 //! Only mailboxes with a watching session are here. An event for a name that we made ourselves is
-//! dropped; any other asks for a rescan. Where inotify cannot be had, the ticker polls directory
-//! times instead ([`Watches::polled`]), and one log line says so.
+//! dropped; any other goes to the mailbox, which looks at that name. Lost events mean a listing.
+//! Where inotify cannot be had, the ticker polls directory times instead ([`Watches::polled`]),
+//! and a log line says so.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,16 +18,20 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 
 use crate::ids::MailboxId;
 use crate::mailbox::MailboxInner;
+use crate::mailbox::events::Event;
 use crate::shared::{Drive, Shared};
 
 /// How often the reader looks whether the store closes.
 const WAKE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// How often missing names are looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 #[derive(Default)]
 struct State {
     inotify: Option<Arc<OwnedFd>>,
     refused: bool,
-    by_watch: HashMap<i32, Weak<MailboxInner>>,
+    /// Whose directory, and whether it is `new/`.
+    by_watch: HashMap<i32, (Weak<MailboxInner>, bool)>,
     by_mailbox: HashMap<MailboxId, (Weak<MailboxInner>, Vec<i32>)>,
 }
 
@@ -53,12 +59,16 @@ impl Watches {
             for dir in &dirs {
                 match add_watch(&fd, dir) {
                     Ok(watch) => {
-                        state.by_watch.insert(watch, Arc::downgrade(mailbox));
+                        let in_new = dir.ends_with("new");
+                        state.by_watch.insert(watch, (Arc::downgrade(mailbox), in_new));
                         watches.push(watch);
                     }
                     Err(error) => {
                         tracing::warn!(dir = %dir.display(), %error, "cannot watch; polling");
-                        watches.clear();
+                        for watch in watches.drain(..) {
+                            state.by_watch.remove(&watch);
+                            let _ = inotify::remove_watch(&fd, watch);
+                        }
                         break;
                     }
                 }
@@ -81,7 +91,7 @@ impl Watches {
             }
         }
         drop(state);
-        mailbox.foreign.lock().forget_issued();
+        mailbox.look_after_unwatch();
     }
 
     /// Whether events tell of every change in this mailbox's directories.
@@ -96,12 +106,24 @@ impl Watches {
         without.filter_map(|(mailbox, _)| mailbox.upgrade()).collect()
     }
 
-    fn event(&self, watch: i32, name: &[u8]) {
-        let mailbox = self.state.lock().by_watch.get(&watch).and_then(Weak::upgrade);
-        if let Some(mailbox) = mailbox
-            && !mailbox.foreign.lock().event(name)
+    fn event(&self, watch: i32, came: bool, name: &[u8]) {
+        let found = self.state.lock().by_watch.get(&watch).cloned();
+        let Some((mailbox, in_new)) = found else { return };
+        if let Some(mailbox) = mailbox.upgrade()
+            && mailbox.foreign.lock().event(Event { in_new, came, name: name.to_vec() })
         {
             mailbox.ask_rescan();
+        }
+    }
+
+    /// Asks those to look again that miss a name.
+    fn look_again(&self) {
+        let all: Vec<_> =
+            self.state.lock().by_mailbox.values().filter_map(|(m, _)| m.upgrade()).collect();
+        for mailbox in all {
+            if mailbox.foreign.lock().is_due() {
+                mailbox.ask_rescan();
+            }
         }
     }
 
@@ -109,7 +131,7 @@ impl Watches {
         let all: Vec<_> =
             self.state.lock().by_mailbox.values().filter_map(|(m, _)| m.upgrade()).collect();
         for mailbox in all {
-            mailbox.foreign.lock().forget_issued();
+            mailbox.foreign.lock().overflow();
             mailbox.ask_rescan();
         }
     }
@@ -154,13 +176,18 @@ fn add_watch(fd: &OwnedFd, dir: &Path) -> rustix::io::Result<i32> {
 
 /// The reader thread: ends when the store does.
 fn read_events(fd: &OwnedFd, shared: &Weak<Shared>) {
-    let mut buffer = [std::mem::MaybeUninit::uninit(); 16 << 10];
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 64 << 10];
+    let mut looked = Instant::now();
     loop {
         let mut fds = [PollFd::new(fd, PollFlags::IN)];
         let ready = poll(&mut fds, Some(&WAKE));
         let Some(shared) = shared.upgrade() else { return };
         if shared.closing.load(Ordering::Acquire) {
             return;
+        }
+        if looked.elapsed() >= LOOK_AGAIN {
+            looked = Instant::now();
+            shared.watches.look_again();
         }
         if !matches!(ready, Ok(n) if n > 0) {
             continue;
@@ -172,7 +199,9 @@ fn read_events(fd: &OwnedFd, shared: &Weak<Shared>) {
                     if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
                         shared.watches.overflow();
                     } else if let Some(name) = event.file_name() {
-                        shared.watches.event(event.wd(), name.to_bytes());
+                        let came =
+                            event.events().intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+                        shared.watches.event(event.wd(), came, name.to_bytes());
                     }
                 }
                 Err(error) => {

@@ -39,6 +39,7 @@ mod file_name;
 
 pub use file_name::{NameSizes, sizes_in_name};
 use file_name::{file_name, host_part, parse};
+pub(crate) use file_name::{file_name as file_name_of, parse as parse_name};
 
 /// In a folder's directory: tells a delivery agent that the quota file is one level up.
 const FOLDER_MARKER: &str = "maildirfolder";

@@ -266,7 +266,7 @@ impl MailboxInner {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if place.partition.layout.kind() == LayoutKind::Maildir {
-                    self.foreign.lock().distrust();
+                    self.strayed(&[path.as_path()]);
                 }
             }
             Err(error) => {

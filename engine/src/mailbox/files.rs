@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
+use super::bases::Bases;
 use super::cold::Cold;
 use super::compact::Lineage;
 use super::damage::Damage;
@@ -22,7 +23,7 @@ use crate::format::cache;
 use crate::format::facts::{FACTS_BYTES, Facts};
 use crate::format::heap;
 use crate::format::index::{
-    NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot, words_to_bytes,
+    Bits, NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot, words_to_bytes,
 };
 use crate::format::wire::Writer;
 use crate::ids::{Lsn, MailboxId, StoreId};
@@ -95,6 +96,7 @@ pub(crate) struct Files {
     pub(crate) notes: Vec<String>,
     /// Tombstones that the header counts and that no whole record is.
     pub(crate) suspect_removed: u32,
+    pub(super) bases: Option<Bases>,
     /// Messages and bytes that the user's usage counts for this mailbox.
     pub(super) accounted: (u64, u64),
     /// While a compaction copies: positions of records and facts that changed.
@@ -122,6 +124,12 @@ impl Files {
         self.cold.heap.write_at(&entry, at).map_err(Error::io("write", path()))?;
         self.head.heap_bytes += entry.len() as u64;
         Ok(at)
+    }
+
+    /// Positions whose files are in `new/`, tombstones included.
+    pub(super) fn positions_in_new(&self) -> Vec<usize> {
+        let in_new = |p: &usize| self.table.first_word(*p) & Bits::IN_NEW != 0;
+        (0..self.head.count).filter(in_new).collect()
     }
 
     /// The record at a position, as the writer left it. What a damaged one says is noted as

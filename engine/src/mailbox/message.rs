@@ -120,7 +120,7 @@ impl Mailbox {
         let place = self.0.place.read().clone();
         let layout = &place.partition.layout;
         let mut at = self.location_mended(&place, record).await?;
-        for attempt in 0..3 {
+        for attempt in 0..4 {
             let path = layout.path(&place.dir, &at);
             let mut opened = lane.open(&path).await;
             if opened.as_ref().is_err_and(is_out_of_descriptors) {
@@ -149,8 +149,10 @@ impl Mailbox {
                 break;
             }
             // Renamed under us: by our own appliers (look again), or by another program.
-            if attempt == 1 {
-                self.rescan_now().await?;
+            match attempt {
+                1 => self.look_now().await?,
+                2 => self.rescan_now().await?,
+                _ => {}
             }
             at = self.location_mended(&place, record).await?;
         }

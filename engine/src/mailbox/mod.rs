@@ -11,12 +11,15 @@
 //! caller alone); an UID or MODSEQ handed to a failed change is burnt.
 
 pub(crate) mod apply;
+mod bases;
 mod cold;
 mod compact;
 mod copy;
 pub(crate) mod damage;
 mod early;
+pub(crate) mod events;
 pub(crate) mod files;
+mod foreign;
 pub(crate) mod heal;
 mod inspect;
 mod latest;
@@ -113,7 +116,7 @@ pub(crate) struct MailboxInner {
     recent_uid: AtomicU32,
     version: watch::Sender<u64>,
     /// Directory times and the like of the last look at a foreign-writable directory.
-    pub(crate) foreign: Mutex<rescan::Foreign>,
+    pub(crate) foreign: Mutex<foreign::Foreign>,
     /// UIDs whose file names should follow their flags.
     pub(crate) names_due: Mutex<BTreeSet<Uid>>,
     /// Doomed tombstones whose files are still there.
@@ -202,7 +205,7 @@ impl MailboxInner {
                 gone: false,
             }),
             recent_uid: AtomicU32::new(head.recent_uid.0),
-            foreign: Mutex::new(rescan::Foreign::from_head(head)),
+            foreign: Mutex::new(foreign::Foreign::from_head(head)),
             usage,
             owner,
             place: RwLock::new(place),

@@ -43,7 +43,7 @@ impl MailboxInner {
         self.doomed.lock().extend(dead.iter().copied());
         let doomed = |uid| Doomed { lsn: Lsn(0), what: DoomedKind::Message(self.clone(), uid) };
         self.shared.doomed.lock().extend(dead.into_iter().map(doomed));
-        self.foreign.lock().distrust();
+        self.foreign.lock().crashed();
         self.find_differing_names();
         self.mark_dirty();
     }
@@ -113,12 +113,13 @@ impl MailboxInner {
         match self.shared.storage.rename(&from, &to) {
             Ok(()) => true,
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                // Another program renamed or removed it: the next look at the directory merges.
-                self.foreign.lock().distrust();
+                // Another program renamed or removed it: its events tell, or the next listing.
+                self.strayed(&[from.as_path(), to.as_path()]);
                 false
             }
             Err(error) => {
                 tracing::warn!(path = %from.display(), %error, "cannot rename a message file");
+                self.strayed(&[from.as_path(), to.as_path()]);
                 false
             }
         }
@@ -130,6 +131,18 @@ impl MailboxInner {
             && let Some(name) = path.file_name()
         {
             self.foreign.lock().issued(name.as_encoded_bytes());
+        }
+    }
+
+    /// Files were not where they should be, and what was issued for them did not happen.
+    pub(crate) fn strayed(&self, paths: &[&Path]) {
+        let mut foreign = self.foreign.lock();
+        let names = paths.iter().filter_map(|path| path.file_name());
+        names.for_each(|name| {
+            foreign.unissued(name.as_encoded_bytes());
+        });
+        if !(self.is_watched() && self.shared.watches.are_events(self.id)) {
+            foreign.distrust();
         }
     }
 

@@ -152,6 +152,7 @@ impl Files {
             torn_allowed: false,
             notes: Vec::new(),
             suspect_removed: 0,
+            bases: None,
             accounted: (0, 0),
             changed: None,
             lineage: None,

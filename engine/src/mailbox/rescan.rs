@@ -1,9 +1,12 @@
 //! Other programs' changes to a Maildir: deliveries, moves, flags, removals.
 //!
 //! A rescan runs in the applier's place with the file lock held, so names on disk differ from the
-//! index only by what others did. New names get UIDs by Append frames, missing ones (looked for
-//! twice) are expunged, changed letters merge bit by bit with what the name last said; all of it
-//! goes through the log before anyone sees it.
+//! index only by what others did. Where a watch tells of every change, [`super::events`] looks at
+//! the names that it tells; else directories are listed: `new/` alone where only its time differs.
+//!
+//! New names get UIDs by Append frames, missing ones (looked for twice) are expunged, changed
+//! letters merge bit by bit with what the name last said; all of it goes through the log before
+//! anyone sees it.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -14,7 +17,8 @@ use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
 use super::apply::scan_file;
-use super::files::{Files, Head};
+use super::files::Files;
+use super::foreign::TICK_NS;
 use super::sweep::Names;
 use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
@@ -23,68 +27,8 @@ use crate::io::Storage;
 use crate::layout::{Found, LayoutKind, NameFlags};
 use crate::shared::{Drive, Shared};
 
-/// A directory changed this recently may change again within the same clock tick.
-const TICK_NS: i64 = 2_000_000_000;
 /// Messages taken in by one transaction.
 const IMPORT_MAX: usize = 1000;
-/// Own names that are remembered while their events are on the way.
-const ISSUED_MAX: usize = 100_000;
-
-/// What was known at the last look at the directories.
-#[derive(Debug, Default)]
-pub(crate) struct Foreign {
-    new_mtime: i64,
-    cur_mtime: i64,
-    /// When the last listing began, ns since 1970.
-    listed_at: i64,
-    /// Names that we made or removed and whose events have not come yet.
-    issued: HashMap<Vec<u8>, u32>,
-    /// An event came that we did not cause, or something did not fit.
-    distrusted: bool,
-}
-
-impl Foreign {
-    pub(crate) fn from_head(head: &Head) -> Foreign {
-        let (new_mtime, cur_mtime, listed_at) = (head.new_mtime, head.cur_mtime, head.listed_at);
-        Foreign { new_mtime, cur_mtime, listed_at, ..Foreign::default() }
-    }
-
-    pub(crate) fn fold_into_head(&self, head: &mut Head) {
-        let known = !self.distrusted;
-        head.new_mtime = if known { self.new_mtime } else { 0 };
-        head.cur_mtime = if known { self.cur_mtime } else { 0 };
-        head.listed_at = if known { self.listed_at } else { 0 };
-    }
-
-    /// The next look lists, whatever the directory times say.
-    pub(crate) fn distrust(&mut self) {
-        self.distrusted = true;
-    }
-
-    pub(crate) fn issued(&mut self, name: &[u8]) {
-        if self.issued.len() < ISSUED_MAX {
-            *self.issued.entry(name.to_vec()).or_default() += 1;
-        }
-    }
-
-    /// An event for this name: whether it was ours.
-    pub(crate) fn event(&mut self, name: &[u8]) -> bool {
-        let Some(count) = self.issued.get_mut(name) else {
-            self.distrusted = true;
-            return false;
-        };
-        *count -= 1;
-        if *count == 0 {
-            self.issued.remove(name);
-        }
-        true
-    }
-
-    pub(crate) fn forget_issued(&mut self) {
-        self.issued.clear();
-        self.distrusted = true;
-    }
-}
 
 /// Times of `new/` and `cur/`, ns since 1970; 0 for one that is not there.
 pub(crate) fn directory_times(storage: &dyn Storage, dir: &Path) -> (i64, i64) {
@@ -103,13 +47,20 @@ impl Mailbox {
     pub async fn refresh(&self) -> Result<View> {
         self.settled().await;
         if self.0.may_differ() {
-            self.rescan_now().await?;
+            self.look_now().await?;
         }
         Ok(self.view())
     }
 
+    /// Takes in what events told; lists where there are none.
+    pub(crate) async fn look_now(&self) -> Result<()> {
+        let Some(heard) = self.0.ask_rescan() else { return Ok(()) };
+        settle(&self.0.shared, heard).await
+    }
+
     /// Compares the directory with the index now.
     pub(crate) async fn rescan_now(&self) -> Result<()> {
+        self.0.foreign.lock().distrust();
         let Some(heard) = self.0.ask_rescan() else { return Ok(()) };
         settle(&self.0.shared, heard).await
     }
@@ -133,14 +84,10 @@ impl MailboxInner {
         if self.is_watched() && self.shared.watches.are_events(self.id) {
             return false;
         }
-        let now = self.directory_times();
-        let unchanged =
-            is_unchanged((foreign.new_mtime, foreign.cur_mtime), foreign.listed_at, now);
-        foreign.distrusted |= !unchanged;
-        !unchanged
+        foreign.doubts(self.directory_times())
     }
 
-    fn directory_times(&self) -> (i64, i64) {
+    pub(super) fn directory_times(&self) -> (i64, i64) {
         directory_times(&*self.shared.storage, &self.place.read().dir)
     }
 
@@ -160,6 +107,7 @@ impl MailboxInner {
 
     /// A rescan for a helper thread that cannot await: does it when the files are free.
     pub(crate) fn rescan_blocking(self: &Arc<Self>) {
+        self.foreign.lock().distrust();
         let Some(heard) = self.ask_rescan() else { return };
         self.shared.pump_blocked();
         // Without threads there is nobody else to come back to what stands still.
@@ -174,23 +122,95 @@ impl MailboxInner {
         files: &mut Files,
         waiters: Vec<oneshot::Sender<Result<()>>>,
     ) {
-        match self.compare(files) {
+        match self.look(files) {
             // Applied under the file lock that we hold, so not yet told to anybody.
             Ok(Some(tx)) => tx.also_tell(waiters),
             Ok(None) => tell_all(waiters, Ok(())),
             Err(error) => {
                 tracing::warn!(mailbox = %self.id, %error, "cannot look through the mailbox");
+                self.foreign.lock().distrust();
                 tell_all(waiters, Err(error));
             }
         }
     }
 
-    /// Lists, compares, pushes frames for what differs.
-    fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
+    /// Looks where it must: at what events told, at `new/`, at everything.
+    fn look(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
+        let (distrusted, new_differs) = {
+            let foreign = self.foreign.lock();
+            (foreign.distrusted || foreign.listed_at == 0, foreign.new_differs)
+        };
+        if distrusted {
+            return self.compare(files);
+        }
+        if new_differs {
+            let Some(last) = self.compare_new(files)? else { return self.compare(files) };
+            // Events that came meanwhile have their turn after this.
+            if !self.foreign.lock().events().is_empty() {
+                self.ask_rescan();
+            }
+            return Ok(last);
+        }
+        if self.is_watched() && self.shared.watches.are_events(self.id) {
+            return self.follow_events(files);
+        }
+        self.compare(files)
+    }
+
+    /// Lists `new/` alone and compares it with the messages that are there. `None` when one of
+    /// them is missing: then it may be in `cur/`.
+    fn compare_new(self: &Arc<Self>, files: &mut Files) -> Result<Option<Option<Arc<Tx>>>> {
         let place = self.place.read().clone();
         let began = self.shared.storage.now_ns();
         let times = self.directory_times();
-        let found = self.list_all(&place)?;
+        let mut known = HashMap::new();
+        for position in files.positions_in_new() {
+            let Some(at) = files.location(position) else { return Ok(None) };
+            known.insert(at.base.clone(), (position, at));
+        }
+        let (mut fresh, mut moved) = (Vec::new(), Vec::new());
+        for file in self.list(&place, true)? {
+            match known.remove(&file.base) {
+                None => fresh.push(file),
+                Some((position, _)) if files.is_tombstone(position) => {
+                    if self.foreign.lock().was_removed(&file.base) {
+                        fresh.push(file);
+                    } else {
+                        self.finish_removal(files, &place, position, &file);
+                    }
+                }
+                Some((position, at)) => {
+                    if at.other_letters != file.other_letters {
+                        moved.push((position, file));
+                    }
+                }
+            }
+        }
+        if known.values().any(|(position, _)| !files.is_tombstone(*position)) {
+            return Ok(None);
+        }
+        let last = self.push_differences(files, &place, fresh, moved, Vec::new())?;
+        let mut foreign = self.foreign.lock();
+        (foreign.new_mtime, foreign.new_listed_at) = (times.0, began);
+        foreign.new_differs = false;
+        Ok(Some(last))
+    }
+
+    /// Lists, compares, pushes frames for what differs.
+    fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
+        let place = self.place.read().clone();
+        // What they tell is in the listing, or comes again later.
+        let after_crash = {
+            let mut foreign = self.foreign.lock();
+            foreign.events().clear();
+            std::mem::take(&mut foreign.after_crash)
+        };
+        if after_crash {
+            self.clean_stage(&place);
+        }
+        let began = self.shared.storage.now_ns();
+        let times = self.directory_times();
+        let found = self.list(&place, false)?;
         let mut names = files.names()?;
         if files.damage.any() && !self.heal_files(files, false).mended.is_empty() {
             names = files.names()?;
@@ -204,6 +224,10 @@ impl MailboxInner {
                 fresh.push(file);
                 continue;
             };
+            if files.is_tombstone(position) && self.foreign.lock().was_removed(&file.base) {
+                fresh.push(file);
+                continue;
+            }
             if files.is_tombstone(position) {
                 self.finish_removal(files, &place, position, &file);
                 continue;
@@ -225,24 +249,56 @@ impl MailboxInner {
         if !missing.is_empty() {
             self.look_again(&place, &known, &mut missing, &mut moved)?;
         }
+        let removed = missing.iter().map(|&p| known.names.of(p).0.to_vec()).collect();
         let last = self.push_differences(files, &place, fresh, moved, missing)?;
         let mut foreign = self.foreign.lock();
-        (foreign.new_mtime, foreign.cur_mtime) = times;
-        foreign.listed_at = began;
+        foreign.removed(removed);
+        foreign.looked(times, began);
         foreign.distrusted = false;
         Ok(last)
     }
 
-    fn list_all(&self, place: &Place) -> Result<Vec<Found>> {
+    fn list(&self, place: &Place, new_only: bool) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         let storage = &*self.shared.storage;
         let mut each = |file: Found| found.push(file);
         place
             .partition
             .layout
-            .list(storage, &place.dir, false, &mut each)
+            .list(storage, &place.dir, new_only, &mut each)
             .map_err(Error::io("list", &place.dir))?;
         Ok(found)
+    }
+
+    /// Removes files in `tmp/` that deliveries of earlier runs left: what the log had of them was
+    /// placed by recovery. Names tell the run (the owner epoch).
+    fn clean_stage(&self, place: &Place) {
+        let storage = &*self.shared.storage;
+        let stage =
+            |name: &str| place.partition.layout.stage_path(&place.partition.path, &place.dir, name);
+        let mut left = Vec::new();
+        let mut each = |name: &[u8], _| {
+            let text = std::str::from_utf8(name).ok();
+            let epoch = text.and_then(|name| name.strip_prefix("cursus.")?.split('.').next());
+            let epoch = epoch.and_then(|epoch| u32::from_str_radix(epoch, 16).ok());
+            if epoch.is_some_and(|epoch| epoch < self.shared.owner_epoch) {
+                left.extend(text.map(str::to_owned));
+            }
+        };
+        if let Some(dir) = stage("x").parent()
+            && let Err(error) = storage.list(dir, &mut each)
+        {
+            tracing::warn!(dir = %dir.display(), %error, "cannot look for unfinished deliveries");
+        }
+        for name in left {
+            let path = stage(&name);
+            match storage.unlink(&path) {
+                Ok(()) => tracing::info!(path = %path.display(), "removed an unfinished delivery"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove a staged file");
+                }
+            }
+        }
     }
 
     /// A name missing once may have been renamed while we listed.
@@ -254,7 +310,7 @@ impl MailboxInner {
         moved: &mut Vec<(usize, Found)>,
     ) -> Result<()> {
         let mut back = HashMap::new();
-        for file in self.list_all(place)? {
+        for file in self.list(place, false)? {
             if let Some(position) = known.find(&file.base) {
                 back.insert(position, file);
             }
@@ -271,7 +327,13 @@ impl MailboxInner {
 
     /// The file of a tombstone that is still there: removed now unless a checkpoint must come
     /// first.
-    fn finish_removal(&self, files: &Files, place: &Place, position: usize, file: &Found) {
+    pub(super) fn finish_removal(
+        &self,
+        files: &Files,
+        place: &Place,
+        position: usize,
+        file: &Found,
+    ) {
         let uid = files.record(position).uid;
         if self.doomed.lock().contains(&uid) {
             return;
@@ -283,7 +345,7 @@ impl MailboxInner {
         }
     }
 
-    fn push_differences(
+    pub(super) fn push_differences(
         self: &Arc<Self>,
         files: &mut Files,
         place: &Place,
@@ -389,7 +451,11 @@ impl MailboxInner {
     }
 
     /// Writes down what names say now: the base of the next merge.
-    pub(crate) fn note_locations(&self, files: &mut Files, seen: &[Found]) -> Result<()> {
+    pub(crate) fn note_locations(
+        self: &Arc<Self>,
+        files: &mut Files,
+        seen: &[Found],
+    ) -> Result<()> {
         let mut records = Vec::with_capacity(seen.len());
         for file in seen {
             let Some(position) = files.position_of(file.uid) else { continue };
@@ -403,6 +469,17 @@ impl MailboxInner {
             records.push((position, record));
         }
         records.sort_unstable_by_key(|(position, _)| *position);
+        // Flags of ours that the name was still to follow, and now another name is.
+        let passed = files.keywords().passed_bit();
+        let due: Vec<Uid> = records
+            .iter()
+            .filter(|(_, r)| r.name_flags_wanted(passed) != r.name_flags)
+            .map(|(_, r)| r.uid)
+            .collect();
+        if !due.is_empty() {
+            self.names_due.lock().extend(due);
+            self.shared.names_due.lock().insert(self.id, self.clone());
+        }
         files.rewrite(&records)
     }
 }
@@ -513,16 +590,21 @@ impl<'a> Known<'a> {
 }
 
 impl MailboxInner {
+    /// Right after the last watch ended.
+    pub(crate) fn look_after_unwatch(&self) {
+        let times = self.directory_times();
+        let now = self.shared.storage.now_ns();
+        self.foreign.lock().unwatched(times, now);
+        // Whoever has the files may need the table still.
+        if let Some(mut files) = self.files.try_lock() {
+            files.forget_bases();
+        }
+    }
+
     /// Right after a watch began: changes from before it are found by the directory times.
     pub(crate) fn look_after_watch(self: &Arc<Self>) {
         let times = self.directory_times();
-        let mut foreign = self.foreign.lock();
-        if foreign.distrusted
-            || (foreign.new_mtime, foreign.cur_mtime) != times
-            || foreign.listed_at - times.0.max(times.1) <= TICK_NS
-        {
-            foreign.distrusted = true;
-            drop(foreign);
+        if self.foreign.lock().doubts(times) {
             self.ask_rescan();
         }
     }

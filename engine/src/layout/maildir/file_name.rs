@@ -50,7 +50,7 @@ fn suffix(flags: NameFlags, other: &[u8]) -> Vec<u8> {
 
 /// Reads the name of a message file, ours or foreign. `None` for names that are no message's:
 /// empty, or with a leading dot.
-pub(super) fn parse(name: &[u8], in_new: bool) -> Option<Location> {
+pub(crate) fn parse(name: &[u8], in_new: bool) -> Option<Location> {
     if name.first()? == &b'.' {
         return None;
     }
@@ -68,7 +68,7 @@ pub(super) fn parse(name: &[u8], in_new: bool) -> Option<Location> {
 }
 
 /// The name of a message's file within `cur/` or `new/`.
-pub(super) fn file_name(at: &Location) -> Vec<u8> {
+pub(crate) fn file_name(at: &Location) -> Vec<u8> {
     let suffix = match at.other_letters.split_first() {
         Some((&VERBATIM, found)) => {
             let (flags, other) = letters(found);
