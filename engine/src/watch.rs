@@ -83,6 +83,7 @@ impl Watches {
     pub(crate) fn remove(&self, mailbox: &Arc<MailboxInner>) {
         let mut state = self.state.lock();
         let Some((_, watches)) = state.by_mailbox.remove(&mailbox.id) else { return };
+        let events = !watches.is_empty();
         for watch in watches {
             state.by_watch.remove(&watch);
             if let Some(fd) = &state.inotify {
@@ -91,7 +92,7 @@ impl Watches {
             }
         }
         drop(state);
-        mailbox.look_after_unwatch();
+        mailbox.look_after_unwatch(events);
     }
 
     /// Whether events tell of every change in this mailbox's directories.

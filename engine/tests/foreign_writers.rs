@@ -1,6 +1,6 @@
 //! Other programs at work in one large Maildir while a session watches: a delivery agent, a client
-//! that moves and marks, one that deletes, and a second server with index files of its own beside
-//! the messages. At the end the store shows exactly the files that there are, each once.
+//! that moves and marks, one that deletes; another server's index files lie about. At the end the
+//! store shows exactly the files that there are, each once.
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
@@ -47,7 +47,6 @@ struct Bench {
     store: Store,
     mailbox: Mailbox,
     lane: Lane,
-    dir: PathBuf,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -70,8 +69,7 @@ impl Bench {
             Ok::<_, engine::Error>(mailbox)
         });
         let lane = Lane::pool(store.helpers().clone());
-        let dir = root.join("mail/alice");
-        Bench { mailbox: mailbox.unwrap(), store, lane, dir, runtime }
+        Bench { mailbox: mailbox.unwrap(), store, lane, runtime }
     }
 
     fn read(&self, uid: Uid) -> String {
@@ -317,5 +315,189 @@ fn unfinished_deliveries_of_earlier_runs_are_removed_and_others_stay() {
     assert!(!stale.exists(), "left by a run before this one");
     assert!(others.iter().all(|path| path.exists()));
     again.store.close().unwrap();
+    bench.store.close().unwrap();
+}
+
+/// Debian's Dovecot as a client's server: one pre-authenticated IMAP session on standard input.
+struct Dovecot {
+    child: std::process::Child,
+    output: std::io::BufReader<std::process::ChildStdout>,
+    tag: usize,
+}
+
+impl Dovecot {
+    const PROGRAM: &str = "/usr/lib/dovecot/imap";
+
+    fn start(root: &Path, mail: &Path) -> Dovecot {
+        use std::os::unix::fs::PermissionsExt;
+        use std::process::{Command, Stdio};
+        let run = root.join("dovecot");
+        fs::create_dir_all(&run).unwrap();
+        let config = run.join("dovecot.conf");
+        let text = format!(
+            "protocols = imap\nssl = no\nbase_dir = {run}\nstate_dir = {run}\nfirst_valid_uid = 0\n\
+             default_internal_user = nobody\ndefault_login_user = nobody\n\
+             default_internal_group = nogroup\nmail_location = maildir:{mail}\n\
+             namespace inbox {{\n  inbox = yes\n}}\n",
+            run = run.display(),
+            mail = mail.display()
+        );
+        fs::write(&config, text).unwrap();
+        // As root, Dovecot serves as nobody, who then needs to get at the tree.
+        let is_root = fs::metadata("/proc/self").is_ok_and(|meta| {
+            use std::os::unix::fs::MetadataExt;
+            meta.uid() == 0
+        });
+        let mut command = if is_root {
+            let open = |path: &Path| {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+            };
+            for path in [root, &run, &root.join("mail"), mail] {
+                open(path);
+            }
+            ["tmp", "new", "cur"].iter().for_each(|sub| open(&mail.join(sub)));
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups"]);
+            command.arg(Dovecot::PROGRAM);
+            command
+        } else {
+            Command::new(Dovecot::PROGRAM)
+        };
+        let mut child = command
+            .arg("-c")
+            .arg(&config)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &run)
+            .env("USER", "nobody")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Dovecot starts");
+        let output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut dovecot = Dovecot { child, output, tag: 0 };
+        assert!(dovecot.line().contains("PREAUTH"));
+        dovecot
+    }
+
+    fn line(&mut self) -> String {
+        use std::io::BufRead;
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "Dovecot ended");
+        line
+    }
+
+    /// Runs a command; its untagged answers.
+    fn run(&mut self, command: &str) -> Vec<String> {
+        use std::io::Write;
+        self.tag += 1;
+        let tag = format!("t{}", self.tag);
+        write!(self.child.stdin.as_ref().unwrap(), "{tag} {command}\r\n").unwrap();
+        let mut untagged = Vec::new();
+        loop {
+            let line = self.line();
+            match line.strip_prefix(&tag) {
+                Some(end) => {
+                    assert!(end.starts_with(" OK"), "{command}: {line}");
+                    return untagged;
+                }
+                None => untagged.push(line),
+            }
+        }
+    }
+}
+
+impl Drop for Dovecot {
+    fn drop(&mut self) {
+        // Its input ends, and with it the session.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What lies in a Maildir: letters by message number, and how many files.
+fn on_disk(dir: &Path) -> (BTreeMap<usize, String>, usize) {
+    let (mut found, mut files) = (BTreeMap::new(), 0);
+    for sub in ["new", "cur"] {
+        for entry in fs::read_dir(dir.join(sub)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            let letters = name.split_once(":2,").map_or("", |(_, letters)| letters);
+            found.insert(number_in(&fs::read_to_string(&path).unwrap()), letters.to_owned());
+            files += 1;
+        }
+    }
+    (found, files)
+}
+
+#[test]
+fn a_dovecot_with_its_own_index_files_works_in_the_same_tree() {
+    if !Path::new(Dovecot::PROGRAM).exists() {
+        println!("skipped: {} is not there (Debian: dovecot-imapd)", Dovecot::PROGRAM);
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut tree = Tree::make(&root.path().join("mail/alice"), 300);
+    let mut dovecot = Dovecot::start(root.path(), &tree.dir);
+    let bench = Bench::open(root.path(), NotifyMode::Auto);
+    let watcher = bench.mailbox.watch();
+    dovecot.run("SELECT INBOX");
+    let mut expected = 300;
+    for round in 0..40 {
+        // A delivery agent, Dovecot and we ourselves, in turns and all on the same messages.
+        for _ in 0..5 {
+            tree.deliver();
+        }
+        expected += 5;
+        dovecot.run("NOOP");
+        let first = round * 3 + 1;
+        dovecot.run(&format!("STORE {first}:{} +FLAGS (\\Flagged)", first + 20));
+        dovecot.run(&format!("STORE {} -FLAGS (\\Seen)", first + 7));
+        let uids: Vec<Uid> = (0..10).map(|n| Uid(first as u32 + 5 + n)).collect();
+        let request = engine::StoreRequest {
+            uids,
+            mode: engine::StoreMode::Add,
+            flags: SystemFlags::SEEN,
+            keywords: Vec::new(),
+            unchanged_since: None,
+        };
+        bench.runtime.block_on(bench.mailbox.store(request)).unwrap();
+        if round % 4 == 3 {
+            dovecot.run("NOOP");
+            dovecot.run("STORE 2 +FLAGS.SILENT (\\Deleted)");
+            dovecot.run("EXPUNGE");
+            expected -= 1;
+        }
+    }
+    bench.wait(expected).expect("all is told");
+    // Names follow flags, and what others made of them is taken in.
+    let began = Instant::now();
+    let flags = |letters: &str| (letters.contains('S'), letters.contains('F'));
+    loop {
+        let (disk, files) = on_disk(&tree.dir);
+        assert_eq!((files, disk.len()), (expected, expected), "each message has one file");
+        let mut ours = BTreeMap::new();
+        for (_, record) in bench.mailbox.view().all() {
+            let seen = record.flags.contains(SystemFlags::SEEN);
+            let flagged = record.flags.contains(SystemFlags::FLAGGED);
+            let n = number_in(&bench.read(record.uid));
+            assert_eq!(ours.insert(n, (seen, flagged)), None, "message {n} is there twice");
+        }
+        let theirs: BTreeMap<_, _> = disk.iter().map(|(n, l)| (*n, flags(l))).collect();
+        if ours == theirs {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{ours:?} differs from {theirs:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let told = dovecot.run("STATUS INBOX (MESSAGES)");
+    dovecot.run("NOOP");
+    drop(watcher);
+    println!("Dovecot says {told:?}");
+    drop(dovecot);
+    let mut again = Dovecot::start(root.path(), &tree.dir);
+    let selected = again.run("SELECT INBOX");
+    assert!(selected.contains(&format!("* {expected} EXISTS\r\n")), "{selected:?}");
     bench.store.close().unwrap();
 }

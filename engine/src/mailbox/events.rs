@@ -163,6 +163,7 @@ impl MailboxInner {
                     }
                 }
                 (Some(position), None) => {
+                    missing.remove(&base);
                     let Some(at) = there else { continue };
                     if self.foreign.lock().was_removed(&base) {
                         fresh.push(at);
@@ -170,7 +171,10 @@ impl MailboxInner {
                         self.finish_removal(files, &place, position, &at);
                     }
                 }
-                (None, None) => fresh.extend(there),
+                (None, None) => {
+                    missing.remove(&base);
+                    fresh.extend(there);
+                }
             }
         }
         let removed = gone.iter().map(|(_, base)| base.clone()).collect();

@@ -22,6 +22,7 @@ pub(crate) mod files;
 mod foreign;
 pub(crate) mod heal;
 mod inspect;
+mod intake;
 mod latest;
 mod message;
 mod names;

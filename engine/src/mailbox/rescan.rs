@@ -9,23 +9,22 @@
 //! anyone sees it.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
-use super::apply::scan_file;
 use super::files::Files;
 use super::foreign::TICK_NS;
+use super::intake::foreign_append;
 use super::sweep::Names;
 use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
-use crate::format::frame::{Append, FlagChange, Frame, Source};
+use crate::format::frame::{FlagChange, Frame};
 use crate::io::Storage;
 use crate::layout::{Found, LayoutKind, NameFlags};
-use crate::shared::{Drive, Shared};
+use crate::shared::Drive;
 
 /// Messages taken in by one transaction.
 const IMPORT_MAX: usize = 1000;
@@ -349,28 +348,11 @@ impl MailboxInner {
         self: &Arc<Self>,
         files: &mut Files,
         place: &Place,
-        mut fresh: Vec<Found>,
+        fresh: Vec<Found>,
         moved: Vec<(usize, Found)>,
         missing: Vec<usize>,
     ) -> Result<Option<Arc<Tx>>> {
-        fresh.sort_by(|a, b| delivery_order(&a.base).cmp(&delivery_order(&b.base)));
-        let mut imported = Vec::with_capacity(fresh.len());
-        for file in fresh {
-            let path = place.partition.layout.path(&place.dir, &file);
-            let stat = match self.shared.storage.stat(&path) {
-                Ok(stat) => stat,
-                Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                Err(e) => return Err(Error::io("stat", path)(e)),
-            };
-            match scan_file(&*self.shared.storage, &path, LayoutKind::Maildir) {
-                Ok(facts) => imported.push((file, stat.mtime_ns / 1_000_000_000, facts)),
-                Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    // One bad file must not hide the others; it is tried again at the next look.
-                    tracing::error!(path = %path.display(), %error, "cannot read a message");
-                }
-            }
-        }
+        let imported = self.read_fresh(place, fresh)?;
         // Names that say something new, and names that only lie elsewhere.
         let (mut seen, mut relocated) = (Vec::new(), Vec::new());
         let mut last = None;
@@ -516,49 +498,6 @@ fn frame_bits(frame: &Frame) -> u64 {
     if let Frame::Append(append) = frame { append.keywords } else { 0 }
 }
 
-/// The frame that gives a message delivered by another program its UID.
-fn foreign_append(
-    shared: &Shared,
-    state: &mut super::State,
-    file: Found,
-    internal_date: i64,
-    facts: crate::message::Ingested,
-) -> Result<(Frame, Vec<u8>)> {
-    let mut keywords = 0;
-    if file.flags.0 & NameFlags::PASSED != 0 {
-        let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
-        keywords = state.keyword_bits(&forwarded, true)?;
-    }
-    let append = Append {
-        uid: state.take_uid()?,
-        modseq: state.take_modseq(),
-        internal_date,
-        save_date: shared.now_seconds(),
-        flags: file.flags.system(),
-        keywords,
-        size: facts.size,
-        stored: facts.stored,
-        header_size: facts.header_size,
-        sent_date: facts.sent_date.unwrap_or(internal_date),
-        subject_hash: facts.subject_hash,
-        from_hash: facts.from_hash,
-        content_id: facts.content_id,
-        source: Source::Foreign,
-        base: file.base,
-        other_letters: file.other_letters,
-        name_flags: file.flags.0,
-        in_new: file.in_new,
-    };
-    Ok((Frame::Append(append), facts.extras))
-}
-
-/// Names in the order of their delivery: the leading number, then the bytes.
-fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
-    let digits = base.iter().take_while(|b| b.is_ascii_digit()).take(18);
-    let number = digits.fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
-    (number, base)
-}
-
 /// The file names that the index knows, tombstones' included.
 struct Known<'a> {
     names: &'a Names,
@@ -590,8 +529,11 @@ impl<'a> Known<'a> {
 }
 
 impl MailboxInner {
-    /// Right after the last watch ended.
-    pub(crate) fn look_after_unwatch(&self) {
+    /// Right after the last watch ended; `events`: it told of every change.
+    pub(crate) fn look_after_unwatch(&self, events: bool) {
+        if !events {
+            return self.foreign.lock().overflow();
+        }
         let times = self.directory_times();
         let now = self.shared.storage.now_ns();
         self.foreign.lock().unwatched(times, now);

@@ -1,0 +1,115 @@
+//! Messages that other programs delivered, on their way into the index: read, and given frames.
+//!
+//! Many at once (the first opening of a Maildir that others filled) are read by as many threads as
+//! there are processors. Whatever the number, they get their UIDs in the order of their delivery.
+
+use std::io::ErrorKind;
+
+use protocol::types::Keyword;
+
+use super::apply::scan_file;
+use super::{MailboxInner, Place, State};
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, Frame, Source};
+use crate::layout::{Found, LayoutKind, NameFlags};
+use crate::message::Ingested;
+use crate::shared::{Drive, Shared};
+
+/// Messages that one thread reads as fast as several would.
+const READ_ALONE_MAX: usize = 64;
+
+/// A message file, its internal date (seconds since 1970), and what one pass over it told.
+pub(super) type Fresh = (Found, i64, Ingested);
+
+impl MailboxInner {
+    /// Reads new message files; those that are gone meanwhile or can't be read are left out.
+    pub(super) fn read_fresh(&self, place: &Place, mut fresh: Vec<Found>) -> Result<Vec<Fresh>> {
+        fresh.sort_by(|a, b| delivery_order(&a.base).cmp(&delivery_order(&b.base)));
+        let readers = match self.shared.drive {
+            Drive::Threads if fresh.len() > READ_ALONE_MAX => {
+                std::thread::available_parallelism().map_or(1, usize::from)
+            }
+            _ => 1,
+        };
+        let read = |part: &[Found]| -> Result<Vec<Fresh>> {
+            part.iter().filter_map(|file| self.read_one(place, file).transpose()).collect()
+        };
+        if readers == 1 {
+            return read(&fresh);
+        }
+        let parts: Vec<Result<Vec<Fresh>>> = std::thread::scope(|scope| {
+            let part = fresh.len().div_ceil(readers);
+            let threads: Vec<_> =
+                fresh.chunks(part).map(|part| scope.spawn(move || read(part))).collect();
+            let ended = threads.into_iter().map(|thread| thread.join());
+            ended.map(|part| part.unwrap_or(Err(Error::Closing))).collect()
+        });
+        let mut all = Vec::with_capacity(fresh.len());
+        for part in parts {
+            all.extend(part?);
+        }
+        Ok(all)
+    }
+
+    fn read_one(&self, place: &Place, file: &Found) -> Result<Option<Fresh>> {
+        let storage = &*self.shared.storage;
+        let path = place.partition.layout.path(&place.dir, file);
+        let stat = match storage.stat(&path) {
+            Ok(stat) => stat,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("stat", path)(e)),
+        };
+        match scan_file(storage, &path, LayoutKind::Maildir) {
+            Ok(facts) => Ok(Some((file.clone(), stat.mtime_ns / 1_000_000_000, facts))),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                // One bad file must not hide the others; it is tried again at the next listing.
+                tracing::error!(path = %path.display(), %error, "cannot read a message");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The frame that gives a message delivered by another program its UID.
+pub(super) fn foreign_append(
+    shared: &Shared,
+    state: &mut State,
+    file: Found,
+    internal_date: i64,
+    facts: Ingested,
+) -> Result<(Frame, Vec<u8>)> {
+    let mut keywords = 0;
+    if file.flags.0 & NameFlags::PASSED != 0 {
+        let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
+        keywords = state.keyword_bits(&forwarded, true)?;
+    }
+    let append = Append {
+        uid: state.take_uid()?,
+        modseq: state.take_modseq(),
+        internal_date,
+        save_date: shared.now_seconds(),
+        flags: file.flags.system(),
+        keywords,
+        size: facts.size,
+        stored: facts.stored,
+        header_size: facts.header_size,
+        sent_date: facts.sent_date.unwrap_or(internal_date),
+        subject_hash: facts.subject_hash,
+        from_hash: facts.from_hash,
+        content_id: facts.content_id,
+        source: Source::Foreign,
+        base: file.base,
+        other_letters: file.other_letters,
+        name_flags: file.flags.0,
+        in_new: file.in_new,
+    };
+    Ok((Frame::Append(append), facts.extras))
+}
+
+/// Names in the order of their delivery: the leading number, then the bytes.
+fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
+    let digits = base.iter().take_while(|b| b.is_ascii_digit()).take(18);
+    let number = digits.fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
+    (number, base)
+}
