@@ -89,8 +89,9 @@ impl Files {
             _ => self.all_bases()?,
         };
         while bases.covered < self.head.count {
-            if let Some(at) = self.location(bases.covered) {
-                bases.insert(&at.base, bases.covered);
+            match self.location(bases.covered) {
+                Some(at) => bases.insert(&at.base, bases.covered),
+                None => self.note_nameless(bases.covered),
             }
             bases.covered += 1;
         }
@@ -115,12 +116,22 @@ impl Files {
         self.bases = None;
     }
 
+    /// A message without a name that can be read is damaged: its file must not be taken for a new
+    /// one's.
+    fn note_nameless(&self, position: usize) {
+        if !self.is_tombstone(position) {
+            self.damage.note(position);
+        }
+    }
+
     fn all_bases(&self) -> Result<Bases> {
         let names = self.names()?;
         let mut bases = Bases::new(self.head.generation, self.head.count);
         for position in 0..self.head.count {
             let (base, _) = names.of(position);
-            if !base.is_empty() {
+            if base.is_empty() {
+                self.note_nameless(position);
+            } else {
                 bases.insert(base, position);
             }
         }

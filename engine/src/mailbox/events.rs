@@ -120,6 +120,10 @@ impl MailboxInner {
         for base in order {
             let Some(Touched { mut came, left }) = touched.remove(&base) else { continue };
             let position = files.find_base(&base)?;
+            if position.is_none() && files.damage.any() {
+                // It may be the name that cannot be read: a listing mends that first.
+                return self.compare(files);
+            }
             let known = position.and_then(|p| files.location(p));
             let as_known = |at: &Found| {
                 known.as_ref().is_some_and(|known| {

@@ -196,7 +196,7 @@ impl MailboxInner {
     }
 
     /// Lists, compares, pushes frames for what differs.
-    fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
+    pub(super) fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
         let place = self.place.read().clone();
         // What they tell is in the listing, or comes again later.
         let after_crash = {
