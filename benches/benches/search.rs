@@ -1,7 +1,8 @@
 //! What SEARCH costs: matching messages in memory on one core, by how their text is encoded; and a
 //! mailbox on disk (in the page cache) on all cores, without and with its full-text index.
 //!
-//! `CURSUS_BENCH_MESSAGES` sets the size of the mailbox, 2,000 unless said.
+//! `CURSUS_BENCH_MESSAGES` sets the size of the mailbox, 2,000 unless said; `CURSUS_BENCH_CORPUS`
+//! names a directory of message files to fill it with instead.
 
 // criterion's macros make undocumented items.
 #![allow(missing_docs)]
@@ -17,7 +18,7 @@ use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::message::{Ingest, LineEnds};
 use engine::search::{Context, Program, Record, Scratch, SearchKey, Source};
-use engine::{Delivery, Drive, Partition, Store, StoreConfig, Target, UserOptions};
+use engine::{Delivery, Drive, IndexMode, Partition, Store, StoreConfig, Target, UserOptions};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
 const TEXT_BYTES: usize = 15_000;
@@ -138,8 +139,15 @@ fn one_core(c: &mut Criterion) {
 }
 
 fn mailbox(c: &mut Criterion) {
-    let count =
-        std::env::var("CURSUS_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let count = std::env::var("CURSUS_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
+    let corpus = match std::env::var_os("CURSUS_BENCH_CORPUS") {
+        Some(directory) => std::fs::read_dir(directory)
+            .expect("the corpus")
+            .map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a message"))
+            .collect(),
+        None => messages(count.unwrap_or(2000)),
+    };
+    let count = corpus.len() as u64;
     let directory = tempfile::tempdir().expect("a directory");
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -150,7 +158,10 @@ fn mailbox(c: &mut Criterion) {
         mount: engine::MountOptions::default(),
     };
     let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-    let config = StoreConfig::new(directory.path().join("state"), vec![partition]);
+    let mut config = StoreConfig::new(directory.path().join("state"), vec![partition]);
+    // An index is used when there is one, and made when this bench says so.
+    config.index.mode = IndexMode::Searched;
+    config.index.messages_min = usize::MAX;
     let store = Store::open(config, storage, Drive::Threads).expect("an empty store");
     let lane = Lane::pool(store.helpers().clone());
     let mailbox = runtime.block_on(async {
@@ -159,7 +170,7 @@ fn mailbox(c: &mut Criterion) {
         let flags = SystemFlags::empty();
         let target =
             Target { user, mailbox: mailbox.clone(), flags, keywords: vec![], internal_date: None };
-        for some in messages(count).chunks(200) {
+        for some in corpus.chunks(200) {
             let mut deliveries = Vec::new();
             for message in some {
                 let mut delivery =
@@ -182,12 +193,22 @@ fn mailbox(c: &mut Criterion) {
         ("FROM", SearchKey::From("person007@".to_owned())),
         ("HEADER Received", SearchKey::Header("received".to_owned(), "nowhere".to_owned())),
     ];
-    for (name, key) in &keys {
-        let bytes = matches!(key, SearchKey::Body(_) | SearchKey::Text(_)).then(|| view.bytes());
-        group.throughput(bytes.map_or(Throughput::Elements(count), Throughput::Bytes));
-        group.bench_function(*name, |b| {
-            b.iter(|| runtime.block_on(mailbox.search(&view, key)).expect("an answer").len());
-        });
+    for indexed in ["", ", index"] {
+        if !indexed.is_empty() {
+            let begun = std::time::Instant::now();
+            let status = runtime.block_on(mailbox.index_now(false)).expect("an index");
+            let share = status.bytes as f64 * 100.0 / view.bytes() as f64;
+            eprintln!("indexed in {:?}: {share:.1} % of the mail; {status:?}", begun.elapsed());
+        }
+        for (name, key) in &keys {
+            let bytes =
+                matches!(key, SearchKey::Body(_) | SearchKey::Text(_)) && indexed.is_empty();
+            let bytes = bytes.then(|| view.bytes());
+            group.throughput(bytes.map_or(Throughput::Elements(count), Throughput::Bytes));
+            group.bench_function(format!("{name}{indexed}"), |b| {
+                b.iter(|| runtime.block_on(mailbox.search(&view, key)).expect("an answer").len());
+            });
+        }
     }
     group.finish();
     store.close().expect("a clean stop");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::archive::ArchiveConfig;
+use crate::fulltext::{IndexConfig, IndexMode};
 use crate::layout::Layout;
 use crate::mount::MountOptions;
 
@@ -71,6 +72,8 @@ pub struct StoreConfig {
     pub searchers: usize,
     /// Where closed log segments and their messages go; absent: nowhere.
     pub archive: Option<ArchiveConfig>,
+    /// The full-text index.
+    pub index: IndexConfig,
 }
 
 impl StoreConfig {
@@ -81,6 +84,11 @@ impl StoreConfig {
             partitions.first().map(|p| p.name.clone()).unwrap_or_else(|| "default".to_owned());
         StoreConfig {
             log_dir: state_dir.join("log"),
+            index: IndexConfig {
+                mode: IndexMode::Off,
+                dir: state_dir.join("search"),
+                messages_min: 256,
+            },
             state_dir,
             partitions,
             partition_default,

@@ -10,6 +10,7 @@
 //! | `log` | the commit log: groups, segments, reading back |
 //! | [`message`] | one pass over a message; stored and served forms; wire-ready extras |
 //! | [`search`] | does a message match |
+//! | `fulltext` | which messages may: an index of their text |
 //! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
 //! | `mount`, `owner` | how a partition's filesystem is used; one store per user's mail |
@@ -26,6 +27,7 @@ mod config;
 mod delivery;
 mod error;
 pub mod format;
+mod fulltext;
 mod ids;
 pub mod io;
 pub mod layout;
@@ -47,6 +49,7 @@ pub use config::{Partition, StoreConfig};
 pub use delivery::{Appended, Delivery, Target};
 pub use error::{Error, Result};
 pub use format::index::Record;
+pub use fulltext::{IndexConfig, IndexMode, IndexStatus};
 pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{

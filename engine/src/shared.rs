@@ -13,6 +13,7 @@ use crate::archive::{Aside, Taker};
 use crate::catalog::Catalog;
 use crate::config::{Partition, StoreConfig};
 use crate::error::{Error, Result};
+use crate::fulltext::Keeper;
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{HelperPool, Storage};
 use crate::layout::Unique;
@@ -163,6 +164,8 @@ pub(crate) struct Shared {
     pub(crate) helpers: HelperPool,
     /// Looks through messages for SEARCH.
     pub(crate) searchers: Crew,
+    /// Keeps full-text indexes up to date.
+    pub(crate) keeper: Keeper,
     pub(crate) apply: ApplyQueue,
     /// Mailboxes changed since their last header slot.
     pub(crate) dirty: Mutex<BTreeMap<MailboxId, Arc<MailboxInner>>>,
@@ -224,8 +227,12 @@ impl Shared {
                 Drive::Threads | Drive::Inline => HelperPool::new(start.config.helpers),
                 Drive::Manual => HelperPool::manual(),
             },
-            searchers: Crew::new(start.config.searchers),
             mendings: Mendings::default(),
+            keeper: Keeper::default(),
+            searchers: match start.drive {
+                Drive::Threads | Drive::Inline => Crew::new(start.config.searchers.max(1)),
+                Drive::Manual => Crew::new(0),
+            },
             trust: Trust::new(start.config.verified_seconds),
             config: start.config,
             storage: start.storage,

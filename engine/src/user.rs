@@ -510,6 +510,7 @@ impl UserInner {
             self.usage.bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
         self.shared.dirty.lock().remove(&id);
+        self.shared.forget_index(id);
         open.0.wake();
         Ok(())
     }

@@ -63,6 +63,9 @@ pub enum Command {
     ///
     /// Works beside a running server. Stopped, it can go on with --resume.
     Scrub(ScrubArgs),
+    /// Look after full-text indexes
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Bring the files up to date with the commit log after a crash, and stop
     ///
     /// A server does so when it starts. Run this before another mail server uses the store.
@@ -278,6 +281,32 @@ pub struct RestoreArgs {
     /// Go on where changes are missing in the archive
     #[arg(long)]
     pub across_gaps: bool,
+}
+
+/// Commands on full-text indexes.
+///
+/// An index is a copy that makes searches fast; removing it loses nothing.
+#[derive(Debug, Subcommand)]
+pub enum IndexCommand {
+    /// Show how far indexes are and what they take
+    Status(IndexArgs),
+    /// Index what is not indexed yet, now
+    Update(IndexArgs),
+    /// Make indexes anew, now
+    Rebuild(IndexArgs),
+    /// Remove indexes. Where search.index wants one, it is made again
+    Drop(IndexArgs),
+}
+
+/// Which indexes.
+#[derive(Debug, Args)]
+pub struct IndexArgs {
+    /// Only this user's
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Only this mailbox of the user
+    #[arg(long, value_name = "MAILBOX", requires = "user")]
+    pub mailbox: Option<String>,
 }
 
 /// Commands on messages.

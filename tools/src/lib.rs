@@ -13,6 +13,7 @@ pub mod archive;
 pub mod cli;
 pub mod failure;
 pub mod import;
+pub mod index;
 pub mod mailbox;
 pub mod manual;
 pub mod output;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Status => store::status(&config, &out),
         Command::Check { user } => store::check(user.as_deref(), &config, &out),
         Command::Scrub(args) => scrub::run(args, &config, &out),
+        Command::Index(command) => index::run(command, &config, &out),
         Command::Recover => store::recover(&config, &out),
         Command::Checkpoint => store::checkpoint(&config, &out),
         Command::Archive(command) => archive::run(command, &config, &out),

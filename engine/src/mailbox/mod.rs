@@ -58,6 +58,7 @@ pub use view::{Changes, ExtrasRef, KeywordTable, Records, View};
 
 use crate::config::Partition;
 use crate::error::{Error, Result};
+use crate::fulltext::MailboxIndex;
 use crate::ids::{Lsn, MailboxId};
 use crate::owner::Owner;
 use crate::shared::Shared;
@@ -128,6 +129,8 @@ pub(crate) struct MailboxInner {
     /// When somebody last asked for it: see [`crate::store::Registry`].
     pub(crate) used: AtomicU64,
     pub(crate) deleted: AtomicBool,
+    /// Its full-text index.
+    pub(crate) index: MailboxIndex,
 }
 
 /// An open mailbox. Cheap to clone; stays usable, read-only, after its deletion.
@@ -221,6 +224,7 @@ impl MailboxInner {
             watchers: AtomicU32::new(0),
             used: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
+            index: MailboxIndex::default(),
             shared,
         });
         if names_differ {

@@ -20,10 +20,13 @@ use super::view::ExtrasRef;
 use super::{Mailbox, MailboxInner, View};
 use crate::error::{Error, Result};
 use crate::format::index::Record;
+use crate::fulltext::IndexMode;
 use crate::io::{Open, StoredFile};
 use crate::message::LineEnds;
 use crate::search::crew::Turns;
-use crate::search::{Context, Needs, Program, Scratch, Source};
+use crate::search::{
+    Context, Leaf, Needs, Program, Scratch, Source, Text, WordHit, each_text, relevancy,
+};
 
 /// Messages that are looked through on the session's core when the index alone decides.
 const INLINE_MESSAGES_MAX: u32 = 4096;
@@ -41,6 +44,24 @@ impl Mailbox {
     /// The messages of a view that match, in its order. `$` and `\Recent` have been replaced by
     /// UID sets by the session, which knows them. Dropping the future ends the search.
     pub async fn search(&self, view: &View, key: &SearchKey) -> Result<Vec<(SeqNum, Record)>> {
+        let found = self.hunt(view, key).await?;
+        Ok(found.into_iter().map(|found| (found.seq, found.record)).collect())
+    }
+
+    /// As [`Mailbox::search`], with how relevant each match is: 1 to 100, where the best have 100
+    /// (RFC 6203). Where no part of the key is fuzzy, all are the best.
+    pub async fn search_by_relevancy(
+        &self,
+        view: &View,
+        key: &SearchKey,
+    ) -> Result<(Vec<(SeqNum, Record)>, Vec<u8>)> {
+        let found = self.hunt(view, key).await?;
+        let measured: Vec<_> = found.iter().map(|f| (f.record.size, &*f.hits)).collect();
+        let scores = relevancy(&measured, view.exists());
+        Ok((found.into_iter().map(|found| (found.seq, found.record)).collect(), scores))
+    }
+
+    async fn hunt(&self, view: &View, key: &SearchKey) -> Result<Vec<Found>> {
         let uid_largest = view.uid(SeqNum(view.exists())).unwrap_or(Uid(0));
         let program = Program::new(
             key,
@@ -57,6 +78,18 @@ impl Mailbox {
         if program.needs() == Needs::Index && view.exists() <= INLINE_MESSAGES_MAX {
             return Ok(by_index(view, &program));
         }
+        let program = if !program.leaves().iter().any(Leaf::can_ask)
+            || self.0.shared.config.index.mode == IndexMode::Off
+        {
+            program
+        } else {
+            let (inner, view, mut program) = (self.0.clone(), view.clone(), program);
+            let ask = move || {
+                inner.ask_index(&view, &mut program);
+                program
+            };
+            self.0.shared.helpers.run(ask).await.map_err(|_| Error::Closing)?
+        };
         let (answer, heard) = oneshot::channel();
         if let Some(hunt) = Hunt::new(self.0.clone(), view.clone(), program, answer) {
             self.0.shared.searchers.begin(Arc::new(hunt));
@@ -65,7 +98,13 @@ impl Mailbox {
     }
 }
 
-type Found = Vec<(SeqNum, Record)>;
+/// A message that matches, and how well.
+struct Found {
+    seq: SeqNum,
+    record: Record,
+    /// Nothing, without an allocation, unless the search is fuzzy.
+    hits: Box<[WordHit]>,
+}
 
 /// A search on its way.
 struct Hunt {
@@ -85,9 +124,9 @@ struct Hunt {
 
 struct Progress {
     /// `None` once it was used.
-    answer: Option<oneshot::Sender<Result<Found>>>,
+    answer: Option<oneshot::Sender<Result<Vec<Found>>>>,
     /// What the turns found, by their numbers.
-    found: Vec<(u32, Found)>,
+    found: Vec<(u32, Vec<Found>)>,
     done: u32,
     /// Buffers that no turn is using.
     tools: Vec<Tools>,
@@ -105,9 +144,10 @@ impl Hunt {
         mailbox: Arc<MailboxInner>,
         view: View,
         program: Program,
-        answer: oneshot::Sender<Result<Found>>,
+        answer: oneshot::Sender<Result<Vec<Found>>>,
     ) -> Option<Hunt> {
-        let step = if program.needs() == Needs::Bytes { TURN_FILES } else { TURN_RECORDS };
+        let is_dear = program.needs() == Needs::Bytes && !program.is_narrowed();
+        let step = if is_dear { TURN_FILES } else { TURN_RECORDS };
         let turns = view.exists().div_ceil(step);
         if turns == 0 {
             let _ = answer.send(Ok(Vec::new()));
@@ -120,7 +160,7 @@ impl Hunt {
         Some(Hunt { mailbox, view, program, line_ends, step, turns, next, cold, state })
     }
 
-    fn look(&self, turn: u32, tools: &mut Tools) -> Result<Found> {
+    fn look(&self, turn: u32, tools: &mut Tools) -> Result<Vec<Found>> {
         let started = Instant::now();
         let first = turn * self.step + 1;
         let records = || self.view.records(SeqNum(first), SeqNum(first + self.step - 1));
@@ -139,7 +179,9 @@ impl Hunt {
         let mut found = Vec::new();
         for (seq, record) in records() {
             let mut message = Message {
-                hunt: self,
+                mailbox: &self.mailbox,
+                view: &self.view,
+                line_ends: self.line_ends,
                 record,
                 seq,
                 sweep: &mut tools.sweep,
@@ -147,7 +189,10 @@ impl Hunt {
                 file: ahead.next().flatten(),
             };
             match self.program.matches(&mut message, &mut tools.scratch) {
-                Ok(true) => found.push((seq, record)),
+                Ok(true) => {
+                    let hits = tools.scratch.hits().into();
+                    found.push(Found { seq, record, hits });
+                }
                 Ok(false) => {}
                 // Gone since the view was made: nothing to match.
                 Err(Error::Expunged(_)) => {}
@@ -164,8 +209,9 @@ impl Hunt {
         record: &Record,
         sweep: &mut Sweep,
     ) -> Option<Arc<dyn StoredFile>> {
-        let (record, extras, file) = (*record, None, None);
-        let message = &mut Message { hunt: self, record, seq, sweep, extras, file };
+        let (record, extras, file, line_ends) = (*record, None, None, self.line_ends);
+        let (mailbox, view) = (&self.mailbox, &self.view);
+        let message = &mut Message { mailbox, view, line_ends, record, seq, sweep, extras, file };
         // What fails here fails again, and is told, where the file is read.
         let file = message.open().ok()?;
         file.will_need(0, AHEAD_BYTES);
@@ -226,15 +272,53 @@ fn searched(seq: SeqNum, record: &Record) -> crate::search::Record {
     }
 }
 
-fn by_index(view: &View, program: &Program) -> Vec<(SeqNum, Record)> {
+fn by_index(view: &View, program: &Program) -> Vec<Found> {
     let matches = |(seq, record): &(SeqNum, Record)| {
         program.decide_by_index(&searched(*seq, record)) == Some(true)
     };
-    view.all().filter(matches).collect()
+    let found = |(seq, record)| Found { seq, record, hits: Box::default() };
+    view.all().filter(matches).map(found).collect()
+}
+
+impl MailboxInner {
+    /// Gives the messages of a stretch of a view one by one, until `each` returns false. Blocks.
+    pub(crate) fn sweep(
+        self: &Arc<Self>,
+        view: &View,
+        first: SeqNum,
+        last: SeqNum,
+        each: &mut dyn FnMut(&Record, Swept<'_, '_>) -> bool,
+    ) {
+        let line_ends = line_ends(self.place.read().partition.layout.kind());
+        let mut tools = Tools::default();
+        for (seq, record) in view.records(first, last) {
+            let (sweep, extras, file) = (&mut tools.sweep, None, None);
+            let message =
+                Message { mailbox: self, view, line_ends, record, seq, sweep, extras, file };
+            if !each(&record, Swept { message, scratch: &mut tools.scratch }) {
+                return;
+            }
+        }
+    }
+}
+
+/// A message that a sweep passes.
+pub(crate) struct Swept<'a, 's> {
+    message: Message<'a>,
+    scratch: &'s mut Scratch,
+}
+
+impl Swept<'_, '_> {
+    /// Gives all text that string keys look at; false when some was left out.
+    pub(crate) fn each_text(&mut self, each: &mut dyn FnMut(Text<'_>)) -> Result<bool> {
+        each_text(&mut self.message, self.scratch, each)
+    }
 }
 
 struct Message<'a> {
-    hunt: &'a Hunt,
+    mailbox: &'a Arc<MailboxInner>,
+    view: &'a View,
+    line_ends: LineEnds,
     record: Record,
     seq: SeqNum,
     sweep: &'a mut Sweep,
@@ -248,7 +332,7 @@ impl Message<'_> {
     /// doesn't find it either.
     fn open(&mut self) -> Result<Arc<dyn StoredFile>> {
         let uid = self.record.uid;
-        let mailbox = &self.hunt.mailbox;
+        let mailbox = self.mailbox;
         let storage = &mailbox.shared.storage;
         if let Some(path) = self.likely_path()
             && let Ok(file) = storage.open(&path, Open::Read)
@@ -271,10 +355,10 @@ impl Message<'_> {
 
     /// Where the file was when its neighbours were looked up.
     fn likely_path(&mut self) -> Option<PathBuf> {
-        let view = &self.hunt.view;
+        let view = self.view;
         let position = view.position(self.seq)?;
         let at = self.sweep.location(&view.0.cold, position, view.0.count, &self.record)?;
-        let place = self.hunt.mailbox.place.read();
+        let place = self.mailbox.place.read();
         Some(place.partition.layout.path(&place.dir, &at))
     }
 }
@@ -287,12 +371,12 @@ impl Source for Message<'_> {
     }
 
     fn extras(&mut self) -> Result<Option<&[u8]>> {
-        self.extras = self.hunt.view.extras(&self.record);
+        self.extras = self.view.extras(&self.record);
         Ok(self.extras.as_ref().map(ExtrasRef::bytes))
     }
 
     fn line_ends(&self) -> LineEnds {
-        self.hunt.line_ends
+        self.line_ends
     }
 
     fn read(&mut self, at: u64, buffer: &mut [u8]) -> Result<usize> {

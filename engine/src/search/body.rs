@@ -5,7 +5,10 @@ use std::ops::Range;
 use protocol::mime::{Encoding, Field, header};
 
 use super::Source;
+use super::fuzzy::{Tally, Word, WordHit};
 use super::needle::{Buffers, Needle, Stream};
+use super::program::Place;
+use super::text::Pieces;
 use crate::message::{Extras, Rescan};
 
 /// Files up to this size are read at once; larger ones in pieces of it.
@@ -24,6 +27,19 @@ pub struct Scratch {
     parts: Vec<PartPlace>,
     labels: Vec<u8>,
     extras: Vec<u8>,
+    hits: Vec<WordHit>,
+}
+
+impl Scratch {
+    /// Forgets the hits of the message before.
+    pub(super) fn begin(&mut self) {
+        self.hits.clear();
+    }
+
+    /// How well the message that was just found meets words that need not be there exactly.
+    pub(crate) fn hits(&self) -> &[WordHit] {
+        &self.hits
+    }
 }
 
 /// Where one part is in the file.
@@ -37,6 +53,29 @@ struct TextPlace {
     body: Range<u64>,
     encoding: Encoding,
     label: Range<usize>,
+}
+
+/// A piece of what string keys look at, case taken off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Text<'a> {
+    /// Of a header field, its name included.
+    Header(&'a str),
+    /// Of a body.
+    Body(&'a str),
+    /// The field ends: strings are not looked for across.
+    HeaderEnd,
+    /// The body ends.
+    BodyEnd,
+}
+
+/// Gives all text of a message that string keys look at: for indexes that are to find the same.
+/// False when some was left out.
+pub(crate) fn each_text<S: Source>(
+    source: &mut S,
+    scratch: &mut Scratch,
+    each: &mut dyn FnMut(Text<'_>),
+) -> Result<bool, S::Error> {
+    Message::new(source, scratch).each_text(each)
 }
 
 /// One message during its evaluation: what was loaded stays loaded for further keys.
@@ -153,6 +192,108 @@ impl<'a, S: Source> Message<'a, S> {
             at += read as u64;
         }
         Ok(stream.finish())
+    }
+
+    /// Whether words, or what is near them, are in a place; how well is kept for
+    /// [`Scratch::hits`].
+    pub(super) fn is_like(
+        &mut self,
+        words: &[Word],
+        words_from: usize,
+        place: Place,
+        name: Option<&[u8]>,
+    ) -> Result<bool, S::Error> {
+        let mut tally = Tally::new(words, words_from);
+        if place == Place::Field {
+            let name = name.unwrap_or_default();
+            self.load_parts()?;
+            let Some(header) = self.scratch.parts.first().map(|part| part.header.clone()) else {
+                return Ok(false);
+            };
+            self.load_header(header)?;
+            let Scratch { buffers, header: block, .. } = &mut *self.scratch;
+            let named = |field: &header::RawField<'_>| field.name.eq_ignore_ascii_case(name);
+            for field in header::fields(block).filter(named) {
+                buffers.each_value(field.value, &mut |text| tally.feed(text));
+                tally.end();
+            }
+        } else {
+            self.each_text(&mut |text| match (text, place) {
+                (Text::Header(text), Place::Headers | Place::Both) => tally.feed(text),
+                (Text::Body(text), Place::Bodies | Place::Both) => tally.feed(text),
+                (Text::HeaderEnd | Text::BodyEnd, _) => tally.end(),
+                _ => {}
+            })?;
+        }
+        let hits = tally.hits();
+        let found = hits.is_some();
+        self.scratch.hits.extend(hits.unwrap_or_default());
+        Ok(found)
+    }
+
+    /// Gives all text that string keys look at, case taken off, in pieces.
+    /// False when a header is too long to be all of it.
+    pub(super) fn each_text(&mut self, each: &mut dyn FnMut(Text<'_>)) -> Result<bool, S::Error> {
+        self.load_parts()?;
+        let parts = std::mem::take(&mut self.scratch.parts);
+        let mut told = Ok(());
+        for part in &parts {
+            told = self.each_field(part, each);
+            if let (Ok(()), Some(text)) = (&told, &part.text) {
+                told = self.each_piece(text, each);
+            }
+            if told.is_err() {
+                break;
+            }
+        }
+        let bytes = |part: &PartPlace| part.header.end - part.header.start;
+        let is_whole = parts.iter().all(|part| bytes(part) < HEADER_BYTES_MAX as u64);
+        self.scratch.parts = parts;
+        told.map(|()| is_whole)
+    }
+
+    fn each_field(
+        &mut self,
+        part: &PartPlace,
+        each: &mut dyn FnMut(Text<'_>),
+    ) -> Result<(), S::Error> {
+        self.load_header(part.header.clone())?;
+        let Scratch { buffers, header: block, .. } = &mut *self.scratch;
+        for field in header::fields(block) {
+            buffers.each_value(field.raw, &mut |text| each(Text::Header(text)));
+            each(Text::HeaderEnd);
+        }
+        Ok(())
+    }
+
+    fn each_piece(
+        &mut self,
+        text: &TextPlace,
+        each: &mut dyn FnMut(Text<'_>),
+    ) -> Result<(), S::Error> {
+        let whole = self.load_file()?;
+        let Scratch { buffers, file, labels, .. } = &mut *self.scratch;
+        let mut told = |text: &str| each(Text::Body(text));
+        let mut pieces = Pieces::new(text.encoding, &labels[text.label.clone()], buffers);
+        if let Some(length) = whole {
+            let start = (text.body.start as usize).min(length);
+            let end = (text.body.end as usize).clamp(start, length);
+            pieces.feed(&file[start..end], &mut told);
+        } else {
+            let mut at = text.body.start;
+            while at < text.body.end {
+                let wanted = (text.body.end - at).min(FILE_BYTES_MAX as u64) as usize;
+                let read = self.source.read(at, &mut file[..wanted])?.min(wanted);
+                if read == 0 {
+                    break;
+                }
+                pieces.feed(&file[..read], &mut told);
+                at += read as u64;
+            }
+        }
+        pieces.finish(&mut told);
+        each(Text::BodyEnd);
+        Ok(())
     }
 
     /// Puts a header's bytes into `scratch.header`.

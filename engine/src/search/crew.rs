@@ -44,9 +44,9 @@ struct State {
 }
 
 impl Crew {
-    /// A crew of at most `threads_max` threads, of one at least.
+    /// A crew of at most `threads_max` threads; with none, each search is done where it begins.
     pub(crate) fn new(threads_max: usize) -> Crew {
-        Crew { shared: Arc::default(), threads_max: threads_max.max(1) }
+        Crew { shared: Arc::default(), threads_max }
     }
 
     /// Queues a search.

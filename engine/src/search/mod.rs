@@ -16,8 +16,10 @@ mod body;
 mod caseless;
 pub(crate) mod crew;
 mod fold;
+mod fuzzy;
 mod needle;
 mod program;
+mod text;
 
 pub use program::{Context, Program};
 pub use protocol::imap::search::SearchKey;
@@ -27,6 +29,10 @@ use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 use crate::message::LineEnds;
 
 pub use body::Scratch;
+pub(crate) use body::{Text, each_text};
+pub(crate) use fuzzy::{Word, WordHit, relevancy};
+pub(crate) use program::{Leaf, Place, Verdict};
+pub(crate) use text::folded;
 
 /// What a program may have to look at to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use super::caseless::Caseless;
 use super::fold::fold;
 
 /// Text decoded from one piece of a body at a time, in bytes; a multiple of the longest character.
-const TEXT_BYTES: usize = 16 * 1024;
+pub(super) const TEXT_BYTES: usize = 16 * 1024;
 
 /// A string prepared for many searches.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub(super) struct Needle {
 /// Buffers of one search, reused for all messages.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    folded: Vec<u8>,
-    decoded: Vec<u8>,
-    text: String,
+    pub(super) folded: Vec<u8>,
+    pub(super) decoded: Vec<u8>,
+    pub(super) text: String,
 }
 
 impl Needle {

@@ -6,8 +6,10 @@ use protocol::mime::date::{DAY_SECONDS, days_from_civil};
 use protocol::types::{Flag, Keyword, ModSeq, SequenceSet, Uid};
 
 use super::body::{Message, Scratch};
+use super::fuzzy::Word;
 use super::needle::Needle;
-use super::{Needs, Record, Source};
+use super::{Needs, Record, Source, folded};
+use crate::fulltext::{Bits, Clues};
 
 /// What a program needs to know of the mailbox and the session.
 pub struct Context<'a> {
@@ -25,6 +27,51 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct Program {
     root: Node,
+    leaves: Vec<Leaf>,
+    /// By leaf, what an index said of it; empty when none was asked.
+    verdicts: Vec<Option<Verdict>>,
+}
+
+/// A string key, as far as an index can answer it.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    /// What messages that meet it have among their terms; `None`: an index can't tell.
+    pub(crate) clues: Option<Clues>,
+    /// Where these are.
+    pub(crate) place: Place,
+    /// Of a string that need not be there exactly: its words. There are no clues then.
+    pub(crate) words: Vec<Word>,
+    /// The number of the first of them among those of all leaves.
+    words_from: usize,
+}
+
+impl Leaf {
+    /// Whether an index has something to say of it.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.clues.is_some() || !self.words.is_empty()
+    }
+}
+
+/// Where a string key looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In one header field; what an index finds is in any of them.
+    Field,
+    /// In all header fields.
+    Headers,
+    /// In all bodies.
+    Bodies,
+    /// In header fields and bodies.
+    Both,
+}
+
+/// What an index says of a string key, by sequence numbers less one.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    /// Messages that may meet it.
+    pub(crate) possible: Bits,
+    /// Messages that do.
+    pub(crate) sure: Bits,
 }
 
 #[derive(Debug)]
@@ -43,9 +90,19 @@ enum Node {
     Larger(u64),
     Smaller(u64),
     ModSeq(ModSeq),
-    Field { name: Box<[u8]>, known: Option<Field>, needle: Needle },
-    Headers(Needle),
-    Bodies(Needle),
+    Field {
+        name: Box<[u8]>,
+        known: Option<Field>,
+        needle: Needle,
+        leaf: usize,
+    },
+    Headers(Needle, usize),
+    Bodies(Needle, usize),
+    /// Words that need not be there exactly; `name`: of the header field, where it is one.
+    Fuzzy {
+        name: Option<Box<[u8]>>,
+        leaf: usize,
+    },
 }
 
 /// Ascending, inclusive, apart from one another.
@@ -72,7 +129,23 @@ impl Order {
 impl Program {
     /// Compiles a key tree. The decoder bounds its depth.
     pub fn new(key: &SearchKey, context: &Context<'_>) -> Program {
-        Program { root: compile(key, context) }
+        let mut leaves = Vec::new();
+        Program { root: compile(key, context, &mut leaves), leaves, verdicts: Vec::new() }
+    }
+
+    /// Its string keys.
+    pub(crate) fn leaves(&self) -> &[Leaf] {
+        &self.leaves
+    }
+
+    /// Whether an index said something.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        self.verdicts.iter().any(Option::is_some)
+    }
+
+    /// Tells what an index said of each of [`Program::leaves`].
+    pub(crate) fn narrow(&mut self, verdicts: Vec<Option<Verdict>>) {
+        self.verdicts = verdicts;
     }
 
     /// What it may have to look at.
@@ -82,7 +155,7 @@ impl Program {
 
     /// The answer if the index alone gives it.
     pub fn decide_by_index(&self, record: &Record) -> Option<bool> {
-        self.root.by_index(record)
+        self.root.by_index(record, &self.verdicts)
     }
 
     /// Whether the message matches.
@@ -92,24 +165,31 @@ impl Program {
         scratch: &mut Scratch,
     ) -> Result<bool, S::Error> {
         let record = source.record();
+        scratch.begin();
         match self.decide_by_index(&record) {
             Some(answer) => Ok(answer),
-            None => self.root.matches(&record, &mut Message::new(source, scratch)),
+            None => self.root.matches(&record, self, &mut Message::new(source, scratch)),
         }
     }
 }
 
-fn compile(key: &SearchKey, context: &Context<'_>) -> Node {
-    let field = |name: &str, text: &str| Node::Field {
+fn compile(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> Node {
+    let leaf = |text: &str, place, leaves: &mut Vec<Leaf>| {
+        let (clues, words) = (Clues::of(&folded(text)), Vec::new());
+        leaves.push(Leaf { clues, place, words, words_from: 0 });
+        leaves.len() - 1
+    };
+    let field = |name: &str, text: &str, leaves: &mut Vec<Leaf>| Node::Field {
         name: name.as_bytes().into(),
         known: Field::of(name.as_bytes()),
         needle: Needle::new(text),
+        leaf: leaf(text, Place::Field, leaves),
     };
     match key {
         SearchKey::All => Node::Constant(true),
-        SearchKey::And(keys) => all(keys.iter().map(|key| compile(key, context)).collect()),
-        SearchKey::Or(a, b) => any(vec![compile(a, context), compile(b, context)]),
-        SearchKey::Not(key) => match compile(key, context) {
+        SearchKey::And(keys) => all(keys.iter().map(|key| compile(key, context, leaves)).collect()),
+        SearchKey::Or(a, b) => any(vec![compile(a, context, leaves), compile(b, context, leaves)]),
+        SearchKey::Not(key) => match compile(key, context, leaves) {
             Node::Constant(value) => Node::Constant(!value),
             Node::Not(inner) => *inner,
             node => Node::Not(Box::new(node)),
@@ -134,19 +214,52 @@ fn compile(key: &SearchKey, context: &Context<'_>) -> Node {
         SearchKey::Larger(size) => Node::Larger(*size),
         SearchKey::Smaller(size) => Node::Smaller(*size),
         SearchKey::ModSeq(modseq) => Node::ModSeq(*modseq),
-        SearchKey::From(text) => field("from", text),
-        SearchKey::To(text) => field("to", text),
-        SearchKey::Cc(text) => field("cc", text),
-        SearchKey::Bcc(text) => field("bcc", text),
-        SearchKey::Subject(text) => field("subject", text),
-        SearchKey::Header(name, text) => field(name, text),
+        SearchKey::From(text) => field("from", text, leaves),
+        SearchKey::To(text) => field("to", text, leaves),
+        SearchKey::Cc(text) => field("cc", text, leaves),
+        SearchKey::Bcc(text) => field("bcc", text, leaves),
+        SearchKey::Subject(text) => field("subject", text, leaves),
+        SearchKey::Header(name, text) => field(name, text, leaves),
+        SearchKey::Fuzzy(key) => fuzzy(key, context, leaves),
         SearchKey::Body(text) if text.is_empty() => Node::Constant(true),
         SearchKey::Text(text) if text.is_empty() => Node::Constant(true),
-        SearchKey::Body(text) => Node::Bodies(Needle::new(text)),
+        SearchKey::Body(text) => Node::Bodies(Needle::new(text), leaf(text, Place::Bodies, leaves)),
         SearchKey::Text(text) => {
-            any(vec![Node::Headers(Needle::new(text)), Node::Bodies(Needle::new(text))])
+            let headers = Node::Headers(Needle::new(text), leaf(text, Place::Headers, leaves));
+            any(vec![headers, Node::Bodies(Needle::new(text), leaf(text, Place::Bodies, leaves))])
         }
     }
+}
+
+/// As [`compile`], with strings that need not be there exactly. What is no string, or has no word in
+/// it, means what it always does.
+fn fuzzy(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> Node {
+    let (name, text, place) = match key {
+        SearchKey::And(keys) => {
+            return all(keys.iter().map(|key| fuzzy(key, context, leaves)).collect());
+        }
+        SearchKey::Or(a, b) => {
+            return any(vec![fuzzy(a, context, leaves), fuzzy(b, context, leaves)]);
+        }
+        SearchKey::Not(key) => return Node::Not(Box::new(fuzzy(key, context, leaves))),
+        SearchKey::Fuzzy(key) => return fuzzy(key, context, leaves),
+        SearchKey::From(text) => (Some("from"), text, Place::Field),
+        SearchKey::To(text) => (Some("to"), text, Place::Field),
+        SearchKey::Cc(text) => (Some("cc"), text, Place::Field),
+        SearchKey::Bcc(text) => (Some("bcc"), text, Place::Field),
+        SearchKey::Subject(text) => (Some("subject"), text, Place::Field),
+        SearchKey::Header(name, text) => (Some(name.as_str()), text, Place::Field),
+        SearchKey::Body(text) => (None, text, Place::Bodies),
+        SearchKey::Text(text) => (None, text, Place::Both),
+        other => return compile(other, context, leaves),
+    };
+    let words = Word::all(&folded(text));
+    if words.is_empty() {
+        return compile(key, context, leaves);
+    }
+    let words_from = leaves.last().map_or(0, |leaf| leaf.words_from + leaf.words.len());
+    leaves.push(Leaf { clues: None, place, words, words_from });
+    Node::Fuzzy { name: name.map(|name| name.as_bytes().into()), leaf: leaves.len() - 1 }
 }
 
 fn resolve(set: &SequenceSet, largest: u32) -> Ranges {
@@ -212,7 +325,10 @@ impl Node {
             }
             Node::Not(node) => node.needs(),
             Node::Field { known: Some(_), .. } | Node::Sent(..) => Needs::Cache,
-            Node::Field { known: None, .. } | Node::Headers(_) | Node::Bodies(_) => Needs::Bytes,
+            Node::Field { known: None, .. }
+            | Node::Headers(..)
+            | Node::Bodies(..)
+            | Node::Fuzzy { .. } => Needs::Bytes,
             _ => Needs::Index,
         }
     }
@@ -225,18 +341,18 @@ impl Node {
             Node::Sent(..) => 1,
             Node::Field { known: Some(_), .. } => 2,
             Node::Field { known: None, .. } => 3,
-            Node::Headers(_) => 4,
-            Node::Bodies(_) => 5,
+            Node::Headers(..) => 4,
+            Node::Bodies(..) | Node::Fuzzy { .. } => 5,
             _ => 0,
         }
     }
 
-    fn by_index(&self, record: &Record) -> Option<bool> {
+    fn by_index(&self, record: &Record, verdicts: &[Option<Verdict>]) -> Option<bool> {
         Some(match self {
             Node::Constant(value) => *value,
-            Node::All(nodes) => return decide(nodes, record, false),
-            Node::Any(nodes) => return decide(nodes, record, true),
-            Node::Not(node) => !node.by_index(record)?,
+            Node::All(nodes) => return decide(nodes, record, verdicts, false),
+            Node::Any(nodes) => return decide(nodes, record, verdicts, true),
+            Node::Not(node) => !node.by_index(record, verdicts)?,
             Node::Flags(mask) => record.flags.0 & mask == *mask,
             Node::Keywords(mask) => record.keywords & mask != 0,
             Node::Recent => record.recent,
@@ -247,22 +363,33 @@ impl Node {
             Node::Larger(size) => u64::from(record.size) > *size,
             Node::Smaller(size) => u64::from(record.size) < *size,
             Node::ModSeq(modseq) => record.modseq >= *modseq,
-            Node::Field { .. } | Node::Headers(_) | Node::Bodies(_) => return None,
+            Node::Field { leaf, .. }
+            | Node::Headers(_, leaf)
+            | Node::Bodies(_, leaf)
+            | Node::Fuzzy { leaf, .. } => {
+                let verdict = verdicts.get(*leaf)?.as_ref()?;
+                let number = (record.seq.0 as usize).checked_sub(1)?;
+                if verdict.possible.has(number) {
+                    return verdict.sure.has(number).then_some(true);
+                }
+                false
+            }
         })
     }
 
     fn matches<S: Source>(
         &self,
         record: &Record,
+        program: &Program,
         message: &mut Message<'_, S>,
     ) -> Result<bool, S::Error> {
-        if let Some(answer) = self.by_index(record) {
+        if let Some(answer) = self.by_index(record, &program.verdicts) {
             return Ok(answer);
         }
         match self {
             Node::All(nodes) => {
                 for node in nodes {
-                    if !node.matches(record, message)? {
+                    if !node.matches(record, program, message)? {
                         return Ok(false);
                     }
                 }
@@ -270,20 +397,26 @@ impl Node {
             }
             Node::Any(nodes) => {
                 for node in nodes {
-                    if node.matches(record, message)? {
+                    if node.matches(record, program, message)? {
                         return Ok(true);
                     }
                 }
                 Ok(false)
             }
-            Node::Not(node) => Ok(!node.matches(record, message)?),
+            Node::Not(node) => Ok(!node.matches(record, program, message)?),
             Node::Sent(order, day) => {
                 let sent = message.sent_day()?.unwrap_or(day_of(record.internal_date));
                 Ok(order.holds(sent, *day))
             }
-            Node::Field { name, known, needle } => message.field_contains(name, *known, needle),
-            Node::Headers(needle) => message.headers_contain(needle),
-            Node::Bodies(needle) => message.bodies_contain(needle),
+            Node::Field { name, known, needle, .. } => message.field_contains(name, *known, needle),
+            Node::Headers(needle, _) => message.headers_contain(needle),
+            Node::Bodies(needle, _) => message.bodies_contain(needle),
+            Node::Fuzzy { name, leaf } => match program.leaves.get(*leaf) {
+                Some(leaf) => {
+                    message.is_like(&leaf.words, leaf.words_from, leaf.place, name.as_deref())
+                }
+                None => Ok(false),
+            },
             // Everything else was decided by the index.
             _ => Ok(false),
         }
@@ -291,10 +424,15 @@ impl Node {
 }
 
 /// A conjunction (`decisive` false) or disjunction (`decisive` true) as far as the index goes.
-fn decide(nodes: &[Node], record: &Record, decisive: bool) -> Option<bool> {
+fn decide(
+    nodes: &[Node],
+    record: &Record,
+    verdicts: &[Option<Verdict>],
+    decisive: bool,
+) -> Option<bool> {
     let mut is_open = false;
     for node in nodes {
-        match node.by_index(record) {
+        match node.by_index(record, verdicts) {
             Some(answer) if answer == decisive => return Some(decisive),
             Some(_) => {}
             // Siblings that follow cost as much or more, but may still be cheap inside.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::archive::aside;
 use crate::catalog::{Batch, Meta, Summary, UserChanges};
 use crate::error::{Error, Result};
+use crate::fulltext::IndexMode;
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::MailboxInner;
 use crate::shared::{Doomed, DoomedKind, Shared};
@@ -77,6 +78,9 @@ impl Shared {
                 for mailbox in dirty.values() {
                     mailbox.pinned.lock().retain(|_, pinned_by| *pinned_by >= lsn);
                     self.compact(mailbox);
+                    if self.config.index.mode == IndexMode::All {
+                        self.index_soon(mailbox);
+                    }
                 }
                 self.checkpointer.count.fetch_add(1, Ordering::Relaxed);
                 let took = began.elapsed();

@@ -101,6 +101,7 @@ impl Store {
     pub fn close(&self) -> Result<()> {
         let Some(lock) = self.running.lock.lock().take() else { return Ok(()) };
         let shared = &self.shared;
+        shared.stop_keeper();
         shared.log.close();
         shared.pump_blocked();
         let threads = self.running.threads.lock().take();

@@ -120,7 +120,7 @@ pub enum StatusItem {
 pub struct Search {
     /// Answer in UIDs.
     pub uid: bool,
-    /// RETURN (...), RFC 4731 and 5182. `None`: not given, the answer is `* SEARCH` in rev1.
+    /// RETURN (...), RFC 4731, 5182 and 6203. `None`: not given, the answer is `* SEARCH` in rev1.
     pub options: Option<SearchReturn>,
     /// What messages have to meet.
     pub key: SearchKey,
@@ -135,6 +135,7 @@ pub struct SearchReturn {
     pub all: bool,
     pub count: bool,
     pub save: bool,
+    pub relevancy: bool,
 }
 
 /// FETCH and UID FETCH.

@@ -321,6 +321,8 @@ pub struct ESearch {
     pub all: Option<SequenceSet>,
     /// The highest MODSEQ among what is told.
     pub modseq: Option<ModSeq>,
+    /// Scores of 1 to 100 for all matches, in their order (RFC 6203).
+    pub relevancy: Option<Vec<u8>>,
 }
 
 /// `* ESEARCH (TAG "t") UID MIN 1 … ALL 1:3`, RFC 4731 section 3.1.
@@ -342,6 +344,16 @@ pub fn esearch(out: &mut Vec<u8>, tag: &Tag, result: &ESearch) {
     }
     if let Some(modseq) = result.modseq {
         print(out, format_args!(" MODSEQ {modseq}"));
+    }
+    if let Some(scores) = &result.relevancy {
+        out.extend_from_slice(b" RELEVANCY (");
+        for (i, score) in scores.iter().enumerate() {
+            if i > 0 {
+                out.push(b' ');
+            }
+            number(out, u64::from(*score));
+        }
+        out.push(b')');
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -83,11 +83,24 @@ pub enum SearchKey {
     Body(String),
     /// A header or a text body part contains the string.
     Text(String),
+    /// The key holds about so, in a way of the server's choice (RFC 6203).
+    Fuzzy(Box<SearchKey>),
 }
 
 impl SearchKey {
     /// The key's negation, boxed as [`SearchKey::Not`].
     pub fn negated(self) -> SearchKey {
         SearchKey::Not(Box::new(self))
+    }
+
+    /// Whether the key, or one inside it, is [`SearchKey::Fuzzy`].
+    pub fn is_fuzzy(&self) -> bool {
+        match self {
+            SearchKey::Fuzzy(_) => true,
+            SearchKey::Not(key) => key.is_fuzzy(),
+            SearchKey::Or(a, b) => a.is_fuzzy() || b.is_fuzzy(),
+            SearchKey::And(keys) => keys.iter().any(SearchKey::is_fuzzy),
+            _ => false,
+        }
     }
 }

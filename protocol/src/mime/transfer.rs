@@ -76,6 +76,24 @@ impl Base64 {
         out.reserve(bytes.len() / 4 * 3 + 3);
         let mut rest = bytes;
         loop {
+            // Within a line, sixteen characters at a time.
+            while self.count == 0
+                && let Some((groups, tail)) = rest.split_first_chunk::<16>()
+            {
+                let mut whole = [0; 12];
+                let mut bad = 0;
+                for (three, four) in whole.chunks_exact_mut(3).zip(groups.chunks_exact(4)) {
+                    let value = |i: usize| u32::from(BASE64_VALUES[usize::from(four[i])]);
+                    let (a, b, c, d) = (value(0), value(1), value(2), value(3));
+                    bad |= a | b | c | d;
+                    three.copy_from_slice(&(a << 18 | b << 12 | c << 6 | d).to_be_bytes()[1..]);
+                }
+                if bad > 63 {
+                    break;
+                }
+                out.extend_from_slice(&whole);
+                rest = tail;
+            }
             while self.count == 0
                 && let [a, b, c, d, tail @ ..] = rest
             {
@@ -177,6 +195,13 @@ impl QuotedPrintable {
                 Escape::Byte(b) => {
                     out.push(b);
                     rest = &at[3..];
+                    // In other scripts than Latin one escape follows the other.
+                    while let [b'=', high, low, tail @ ..] = rest
+                        && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+                    {
+                        out.push(high << 4 | low);
+                        rest = tail;
+                    }
                 }
                 Escape::SoftBreak(length) => rest = &at[1 + length..],
                 Escape::Unfinished => return self.hold(at, out),
@@ -204,9 +229,18 @@ enum Escape {
     None,
 }
 
+/// The value of a hexadecimal digit.
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
 /// What the bytes after a `=` mean.
 fn escape(after: &[u8]) -> Escape {
-    let hex = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
     match after {
         [] => return Escape::Unfinished,
         [a] if hex(*a).is_some() => return Escape::Unfinished,

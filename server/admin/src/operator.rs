@@ -15,7 +15,10 @@ use protocol::types::{Keyword, SystemFlags};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::store;
-use crate::wire::{Failure, FailureCode, ImportMessage, MailboxLine, Reply, Request, Status};
+use crate::wire::{
+    Failure, FailureCode, ImportMessage, IndexAction, IndexLine, MailboxLine, Reply, Request,
+    Status,
+};
 
 /// Read from a message's source at once.
 const BODY_CHUNK_BYTES: usize = 64 * 1024;
@@ -88,6 +91,9 @@ impl Operator {
             Request::Scrub { user, mailbox, rate_bytes, resume, repair, seconds } => {
                 let options = ScrubOptions { user, mailbox, rate_bytes, resume, repair };
                 self.scrub(options, seconds).await
+            }
+            Request::Index { action, user, mailbox } => {
+                self.index(action, user.as_deref(), mailbox.as_deref()).await
             }
             Request::Checkpoint => {
                 self.store.checkpoint().await.map_err(failure)?;
@@ -249,6 +255,61 @@ impl Operator {
             }
         }
         Ok(Reply::Mailboxes(lines))
+    }
+
+    async fn index(
+        &self,
+        action: IndexAction,
+        user: Option<&str>,
+        mailbox: Option<&str>,
+    ) -> Result<Reply, Failure> {
+        let names = match user {
+            Some(name) => vec![name.to_owned()],
+            None => self.store.users().await.map_err(failure)?,
+        };
+        let mut lines = Vec::new();
+        for name in names {
+            // Mail of a user who was removed stays, and so does its index.
+            let user = match self.user(&name).await {
+                Err(Failure { code: FailureCode::NoSuchUser, .. }) if user.is_none() => {
+                    self.store.user(&name, &Default::default()).await.map_err(failure)?
+                }
+                other => other?,
+            };
+            let all: Vec<String> = match mailbox {
+                Some(one) => vec![one.to_owned()],
+                None => user.namespace().mailboxes.keys().cloned().collect(),
+            };
+            for shown in all {
+                let opened = match user.mailbox(&shown).await {
+                    Ok(opened) => opened,
+                    // Deleted while we work.
+                    Err(Error::NoSuchMailbox) if mailbox.is_none() => continue,
+                    Err(error) => return Err(failure(error)),
+                };
+                let status = match action {
+                    IndexAction::Status => opened.index_status().await,
+                    IndexAction::Rebuild => opened.index_now(true).await,
+                    IndexAction::Update => opened.index_now(false).await,
+                    IndexAction::Drop => match opened.index_drop().await {
+                        Ok(()) => opened.index_status().await,
+                        Err(error) => Err(error),
+                    },
+                };
+                let status = status.map_err(failure)?;
+                lines.push(IndexLine {
+                    user: name.clone(),
+                    mailbox: shown,
+                    segments: status.segments as u64,
+                    bytes: status.bytes,
+                    messages: status.messages as u64,
+                    terms: status.terms,
+                    uncovered: status.uncovered as u64,
+                    mail_bytes: opened.status().bytes,
+                });
+            }
+        }
+        Ok(Reply::Index(lines))
     }
 
     async fn import(

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::{Account, Attributes};
-use config::{Config, LayoutKind, Locks, Notify, PartitionIo, SyncNames};
+use config::{Config, LayoutKind, Locks, Notify, PartitionIo, SearchIndex, SyncNames};
 use engine::archive::{ArchiveConfig, ArchiveTarget};
 use engine::io::Storage;
 use engine::layout::Layout;
 use engine::layout::cyrus::Cyrus;
 use engine::layout::maildir::Maildir;
 use engine::{
-    Drive, Error, IoMode, LockMode, MountOptions, NameSync, NotifyMode, Partition, Store,
-    StoreConfig, UserOptions,
+    Drive, Error, IndexConfig, IndexMode, IoMode, LockMode, MountOptions, NameSync, NotifyMode,
+    Partition, Store, StoreConfig, UserOptions,
 };
 
 /// The engine's settings for `config`.
@@ -40,7 +40,22 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         segment_age_max: Duration::from_secs(config.archive.segment_seconds_max),
         command_time_max: Duration::from_secs(config.archive.command_seconds_max),
     });
+    let defaults = StoreConfig::new(&config.state_dir, partitions);
+    let index = IndexConfig {
+        mode: match config.search.index {
+            SearchIndex::Off => IndexMode::Off,
+            SearchIndex::Searched => IndexMode::Searched,
+            SearchIndex::All => IndexMode::All,
+        },
+        dir: config.index_dir(),
+        messages_min: config.search.index_messages_min,
+    };
     StoreConfig {
+        index,
+        searchers: match config.search.threads {
+            0 => defaults.searchers,
+            threads => threads,
+        },
         log_dir: config.log_dir(),
         partition_default: config.default_partition.clone(),
         hostname: hostname.to_owned(),
@@ -54,7 +69,7 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         helpers: config.store.helper_threads,
         network_state: config.store.network_state,
         archive,
-        ..StoreConfig::new(&config.state_dir, partitions)
+        ..defaults
     }
 }
 

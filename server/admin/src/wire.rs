@@ -109,6 +109,15 @@ pub enum Request {
         /// How long this request may take.
         seconds: u64,
     },
+    /// Does something with full-text indexes.
+    Index {
+        /// What.
+        action: IndexAction,
+        /// Whose; absent: everybody's.
+        user: Option<String>,
+        /// Of which mailbox; absent: all of the user's.
+        mailbox: Option<String>,
+    },
     /// Brings the files up to date with the log, durably.
     Checkpoint,
     /// Takes what waits to the archive now.
@@ -137,6 +146,20 @@ pub enum Request {
     ReloadUsers,
     /// Reads configuration and certificates again, as SIGHUP does.
     Reload,
+}
+
+/// What can be done with full-text indexes.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexAction {
+    /// Tell how far they are.
+    Status,
+    /// Make them anew, now.
+    Rebuild,
+    /// Bring them up to date, now.
+    Update,
+    /// Remove them. Where the configuration wants one, it is made again.
+    Drop,
 }
 
 /// A message of an [`Request::Import`].
@@ -202,6 +225,8 @@ pub enum Reply {
         /// Whether nothing is left to do.
         done: bool,
     },
+    /// To [`Request::Index`].
+    Index(Vec<IndexLine>),
     /// To [`Request::ReloadUsers`].
     Users {
         /// Users that are there now.
@@ -334,6 +359,27 @@ pub struct MailboxLine {
     pub special_use: Vec<String>,
     /// The partition that its messages are on.
     pub partition: String,
+}
+
+/// The full-text index of one mailbox.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct IndexLine {
+    /// Whose.
+    pub user: String,
+    /// UTF-8, `/` between levels.
+    pub mailbox: String,
+    /// Files.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Terms in them.
+    pub terms: u64,
+    /// Messages of the mailbox that are searched without an index.
+    pub uncovered: u64,
+    /// Bytes of the mailbox's messages.
+    pub mail_bytes: u64,
 }
 
 /// Why a request was not done.

@@ -188,6 +188,7 @@ fn others(config: &Config, out: &mut Findings<'_>) {
         let found = auth.failure_delay_seconds_max;
         out.add("auth.failure_delay_seconds_max", found, "at least failure_delay_first_seconds");
     }
+    out.at_least("search.index_messages_min", config.search.index_messages_min as u64, 1);
     out.at_least("lmtp.recipients_max", config.lmtp.recipients_max as u64, 100);
     let separator = config.lmtp.detail_separator;
     if !separator.is_ascii_punctuation() || separator == '@' || separator == '.' {

@@ -54,6 +54,9 @@ pub struct Config {
     /// What IMAP sessions do.
     #[serde(default)]
     pub imap: Imap,
+    /// How messages are searched.
+    #[serde(default)]
+    pub search: Search,
     /// Delivery.
     #[serde(default)]
     pub lmtp: Lmtp,
@@ -326,6 +329,47 @@ pub enum StoreSync {
     BeforeAnswer,
 }
 
+/// How messages are searched.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Search {
+    /// Threads that look through messages; 0 means one for each core that the process may use.
+    pub threads: usize,
+    /// Which mailboxes have a full-text index.
+    pub index: SearchIndex,
+    /// Where the indexes are. Absent: `search` in `state_dir`.
+    pub index_dir: Option<PathBuf>,
+    /// Messages without an index in a mailbox before one is made for them.
+    pub index_messages_min: usize,
+    /// Whether SEARCH=FUZZY (RFC 6203) is offered.
+    pub fuzzy: bool,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Search {
+            threads: 0,
+            index: SearchIndex::Off,
+            index_dir: None,
+            index_messages_min: 256,
+            fuzzy: false,
+        }
+    }
+}
+
+/// Which mailboxes have a full-text index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchIndex {
+    /// None.
+    #[default]
+    Off,
+    /// Those in which somebody searches.
+    Searched,
+    /// All that are large enough.
+    All,
+}
+
 /// Delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -537,6 +581,7 @@ impl Config {
             auth: Auth::default(),
             limits: Limits::default(),
             imap: Imap::default(),
+            search: Search::default(),
             lmtp: Lmtp::default(),
             archive: Archive::default(),
             admin: Admin::default(),
@@ -566,6 +611,11 @@ impl Config {
         self.store.log_dir.clone().unwrap_or_else(|| self.state_dir.join("log"))
     }
 
+    /// The directory of full-text indexes: as set, or `search` in `state_dir`.
+    pub fn index_dir(&self) -> PathBuf {
+        self.search.index_dir.clone().unwrap_or_else(|| self.state_dir.join("search"))
+    }
+
     /// The admin socket: as set, or `admin.sock` in `state_dir`.
     pub fn admin_socket(&self) -> PathBuf {
         self.admin.socket.clone().unwrap_or_else(|| self.state_dir.join("admin.sock"))
@@ -576,6 +626,7 @@ impl Config {
         absolute(&mut self.state_dir);
         self.partition.iter_mut().for_each(|p| absolute(&mut p.path));
         self.store.log_dir.as_mut().map(absolute);
+        self.search.index_dir.as_mut().map(absolute);
         self.tls.certificate.as_mut().map(absolute);
         self.tls.key.as_mut().map(absolute);
         self.auth.users_file.as_mut().map(absolute);

@@ -4,8 +4,8 @@ use auth::Mechanism;
 
 use crate::net::Conn;
 
-/// The words of CAPABILITY for this connection now.
-pub(super) fn words(conn: &Conn, logged_in: bool) -> String {
+/// The words of CAPABILITY for this connection now. `fuzzy`: as the configuration has it.
+pub(super) fn words(conn: &Conn, logged_in: bool, fuzzy: bool) -> String {
     let mut words = String::from("IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE");
     if !logged_in {
         words.push_str(" SASL-IR");
@@ -26,5 +26,8 @@ pub(super) fn words(conn: &Conn, logged_in: bool) -> String {
         " IDLE NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE \
          UIDPLUS UNSELECT MOVE ESEARCH SEARCHRES BINARY MULTIAPPEND CONDSTORE STATUS=SIZE",
     );
+    if fuzzy {
+        words.push_str(" SEARCH=FUZZY");
+    }
     words
 }

@@ -114,7 +114,7 @@ impl Session {
 
     fn greet(&mut self) {
         let greeting = format!("{} Cursus ready", self.services.hostname());
-        let code = Code::Capability(capability::words(&self.conn, false));
+        let code = Code::Capability(capability::words(&self.conn, false, false));
         self.untagged(Status::Ok, Some(&code), &greeting);
     }
 

@@ -1,4 +1,4 @@
-//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 7162.
+//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 6203, 7162.
 
 use std::cell::Cell;
 
@@ -27,7 +27,12 @@ pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
         keys_left: Cell::new(SEARCH_KEYS_MAX),
     };
     let (i, _) = sp(i)?;
-    let (i, key) = context.keys(i, 1)?;
+    let (rest, key) = context.keys(i, 1)?;
+    // RFC 6203 section 4.
+    if options.is_some_and(|options| options.relevancy) && !key.is_fuzzy() {
+        return Err(Reject::error(i, "a FUZZY key with RELEVANCY"));
+    }
+    let i = rest;
     Ok((i, Search { uid, options, key }))
 }
 
@@ -42,7 +47,8 @@ fn return_options(i: &[u8]) -> Res<'_, SearchReturn> {
             "ALL" => options.all = true,
             "COUNT" => options.count = true,
             "SAVE" => options.save = true,
-            _ => return Err(Reject::error(i, "MIN, MAX, ALL, COUNT or SAVE")),
+            "RELEVANCY" => options.relevancy = true,
+            _ => return Err(Reject::error(i, "MIN, MAX, ALL, COUNT, SAVE or RELEVANCY")),
         }
     }
     Ok((rest, options))
@@ -163,6 +169,11 @@ impl Context {
             "NOT" => {
                 let (rest, _) = sp(rest)?;
                 self.key(rest, depth + 1).map(|(rest, key)| (rest, key.negated()))
+            }
+            "FUZZY" => {
+                let (rest, _) = sp(rest)?;
+                let (rest, key) = self.key(rest, depth + 1)?;
+                Ok((rest, SearchKey::Fuzzy(Box::new(key))))
             }
             "OR" => {
                 let (rest, _) = sp(rest)?;

@@ -50,7 +50,11 @@ pub(super) async fn admit(
         Ok(user) => {
             log(session, account.name.as_str(), None);
             session.log_in(user);
-            let code = Code::Capability(words(&session.conn, true));
+            let code = Code::Capability(words(
+                &session.conn,
+                true,
+                session.services.config().search.fuzzy,
+            ));
             Ok(Reply::ok("Logged in").code(code))
         }
         Err(error) => {

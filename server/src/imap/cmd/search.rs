@@ -1,5 +1,5 @@
 //! SEARCH and UID SEARCH: RFC 3501 section 6.4.4, ESEARCH of RFC 4731 and 9051, `$` of RFC 5182,
-//! MODSEQ of RFC 7162.
+//! MODSEQ of RFC 7162, FUZZY and RELEVANCY of RFC 6203.
 
 use engine::Record;
 use protocol::imap::SearchKey;
@@ -15,6 +15,9 @@ use super::super::session::Session;
 type Found = (SeqNum, Record);
 
 pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Search) -> Outcome {
+    if search.key.is_fuzzy() && !session.services.config().search.fuzzy {
+        return Ok(Reply::bad("FUZZY is not offered here"));
+    }
     let wants_modseq = names_modseq(&search.key);
     session.features.condstore |= wants_modseq;
     let rev2 = session.features.rev2;
@@ -23,7 +26,13 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
     };
     let key = settle(search.key, selected);
     let save = search.options.is_some_and(|options| options.save);
-    let found = match selected.mailbox.search(&selected.view, &key).await {
+    let wants_scores = search.options.is_some_and(|options| options.relevancy);
+    let searched = if wants_scores {
+        selected.mailbox.search_by_relevancy(&selected.view, &key).await
+    } else {
+        selected.mailbox.search(&selected.view, &key).await.map(|found| (found, Vec::new()))
+    };
+    let (found, scores) = match searched {
         Ok(found) => found,
         Err(error) => {
             if save {
@@ -59,6 +68,7 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
         count: options.count.then_some(count),
         all: options.all.then(|| SequenceSet::from_ascending(found.iter().map(number))),
         modseq: modseq(&found, options).filter(|_| wants_modseq),
+        relevancy: wants_scores.then_some(scores),
     };
     session.conn.out.with_vec(|out| encode::esearch(out, tag, &result));
     Ok(Reply::ok("Completed"))
@@ -72,6 +82,7 @@ fn settle(key: SearchKey, selected: &Selected) -> SearchKey {
         SearchKey::SavedResult => uids(&selected.saved),
         SearchKey::Recent => uids(selected.recent_uids()),
         SearchKey::Not(key) => SearchKey::Not(boxed(key)),
+        SearchKey::Fuzzy(key) => SearchKey::Fuzzy(boxed(key)),
         SearchKey::Or(a, b) => SearchKey::Or(boxed(a), boxed(b)),
         SearchKey::And(keys) => {
             SearchKey::And(keys.into_iter().map(|key| settle(key, selected)).collect())
@@ -91,7 +102,7 @@ fn set_of(ranges: &[(u32, u32)]) -> SequenceSet {
 fn names_modseq(key: &SearchKey) -> bool {
     match key {
         SearchKey::ModSeq(_) => true,
-        SearchKey::Not(key) => names_modseq(key),
+        SearchKey::Not(key) | SearchKey::Fuzzy(key) => names_modseq(key),
         SearchKey::Or(a, b) => names_modseq(a) || names_modseq(b),
         SearchKey::And(keys) => keys.iter().any(names_modseq),
         _ => false,
