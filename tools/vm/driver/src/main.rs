@@ -73,6 +73,13 @@ struct Options {
     device: PathBuf,
 }
 
+impl Options {
+    /// Every third seed has STOREs answered before their sync, as the default is.
+    fn early(&self) -> bool {
+        self.seed.is_multiple_of(3)
+    }
+}
+
 /// One moment at which the power fails.
 struct Cut {
     number: usize,
@@ -101,7 +108,7 @@ fn run(options: &Options) -> io::Result<bool> {
         mount: PathBuf::from("/mnt/powercut"),
         scratch: PathBuf::from("/tmp/powercut"),
     };
-    place.configure(&options.layout)?;
+    place.configure(&options.layout, options.early())?;
     let empty = Image::zeros(options.disk_mib << 20);
     let recorder = Arc::new(Recorder::new(empty.clone()));
     let began = Instant::now();
@@ -189,7 +196,7 @@ fn record(
     options.fs.make(device.path())?;
     options.fs.mount(device.path(), &place.mount)?;
     let server = place.start()?;
-    let scene = storm::prepare(recorder.clone(), options.seed)?;
+    let scene = storm::prepare(recorder.clone(), options.seed, options.early())?;
     let start = recorder.now();
     let stormed = thread::scope(|scope| {
         let workers: Vec<_> = (0..USERS.len() * WORKERS_PER_USER)

@@ -134,8 +134,9 @@ impl Place {
         self.scratch.join("cursusd.log")
     }
 
-    /// Writes the configuration and the users file.
-    pub(crate) fn configure(&self, layout: &str) -> io::Result<()> {
+    /// Writes the configuration and the users file. `early`: a plain STORE is answered before its
+    /// sync.
+    pub(crate) fn configure(&self, layout: &str, early: bool) -> io::Result<()> {
         fs::create_dir_all(&self.scratch)?;
         let users = self.scratch.join("users");
         fs::write(&users, USERS.map(|user| format!("{user}:{PASSWORD_HASH}\n")).concat())?;
@@ -145,17 +146,17 @@ impl Place {
                  tls = \"none\"\n{login}\n"
             )
         };
-        // A small log and frequent checkpoints: both are among what the cuts interrupt. The ledger
-        // holds every answered flag for durable, so STORE has to be.
+        // A small log and frequent checkpoints: both are among what the cuts interrupt.
         let text = format!(
             "state_dir = \"{mount}/state\"\n\
              [[partition]]\nname = \"default\"\npath = \"{mount}/spool\"\nlayout = \"{layout}\"\n\
              [store]\nlog_bytes_max = 16777216\ncheckpoint_seconds = 1\n\
-             [imap]\nstore_sync = \"before-answer\"\n\
+             [imap]\nstore_sync = \"{store_sync}\"\n\
              [server]\ncores = 2\ndrain_seconds_max = 1\n\
              {imap}{lmtp}\
              [auth]\nusers_file = \"{users}\"\n[admin]\nsocket = \"{admin}\"\n",
             mount = self.mount.display(),
+            store_sync = if early { "after-answer" } else { "before-answer" },
             imap = listener("imap", IMAP_PORT, "plain_login = \"loopback\""),
             lmtp = listener("lmtp", LMTP_PORT, ""),
             users = users.display(),

@@ -30,6 +30,8 @@ pub(crate) struct Scene {
     pub(crate) done: AtomicUsize,
     /// Set before the server is stopped: errors are no longer news.
     pub(crate) stopping: AtomicBool,
+    /// Whether a plain STORE is answered before its sync.
+    pub(crate) early: bool,
     /// INBOX and `shared` of each user.
     pub(crate) common: Vec<[FolderId; 2]>,
 }
@@ -45,7 +47,7 @@ impl Scene {
 }
 
 /// Makes the folders that all workers use, and tells the ledger.
-pub(crate) fn prepare(recorder: Arc<Recorder>, seed: u64) -> io::Result<Scene> {
+pub(crate) fn prepare(recorder: Arc<Recorder>, seed: u64, early: bool) -> io::Result<Scene> {
     let mut ledger = Ledger::default();
     let mut common = Vec::new();
     for (number, user) in USERS.iter().enumerate() {
@@ -62,6 +64,7 @@ pub(crate) fn prepare(recorder: Arc<Recorder>, seed: u64) -> io::Result<Scene> {
         seed,
         done: AtomicUsize::new(0),
         stopping: AtomicBool::new(false),
+        early,
         common,
     })
 }
@@ -81,6 +84,8 @@ pub(crate) struct Worker<'a> {
     unseen: Vec<InstanceId>,
     folders: Vec<FolderId>,
     names: usize,
+    /// STOREs that were answered and not yet synced.
+    early: Vec<OperationId>,
 }
 
 /// `1:3,5` as numbers.
@@ -111,6 +116,7 @@ impl<'a> Worker<'a> {
             unseen: Vec::new(),
             folders: Vec::new(),
             names: 0,
+            early: Vec::new(),
         })
     }
 
@@ -138,14 +144,30 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Notes that `operation` was answered. The log is written in order, so whatever was answered
+    /// early before it was sent is as sure.
+    fn sure(&mut self, operation: OperationId) {
+        let now = self.scene.recorder.now();
+        let mut ledger = self.scene.ledger();
+        for one in self.early.drain(..).chain([operation]) {
+            ledger.sure(one, now);
+        }
+    }
+
     /// Runs a command as operation `operation`; when this returns it is sure.
     fn answered(&mut self, operation: OperationId, command: &[u8]) -> io::Result<Answer> {
+        let answer = self.accepted(operation, command)?;
+        self.sure(operation);
+        Ok(answer)
+    }
+
+    /// Runs a command that must be answered OK.
+    fn accepted(&mut self, operation: OperationId, command: &[u8]) -> io::Result<Answer> {
         let answer = self.imap.command(command)?;
         if !answer.status.starts_with("OK") {
             let what = self.scene.ledger().operation(operation).what.clone();
             return Err(io::Error::other(format!("{what}: {}", answer.status)));
         }
-        self.scene.ledger().sure(operation, self.scene.recorder.now());
         Ok(answer)
     }
 
@@ -234,7 +256,7 @@ impl<'a> Worker<'a> {
         if let Some(refused) = replies.iter().find(|reply| !reply.starts_with("250")) {
             return Err(io::Error::other(format!("delivery answered {refused}")));
         }
-        self.scene.ledger().sure(operation, self.scene.recorder.now());
+        self.sure(operation);
         self.unseen.push(instances[0]);
         Ok(())
     }
@@ -310,7 +332,12 @@ impl<'a> Worker<'a> {
                 history.push((operation, after));
             }
         }
-        self.answered(operation, command.as_bytes())?;
+        if self.scene.early {
+            self.accepted(operation, command.as_bytes())?;
+            self.early.push(operation);
+        } else {
+            self.answered(operation, command.as_bytes())?;
+        }
         Ok(())
     }
 
