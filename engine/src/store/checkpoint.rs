@@ -176,13 +176,18 @@ impl Shared {
         }
         for mailbox in mailboxes {
             mailbox.files.lock().sync()?;
-            let place = mailbox.place.read().clone();
-            let layout = &place.partition.layout;
-            let mut dirs = layout.watched_dirs(&place.dir);
-            dirs.push(place.dir);
-            for dir in dirs {
-                self.storage.sync_dir(&dir).map_err(Error::io("sync", dir))?;
-            }
+            self.sync_dirs(mailbox)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the names in a mailbox durable, and removals of names.
+    fn sync_dirs(&self, mailbox: &MailboxInner) -> Result<()> {
+        let place = mailbox.place.read().clone();
+        let mut dirs = place.partition.layout.watched_dirs(&place.dir);
+        dirs.push(place.dir);
+        for dir in dirs {
+            self.storage.sync_dir(&dir).map_err(Error::io("sync", dir))?;
         }
         Ok(())
     }
@@ -211,6 +216,10 @@ impl Shared {
 
     /// Leaves tombstones out of the index where they are many. The copying is done without the
     /// file lock.
+    ///
+    /// A tombstone is what tells an expunged message's file, should a power cut bring it back,
+    /// from one that another program delivered: so the removals of their files are made durable
+    /// first.
     fn compact(self: &Arc<Self>, mailbox: &Arc<MailboxInner>) {
         let storage = &*self.storage;
         let begun = {
@@ -224,6 +233,7 @@ impl Shared {
             files.begin_compaction(storage)
         };
         let copied = begun.and_then(|mut compaction| {
+            self.sync_dirs(mailbox)?;
             compaction.copy(storage)?;
             Ok(compaction)
         });
