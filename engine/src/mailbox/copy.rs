@@ -13,6 +13,7 @@ use protocol::types::{Uid, UidValidity};
 use tokio::sync::oneshot;
 
 use super::apply::location_of;
+use super::files::INDEX_NAME;
 use super::message::line_ends;
 use super::ops::ranges;
 use super::{Mailbox, MailboxInner, Place, Tx, View, settle};
@@ -97,8 +98,12 @@ fn push_transfer(
     let place = target.place.read().clone();
     let mut staged = Vec::with_capacity(uids.len());
     for &uid in uids {
-        let Some((_, record)) = view.record_of(uid) else { continue };
-        match stage(source, &place, &record) {
+        let one = match record_mended(source, view, uid) {
+            Ok(Some(record)) => stage(source, &place, &record),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        match one {
             Ok(Some(one)) => staged.push(one),
             // Expunged by another session, or removed by another program: not copied.
             Ok(None) => {}
@@ -123,13 +128,25 @@ fn discard(shared: &Shared, place: &Place, staged: &[Staged]) {
     }
 }
 
+/// The record of a message in the view; a damaged one is mended first. `None` when the message is
+/// not there.
+fn record_mended(source: &Arc<MailboxInner>, view: &View, uid: Uid) -> Result<Option<Record>> {
+    let found = view.record_of(uid);
+    if found.is_some() || view.position_of(uid).is_none() {
+        return Ok(found.map(|(_, record)| record));
+    }
+    source.heal();
+    let mended = view.record_of(uid).ok_or_else(|| source.unreadable(uid))?;
+    Ok(Some(mended.1))
+}
+
 /// Makes the file of one message appear under a stage name of the target.
 fn stage(source: &Arc<MailboxInner>, place: &Place, record: &Record) -> Result<Option<Staged>> {
     let shared = &source.shared;
     let name = shared.stage_name();
     let to = place.partition.layout.stage_path(&place.partition.path, &place.dir, &name);
     for _ in 0..3 {
-        let Some((from, facts_stored, content_id)) = source.path_of(record.uid) else {
+        let Some((from, facts_stored, content_id)) = source.path_mended(record.uid)? else {
             return Ok(None);
         };
         let same_form =
@@ -350,5 +367,26 @@ impl MailboxInner {
         let place = self.place.read();
         let path = place.partition.layout.path(&place.dir, &at);
         Some((path, stored, content_id))
+    }
+
+    /// As [`MailboxInner::path_of`]; what cannot be read is mended first, and fails when it cannot
+    /// be: only a message that is gone has no path. For helper threads; no lock is held.
+    fn path_mended(self: &Arc<Self>, uid: Uid) -> Result<Option<(PathBuf, u32, [u8; 16])>> {
+        if let Some(found) = self.path_of(uid) {
+            return Ok(Some(found));
+        }
+        self.heal();
+        match self.path_of(uid) {
+            None if self.view().position_of(uid).is_some() => Err(self.unreadable(uid)),
+            found => Ok(found),
+        }
+    }
+
+    fn unreadable(&self, uid: Uid) -> Error {
+        Error::Corrupt {
+            path: self.place.read().dir.join(INDEX_NAME),
+            expected: "a record, facts and a name that can be read or mended",
+            found: format!("damage of UID {uid}"),
+        }
     }
 }

@@ -360,7 +360,6 @@ fn every_moment_is_a_good_one_for_a_power_cut() {
 }
 
 #[test]
-#[ignore = "finds faults that are not mended yet: see docs/design.md"]
 fn nothing_acknowledged_is_undone_when_threads_race_with_the_cut() {
     with_seeds("threads", || false, threads::race);
 }
