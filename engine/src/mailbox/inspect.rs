@@ -113,11 +113,15 @@ impl Files {
         let facts = size(&*self.cold.facts, "cursus.facts")?;
         let most = (records as usize / RECORD_BYTES).max(facts as usize / FACTS_BYTES);
         let mut count = head.count;
+        // Behind the last committed record there may be older ones: UIDs rise no more.
+        let before = head.count.checked_sub(1).and_then(|position| self.whole_record(position));
+        let mut last = before.map_or(0, |record| record.uid.0);
         for position in head.count..most {
             let record = self.whole_record(position).map(|r| r.uid.0);
             let facts = self.any_facts(position).map(|f| f.uid.get());
-            if [record, facts].into_iter().flatten().any(|uid| uid < summary.uid_next && uid > 0) {
-                count = position + 1;
+            let mut uids = [record, facts].into_iter().flatten();
+            if let Some(uid) = uids.find(|uid| (last + 1..summary.uid_next).contains(uid)) {
+                (count, last) = (position + 1, uid);
             }
         }
         let heap_end = size(&*self.cold.heap, "cursus.heap")?.next_multiple_of(8);
