@@ -50,9 +50,12 @@ pub enum Error {
     /// The store no longer writes; reads go on. Operator trouble, logged where it arose.
     #[error("store is read-only: {0}")]
     ReadOnly(Arc<str>),
-    /// The disk is full (`UNAVAILABLE`/`OVERQUOTA`; 452 4.3.1).
+    /// The disk is full (`OVERQUOTA`; 452 4.3.1).
     #[error("no space left on the device")]
     DiskFull,
+    /// The filesystem's quota of the mail's owner is used up (`OVERQUOTA`; 452 4.2.2).
+    #[error("the filesystem's quota is used up")]
+    DiskQuota,
     /// An operation on a file failed.
     #[error("{what} {}: {source}", path.display())]
     Io {
@@ -117,7 +120,7 @@ impl Error {
     ) -> impl FnOnce(std::io::Error) -> Error {
         move |source| match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
             Some(rustix::io::Errno::NOSPC) => Error::DiskFull,
-            Some(rustix::io::Errno::DQUOT) => Error::OverQuota,
+            Some(rustix::io::Errno::DQUOT) => Error::DiskQuota,
             _ => Error::Io { what, path: path.into(), source: Arc::new(source) },
         }
     }
@@ -133,6 +136,7 @@ impl Error {
             self,
             Error::ReadOnly(_)
                 | Error::DiskFull
+                | Error::DiskQuota
                 | Error::Io { .. }
                 | Error::Corrupt { .. }
                 | Error::Closing

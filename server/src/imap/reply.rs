@@ -64,7 +64,9 @@ impl Reply {
             Error::TooManyKeywords { .. } => Reply::no(error.to_string()).word("LIMIT"),
             Error::Expunged(_) => Reply::no("Message is expunged").word("EXPUNGEISSUED"),
             Error::MailboxGone => Reply::no("Mailbox was deleted").word("NONEXISTENT"),
-            Error::DiskFull => Reply::no("No space left in the mail store").word("UNAVAILABLE"),
+            // RFC 9208 section 4.4.1 has OVERQUOTA for every resource that is used up.
+            Error::DiskFull => Reply::no("No space left in the mail store").word("OVERQUOTA"),
+            Error::DiskQuota => Reply::no("The mail store's quota is used up").word("OVERQUOTA"),
             Error::InUse { holder, .. } => {
                 Reply::no(format!("Your mail is open on another server: {holder}")).word("INUSE")
             }

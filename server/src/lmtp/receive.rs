@@ -16,6 +16,7 @@ pub(super) fn refusal(error: &engine::Error) -> Reply<'static> {
         engine::Error::OverQuota => Reply::new(552, Enhanced::MAILBOX_FULL, "mailbox is full"),
         engine::Error::TooBig { .. } => Reply::new(552, Enhanced::TOO_BIG, "message is too large"),
         engine::Error::DiskFull => Reply::new(452, Enhanced::SYSTEM_FULL, "no space left"),
+        engine::Error::DiskQuota => Reply::new(452, Enhanced::MAILBOX_FULL, "quota is used up"),
         engine::Error::InUse { .. } => {
             Reply::new(450, Enhanced::MAILBOX_BUSY, "mail of this user is open on another server")
         }
@@ -140,6 +141,7 @@ mod tests {
         assert_eq!(code(engine::Error::OverQuota), "552 5.2.2");
         assert_eq!(code(engine::Error::TooBig { max: 1 }), "552 5.3.4");
         assert_eq!(code(engine::Error::DiskFull), "452 4.3.1");
+        assert_eq!(code(engine::Error::DiskQuota), "452 4.2.2");
         assert_eq!(code(engine::Error::ReadOnly("log".into())), "451 4.3.0");
         let elsewhere = engine::Error::InUse { user: "a".into(), holder: "host b".into() };
         assert_eq!(code(elsewhere), "450 4.2.0");
