@@ -108,10 +108,15 @@ class Run:
             done = pathlib.Path(peer_facts["directory"]) / "filled"
             if done.exists():
                 continue
-            self.restart(peer, fill=True)
-            self.call(peer, "fill", "imap",
-                      ["fill", "--user", BIG, "--count", str(self.args.messages)])
-            self.restart(peer)
+            if peer_facts["name"] == "courier":
+                # Its APPEND costs as much as the mailbox has messages: hours for a large one.
+                self.plant(peer, BIG, ["--count", str(self.args.messages), "--size", "15000",
+                                       "--unseen"])
+            else:
+                self.restart(peer, fill=True)
+                self.call(peer, "fill", "imap",
+                          ["fill", "--user", BIG, "--count", str(self.args.messages)])
+                self.restart(peer)
             done.touch()
 
     def ask(self, peer, workload, later=False, extra=()):
@@ -162,17 +167,21 @@ class Run:
 
     def open(self, peer, workload):
         """The first opening of a Maildir that nobody has seen."""
-        maildir = self.peers[peer].get("maildir", "").replace("{user}", FOREIGN)
-        if not maildir:
-            return
+        if self.peers[peer].get("maildir"):
+            self.plant(peer, FOREIGN, ["--count", str(self.args.foreign)])
+            self.ask(peer, workload)
+
+    def plant(self, peer, user, options):
+        """Files of another program in a user's Maildir, while the peer is down."""
+        maildir = self.peers[peer]["maildir"].replace("{user}", user)
+        base = self.peers[peer]["imap"] - 143
         self.end(peer)
         subprocess.run(["rm", "-rf", maildir], check=True)
-        self.load(["plant", "--directory", maildir, "--count", str(self.args.foreign)])
-        owner = self.peers[peer].get("owner")
+        self.load(["plant", "--directory", maildir] + options)
+        owner = self.peers[peer]["owner"]
         if owner:
             subprocess.run(["chown", "-R", owner, pathlib.Path(maildir)], check=True)
-        self.start(peer, self.peers[peer]["imap"] - 143, keep=True)
-        self.ask(peer, workload)
+        self.start(peer, base, keep=True)
 
     def disk(self):
         answer = self.load(["disk", "--directory", str(self.root), "--count", "1000",

@@ -27,6 +27,9 @@ pub(crate) struct Plant {
     /// Leave `,S=` out of the names, as programs do that know of no quotas.
     #[arg(long)]
     no_sizes: bool,
+    /// Leave all of them unseen; otherwise two of three are seen.
+    #[arg(long)]
+    unseen: bool,
 }
 
 impl Plant {
@@ -45,7 +48,7 @@ impl Plant {
             stored.extend(message.iter().filter(|&&byte| byte != b'\r'));
             let size = if self.no_sizes { String::new() } else { format!(",S={}", stored.len()) };
             let seconds = 1_700_000_000 + serial;
-            let seen = if serial % 3 == 0 { "" } else { "S" };
+            let seen = if self.unseen || serial % 3 == 0 { "" } else { "S" };
             let name = format!("{seconds}.M{serial}P77.other.example.net{size}:2,{seen}");
             let path = self.directory.join("cur").join(name);
             let written = fs::File::create(&path).and_then(|mut file| file.write_all(&stored));
