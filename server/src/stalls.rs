@@ -4,7 +4,8 @@
 //! Two histograms. `late` is wall time, so it also holds what the machine's other processes took.
 //! `busy` is the part of it in which this thread itself used its processor: a session that held
 //! the core so long. A stall shorter than [`PERIOD`] may be missed; of a longer one up to a period
-//! is not seen. The timer itself rounds up to a millisecond.
+//! is not seen. A core that has nothing to do is looked at less often, so that the first stall of
+//! work that comes to it may be missed. The timer itself rounds up to a millisecond.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Time between two looks.
 pub const PERIOD: Duration = Duration::from_millis(5);
+/// Time between two looks on a core that has nothing to do: an idle server lets its machine sleep.
+const IDLE_PERIOD: Duration = Duration::from_millis(200);
+/// A core that used less of its processor between two looks has nothing to do.
+const IDLE_USED_MAX: Duration = Duration::from_micros(200);
 
 /// Each doubling of the time has so many buckets.
 const STEPS: usize = 8;
@@ -71,13 +76,16 @@ pub struct Stalls {
 
 /// Measures for as long as the core runs.
 pub async fn probe(stalls: &Stalls) {
+    let mut period = PERIOD;
     loop {
         let used_before = used_by_thread();
-        let due = Instant::now() + PERIOD;
+        let due = Instant::now() + period;
         tokio::time::sleep_until(due.into()).await;
         let late = due.elapsed();
+        let used = used_by_thread().saturating_sub(used_before);
         stalls.late.add(late);
-        stalls.busy.add(late.min(used_by_thread().saturating_sub(used_before)));
+        stalls.busy.add(late.min(used));
+        period = if used < IDLE_USED_MAX { IDLE_PERIOD } else { PERIOD };
     }
 }
 
@@ -108,7 +116,12 @@ mod tests {
         let stalls = Stalls::default();
         runtime.block_on(async {
             let held = async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                // Work enough to be looked at often.
+                for _ in 0..100 {
+                    let began = Instant::now();
+                    while began.elapsed() < Duration::from_millis(1) {}
+                    tokio::time::sleep(Duration::from_millis(3)).await;
+                }
                 std::thread::sleep(Duration::from_millis(50));
                 tokio::time::sleep(Duration::from_millis(20)).await;
             };
