@@ -3,17 +3,23 @@
 //! A mailbox that is in memory answers itself. For one that is not, the figures of the last
 //! checkpoint that touched it are exact as far as our own changes go, since a changed mailbox
 //! stays in memory until a checkpoint has them; what other programs may have done to a Maildir
-//! shows in its directory times, compared by the rule of [`crate::mailbox::rescan`]. Only where
-//! these differ is the mailbox opened.
+//! shows in its directory times, compared by the rule of [`crate::mailbox::rescan`]. One that had no
+//! messages is looked into where the times differ, and so is one that was never opened and has
+//! neither figures nor an index: while it is empty nothing is made for it. Only else is the mailbox
+//! opened.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use protocol::types::{ModSeq, Uid, UidValidity};
 
 use crate::catalog::Summary;
+use crate::config::Partition;
 use crate::error::{Error, Result};
+use crate::format::index::Slot;
 use crate::ids::MailboxId;
 use crate::layout::LayoutKind;
+use crate::mailbox::files::INDEX_NAME;
 use crate::mailbox::{MailboxStatus, rescan};
 use crate::namespace::{MailboxEntry, Namespace};
 use crate::shared::Shared;
@@ -82,7 +88,11 @@ impl User {
                 // Another host may write where this one does not own the user.
                 shared.owners.of(shared, partition, &inner.name).ok()?;
                 let dir = inner.dir_of(partition, name).ok()?;
-                Some((entry.id, from_figures(shared, entry, &dir, figures?)?))
+                let status = match figures {
+                    Some(figures) => from_figures(shared, entry, &dir, figures),
+                    None => untouched(shared, entry, &dir),
+                };
+                Some((entry.id, status?))
             });
             told.collect()
         };
@@ -102,7 +112,8 @@ fn from_figures(
     if partition.layout.kind() == LayoutKind::Maildir {
         let known = (detail.new_mtime, detail.cur_mtime);
         let now = rescan::directory_times(&*shared.storage, dir);
-        if !rescan::is_unchanged(known, detail.listed_at, now) {
+        let unchanged = rescan::is_unchanged(known, detail.listed_at, now);
+        if !unchanged && (figures.messages > 0 || !is_empty(shared, partition, dir)) {
             return None;
         }
     }
@@ -117,4 +128,33 @@ fn from_figures(
         modseq_highest: ModSeq(figures.modseq),
         id: entry.id,
     })
+}
+
+/// The answer for a mailbox that nobody has opened since it was made: what its index will say.
+fn untouched(shared: &Shared, entry: &MailboxEntry, dir: &Path) -> Option<MailboxStatus> {
+    let partition = shared.partition(&entry.partition).ok()?;
+    let index = shared.storage.stat(&dir.join(INDEX_NAME));
+    let is_begun = !index.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if is_begun || !is_empty(shared, partition, dir) {
+        return None;
+    }
+    let slot = Slot::empty(shared.store_id.0, entry.id.0, entry.uid_validity.0);
+    Some(MailboxStatus {
+        messages: 0,
+        recent: 0,
+        unseen: 0,
+        deleted: 0,
+        bytes: 0,
+        uid_next: Uid(slot.uid_next.get()),
+        uid_validity: entry.uid_validity,
+        modseq_highest: ModSeq(slot.modseq_highest.get()),
+        id: entry.id,
+    })
+}
+
+/// Whether a mailbox's directory is there and holds no message.
+fn is_empty(shared: &Shared, partition: &Partition, dir: &Path) -> bool {
+    let mut found = 0;
+    let listed = partition.layout.list(&*shared.storage, dir, false, &mut |_| found += 1);
+    listed.is_ok() && found == 0
 }

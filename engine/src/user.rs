@@ -209,7 +209,9 @@ impl User {
         self.create(&to, &[]).await?;
         let (inbox, target) = (self.mailbox(INBOX).await?, self.mailbox(&to).await?);
         let view = inbox.refresh().await?;
-        let uids = view.uids().map(|(_, uid)| uid).collect();
+        let all = view.clone();
+        let collect = move || all.uids().map(|(_, uid)| uid).collect();
+        let uids = self.0.shared.helpers.run(collect).await.map_err(|_| Error::Closing)?;
         inbox.move_to(&view, uids, &target).await?;
         Ok(())
     }

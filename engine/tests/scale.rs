@@ -154,11 +154,15 @@ struct Bench {
 
 impl Bench {
     fn new(adjust: impl FnOnce(&mut StoreConfig)) -> Bench {
+        Bench::over(LayoutKind::Cyrus, adjust)
+    }
+
+    fn over(layout: LayoutKind, adjust: impl FnOnce(&mut StoreConfig)) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let partition = Partition {
             name: "default".into(),
             path: dir.path().join("mail"),
-            layout: layout_for(LayoutKind::Cyrus, &LayoutOptions::default()),
+            layout: layout_for(layout, &LayoutOptions::default()),
             mount: MountOptions::default(),
         };
         let mut config = StoreConfig::new(dir.path().join("state"), vec![partition]);
@@ -184,10 +188,10 @@ impl Bench {
         for name in &names {
             self.runtime.block_on(user.create(name, &[])).unwrap();
         }
-        // The first look at a mailbox makes its files, and the checkpoint its figures.
-        let all: Vec<&str> = names.iter().map(String::as_str).collect();
-        let found = self.runtime.block_on(user.statuses(&all));
-        assert!(found.into_iter().all(|status| status.unwrap().messages == 0));
+        // The first opening of a mailbox makes its files, and the checkpoint its figures.
+        for name in &names {
+            assert_eq!(self.runtime.block_on(user.mailbox(name)).unwrap().status().messages, 0);
+        }
         self.runtime.block_on(self.store.checkpoint()).unwrap();
         names
     }
@@ -328,6 +332,44 @@ fn a_users_other_mailboxes_cost_nothing() {
         ["status", "checkpoint", "create"].iter().zip(small.into_iter().zip(large))
     {
         is_flat(what, small, large, 2, 256 << 10);
+    }
+}
+
+#[test]
+fn status_of_mailboxes_that_nobody_opened_makes_nothing() {
+    for layout in [LayoutKind::Cyrus, LayoutKind::Maildir] {
+        let mut bench = Bench::over(layout, |_| {});
+        let user = bench.user("u");
+        let names: Vec<String> = (0..50).map(|n| format!("Box {n}")).collect();
+        for name in &names {
+            bench.runtime.block_on(user.create(name, &[])).unwrap();
+        }
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut told = Vec::new();
+        let cost = bench.cost(|bench| {
+            let found = bench.runtime.block_on(user.statuses(&all));
+            told = found.into_iter().map(Result::unwrap).collect();
+        });
+        assert_eq!(bench.store.status().mailboxes_open, 0, "{layout:?}: STATUS opens nothing");
+        assert_eq!((cost.opens, cost.written_bytes), (0, 0), "{layout:?}: {cost:?}");
+        // What was told is what an opening tells, before and after a first message.
+        for (name, told) in names.iter().zip(&told).take(3) {
+            let mailbox = bench.runtime.block_on(user.mailbox(name)).unwrap();
+            assert_eq!(format!("{:?}", mailbox.status()), format!("{told:?}"));
+        }
+        bench.deliver(&user, &names[7]);
+        if layout == LayoutKind::Maildir {
+            let dir = bench.config.partitions[0].path.join("u/.Box 8/new");
+            assert!(std::fs::read_dir(&dir).is_ok(), "{}", dir.display());
+            std::fs::write(dir.join("1.foreign"), "Subject: x\n\ny\n").unwrap();
+        }
+        let found = bench.runtime.block_on(user.statuses(&all));
+        let messages: Vec<u32> = found.into_iter().map(|s| s.unwrap().messages).collect();
+        let foreign = u32::from(layout == LayoutKind::Maildir);
+        assert_eq!(messages[7..9], [1, foreign]);
+        assert_eq!(messages.iter().sum::<u32>(), 1 + foreign);
+        drop(user);
+        bench.store.close().unwrap();
     }
 }
 

@@ -126,7 +126,7 @@ impl Office {
     ) -> Result<Reply, Failure> {
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::ReloadUsers => self.reload_users(),
+            Request::ReloadUsers => self.reload_users().await,
             Request::Reload => {
                 let (answer, answered) = tokio::sync::oneshot::channel();
                 let stopping = || Failure::new(FailureCode::Temporary, "the server is stopping");
@@ -139,11 +139,15 @@ impl Office {
         }
     }
 
-    fn reload_users(&self) -> Result<Reply, Failure> {
-        let users = self.shared.users.reload();
-        let users = users.map_err(|e| Failure::new(FailureCode::Temporary, e.to_string()))?;
-        let problems = users.problems.iter().map(ToString::to_string).collect();
-        Ok(Reply::Users { count: users.iter().count() as u64, problems })
+    async fn reload_users(&self) -> Result<Reply, Failure> {
+        let users = self.shared.users.clone();
+        let read = move || users.reload().map(|users| users.check());
+        let read = self.shared.store.helpers().run(read).await;
+        let temporary =
+            |e: &dyn std::fmt::Display| Failure::new(FailureCode::Temporary, e.to_string());
+        let checked = read.map_err(|e| temporary(&e))?.map_err(|e| temporary(&e))?;
+        let problems = checked.problems.iter().map(ToString::to_string).collect();
+        Ok(Reply::Users { count: checked.good, problems })
     }
 
     fn status(&self) -> Status {
@@ -173,5 +177,11 @@ impl Office {
 }
 
 fn stalls_of(stalls: &Stalls) -> CoreStalls {
-    CoreStalls { late_us: stalls.late.buckets(), busy_us: stalls.busy.buckets() }
+    CoreStalls {
+        late_us: stalls.late.buckets(),
+        busy_us: stalls.busy.buckets(),
+        turns_us: stalls.turns.buckets(),
+        turns_own_us: stalls.turns_own.buckets(),
+        turns_busy_us: stalls.turns_busy.buckets(),
+    }
 }

@@ -18,6 +18,7 @@
 //! ```
 
 use std::fmt::Display;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::net::Conn;
-use crate::stalls::Stalls;
+use crate::stalls::{Meter, Stalls};
 use crate::tls::TlsSwitch;
 
 /// What all cores share.
@@ -160,6 +161,8 @@ pub struct Services {
     pub auth: Arc<Authenticator>,
     /// This core's way to message files.
     pub lane: Lane,
+    /// Measures how long this core's sessions hold it.
+    pub meter: Rc<Meter>,
     shared: Arc<Shared>,
 }
 
@@ -203,8 +206,8 @@ pub struct DeliveryEvent<'a> {
 
 impl Services {
     /// For one core.
-    pub fn new(shared: Arc<Shared>, lane: Lane) -> Services {
-        Services { store: shared.store.clone(), auth: shared.auth.clone(), lane, shared }
+    pub fn new(shared: Arc<Shared>, lane: Lane, meter: Rc<Meter>) -> Services {
+        Services { store: shared.store.clone(), auth: shared.auth.clone(), lane, meter, shared }
     }
 
     /// The mailboxes of `account`, made with an INBOX at first use, under the account's own limits

@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use crate::accept::Accepted;
 use crate::net::{BufferPool, Conn, NetCore, Peer, Socket};
 use crate::services::{Services, Shared};
-use crate::stalls::{self, Stalls};
+use crate::stalls::{self, Meter, Stalls};
 
 /// The acceptor's end of a core.
 pub struct CoreHandle {
@@ -173,10 +173,11 @@ fn run(
     runtime.block_on(async {
         let (lane, lane_report) = open_lane(setup);
         let _ = report.send(Ok(lane_report));
+        let meter = Rc::new(Meter::new(stalls.clone()));
         tokio::task::spawn_local(async move { stalls::probe(&stalls).await });
         let shared = &setup.shared;
         let net = Rc::new(NetCore { pool: BufferPool::new(), tls: shared.tls.clone() });
-        let services = Rc::new(Services::new(shared.clone(), lane));
+        let services = Rc::new(Services::new(shared.clone(), lane, meter));
         while let Some(accepted) = receiver.recv().await {
             serve(accepted, &net, &services);
         }
@@ -196,7 +197,8 @@ fn serve(accepted: Accepted, net: &Rc<NetCore>, services: &Rc<Services>) {
     let conn = Conn::new(socket, peer, listener.clone(), limits, net.clone(), Some(slot));
     let services = services.clone();
     if listener.tls == TlsMode::Implicit {
-        tokio::task::spawn_local(async move {
+        let meter = services.meter.clone();
+        tokio::task::spawn_local(meter.measured("TLS handshake", async move {
             let mut conn = conn;
             match conn.start_tls().await {
                 Ok(()) => start_session(conn, services),
@@ -206,7 +208,7 @@ fn serve(accepted: Accepted, net: &Rc<NetCore>, services: &Rc<Services>) {
                         "TLS handshake failed");
                 }
             }
-        });
+        }));
     } else {
         start_session(conn, services);
     }
@@ -214,10 +216,18 @@ fn serve(accepted: Accepted, net: &Rc<NetCore>, services: &Rc<Services>) {
 
 /// A task of its own for the session, so that it isn't burdened with the handshake's memory.
 fn start_session(conn: Conn, services: Rc<Services>) {
+    use tokio::task::spawn_local;
+    let meter = services.meter.clone();
     match conn.protocol() {
-        Protocol::Imap => drop(tokio::task::spawn_local(crate::imap::run(conn, services))),
-        Protocol::Pop3 => drop(tokio::task::spawn_local(crate::pop3::run(conn, services))),
-        Protocol::Lmtp => drop(tokio::task::spawn_local(crate::lmtp::run(conn, services))),
+        Protocol::Imap => {
+            drop(spawn_local(meter.measured("IMAP", crate::imap::run(conn, services))));
+        }
+        Protocol::Pop3 => {
+            drop(spawn_local(meter.measured("POP3", crate::pop3::run(conn, services))));
+        }
+        Protocol::Lmtp => {
+            drop(spawn_local(meter.measured("LMTP", crate::lmtp::run(conn, services))));
+        }
     }
 }
 

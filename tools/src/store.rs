@@ -41,7 +41,13 @@ pub fn status(config: &Config, out: &Output) -> Result<(), Failed> {
             rows.push(row("server", "not running".to_owned()));
         }
         for (core, stalls) in status.stalls.iter().enumerate() {
-            for (what, buckets) in [("late", &stalls.late_us), ("busy", &stalls.busy_us)] {
+            for (what, buckets) in [
+                ("late", &stalls.late_us),
+                ("busy", &stalls.busy_us),
+                ("turns", &stalls.turns_us),
+                ("turns own", &stalls.turns_own_us),
+                ("turns busy", &stalls.turns_busy_us),
+            ] {
                 let at = |share| CoreStalls::quantile_us(buckets, share) as f64 / 1000.0;
                 let text = format!(
                     "p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms",

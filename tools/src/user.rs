@@ -157,8 +157,8 @@ fn list(file: &Path, out: &Output) -> Result<(), Failed> {
             return Err(Failed::new(Kind::Unreachable, format!("{}: {e}", file.display())));
         }
     };
-    let users = Users::parse(&bytes);
-    for problem in &users.problems {
+    let users = Users::parse(bytes);
+    for problem in users.check().problems {
         eprintln!("cursus: {}: {problem}", file.display());
     }
     let mut lines: Vec<_> = users

@@ -164,6 +164,17 @@ pub struct FlagChange {
 }
 
 impl Frame {
+    /// How many messages it is about; 1 for what is about none.
+    pub fn messages(&self) -> usize {
+        match self {
+            Frame::Flags { changes, .. } => changes.len(),
+            Frame::Expunge { ranges, .. } => {
+                ranges.iter().map(|&(first, last)| (last - first) as usize + 1).sum()
+            }
+            _ => 1,
+        }
+    }
+
     /// The type's number in the frame header.
     pub fn kind(&self) -> u8 {
         match self {

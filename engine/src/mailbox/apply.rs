@@ -28,6 +28,9 @@ use crate::shared::{Doomed, DoomedKind};
 
 /// Items taken from the queue at a time.
 const BATCH_ITEMS: usize = 1024;
+/// Messages that these change: when they are done, all are forgotten under one hold of the state
+/// lock, which sessions wait for on their cores.
+const BATCH_CHANGES: usize = 8 << 10;
 
 impl MailboxInner {
     /// An applier's turn: everything that is due, in order.
@@ -68,7 +71,13 @@ impl MailboxInner {
     fn take_settled(&self) -> Vec<Item> {
         let mut state = self.state.lock();
         let settled = state.queue.iter().take_while(|i| i.tx.is_settled()).take(BATCH_ITEMS);
-        let n = settled.count();
+        let mut changes = 0;
+        let within = |item: &&Item| {
+            let before = changes;
+            changes += item.frame.messages();
+            before < BATCH_CHANGES
+        };
+        let n = settled.take_while(within).count();
         state.queue.drain(..n).collect()
     }
 

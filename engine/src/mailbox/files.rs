@@ -16,7 +16,7 @@ use super::compact::Lineage;
 use super::damage::Damage;
 use super::early::Reverted;
 use super::tombs::Tombstones;
-use super::view::{KeywordTable, RecentChanges, View, ViewInner, lower_bound, uid_of_damaged};
+use super::view::{KeywordTable, RecentChanges, ViewInner, lower_bound, uid_of_damaged};
 use crate::catalog::{Detail, Summary};
 use crate::error::{Error, Result};
 use crate::format::cache;
@@ -397,8 +397,8 @@ impl Files {
         &self,
         recent: &Arc<Mutex<RecentChanges>>,
         reverted: &Arc<Mutex<Reverted>>,
-    ) -> View {
-        View(Arc::new(ViewInner {
+    ) -> Arc<ViewInner> {
+        Arc::new(ViewInner {
             uid_validity: self.head.uid_validity,
             uid_next: self.head.uid_next,
             modseq_highest: self.head.modseq_highest,
@@ -419,7 +419,7 @@ impl Files {
             damage: self.damage.clone(),
             recent: recent.clone(),
             reverted: reverted.clone(),
-        }))
+        })
     }
 
     /// The header slot that says what there is now.

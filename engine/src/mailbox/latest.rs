@@ -93,8 +93,12 @@ impl LatestFlags {
                 }
             }
             Frame::Expunge { ranges, .. } => {
-                let within = |uid: &Uid| ranges.iter().any(|&(a, b)| (a..=b).contains(&uid.0));
-                self.of.retain(|uid, l| l.modseq > *modseq || !within(uid));
+                // Ranges hold the removed messages and nothing else, so this costs what they do.
+                for uid in ranges.iter().flat_map(|&(first, last)| first..=last).map(Uid) {
+                    if self.of.get(&uid).is_some_and(|l| l.modseq <= *modseq) {
+                        self.of.remove(&uid);
+                    }
+                }
             }
             _ => {}
         }

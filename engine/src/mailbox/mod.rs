@@ -214,7 +214,7 @@ impl MailboxInner {
             owner,
             place: RwLock::new(place),
             files: Mutex::new(files),
-            view: ArcSwap::new(view.0),
+            view: ArcSwap::new(view),
             recent,
             reverted,
             version: watch::Sender::new(0),
@@ -245,7 +245,7 @@ impl MailboxInner {
 
     /// Makes the files' state visible and wakes whoever watches. Under the file lock.
     pub(crate) fn publish(&self, files: &Files) {
-        self.view.store(files.view(&self.recent, &self.reverted).0);
+        self.view.store(files.view(&self.recent, &self.reverted));
         self.version.send_modify(|version| *version += 1);
     }
 

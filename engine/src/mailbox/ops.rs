@@ -1,5 +1,6 @@
 //! STORE and EXPUNGE: computed against the newest known state in memory, logged, applied.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
@@ -17,6 +18,9 @@ const CHANGES_MAX: usize = 8 << 10;
 /// Messages that one transaction removes at most: so many are done with while a session's core
 /// waits for the state lock.
 const REMOVALS_MAX: usize = 8 << 10;
+/// Transactions of one command that are under way at a time: what is remembered of changes until
+/// they are applied, under a lock that sessions wait for, stays as small as that.
+const TRANSACTIONS_OPEN_MAX: usize = 4;
 /// UIDs beyond which the computing is done by a helper, not on the session's core.
 pub(super) const INLINE_UIDS_MAX: usize = 512;
 
@@ -201,8 +205,7 @@ impl State {
 impl Mailbox {
     /// Changes flags. Returns when the change is durable and visible.
     pub async fn store(&self, request: StoreRequest) -> Result<StoreOutcome> {
-        self.0.shared.log.room().await;
-        let mut request = request;
+        let StoreRequest { uids, mode, flags, keywords, unchanged_since } = request;
         let mut outcome = StoreOutcome {
             modseq: ModSeq(0),
             modified: Vec::new(),
@@ -210,11 +213,16 @@ impl Mailbox {
             view: self.view(),
             answered: None,
         };
-        let mut heard = Vec::new();
-        while !request.uids.is_empty() {
-            let rest = request.uids.split_off(request.uids.len().min(CHANGES_MAX));
-            let part = std::mem::replace(&mut request.uids, rest);
-            let request = StoreRequest { uids: part, ..request.clone() };
+        let mut open = VecDeque::new();
+        for part in uids.chunks(CHANGES_MAX) {
+            if open.len() >= TRANSACTIONS_OPEN_MAX
+                && let Some(oldest) = open.pop_front()
+            {
+                settle(&self.0.shared, oldest).await?;
+            }
+            self.0.shared.log.room().await;
+            let (uids, keywords) = (part.to_vec(), keywords.clone());
+            let request = StoreRequest { uids, mode, flags, keywords, unchanged_since };
             let inner = self.0.clone();
             let prepared = if request.uids.len() > INLINE_UIDS_MAX {
                 let job = move || inner.prepare_store(&request);
@@ -225,9 +233,9 @@ impl Mailbox {
             outcome.modified.extend(prepared.modified);
             outcome.changed.extend(prepared.changed);
             outcome.modseq = outcome.modseq.max(prepared.modseq);
-            heard.extend(prepared.heard);
+            open.extend(prepared.heard);
         }
-        for heard in heard {
+        for heard in open {
             settle(&self.0.shared, heard).await?;
         }
         outcome.view = self.view();
@@ -241,19 +249,25 @@ impl Mailbox {
     /// the removal when it is durable and visible.
     pub async fn expunge(&self, view: &View, uids: Vec<Uid>) -> Result<ModSeq> {
         let _ = view;
-        let mut waiting = Vec::new();
+        let mut modseq = None;
+        let mut open = VecDeque::new();
         for part in uids.chunks(REMOVALS_MAX) {
+            if open.len() >= TRANSACTIONS_OPEN_MAX
+                && let Some((of_part, oldest)) = open.pop_front()
+            {
+                settle(&self.0.shared, oldest).await?;
+                modseq = Some(of_part);
+            }
             self.0.shared.log.room().await;
             let (inner, part) = (self.0.clone(), part.to_vec());
-            waiting.extend(if part.len() > INLINE_UIDS_MAX {
+            open.extend(if part.len() > INLINE_UIDS_MAX {
                 let job = move || inner.push_expunge(part);
                 self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??
             } else {
                 inner.push_expunge(part)?
             });
         }
-        let mut modseq = None;
-        for (of_part, heard) in waiting {
+        for (of_part, heard) in open {
             settle(&self.0.shared, heard).await?;
             modseq = Some(of_part);
         }

@@ -74,6 +74,28 @@ impl Tombstones {
         before + whole + part.count_ones()
     }
 
+    /// Tombstones in front of `index`, when it is known how many are in front of a place at or
+    /// before it: for walks over many places, ascending.
+    pub(crate) fn rank_behind(&self, (at, before): (usize, u32), index: usize) -> u32 {
+        if self.total == 0 {
+            return 0;
+        }
+        let block = index / BLOCK_RECORDS;
+        if at / BLOCK_RECORDS != block {
+            return self.rank(index);
+        }
+        let Some(Some(bits)) = self.blocks.get(block) else { return self.rank(index) };
+        let below = |index: usize| (1u64 << (index % 64)) - 1;
+        let (first, last) = ((at % BLOCK_RECORDS) / 64, (index % BLOCK_RECORDS) / 64);
+        if first == last {
+            return before + (bits[first] & below(index) & !below(at)).count_ones();
+        }
+        let whole: u32 = bits[first + 1..last].iter().map(|w| w.count_ones()).sum();
+        let ends =
+            (bits[first] & !below(at)).count_ones() + (bits[last] & below(index)).count_ones();
+        before + whole + ends
+    }
+
     /// Position of the nth record (from 0) that is no tombstone, in an endless table.
     pub(crate) fn live(&self, n: usize) -> usize {
         if self.total == 0 {
@@ -174,6 +196,13 @@ mod tests {
             }
             for (tombs, naive) in &steps {
                 prop_assert_eq!(tombs.total() as usize, naive.len());
+                let mut ascending = probes.clone();
+                ascending.sort_unstable();
+                let mut known = (0, 0);
+                for at in ascending {
+                    known = (at, tombs.rank_behind(known, at));
+                    prop_assert_eq!(known.1, tombs.rank(at), "rank behind, {}", at);
+                }
                 for &at in &probes {
                     prop_assert_eq!(tombs.contains(at), naive.contains(&at), "contains {}", at);
                     let dead = naive.range(..at).count();

@@ -4,7 +4,8 @@
 //! shared table, so a record may be newer than its view, never half written. Sync points compare
 //! two views and tell what happened in between.
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock, mpsc};
 
 use parking_lot::Mutex;
 use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
@@ -14,14 +15,22 @@ use super::compact::Lineage;
 use super::damage::Damage;
 use super::early::Reverted;
 use super::tombs::Tombstones;
+use crate::error::{Error, Result};
 use crate::format::cache;
 use crate::format::index::Record;
 use crate::layout::Location;
 use crate::mapped::{BlobBytes, Blobs, Table};
 use crate::message::Extras;
 
-/// Recent flag changes that are remembered, so that a sync point need not scan.
-const RECENT_CHANGES_MAX: usize = 8192;
+/// Ranges of recent flag changes that are remembered, so that a sync point need not scan. One
+/// transaction has at most half as many.
+const RECENT_RANGES_MAX: usize = 16 << 10;
+/// Differences of two views that are looked at where the caller is; more are a helper's work.
+const DIFFERENCES_INLINE_MAX: usize = 8 << 10;
+/// A view of so many records is let go by a thread of its own, if it is the last of its table.
+const FAREWELL_RECORDS_MIN: usize = 32 << 10;
+/// Records that are looked at for the first unseen one where the caller is.
+const UNSEEN_INLINE_MAX: usize = 16 << 10;
 
 /// Names of a mailbox's keyword bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,11 +77,13 @@ impl KeywordTable {
     }
 }
 
-/// The newest flag changes of a mailbox, shared by its views.
+/// The newest flag changes of a mailbox, shared by its views: ranges of UIDs, so that a change of
+/// all messages is remembered as easily as one of a single message.
 pub(crate) struct RecentChanges {
     /// Changes above this are all in `entries`.
     floor: u64,
-    entries: std::collections::VecDeque<(u64, Uid)>,
+    /// MODSEQ, first and last UID: every UID between the two was changed.
+    entries: std::collections::VecDeque<(u64, Uid, Uid)>,
 }
 
 impl RecentChanges {
@@ -80,30 +91,51 @@ impl RecentChanges {
         RecentChanges { floor: floor.0, entries: Default::default() }
     }
 
-    pub(crate) fn add(&mut self, modseq: ModSeq, uids: impl ExactSizeIterator<Item = Uid>) {
-        if uids.len() >= RECENT_CHANGES_MAX {
-            self.entries.clear();
-            self.floor = modseq.0;
-            return;
+    pub(crate) fn add(&mut self, modseq: ModSeq, uids: impl Iterator<Item = Uid>) {
+        let mut ranges = 0;
+        for uid in uids {
+            match self.entries.back_mut() {
+                Some((last_modseq, _, last))
+                    if ranges > 0 && *last_modseq == modseq.0 && last.0 + 1 == uid.0 =>
+                {
+                    *last = uid;
+                }
+                _ => {
+                    ranges += 1;
+                    self.entries.push_back((modseq.0, uid, uid));
+                }
+            }
         }
-        self.entries.extend(uids.map(|uid| (modseq.0, uid)));
-        while self.entries.len() > RECENT_CHANGES_MAX {
-            if let Some((modseq, _)) = self.entries.pop_front() {
+        while self.entries.len() > RECENT_RANGES_MAX {
+            if let Some((modseq, ..)) = self.entries.pop_front() {
                 self.floor = self.floor.max(modseq);
             }
         }
     }
 
-    /// UIDs changed above `after`; `None` when that is too long ago.
-    fn since(&self, after: u64) -> Option<Vec<Uid>> {
-        if after < self.floor {
-            return None;
-        }
-        let newer = self.entries.iter().rev().take_while(|(modseq, _)| *modseq > after);
-        let mut uids: Vec<Uid> = newer.map(|(_, uid)| *uid).collect();
-        uids.sort_unstable();
-        uids.dedup();
-        Some(uids)
+    fn newer(&self, after: u64) -> Option<impl Iterator<Item = (u32, u32)> + '_> {
+        let newer = self.entries.iter().rev().take_while(move |(modseq, ..)| *modseq > after);
+        (after >= self.floor).then(|| newer.map(|(_, first, last)| (first.0, last.0)))
+    }
+
+    /// How many messages were changed above `after`, each as often as it was; `None` when that is
+    /// too long ago.
+    fn count_since(&self, after: u64) -> Option<usize> {
+        Some(self.newer(after)?.map(|(first, last)| (last - first) as usize + 1).sum())
+    }
+
+    /// Ascending ranges of UIDs changed above `after`; `None` when that is too long ago.
+    fn since(&self, after: u64) -> Option<Vec<(u32, u32)>> {
+        let mut ranges: Vec<(u32, u32)> = self.newer(after)?.collect();
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, before| {
+            let joined = next.0 <= before.1.saturating_add(1);
+            if joined {
+                before.1 = before.1.max(next.1);
+            }
+            joined
+        });
+        Some(ranges)
     }
 }
 
@@ -158,6 +190,32 @@ pub(crate) struct ViewInner {
 /// An immutable message list of a mailbox; cheap to clone.
 #[derive(Clone)]
 pub struct View(pub(crate) Arc<ViewInner>);
+
+impl Drop for View {
+    /// The last view of a compacted generation has maps and files to let go, hundreds of megabytes
+    /// of page cache with them: not where a session's core would wait for it. Should two views go
+    /// at the same moment, the one that is later does it where it is.
+    fn drop(&mut self) {
+        let is_last = Arc::strong_count(&self.0) == 1 && Arc::strong_count(&self.0.table) == 1;
+        if self.0.count >= FAREWELL_RECORDS_MIN && is_last {
+            let_go(self.0.clone());
+        }
+    }
+}
+
+fn let_go(view: Arc<ViewInner>) {
+    static LETTING_GO: OnceLock<Option<mpsc::Sender<Arc<ViewInner>>>> = OnceLock::new();
+    let thread = LETTING_GO.get_or_init(|| {
+        let (give, taken) = mpsc::channel();
+        let let_go = move || taken.into_iter().for_each(drop);
+        std::thread::Builder::new().name("cursus-let-go".into()).spawn(let_go).ok()?;
+        Some(give)
+    });
+    if let Some(thread) = thread {
+        // Without the thread it goes here.
+        let _ = thread.send(view);
+    }
+}
 
 /// What happened between two views.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -365,28 +423,32 @@ impl View {
 
     /// Sequence numbers of the messages in ascending UID ranges.
     pub fn seqs_in_uid_ranges(&self, ranges: &[(u32, u32)]) -> Vec<SeqNum> {
-        let mut out = Vec::new();
-        for &(first, last) in ranges {
-            let mut position = self.lower_bound(Uid(first));
-            if position >= self.0.count || self.uid_at(position).0 > last {
-                continue;
-            }
-            let mut seq = position as u32 - self.0.tombs.rank(position) + 1;
-            while position < self.0.count && self.uid_at(position).0 <= last {
-                if !self.0.tombs.contains(position) {
-                    out.push(SeqNum(seq));
-                    seq += 1;
-                }
-                position += 1;
-            }
-        }
-        out
+        let ranges = ranges.iter().filter_map(|&range| self.seqs_in_uid_range(range));
+        ranges.flat_map(|(first, last)| first.0..=last.0).map(SeqNum).collect()
+    }
+
+    /// First and last sequence number of the messages in an inclusive UID range; `None` when there
+    /// are none. Costs two searches, whatever lies between.
+    pub fn seqs_in_uid_range(&self, (first, last): (u32, u32)) -> Option<(SeqNum, SeqNum)> {
+        let before = |position: usize| position as u32 - self.0.tombs.rank(position);
+        let from = before(self.lower_bound(Uid(first)));
+        let to = last.checked_add(1).map_or(self.0.count, |uid| self.lower_bound(Uid(uid)));
+        let to = before(to);
+        (from < to).then(|| (SeqNum(from + 1), SeqNum(to)))
     }
 
     /// The first message without `\Seen`.
     pub fn first_unseen(&self) -> Option<SeqNum> {
+        match self.look_for_unseen(usize::MAX) {
+            ControlFlow::Break(found) => found,
+            ControlFlow::Continue(()) => None,
+        }
+    }
+
+    /// As [`View::first_unseen`], but gives up behind so many records.
+    fn look_for_unseen(&self, records_max: usize) -> ControlFlow<Option<SeqNum>> {
         if self.0.unseen == 0 {
-            return None;
+            return ControlFlow::Break(None);
         }
         let table = &self.0.table;
         let (lowered, from) = table.unseen_floor();
@@ -394,9 +456,16 @@ impl View {
             !self.0.tombs.contains(*position)
                 && self.record_at(*position).is_some_and(|r| !r.flags.contains(SystemFlags::SEEN))
         };
-        let position = (from..self.0.count).find(unseen)?;
+        let to = self.0.count.min(from.saturating_add(records_max));
+        let Some(position) = (from..to).find(unseen) else {
+            table.raise_unseen_floor(lowered, to);
+            return match to == self.0.count {
+                true => ControlFlow::Break(None),
+                false => ControlFlow::Continue(()),
+            };
+        };
         table.raise_unseen_floor(lowered, position);
-        Some(self.seq_at(position))
+        ControlFlow::Break(Some(self.seq_at(position)))
     }
 
     /// Wire-ready extras, when the cache has them whole.
@@ -419,6 +488,11 @@ impl View {
         (whole && found.held()).then_some(bytes)
     }
 
+    /// Whether this is the very same view: then nothing happened in between.
+    pub fn is_same(&self, other: &View) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// What happened since `old`, a view of the same mailbox.
     pub fn changes_since(&self, old: &View) -> Changes {
         self.changes_beside(old, ModSeq(0))
@@ -432,8 +506,10 @@ impl View {
         if Arc::ptr_eq(new, old_inner) {
             return changes;
         }
+        let mut known = (0, 0);
         for position in self.gone_since(old) {
-            changes.expunged.push(old.seq_at(position));
+            known = (position, old_inner.tombs.rank_behind(known, position));
+            changes.expunged.push(SeqNum(position as u32 - known.1 + 1));
             changes.vanished.push(old.uid_at(position));
         }
         if self.exists() + changes.expunged.len() as u32 != old.exists() {
@@ -442,12 +518,8 @@ impl View {
         if new.modseq_highest > old_inner.modseq_highest {
             let after = old_inner.modseq_highest;
             let recent = new.recent.lock().since(after.0);
-            let in_both = |uid: &Uid| *uid < old_inner.uid_next && self.position_of(*uid).is_some();
             changes.flags = match recent {
-                Some(mut uids) => {
-                    uids.retain(in_both);
-                    uids
-                }
+                Some(ranges) => self.uids_in_both(&ranges, old),
                 None => self
                     .all()
                     .filter(|(_, r)| {
@@ -458,6 +530,44 @@ impl View {
             };
         }
         changes
+    }
+
+    /// UIDs in ascending ranges that are in this view, and were given when `old` was made.
+    fn uids_in_both(&self, ranges: &[(u32, u32)], old: &View) -> Vec<Uid> {
+        let mut uids = Vec::new();
+        for &(first, last) in ranges {
+            for position in self.lower_bound(Uid(first))..self.0.count {
+                let uid = self.uid_at(position);
+                if uid.0 > last || uid >= old.0.uid_next {
+                    break;
+                }
+                if !self.0.tombs.contains(position) {
+                    uids.push(uid);
+                }
+            }
+        }
+        uids
+    }
+
+    /// Whether comparing with an older view is little work.
+    fn compares_quickly(&self, old: &View) -> bool {
+        let (new, old) = (&self.0, &old.0);
+        let lineage = new.lineage.as_deref().filter(|l| l.generation == old.generation);
+        let gone = match lineage {
+            _ if Arc::ptr_eq(new, old) => 0,
+            _ if new.generation == old.generation => {
+                new.tombs.total().saturating_sub(old.tombs.total())
+            }
+            Some(lineage) => {
+                lineage.dropped.total().saturating_sub(old.tombs.total()) + new.tombs.total()
+            }
+            None => return false,
+        };
+        let flags = match new.modseq_highest > old.modseq_highest {
+            true => new.recent.lock().count_since(old.modseq_highest.0),
+            false => Some(0),
+        };
+        flags.is_some_and(|flags| flags + gone as usize <= DIFFERENCES_INLINE_MAX)
     }
 
     /// Positions in an older view of what this one no longer has, ascending.
@@ -565,9 +675,55 @@ impl View {
     }
 }
 
+impl super::Mailbox {
+    /// [`View::changes_beside`] of two views of this mailbox; on a helper thread where there is
+    /// much to compare, so that no session waits for another's large change.
+    ///
+    /// # Errors
+    /// [`Error::Closing`].
+    pub async fn changes(&self, newest: &View, old: &View, own: ModSeq) -> Result<Changes> {
+        if newest.compares_quickly(old) {
+            return Ok(newest.changes_beside(old, own));
+        }
+        let (newest, old) = (newest.clone(), old.clone());
+        let compare = move || newest.changes_beside(&old, own);
+        self.0.shared.helpers.run(compare).await.map_err(|_| Error::Closing)
+    }
+
+    /// [`View::first_unseen`] of a view of this mailbox; on a helper thread where it is far.
+    ///
+    /// # Errors
+    /// [`Error::Closing`].
+    pub async fn first_unseen(&self, view: &View) -> Result<Option<SeqNum>> {
+        if let ControlFlow::Break(found) = view.look_for_unseen(UNSEEN_INLINE_MAX) {
+            return Ok(found);
+        }
+        let view = view.clone();
+        let look = move || view.first_unseen();
+        self.0.shared.helpers.run(look).await.map_err(|_| Error::Closing)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recent_changes_are_ranges_and_those_of_long_ago_are_forgotten() {
+        let mut recent = RecentChanges::new(ModSeq(5));
+        recent.add(ModSeq(6), (1..=100_000).map(Uid));
+        recent.add(ModSeq(7), [3, 4, 200_000].map(Uid).into_iter());
+        recent.add(ModSeq(8), [100_001, 200_001].map(Uid).into_iter());
+        assert_eq!(recent.entries.len(), 5);
+        assert_eq!(recent.since(4), None);
+        assert_eq!(recent.since(5), Some(vec![(1, 100_001), (200_000, 200_001)]));
+        assert_eq!(recent.since(6), Some(vec![(3, 4), (100_001, 100_001), (200_000, 200_001)]));
+        assert_eq!(recent.count_since(6), Some(5));
+        assert_eq!(recent.since(8), Some(vec![]));
+        recent.add(ModSeq(9), (0..RECENT_RANGES_MAX as u32).map(|n| Uid(2 * n + 1)));
+        assert_eq!(recent.since(7), None);
+        assert_eq!(recent.count_since(8), Some(RECENT_RANGES_MAX));
+    }
 
     #[test]
     fn the_lower_bound_is_what_a_plain_search_finds() {

@@ -65,6 +65,43 @@ pub enum Body {
     Move(Copy),
 }
 
+impl Body {
+    /// The command's word; of those with a UID form, the plain one.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Body::Capability => "CAPABILITY",
+            Body::Noop => "NOOP",
+            Body::Logout => "LOGOUT",
+            Body::StartTls => "STARTTLS",
+            Body::Login { .. } => "LOGIN",
+            Body::Authenticate { .. } => "AUTHENTICATE",
+            Body::Enable(_) => "ENABLE",
+            Body::Id(_) => "ID",
+            Body::Namespace => "NAMESPACE",
+            Body::Idle => "IDLE",
+            Body::Select { .. } => "SELECT",
+            Body::Create { .. } => "CREATE",
+            Body::Delete { .. } => "DELETE",
+            Body::Rename { .. } => "RENAME",
+            Body::Subscribe { .. } => "SUBSCRIBE",
+            Body::Unsubscribe { .. } => "UNSUBSCRIBE",
+            Body::List(_) => "LIST",
+            Body::Lsub { .. } => "LSUB",
+            Body::Status { .. } => "STATUS",
+            Body::Check => "CHECK",
+            Body::Close => "CLOSE",
+            Body::Unselect => "UNSELECT",
+            Body::Expunge => "EXPUNGE",
+            Body::UidExpunge(_) => "UID EXPUNGE",
+            Body::Search(_) => "SEARCH",
+            Body::Fetch(_) => "FETCH",
+            Body::Store(_) => "STORE",
+            Body::Copy(_) => "COPY",
+            Body::Move(_) => "MOVE",
+        }
+    }
+}
+
 /// A message set of the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetArgument {

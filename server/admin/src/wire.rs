@@ -286,14 +286,25 @@ pub struct Status {
     pub store: serde_json::Value,
 }
 
-/// How long one core kept its sessions waiting: how late a timer came, every 5 ms. Pairs of
-/// microseconds and how often it was that much or less, but more than the pair before says.
+/// How long one core kept its sessions waiting: how late a timer came, every 5 ms, and how long
+/// the turns of its sessions were. Pairs of microseconds and how often it was that much or less,
+/// but more than the pair before says.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub struct CoreStalls {
     /// Wall time, other processes' share of the processor included.
     pub late_us: Vec<(u64, u64)>,
     /// Of that, processor time of the core itself.
     pub busy_us: Vec<(u64, u64)>,
+    /// Wall time of turns: what a session did between two others.
+    #[serde(default)]
+    pub turns_us: Vec<(u64, u64)>,
+    /// Of that, what other processes' share of the processor does not explain: computing, and
+    /// waiting for locks and disks.
+    #[serde(default)]
+    pub turns_own_us: Vec<(u64, u64)>,
+    /// Of that, processor time.
+    #[serde(default)]
+    pub turns_busy_us: Vec<(u64, u64)>,
 }
 
 impl CoreStalls {

@@ -1,17 +1,24 @@
 //! The selected mailbox: its view, sync points, sets.
 //!
-//! The view is what the client believes. It is replaced only by [`Selected::sync`] and
-//! [`Selected::adopt`], which tell the client each difference.
+//! The view is what the client believes. It is replaced only by sync points (`Session::tell`), which
+//! tell the client each difference.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use engine::{Changes, Mailbox, Record, View};
+use engine::io::HelperPool;
+use engine::{Mailbox, Record, View};
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
 use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
 
 use super::reply::Reply;
+use super::session::YIELD_BYTES;
+
+/// Records that a session looks at without a pause; for more a helper thread does it.
+const INLINE_RECORDS_MAX: usize = 8192;
+/// Changed messages that are looked at before other sessions run.
+const CHANGED_TURN: usize = 2048;
 
 /// What the client has enabled that changes untagged data.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +65,13 @@ pub(super) struct FlagItems {
     pub(super) uid: bool,
     /// With MODSEQ.
     pub(super) modseq: bool,
+}
+
+impl FlagItems {
+    /// For flags that changed without the client having asked for them.
+    fn of_change(features: Features) -> FlagItems {
+        FlagItems { uid: features.rev2 || features.condstore, modseq: features.condstore }
+    }
 }
 
 impl Selected {
@@ -124,28 +138,38 @@ impl Selected {
     }
 
     fn seqs_of_uids(&self, ranges: &[(u32, u32)]) -> SeqRanges {
-        let everything = ranges.len() == 1
-            && self.view.uid(SeqNum(1)).is_some_and(|first| ranges[0].0 <= first.0)
-            && ranges[0].1 >= self.uid_last();
-        if everything {
-            return vec![(SeqNum(1), SeqNum(self.view.exists()))];
-        }
         let mut out: SeqRanges = Vec::new();
-        for seq in self.view.seqs_in_uid_ranges(ranges) {
+        for (first, to) in ranges.iter().filter_map(|&range| self.view.seqs_in_uid_range(range)) {
             match out.last_mut() {
-                Some(last) if last.1.0 + 1 == seq.0 => last.1 = seq,
-                _ => out.push((seq, seq)),
+                Some(last) if last.1.0 + 1 == first.0 => last.1 = to,
+                _ => out.push((first, to)),
             }
         }
         out
     }
 
-    /// The records of a set, in order.
-    pub(super) fn records<'s>(
-        &'s self,
-        ranges: &'s [(SeqNum, SeqNum)],
-    ) -> impl Iterator<Item = (SeqNum, Record)> + 's {
-        ranges.iter().flat_map(|&(first, last)| self.view.records(first, last))
+    /// The UIDs of a set's messages, of those that `wanted` takes; many are collected by a helper
+    /// thread.
+    ///
+    /// # Errors
+    /// When the store is closing.
+    pub(super) async fn uids(
+        &self,
+        helpers: &HelperPool,
+        ranges: SeqRanges,
+        wanted: fn(&Record) -> bool,
+    ) -> engine::Result<Vec<Uid>> {
+        let count: usize = ranges.iter().map(|(first, last)| (last.0 - first.0) as usize + 1).sum();
+        let view = self.view.clone();
+        let collect = move || {
+            let records = ranges.iter().flat_map(|&(first, last)| view.records(first, last));
+            let wanted = records.filter(|(_, record)| wanted(record));
+            wanted.map(|(_, record)| record.uid).collect()
+        };
+        if count <= INLINE_RECORDS_MAX {
+            return Ok(collect());
+        }
+        helpers.run(collect).await.map_err(|_| engine::Error::Closing)
     }
 
     /// `FLAGS (…)` of one message, as the client sees it.
@@ -215,57 +239,52 @@ impl Selected {
         encode::status(out, None, encode::Status::Ok, Some(&code), "Flags that can be stored");
     }
 
-    /// A sync point: tells what happened since the last one, expunges included.
-    pub(super) fn sync(&mut self, newest: View, out: &mut Vec<u8>, features: Features) {
-        let changes = newest.changes_since(&self.view);
-        self.tell(newest, &changes, &[], out, features);
-    }
-
-    /// A sync point after the session's own change, which was told or need not be: its
-    /// messages and MODSEQ, `own` (ascending), are left out. Does nothing while expunges are in the way: they
-    /// may not be told here.
-    pub(super) fn adopt(
-        &mut self,
-        newest: View,
-        own: (&[Uid], ModSeq),
-        out: &mut Vec<u8>,
-        features: Features,
-    ) {
-        let (own, modseq) = own;
-        let changes = newest.changes_beside(&self.view, modseq);
-        if changes.expunged.is_empty() {
-            self.tell(newest, &changes, own, out, features);
-        }
-    }
-
-    fn tell(
-        &mut self,
-        newest: View,
-        changes: &Changes,
-        own: &[Uid],
-        out: &mut Vec<u8>,
-        features: Features,
-    ) {
-        for seq in changes.expunged.iter().rev() {
+    /// Writes EXPUNGE lines, the last message's first.
+    pub(super) fn write_expunged(out: &mut Vec<u8>, ascending: &[SeqNum]) {
+        for seq in ascending.iter().rev() {
             out.extend_from_slice(b"* ");
             encode::number(out, u64::from(seq.0));
             out.extend_from_slice(b" EXPUNGE\r\n");
         }
+    }
+
+    /// Takes a newer view, of whose removals the client was told; `exists` when messages came.
+    pub(super) fn take_view(
+        &mut self,
+        newest: View,
+        exists: Option<u32>,
+        out: &mut Vec<u8>,
+        features: Features,
+    ) {
         let new_names = newest.keywords().names().len() != self.view.keywords().names().len();
         self.view = newest;
         if new_names {
             self.write_flag_names(out);
         }
-        if let Some(exists) = changes.exists {
+        if let Some(exists) = exists {
             encode::print(out, format_args!("* {exists} EXISTS\r\n"));
             self.claim_recent();
             if !features.rev2 {
                 encode::print(out, format_args!("* {} RECENT\r\n", self.recent_count()));
             }
         }
-        let items =
-            FlagItems { uid: features.rev2 || features.condstore, modseq: features.condstore };
-        for uid in &changes.flags {
+    }
+
+    /// Tells flags that others changed, of the first of `changed`; returns how many it has dealt
+    /// with. Those in `own` (ascending) the client knows.
+    pub(super) fn write_changed(
+        &self,
+        out: &mut Vec<u8>,
+        changed: &[Uid],
+        own: &[Uid],
+        features: Features,
+    ) -> usize {
+        let items = FlagItems::of_change(features);
+        let start = out.len();
+        for (done, uid) in changed.iter().take(CHANGED_TURN).enumerate() {
+            if out.len() - start > YIELD_BYTES {
+                return done;
+            }
             if own.binary_search(uid).is_ok() {
                 continue;
             }
@@ -274,7 +293,7 @@ impl Selected {
                 self.write_flag_fetch(out, seq, &record, features, items);
             }
         }
-        self.forget_answered(out, features, items);
+        changed.len().min(CHANGED_TURN)
     }
 
     /// Notes the session's own changes that were answered and are still to come into the view.
@@ -283,10 +302,11 @@ impl Selected {
     }
 
     /// Drops the answered changes that the view shows by now, and takes back those that failed.
-    fn forget_answered(&mut self, out: &mut Vec<u8>, features: Features, items: FlagItems) {
+    pub(super) fn forget_answered(&mut self, out: &mut Vec<u8>, features: Features) {
         if self.answered.is_empty() {
             return;
         }
+        let items = FlagItems::of_change(features);
         let mut answered = std::mem::take(&mut self.answered);
         let highest = self.view.modseq_highest();
         answered.retain(|uid, modseq| {

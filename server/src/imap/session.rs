@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::{Mailbox, User};
+use engine::{Mailbox, User, View};
 use protocol::imap::command::{Body, Command, FetchItem, Tag};
 use protocol::imap::decode::{self, DecodeError, DecodeErrorKind, Dialect};
 use protocol::imap::encode::{self, Code, Status};
 use protocol::imap::framing::{Event, Excess, Framer, Limits, Literal};
+use protocol::types::{ModSeq, Uid};
 
 use super::fetch::ahead::Ahead;
 use super::reply::{End, Outcome, Reply};
@@ -22,6 +23,9 @@ const CHARSETS: &[&str] = &["US-ASCII", "UTF-8", "ISO-8859-1", "WINDOWS-1252", "
 
 /// How much of an unsent answer a session makes before it lets others run.
 pub(super) const YIELD_BYTES: usize = 64 << 10;
+
+/// EXPUNGE lines that are written before other sessions run.
+const EXPUNGED_TURN: usize = 4096;
 
 /// Everything that a session knows.
 pub(super) struct Session {
@@ -232,6 +236,7 @@ impl Session {
 
     async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
         self.ahead.command();
+        self.services.meter.doing(body.name());
         let sync = SyncPoint::of(&body);
         if looks_at_flags(&body)
             && let Some(selected) = &self.selected
@@ -280,7 +285,9 @@ impl Session {
                 Box::pin(cmd::subscribe::run(self, &mailbox, false)).await
             }
             Body::List(list) => Box::pin(cmd::list::run(self, &list)).await,
-            Body::Lsub { reference, pattern } => cmd::lsub::run(self, &reference, &pattern),
+            Body::Lsub { reference, pattern } => {
+                Box::pin(cmd::lsub::run(self, &reference, &pattern)).await
+            }
             Body::Status { mailbox, items } => {
                 Box::pin(cmd::status::run(self, &mailbox, &items)).await
             }
@@ -340,8 +347,53 @@ impl Session {
         if selected.mailbox.is_gone() {
             return Err(End::Bye("The selected mailbox was deleted"));
         }
+        if newest.is_same(&selected.view) {
+            return Ok(());
+        }
+        // Apart from the task's own memory: an idle session shall not have room for it.
+        Box::pin(self.tell(newest, (&[], ModSeq(0)), true)).await
+    }
+
+    /// A sync point after the session's own change, which was told or need not be: its
+    /// messages and MODSEQ, `own` (ascending), are left out. Does nothing while expunges are in the
+    /// way: they may not be told here.
+    pub(super) async fn adopt(&mut self, newest: View, own: (&[Uid], ModSeq)) -> Result<(), End> {
+        Box::pin(self.tell(newest, own, false)).await
+    }
+
+    /// Tells the client what differs in a newer view, with pauses for other sessions, and takes it.
+    async fn tell(
+        &mut self,
+        newest: View,
+        (own, modseq): (&[Uid], ModSeq),
+        expunges: bool,
+    ) -> Result<(), End> {
+        let Some(selected) = self.selected.as_ref() else { return Ok(()) };
+        self.services.meter.doing("sync point");
+        let changes = selected.mailbox.changes(&newest, &selected.view, modseq).await;
+        let changes = changes.map_err(|_| End::Bye("Server is shutting down"))?;
+        if !expunges && !changes.expunged.is_empty() {
+            return Ok(());
+        }
         let features = self.features;
-        self.conn.out.with_vec(|out| selected.sync(newest, out, features));
+        for some in changes.expunged.rchunks(EXPUNGED_TURN) {
+            self.conn.out.with_vec(|out| Selected::write_expunged(out, some));
+            self.breathe().await?;
+        }
+        let Some(selected) = self.selected.as_mut() else { return Ok(()) };
+        self.conn.out.with_vec(|out| selected.take_view(newest, changes.exists, out, features));
+        let mut rest = &changes.flags[..];
+        while !rest.is_empty() {
+            let Some(selected) = self.selected.as_ref() else { return Ok(()) };
+            let write = |out: &mut Vec<u8>| selected.write_changed(out, rest, own, features);
+            rest = &rest[self.conn.out.with_vec(write)..];
+            self.breathe().await?;
+            if !rest.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let Some(selected) = self.selected.as_mut() else { return Ok(()) };
+        self.conn.out.with_vec(|out| selected.forget_answered(out, features));
         Ok(())
     }
 

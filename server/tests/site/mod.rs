@@ -20,6 +20,7 @@ use engine::{Drive, Mailbox, User};
 use protocol::types::SeqNum;
 use server::net::{BufferPool, Conn, NetCore, Peer, Socket};
 use server::services::{Services, Shared};
+use server::stalls::Meter;
 use server::tls::TlsSwitch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -77,7 +78,11 @@ impl Site {
             plain_login: PlainLogin::Loopback,
         });
         Site {
-            services: Rc::new(Services::new(Arc::new(shared), lane)),
+            services: Rc::new(Services::new(
+                Arc::new(shared),
+                lane,
+                Rc::new(Meter::new(Arc::default())),
+            )),
             net,
             listener,
             limits,

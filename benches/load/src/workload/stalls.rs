@@ -3,12 +3,14 @@
 //!
 //! The server's own histograms (see `cursus status`) are read before and after each step, so that
 //! what one step did to the cores is told apart. `late` is wall time, with what other processes
-//! took of the processor; `busy` is the core's own.
+//! took of the processor; `busy` is the core's own. `turns` are the pieces of work of sessions,
+//! `own` without waiting for the processor. A thread of this process that does nothing but sleep
+//! tells how late the machine itself is (`machine late`): no server can be more punctual.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -27,6 +29,8 @@ use crate::target::{Target, TargetOptions};
 
 /// Time between two commands of a reader.
 const READER_PAUSE: Duration = Duration::from_millis(2);
+/// For what the preparations left to be done.
+const READY_PAUSE: Duration = Duration::from_secs(2);
 /// Messages that COPY and MOVE take at most.
 const COPY_MAX: u32 = 100_000;
 /// Mean size of a delivered message in bytes.
@@ -52,6 +56,9 @@ pub(crate) struct Stalls {
     /// Sessions in IDLE.
     #[arg(long, default_value_t = 16)]
     watchers: u32,
+    /// Sessions in IDLE on the large mailbox, which are told of every change.
+    #[arg(long, default_value_t = 2)]
+    watchers_large: u32,
     /// Connections that deliver.
     #[arg(long, default_value_t = 2)]
     deliverers: u32,
@@ -59,6 +66,38 @@ pub(crate) struct Stalls {
 
 /// Microseconds and counts.
 type Buckets = BTreeMap<u64, u64>;
+
+/// The server's histograms: what they are called here and there.
+const KINDS: [(&str, &str); 5] = [
+    ("core late", "late_us"),
+    ("core busy", "busy_us"),
+    ("turns", "turns_us"),
+    ("turns own", "turns_own_us"),
+    ("turns busy", "turns_busy_us"),
+];
+
+/// Turns longer than so many milliseconds are counted over all steps.
+const COUNTED_MS: [u64; 6] = [1, 2, 5, 10, 20, 50];
+
+const QUANTILES: [(&str, f64); 3] = [("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// How long the sleep of the thread is that tells how late the machine is.
+const MACHINE_PERIOD: Duration = Duration::from_millis(5);
+
+/// Microseconds that sleeps ended late since the last look.
+type MachineLate = Arc<Mutex<Latencies>>;
+
+fn watch_machine(late: &MachineLate, stop: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let (late, stop) = (late.clone(), stop.clone());
+    let run = move || {
+        while !stop.load(Ordering::Relaxed) {
+            let due = Instant::now() + MACHINE_PERIOD;
+            std::thread::sleep(MACHINE_PERIOD);
+            late.lock().unwrap_or_else(PoisonError::into_inner).push(due.elapsed());
+        }
+    };
+    std::thread::Builder::new().name("machine".into()).spawn(run).map(drop)
+}
 
 struct Admin(BufReader<UnixStream>);
 
@@ -75,13 +114,13 @@ impl Admin {
         }
     }
 
-    /// The histograms of all cores together: `late` and `busy`.
-    async fn stalls(&mut self) -> Result<[Buckets; 2]> {
+    /// The histograms of all cores together.
+    async fn stalls(&mut self) -> Result<[Buckets; KINDS.len()]> {
         let status = self.ask("status").await?;
-        let mut out = [Buckets::new(), Buckets::new()];
+        let mut out = [const { Buckets::new() }; KINDS.len()];
         let cores = status.pointer("/status/stalls").and_then(Value::as_array);
         for core in cores.into_iter().flatten() {
-            for (buckets, name) in out.iter_mut().zip(["late_us", "busy_us"]) {
+            for (buckets, (_, name)) in out.iter_mut().zip(KINDS) {
                 for pair in core[name].as_array().into_iter().flatten() {
                     let (us, count) = (pair[0].as_u64(), pair[1].as_u64());
                     *buckets.entry(us.unwrap_or(0)).or_default() += count.unwrap_or(0);
@@ -122,6 +161,12 @@ impl Stalls {
             idle.spawn(async move { while imap.next().await.is_ok() {} });
         }
         let mut readers = JoinSet::new();
+        for _ in 0..self.watchers_large {
+            let mut imap = Imap::login(&target, 0).await?;
+            imap.select("EXAMINE", &self.mailbox).await?;
+            imap.idle().await?;
+            idle.spawn(async move { while imap.next().await.is_ok() {} });
+        }
         for n in 0..self.readers {
             let mut imap = Imap::login(&target, n + 1).await?;
             let stop = stop.clone();
@@ -165,6 +210,9 @@ impl Stalls {
         let copies = (exists / 4).clamp(1, COPY_MAX);
         // It may be there from a run before.
         let _ = imap.run("CREATE stalls-copies").await;
+        // So may what was done to flags.
+        imap.run("STORE 1:* -FLAGS.SILENT (\\Flagged \\Deleted)").await?;
+        tokio::time::sleep(READY_PAUSE).await;
         let steps = [
             ("quiet", String::new()),
             ("STORE 1:*", "STORE 1:* +FLAGS.SILENT (\\Flagged)".to_owned()),
@@ -175,6 +223,9 @@ impl Stalls {
             ("EXPUNGE", "EXPUNGE".to_owned()),
             ("checkpoint and compaction", "checkpoint".to_owned()),
         ];
+        let machine = MachineLate::default();
+        watch_machine(&machine, &stop)?;
+        let begun = admin.stalls().await?;
         for (name, command) in steps {
             let before = admin.stalls().await?;
             let start = Instant::now();
@@ -185,15 +236,33 @@ impl Stalls {
             }
             run.sample_ms(&format!("{name}: time"), start.elapsed());
             let after = admin.stalls().await?;
-            for (kind, (before, after)) in ["late", "busy"].iter().zip(before.iter().zip(&after)) {
-                for (quantile, share) in
-                    [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)]
-                {
+            let mut late =
+                std::mem::take(&mut *machine.lock().unwrap_or_else(PoisonError::into_inner));
+            for (quantile, share) in QUANTILES {
+                let name = format!("{name}: machine late {quantile}");
+                run.findings.sample(&name, "ms", Better::Lower, late.quantile_ms(share));
+            }
+            for ((kind, _), (before, after)) in KINDS.iter().zip(before.iter().zip(&after)) {
+                for (quantile, share) in QUANTILES {
                     let ms = quantile_ms(before, after, share);
-                    let name = format!("{name}: core {kind} {quantile}");
+                    let name = format!("{name}: {kind} {quantile}");
                     run.findings.sample(&name, "ms", Better::Lower, ms);
                 }
             }
+        }
+        let ended = admin.stalls().await?;
+        for ((kind, _), (before, after)) in KINDS.iter().zip(begun.iter().zip(&ended)) {
+            for ms in COUNTED_MS {
+                let above = |buckets: &Buckets| -> u64 {
+                    buckets.range(ms * 1000..).map(|(_, count)| count).sum()
+                };
+                let name = format!("all steps: {kind} above {ms} ms");
+                let count = above(after) - above(before);
+                run.findings.sample(&name, "times", Better::Lower, count as f64);
+            }
+            let count: u64 = after.values().sum::<u64>() - before.values().sum::<u64>();
+            let name = format!("all steps: {kind} counted");
+            run.findings.sample(&name, "times", Better::Higher, count as f64);
         }
         stop.store(true, Ordering::Relaxed);
         for (name, tasks) in [("fetch", readers), ("delivery", deliverers)] {
@@ -207,6 +276,7 @@ impl Stalls {
         run.findings.parameter("messages", exists);
         run.findings.parameter("readers", self.readers);
         run.findings.parameter("watchers", self.watchers);
+        run.findings.parameter("watchers of the large mailbox", self.watchers_large);
         Ok(target.to_string())
     }
 }

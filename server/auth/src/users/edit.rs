@@ -306,7 +306,7 @@ mod tests {
         .unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(&format!("flo:{hash}:detail=yes\n")), "{text}");
-        assert!(Users::parse(text.as_bytes()).problems.is_empty());
+        assert!(Users::parse(text.as_bytes()).check().problems.is_empty());
     }
 
     #[test]
@@ -341,6 +341,6 @@ mod tests {
                 scope.spawn(move || edit(path, |d| d.add(blank(&format!("user{n}")))).unwrap());
             }
         });
-        assert_eq!(Users::parse(&fs::read(&path).unwrap()).iter().count(), 8);
+        assert_eq!(Users::parse(fs::read(&path).unwrap()).iter().count(), 8);
     }
 }

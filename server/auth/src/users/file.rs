@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
@@ -38,33 +38,63 @@ struct Entry {
     version: CredentialVersion,
 }
 
+/// The first line of a user. What it says is read when somebody asks for the user: a start does
+/// not wait for the credentials of all.
+#[derive(Debug)]
+struct Line {
+    at: usize,
+    len: usize,
+    read: OnceLock<Box<Result<Entry, LineError>>>,
+}
+
 /// All users at one moment.
 #[derive(Debug, Default)]
 pub struct Users {
-    entries: HashMap<UserName, Result<Entry, LineError>>,
+    bytes: Vec<u8>,
+    lines: HashMap<UserName, Line>,
+}
+
+/// What is in a user file.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Users whose line is good.
+    pub good: u64,
     /// Bad lines.
     pub problems: Vec<Problem>,
 }
 
 impl Users {
-    /// Reads a whole file. Bad lines are in `problems`.
-    pub fn parse(bytes: &[u8]) -> Users {
-        let mut users = Users::default();
+    /// Takes a whole file. Bad lines are told by [`Users::check`].
+    pub fn parse(bytes: impl Into<Vec<u8>>) -> Users {
+        let bytes = bytes.into();
+        let mut lines = HashMap::new();
+        let mut at = 0;
+        for text in bytes.split(|&b| b == b'\n') {
+            if let Some(user) = line::user(text) {
+                let first = || Line { at, len: text.len(), read: OnceLock::new() };
+                lines.entry(user).or_insert_with(first);
+            }
+            at += text.len() + 1;
+        }
+        Users { bytes, lines }
+    }
+
+    /// Reads every line, and keeps nothing of it: with 100,000 users this takes a second.
+    pub fn check(&self) -> Checked {
+        let mut checked = Checked::default();
         let mut first_lines: HashMap<UserName, usize> = HashMap::new();
-        for (index, bytes) in bytes.split(|&b| b == b'\n').enumerate() {
+        for (index, bytes) in self.bytes.split(|&b| b == b'\n').enumerate() {
             let number = index + 1;
-            let (user, entry) = match line::parse(bytes) {
+            let (user, error) = match line::parse(bytes) {
                 Ok(None) => continue,
-                Ok(Some(record)) => {
-                    let version = record.version();
-                    (Some(record.account.name.clone()), Ok(Entry { record, version }))
-                }
-                Err((user, error)) => (user, Err(error)),
+                Ok(Some(record)) => (Some(record.account.name), None),
+                Err((user, error)) => (user, Some(error)),
             };
+            let is_good = error.is_none();
             let mut report =
-                |user, error| users.problems.push(Problem { line: number, user, error });
-            if let Err(error) = &entry {
-                report(user.clone(), error.clone());
+                |user, error| checked.problems.push(Problem { line: number, user, error });
+            if let Some(error) = error {
+                report(user.clone(), error);
             }
             let Some(user) = user else { continue };
             match first_lines.entry(user.clone()) {
@@ -73,11 +103,11 @@ impl Users {
                 }
                 hash_map::Entry::Vacant(vacant) => {
                     vacant.insert(number);
-                    users.entries.insert(user, entry);
+                    checked.good += u64::from(is_good);
                 }
             }
         }
-        users
+        checked
     }
 
     /// The user's record; the error of its line if that is bad; `None` if there is no line.
@@ -86,19 +116,32 @@ impl Users {
     }
 
     fn entry(&self, user: &UserName) -> Option<Result<&Entry, &LineError>> {
-        self.entries.get(user).map(Result::as_ref)
+        self.lines.get(user).map(|line| self.read(line))
+    }
+
+    fn read<'u>(&self, line: &'u Line) -> Result<&'u Entry, &'u LineError> {
+        let read = || {
+            let text = self.bytes.get(line.at..line.at + line.len).unwrap_or_default();
+            let record = match line::parse(text) {
+                Ok(record) => record.ok_or(LineError::Fields)?,
+                Err((_, error)) => return Err(error),
+            };
+            let version = record.version();
+            Ok(Entry { record, version })
+        };
+        line.read.get_or_init(|| Box::new(read())).as_ref().as_ref()
     }
 
     /// Every user whose line is good, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &UserRecord> {
-        self.entries.values().filter_map(|e| e.as_ref().ok()).map(|e| &e.record)
+        self.lines.values().filter_map(|line| self.read(line).ok()).map(|e| &e.record)
     }
 
     /// A real user's credentials, the same for one name, so that unknown users take as long as
     /// known ones whatever schemes are in use.
     fn decoy(&self, user: &UserName) -> Option<Arc<dyn PasswordCheck>> {
         let start = user.as_str().bytes().fold(0usize, |h, b| h.wrapping_mul(31) ^ usize::from(b));
-        let record = self.iter().nth(start % self.entries.len().clamp(1, 64))?;
+        let record = self.iter().nth(start % self.lines.len().clamp(1, 64))?;
         Some(record.credentials.clone())
     }
 }
@@ -149,7 +192,8 @@ pub struct UserFile {
 }
 
 impl UserFile {
-    /// Opens and reads the file. Look at `snapshot().problems` for bad lines.
+    /// Opens and reads the file. Bad lines are told in the log, those of a large file a while
+    /// after the return.
     ///
     /// # Errors
     /// A missing or unreadable file is an error: with no users at all, mail would bounce.
@@ -181,11 +225,18 @@ impl UserFile {
         let error = |e| UserFileError { path: path.to_owned(), error: Arc::new(e) };
         // The stamp first: a change while reading then shows at the next look.
         let stamp = Stamp::of(path).map_err(error)?;
-        let users = Users::parse(&std::fs::read(path).map_err(error)?);
-        for problem in &users.problems {
-            tracing::warn!(path = %path.display(), %problem, "user file: line ignored");
+        let users = Users::parse(std::fs::read(path).map_err(error)?);
+        let users = Arc::new(users);
+        if stamp.size <= INLINE_BYTES_MAX {
+            tell_problems(path, &users);
+        } else {
+            let (path, users) = (path.to_owned(), users.clone());
+            let tell = move || tell_problems(&path, &users);
+            if let Err(e) = std::thread::Builder::new().name("users-check".into()).spawn(tell) {
+                tracing::warn!(error = %e, "user file: bad lines are not looked for");
+            }
         }
-        Ok(Current { users: Arc::new(users), stamp: stamp.is_settled().then_some(stamp) })
+        Ok(Current { users, stamp: stamp.is_settled().then_some(stamp) })
     }
 
     /// The users, after reading the file again if it has changed.
@@ -240,6 +291,12 @@ impl UserFile {
     }
 }
 
+fn tell_problems(path: &Path, users: &Users) {
+    for problem in users.check().problems {
+        tracing::warn!(path = %path.display(), %problem, "user file: line ignored");
+    }
+}
+
 impl UserDb for UserFile {
     fn lookup<'a>(
         &'a self,
@@ -291,9 +348,21 @@ mod tests {
         assert!(users.find(&name("flo")).unwrap().is_ok());
         assert!(users.find(&name("mo")).unwrap().is_err());
         assert!(users.find(&name("other")).is_none());
-        let lines: Vec<_> = users.problems.iter().map(|p| p.line).collect();
+        let Checked { good, problems } = users.check();
+        let lines: Vec<_> = problems.iter().map(|p| p.line).collect();
         assert_eq!(lines, [3, 4, 6]);
-        assert!(users.problems[2].to_string().contains("line 2"), "{}", users.problems[2]);
+        assert!(problems[2].to_string().contains("line 2"), "{}", problems[2]);
+        assert_eq!((good, users.iter().count()), (2, 2));
+    }
+
+    #[test]
+    fn taking_a_file_reads_no_credentials() {
+        let users = Users::parse(b"jo:{PLAIN}x\r\n\xff:\nflo: :quota_bytes=1K\nmo\n");
+        assert!(users.lines.values().all(|line| line.read.get().is_none()));
+        let flo = users.find(&name("flo")).unwrap().unwrap();
+        assert_eq!(flo.account.attributes.quota_bytes, Some(1024));
+        assert_eq!(users.lines.values().filter(|line| line.read.get().is_some()).count(), 1);
+        assert!(users.find(&name("mo")).is_none());
     }
 
     #[test]

@@ -113,6 +113,17 @@ pub(super) fn parse(line: &[u8]) -> Result<Option<UserRecord>, (Option<UserName>
     }
 }
 
+/// The user of a line, good or bad; `None` where [`parse`] tells none. Costs little.
+pub(super) fn user(line: &[u8]) -> Option<UserName> {
+    let Ok(text) = std::str::from_utf8(line) else { return name_of_bytes(line) };
+    let text = text.trim();
+    if text.starts_with('#') {
+        return None;
+    }
+    let (name, _) = text.split_once(':')?;
+    UserName::new(name.trim()).ok()
+}
+
 fn name_of_bytes(line: &[u8]) -> Option<UserName> {
     let name = line.split(|&b| b == b':').next()?;
     UserName::new(std::str::from_utf8(name).ok()?.trim()).ok()

@@ -19,7 +19,7 @@ mod file;
 mod line;
 
 pub use edit::{Document, EditError, NewUser, edit};
-pub use file::{UserFile, UserFileError, Users};
+pub use file::{Checked, UserFile, UserFileError, Users};
 pub use line::{LineError, Problem, UserRecord};
 
 /// Permission bits of a user file that we create: it holds what a thief would guess at.

@@ -9,7 +9,10 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
         return Ok(Reply::bad("Select a mailbox first"));
     };
     if !selected.read_only {
-        let uids = expunge::deleted(&selected, None).await;
+        let uids = match expunge::deleted(&session.services, &selected, None).await {
+            Ok(uids) => uids,
+            Err(error) => return Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
+        };
         if !uids.is_empty()
             && let Err(error) = selected.mailbox.expunge(&selected.view, uids).await
         {

@@ -8,6 +8,9 @@ use protocol::types::{SequenceSet, Uid};
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
+/// Pairs of UIDs that are put into sets without a helper.
+const INLINE_PAIRS_MAX: usize = 32 << 10;
+
 pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome {
     let (target, uids) = match prepare(session, &copy).await {
         Ok(Some(prepared)) => prepared,
@@ -18,7 +21,7 @@ pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome 
         return Ok(Reply::bad("Select a mailbox first"));
     };
     match selected.mailbox.copy(&selected.view, uids, &target).await {
-        Ok(copied) => Ok(match copy_uid(&copied) {
+        Ok(copied) => Ok(match copy_uid(session, copied).await {
             Some(code) => Reply::ok("Copied").code(code),
             None => Reply::ok("No such messages"),
         }),
@@ -41,7 +44,7 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
     };
     match selected.mailbox.move_to(&selected.view, uids, &target).await {
         Ok(moved) => {
-            if let Some(code) = copy_uid(&moved) {
+            if let Some(code) = copy_uid(session, moved).await {
                 session.untagged(Status::Ok, Some(&code), "Moved");
             }
             Ok(Reply::ok("Moved"))
@@ -57,13 +60,24 @@ async fn prepare(session: &mut Session, copy: &Copy) -> Result<Option<(Mailbox, 
         return Err(Reply::bad("Select a mailbox first"));
     };
     let ranges = selected.resolve(&copy.set, copy.uid)?;
-    let uids: Vec<Uid> = selected.records(&ranges).map(|(_, record)| record.uid).collect();
+    let uids = selected.uids(session.services.store.helpers(), ranges, |_| true).await;
+    let uids = uids.map_err(|error| session.failure("copy messages", &error, "NONEXISTENT"))?;
     Ok((!uids.is_empty()).then_some((target, uids)))
 }
 
-fn copy_uid(copied: &Copied) -> Option<Code> {
-    let set = |uids: Vec<u32>| SequenceSet::from_ascending(uids);
-    let from: Vec<u32> = copied.pairs.iter().map(|(from, _)| from.0).collect();
-    let to: Vec<u32> = copied.pairs.iter().map(|(_, to)| to.0).collect();
-    (!from.is_empty()).then(|| Code::CopyUid(copied.uid_validity, set(from), set(to)))
+/// Sets of many UIDs are put together by a helper thread.
+async fn copy_uid(session: &Session, copied: Copied) -> Option<Code> {
+    let (uid_validity, many) = (copied.uid_validity, copied.pairs.len() > INLINE_PAIRS_MAX);
+    let sets = move || {
+        let from = copied.pairs.iter().map(|(from, _)| from.0);
+        let to = copied.pairs.iter().map(|(_, to)| to.0);
+        let sets = (SequenceSet::from_ascending(from), SequenceSet::from_ascending(to));
+        (!copied.pairs.is_empty()).then_some(sets)
+    };
+    let (from, to) = match many {
+        // It answers as long as the store is open.
+        true => session.services.store.helpers().run(sets).await.ok()??,
+        false => sets()?,
+    };
+    Some(Code::CopyUid(uid_validity, from, to))
 }

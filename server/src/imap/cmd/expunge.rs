@@ -1,5 +1,6 @@
 //! EXPUNGE (RFC 3501 section 6.4.3) and UID EXPUNGE (RFC 4315).
 
+use engine::Record;
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode::Code;
 use protocol::types::{SeqNum, SystemFlags, Uid};
@@ -7,9 +8,7 @@ use protocol::types::{SeqNum, SystemFlags, Uid};
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::{Selected, SeqRanges};
 use super::super::session::Session;
-
-/// Records looked at before other sessions of the core have their turn.
-const TURN: u32 = 64 << 10;
+use crate::services::Services;
 
 /// With a set, only its messages (UIDs) are removed. The EXPUNGE lines come from the sync point
 /// that follows.
@@ -24,7 +23,10 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
     };
-    let uids = deleted(selected, ranges).await;
+    let uids = match deleted(&session.services, selected, ranges).await {
+        Ok(uids) => uids,
+        Err(error) => return Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
+    };
     if uids.is_empty() {
         return Ok(Reply::ok("Nothing to expunge"));
     }
@@ -39,21 +41,14 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
 }
 
 /// UIDs of the messages with `\Deleted`, among `ranges` or all.
-pub(super) async fn deleted(selected: &Selected, ranges: Option<SeqRanges>) -> Vec<Uid> {
-    let all = || vec![(SeqNum(1), SeqNum(selected.view.exists()))];
-    let mut uids = Vec::new();
-    for (first, last) in ranges.unwrap_or_else(all) {
-        let mut from = first.0;
-        while from <= last.0 {
-            let to = last.0.min(from.saturating_add(TURN - 1));
-            let records = selected.view.records(SeqNum(from), SeqNum(to)).map(|(_, r)| r);
-            let deleted = records.filter(|r| r.flags.contains(SystemFlags::DELETED));
-            uids.extend(deleted.map(|r| r.uid));
-            from = to.saturating_add(1);
-            if to < last.0 {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-    uids
+pub(super) async fn deleted(
+    services: &Services,
+    selected: &Selected,
+    ranges: Option<SeqRanges>,
+) -> engine::Result<Vec<Uid>> {
+    let exists = selected.view.exists();
+    let all = || if exists > 0 { vec![(SeqNum(1), SeqNum(exists))] } else { vec![] };
+    let ranges = ranges.unwrap_or_else(all);
+    let is_deleted = |record: &Record| record.flags.contains(SystemFlags::DELETED);
+    selected.uids(services.store.helpers(), ranges, is_deleted).await
 }

@@ -13,6 +13,9 @@ use super::store::answer_early;
 /// How many records are looked at before other sessions run, if they give no output.
 const YIELD_RECORDS: usize = 8192;
 
+/// Messages whose `\Seen` is told before other sessions run.
+const MARKED_TURN: usize = 2048;
+
 /// Ranges of so many messages get large buffers for their answers.
 const LONG_RECORDS: u32 = 64;
 
@@ -173,7 +176,7 @@ async fn mend(session: &Session, seq: SeqNum, progress: &mut Progress) -> SeqNum
 /// Sets `\Seen` as one change and tells the new flags.
 async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(), End> {
     let early = session.answers_early();
-    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
     let request = StoreRequest {
         uids,
         mode: StoreMode::Add,
@@ -198,16 +201,17 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
     let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
     if let Some(mut answered) = outcome.answered.clone() {
         answered.retain(|one| outcome.changed.binary_search(&one.uid).is_ok());
-        answer_early(session, &outcome, &answered, Some(items));
-        return Ok(());
+        return answer_early(session, &outcome, &answered, Some(items)).await;
     }
-    session.conn.out.with_vec(|out| {
-        selected.adopt(outcome.view.clone(), outcome.own(), out, features);
-        for changed in &outcome.changed {
-            if let Some((seq, record)) = selected.view.record_of(*changed) {
+    session.adopt(outcome.view.clone(), outcome.own()).await?;
+    for some in outcome.changed.chunks(MARKED_TURN) {
+        let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+        session.conn.out.with_vec(|out| {
+            for (seq, record) in some.iter().filter_map(|uid| selected.view.record_of(*uid)) {
                 selected.write_flag_fetch(out, seq, &record, features, items);
             }
-        }
-    });
+        });
+        session.breathe().await?;
+    }
     Ok(())
 }

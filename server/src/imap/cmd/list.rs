@@ -26,18 +26,29 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
     }
     let namespace = user.namespace();
     let utf8 = session.features.rev2;
-    for turn in entries(&namespace, list).chunks(TURN) {
+    let names = namespace.mailboxes.len() + namespace.subscriptions.len();
+    let asked = list.clone();
+    let find = move || listed(&namespace, &asked, utf8);
+    let found = match names > INLINE_NAMES_MAX {
+        true => session.services.store.helpers().run(find).await,
+        false => Ok(find()),
+    };
+    let Ok(found) = found else {
+        return Ok(session.failure("list mailboxes", &engine::Error::Closing, "NONEXISTENT"));
+    };
+    for turn in found.chunks(TURN) {
         let mut statuses = Vec::new();
         if !list.return_status.is_empty() {
-            let exist = turn.iter().filter(|entry| entry.exists);
-            statuses = user.statuses(&exist.map(|entry| entry.name).collect::<Vec<_>>()).await;
+            let exist = turn.iter().filter(|listed| listed.exists);
+            let names: Vec<&str> = exist.map(|listed| listed.name.as_str()).collect();
+            statuses = user.statuses(&names).await;
         }
         let mut statuses = statuses.into_iter();
-        for entry in turn {
-            session.conn.out.with_vec(|out| encode::list(out, &entry.line(list, utf8), utf8));
-            match entry.exists.then(|| statuses.next()).flatten() {
+        for listed in turn {
+            session.conn.out.push(&listed.line);
+            match listed.exists.then(|| statuses.next()).flatten() {
                 Some(Ok(found)) => {
-                    status::write(session, entry.name, &list.return_status, &found);
+                    status::write(session, &listed.name, &list.return_status, &found);
                 }
                 // One that fails (deleted just now) has no line.
                 Some(Err(error)) => {
@@ -54,6 +65,26 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
 
 /// Names listed before other sessions of the core have their turn.
 const TURN: usize = 128;
+
+/// Names that are looked through without a helper thread.
+const INLINE_NAMES_MAX: usize = 256;
+
+/// A line, ready to be sent.
+struct Listed {
+    name: String,
+    exists: bool,
+    line: Vec<u8>,
+}
+
+/// The lines of LIST.
+fn listed(namespace: &Namespace, list: &List, utf8: bool) -> Vec<Listed> {
+    let listed = |entry: &Entry<'_>| {
+        let mut line = Vec::new();
+        encode::list(&mut line, &entry.line(list, utf8), utf8);
+        Listed { name: entry.name.to_owned(), exists: entry.exists, line }
+    };
+    entries(namespace, list).iter().map(listed).collect()
+}
 
 /// One name to be listed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -210,7 +241,7 @@ mod tests {
         }
     }
 
-    fn listed(namespace: &Namespace, list: &List) -> Vec<String> {
+    fn lines(namespace: &Namespace, list: &List) -> Vec<String> {
         let line = |entry: &Entry<'_>| {
             let line = entry.line(list, true);
             let info = if line.child_info { " CHILDINFO" } else { "" };
@@ -246,7 +277,7 @@ mod tests {
         let namespace = namespace(&["INBOX", "a/b/c", "Sent"], &[]);
         let list = List { patterns: vec!["%".into()], ..List::default() };
         assert_eq!(
-            listed(&namespace, &list),
+            lines(&namespace, &list),
             [
                 "INBOX \\HasNoChildren",
                 "Sent \\HasNoChildren \\Sent",
@@ -267,12 +298,12 @@ mod tests {
             ..List::default()
         };
         assert_eq!(
-            listed(&namespace, &list),
+            lines(&namespace, &list),
             ["Foo \\HasChildren CHILDINFO", "Gone \\NonExistent \\Subscribed \\HasNoChildren"]
         );
         let flat = List { recursive_match: false, patterns: vec!["*".into()], ..list };
         assert_eq!(
-            listed(&namespace, &flat),
+            lines(&namespace, &flat),
             [
                 "Foo/Baz \\Subscribed \\HasNoChildren",
                 "Gone \\NonExistent \\Subscribed \\HasNoChildren"
@@ -289,6 +320,6 @@ mod tests {
             patterns: vec!["*".into()],
             ..List::default()
         };
-        assert_eq!(listed(&namespace, &list), ["Sent \\HasNoChildren \\Sent"]);
+        assert_eq!(lines(&namespace, &list), ["Sent \\HasNoChildren \\Sent"]);
     }
 }

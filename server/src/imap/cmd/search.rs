@@ -41,37 +41,77 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
             return Ok(session.failure("search a mailbox", &error, "NONEXISTENT"));
         }
     };
-    if let Some(options) = search.options.filter(|options| options.save) {
-        selected.saved = saved(&found, options);
+    let question =
+        Question { uid: search.uid, options: search.options, wants_modseq, wants_scores, rev2 };
+    let tag = tag.clone();
+    let many = found.len() > INLINE_FOUND_MAX;
+    let make = move || question.answer(&tag, found, scores);
+    let made = match many {
+        true => session.services.store.helpers().run(make).await,
+        false => Ok(make()),
+    };
+    let Ok(answer) = made else {
+        return Ok(session.failure("search a mailbox", &engine::Error::Closing, "NONEXISTENT"));
+    };
+    if let (Some(saved), Some(selected)) = (answer.saved, session.selected.as_mut()) {
+        selected.saved = saved;
     }
-    let number = |(seq, record): &Found| if search.uid { record.uid.0 } else { seq.0 };
-    let options = match search.options {
-        None if !rev2 => {
-            let modseq =
-                found.iter().map(|(_, record)| record.modseq).max().filter(|_| wants_modseq);
-            let numbers = found.iter().map(number);
-            session.conn.out.with_vec(|out| encode::search(out, numbers, modseq));
-            return Ok(Reply::ok("Completed"));
+    session.conn.out.push_vec(answer.lines);
+    Ok(Reply::ok(answer.text))
+}
+
+/// Matches that are put into an answer without a helper thread.
+const INLINE_FOUND_MAX: usize = 8192;
+
+/// What the answer depends on besides what was found.
+struct Question {
+    uid: bool,
+    options: Option<SearchReturn>,
+    wants_modseq: bool,
+    wants_scores: bool,
+    rev2: bool,
+}
+
+/// What is told, and what `$` is from now on.
+struct Answer {
+    lines: Vec<u8>,
+    saved: Option<Vec<(u32, u32)>>,
+    text: &'static str,
+}
+
+impl Question {
+    fn answer(self, tag: &Tag, found: Vec<Found>, scores: Vec<u8>) -> Answer {
+        let saving = self.options.filter(|options| options.save);
+        let saved = saving.map(|options| saved(&found, options));
+        let mut lines = Vec::new();
+        let number = |(seq, record): &Found| if self.uid { record.uid.0 } else { seq.0 };
+        let options = match self.options {
+            None if !self.rev2 => {
+                let modseqs = found.iter().map(|(_, record)| record.modseq);
+                let modseq = self.wants_modseq.then(|| modseqs.max()).flatten();
+                encode::search(&mut lines, found.iter().map(number), modseq);
+                return Answer { lines, saved, text: "Completed" };
+            }
+            None => SearchReturn { all: true, ..SearchReturn::default() },
+            Some(options) => options,
+        };
+        // SAVE alone: the client wants no answer (RFC 5182 section 2.1).
+        if options == (SearchReturn { save: true, ..SearchReturn::default() }) {
+            return Answer { lines, saved, text: "Saved" };
         }
-        None => SearchReturn { all: true, ..SearchReturn::default() },
-        Some(options) => options,
-    };
-    // SAVE alone: the client wants no answer (RFC 5182 section 2.1).
-    if options == (SearchReturn { save: true, ..SearchReturn::default() }) {
-        return Ok(Reply::ok("Saved"));
+        let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let result = ESearch {
+            uid: self.uid,
+            min: found.first().filter(|_| options.min).map(number),
+            max: found.last().filter(|_| options.max).map(number),
+            count: options.count.then_some(count),
+            all: options.all.then(|| SequenceSet::from_ascending(found.iter().map(number))),
+            modseq: modseq(&found, options).filter(|_| self.wants_modseq),
+            relevancy: self.wants_scores.then_some(scores),
+        };
+        encode::esearch(&mut lines, tag, &result);
+        Answer { lines, saved, text: "Completed" }
     }
-    let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
-    let result = ESearch {
-        uid: search.uid,
-        min: found.first().filter(|_| options.min).map(number),
-        max: found.last().filter(|_| options.max).map(number),
-        count: options.count.then_some(count),
-        all: options.all.then(|| SequenceSet::from_ascending(found.iter().map(number))),
-        modseq: modseq(&found, options).filter(|_| wants_modseq),
-        relevancy: wants_scores.then_some(scores),
-    };
-    session.conn.out.with_vec(|out| encode::esearch(out, tag, &result));
-    Ok(Reply::ok("Completed"))
 }
 
 /// Puts UIDs where only the session knows which: `$` and RECENT.

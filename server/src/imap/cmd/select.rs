@@ -1,6 +1,7 @@
 //! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 section 3.1.
 
 use protocol::imap::encode::{self, Code, ListLine, Status};
+use protocol::types::SeqNum;
 
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::Selected;
@@ -27,12 +28,27 @@ pub(in super::super) async fn run(
     };
     let selected = Box::new(Selected::new(mailbox, view, read_only));
     let rev2 = session.features.rev2;
-    session.conn.out.with_vec(|out| write_state(out, &selected, name, rev2));
+    // RFC 9051 does without.
+    let unseen = match rev2 {
+        true => Ok(None),
+        false => selected.mailbox.first_unseen(&selected.view).await,
+    };
+    let unseen = match unseen {
+        Ok(unseen) => unseen,
+        Err(error) => return Ok(session.failure("look through a mailbox", &error, "NONEXISTENT")),
+    };
+    session.conn.out.with_vec(|out| write_state(out, &selected, name, rev2, unseen));
     session.selected = Some(selected);
     Ok(Reply::ok("Selected").word(if read_only { "READ-ONLY" } else { "READ-WRITE" }))
 }
 
-fn write_state(out: &mut Vec<u8>, selected: &Selected, name: &str, rev2: bool) {
+fn write_state(
+    out: &mut Vec<u8>,
+    selected: &Selected,
+    name: &str,
+    rev2: bool,
+    unseen: Option<SeqNum>,
+) {
     let view = &selected.view;
     selected.write_flag_names(out);
     encode::print(out, format_args!("* {} EXISTS\r\n", view.exists()));
@@ -44,7 +60,7 @@ fn write_state(out: &mut Vec<u8>, selected: &Selected, name: &str, rev2: bool) {
         encode::list(out, &line, true);
     } else {
         encode::print(out, format_args!("* {} RECENT\r\n", selected.recent_count()));
-        if let Some(first) = view.first_unseen() {
+        if let Some(first) = unseen {
             ok(out, Code::Unseen(first.0), "First unseen");
         }
     }

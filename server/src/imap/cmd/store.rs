@@ -21,7 +21,11 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
     };
-    let uids: Vec<Uid> = selected.records(&ranges).map(|(_, record)| record.uid).collect();
+    let uids = match selected.uids(session.services.store.helpers(), ranges.clone(), |_| true).await
+    {
+        Ok(uids) => uids,
+        Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
+    };
     if uids.is_empty() {
         return Ok(Reply::ok("No such messages"));
     }
@@ -47,7 +51,7 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
     };
     if let Some(answered) = &outcome.answered {
         let items = FlagItems { uid: store.uid || session.features.rev2, modseq: false };
-        answer_early(session, &outcome, answered, (!store.silent).then_some(items));
+        answer_early(session, &outcome, answered, (!store.silent).then_some(items)).await?;
         return Ok(Reply::ok("Completed"));
     }
     let modified = modified_set(selected, &outcome, store.uid);
@@ -71,19 +75,19 @@ fn modified_set(selected: &Selected, outcome: &StoreOutcome, uid: bool) -> Optio
 
 /// Tells the new flags of messages whose change the view does not show yet; `items` are `None` for
 /// a silent STORE, of which nothing is told.
-pub(super) fn answer_early(
+pub(super) async fn answer_early(
     session: &mut Session,
     outcome: &StoreOutcome,
     answered: &[Answered],
     items: Option<FlagItems>,
-) {
+) -> Result<(), End> {
     let features = session.features;
-    let Some(selected) = session.selected.as_mut() else { return };
+    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
+    selected.note_answered(&outcome.changed, outcome.modseq);
+    // First what others did, as after every STORE.
+    session.adopt(outcome.view.clone(), (&[], ModSeq(0))).await?;
+    let (Some(selected), Some(items)) = (session.selected.as_ref(), items) else { return Ok(()) };
     session.conn.out.with_vec(|out| {
-        selected.note_answered(&outcome.changed, outcome.modseq);
-        // First what others did, as after every STORE.
-        selected.adopt(outcome.view.clone(), (&[], ModSeq(0)), out, features);
-        let Some(items) = items else { return };
         for Answered { uid, flags, keywords } in answered {
             if let Some((seq, mut record)) = selected.view.record_of(*uid) {
                 (record.flags, record.keywords) = (*flags, *keywords);
@@ -91,6 +95,7 @@ pub(super) fn answer_early(
             }
         }
     });
+    Ok(())
 }
 
 /// Tells the new flags: of every message of the set, or if silent only the MODSEQs that a
@@ -104,11 +109,8 @@ async fn answer(
 ) -> Result<(), End> {
     let features = session.features;
     let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
-    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
-    let out = &mut session.conn.out;
     // First what others did, and the names of new keywords, so that the flags below are known.
-    let own = outcome.own();
-    out.with_vec(|out| selected.adopt(outcome.view.clone(), own, out, features));
+    session.adopt(outcome.view.clone(), outcome.own()).await?;
     if silent && !features.condstore {
         return Ok(());
     }

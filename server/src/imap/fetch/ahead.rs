@@ -75,7 +75,8 @@ pub(in super::super) fn look_ahead(session: &mut Session) {
             continue;
         }
         let Ok(ranges) = selected.resolve(&fetch.set, fetch.uid) else { continue };
-        let found = selected.records(&ranges).map(|(_, record)| record);
+        let in_range = |&(first, last): &_| selected.view.records(first, last);
+        let found = ranges.iter().flat_map(in_range).map(|(_, record)| record);
         records.extend(found.take(COMMAND_MESSAGES_MAX));
     }
     selected.mailbox.read_ahead(&session.services.lane, &records);
