@@ -46,6 +46,9 @@ pub struct StoreConfig {
     /// An index is compacted at a checkpoint when at least this many of its records are
     /// tombstones and they are a quarter.
     pub compact_tombstones_min: usize,
+    /// Maildirs of at least so many messages stay watched after a listing, as far as there is room,
+    /// so that our own changes do not make the next opening list them again.
+    pub linger_messages_min: usize,
     /// Mailboxes in memory above which those that nobody uses are let go. More stay only while
     /// sessions or unwritten changes need them.
     pub open_mailboxes_max: usize,
@@ -98,6 +101,7 @@ impl StoreConfig {
             checkpoint_seconds: 60,
             message_bytes_max: 64 << 20,
             compact_tombstones_min: 1000,
+            linger_messages_min: 2048,
             open_mailboxes_max: 4096,
             descriptors_max: 16 << 10,
             mapped_bytes_max: 8 << 30,

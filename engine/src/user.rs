@@ -503,6 +503,7 @@ impl UserInner {
         self.follow(lsn, [Move { mailbox: open.0.clone(), from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);
         self.shared.mailboxes.remove(id);
+        self.shared.watches.unlinger(&open.0);
         {
             // What is applied from here on counts for nobody.
             let files = open.0.files.lock();

@@ -1,6 +1,8 @@
 //! Events of directories that other programs may change, by one inotify instance.
 //!
-//! Only mailboxes with a watching session are here. An event for a name that we made ourselves is
+//! Mailboxes with a watching session are here, and large ones that were listed lately: these stay
+//! watched for as long as there is room ([`Watches::linger`]), or each opening after a change of
+//! ours would list them again, since directory times do not tell who changed what. An event for a name that we made ourselves is
 //! dropped; any other goes to the mailbox, which looks at that name. Lost events mean a listing.
 //! Where inotify cannot be had, the ticker polls directory times instead ([`Watches::polled`]),
 //! and a log line says so.
@@ -23,8 +25,14 @@ use crate::shared::{Drive, Shared};
 
 /// How often the reader looks whether the store closes.
 const WAKE: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+/// Bytes of events that somebody reads who does not wait for them; on the stack.
+const DRAIN_BYTES: usize = 16 << 10;
 /// How often missing names are looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Mailboxes that stay watched without a session, at most: two watches each, of the 8,192 and more
+/// that kernels give a user.
+const LINGERING_MAX: usize = 256;
 
 #[derive(Default)]
 struct State {
@@ -33,17 +41,105 @@ struct State {
     /// Whose directory, and whether it is `new/`.
     by_watch: HashMap<i32, (Weak<MailboxInner>, bool)>,
     by_mailbox: HashMap<MailboxId, (Weak<MailboxInner>, Vec<i32>)>,
+    /// Those that stay watched without a session.
+    lingering: HashMap<MailboxId, Weak<MailboxInner>>,
+    /// The system has no watches to spare: those that there are belong to sessions.
+    lingering_refused: bool,
 }
 
 /// The watched mailboxes of a store.
 #[derive(Default)]
 pub(crate) struct Watches {
     state: Mutex<State>,
+    /// Held while events are read and dealt out, so that they are in the order of their coming.
+    reading: Mutex<()>,
 }
 
 impl Watches {
     /// Begins to watch; what changed before the watch stood is found by a look at the directory.
     pub(crate) fn add(&self, mailbox: &Arc<MailboxInner>) {
+        self.watch(mailbox);
+        mailbox.look_after_watch();
+    }
+
+    /// Keeps a mailbox watched without a session from before a listing, if events can be had for
+    /// it. Under its file lock.
+    pub(crate) fn linger(&self, mailbox: &Arc<MailboxInner>) {
+        let shared = &mailbox.shared;
+        let partition = mailbox.place.read().partition.name.clone();
+        let may = !mailbox.deleted.load(Ordering::Acquire)
+            && shared.drive == Drive::Threads
+            && !shared.closing.load(Ordering::Acquire)
+            && shared.mount(&partition).is_ok_and(|mount| mount.events)
+            && !self.state.lock().lingering_refused;
+        let begun = if may { mailbox.begin_lingering() } else { None };
+        let Some(is_first) = begun else { return };
+        if is_first {
+            self.watch(mailbox);
+        }
+        self.state.lock().lingering.insert(mailbox.id, Arc::downgrade(mailbox));
+        if !self.are_events(mailbox.id) {
+            self.state.lock().lingering_refused = true;
+            self.unlinger(mailbox);
+        }
+    }
+
+    /// Ends [`Watches::linger`].
+    pub(crate) fn unlinger(&self, mailbox: &Arc<MailboxInner>) {
+        if !mailbox.lingers() {
+            return;
+        }
+        // What was told already has to count.
+        self.drain();
+        self.state.lock().lingering.remove(&mailbox.id);
+        if mailbox.end_lingering() {
+            self.remove(mailbox);
+        }
+    }
+
+    /// Lets the least recently used go where too many stay, and forgets those that are gone.
+    pub(crate) fn trim(&self) {
+        let mut lingering = Vec::new();
+        {
+            let state: &mut State = &mut self.state.lock();
+            let gone: Vec<MailboxId> = state
+                .lingering
+                .extract_if(|_, m| m.strong_count() == 0)
+                .map(|(id, _)| id)
+                .collect();
+            for id in gone {
+                state.forget(id);
+            }
+            if state.lingering.len() > LINGERING_MAX {
+                lingering.extend(state.lingering.values().filter_map(Weak::upgrade));
+            }
+        }
+        lingering.sort_by_key(|mailbox| mailbox.used.load(Ordering::Relaxed));
+        let over = lingering.len().saturating_sub(LINGERING_MAX / 8 * 7);
+        for mailbox in lingering.iter().take(over) {
+            self.unlinger(mailbox);
+        }
+    }
+
+    /// The store stops: what is known of the directories is to be written down.
+    pub(crate) fn stop_lingering(&self) {
+        let all: Vec<_> = self.state.lock().lingering.values().filter_map(Weak::upgrade).collect();
+        for mailbox in all {
+            self.unlinger(&mailbox);
+            mailbox.mark_dirty();
+        }
+    }
+
+    /// Deals out all events that are there by now.
+    pub(crate) fn drain(&self) {
+        let fd = self.state.lock().inotify.clone();
+        if let Some(fd) = fd {
+            let mut buffer = [std::mem::MaybeUninit::uninit(); DRAIN_BYTES];
+            self.read(&fd, &mut buffer);
+        }
+    }
+
+    fn watch(&self, mailbox: &Arc<MailboxInner>) {
         let place = mailbox.place.read().clone();
         let dirs = place.partition.layout.watched_dirs(&place.dir);
         if dirs.is_empty() {
@@ -75,23 +171,11 @@ impl Watches {
             }
         }
         state.by_mailbox.insert(mailbox.id, (Arc::downgrade(mailbox), watches));
-        drop(state);
-        mailbox.look_after_watch();
     }
 
     /// Stops watching.
     pub(crate) fn remove(&self, mailbox: &Arc<MailboxInner>) {
-        let mut state = self.state.lock();
-        let Some((_, watches)) = state.by_mailbox.remove(&mailbox.id) else { return };
-        let events = !watches.is_empty();
-        for watch in watches {
-            state.by_watch.remove(&watch);
-            if let Some(fd) = &state.inotify {
-                // Fails when the directory is gone, and the watch with it.
-                let _ = inotify::remove_watch(fd, watch);
-            }
-        }
-        drop(state);
+        let Some(events) = self.state.lock().forget(mailbox.id) else { return };
         mailbox.look_after_unwatch(events);
     }
 
@@ -105,6 +189,30 @@ impl Watches {
         let state = self.state.lock();
         let without = state.by_mailbox.values().filter(|(_, watches)| watches.is_empty());
         without.filter_map(|(mailbox, _)| mailbox.upgrade()).collect()
+    }
+
+    /// Reads events until there are none.
+    fn read(&self, fd: &OwnedFd, buffer: &mut [std::mem::MaybeUninit<u8>]) {
+        let _reading = self.reading.lock();
+        let mut reader = inotify::Reader::new(fd, buffer);
+        loop {
+            match reader.next() {
+                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => self.overflow(),
+                Ok(event) => {
+                    if let Some(name) = event.file_name() {
+                        let came =
+                            event.events().intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+                        self.event(event.wd(), came, name.to_bytes());
+                    }
+                }
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    tracing::error!(%error, "inotify read failed");
+                    return;
+                }
+            }
+        }
     }
 
     fn event(&self, watch: i32, came: bool, name: &[u8]) {
@@ -133,16 +241,32 @@ impl Watches {
             self.state.lock().by_mailbox.values().filter_map(|(m, _)| m.upgrade()).collect();
         for mailbox in all {
             mailbox.foreign.lock().overflow();
-            mailbox.ask_rescan();
+            // Where no session watches, the next one that comes sees to it.
+            if !mailbox.only_lingers() {
+                mailbox.ask_rescan();
+            }
         }
     }
 }
 
 impl State {
+    /// Drops the watches of a mailbox; tells whether it had any, if it was here.
+    fn forget(&mut self, id: MailboxId) -> Option<bool> {
+        let (_, watches) = self.by_mailbox.remove(&id)?;
+        for watch in &watches {
+            self.by_watch.remove(watch);
+            if let Some(fd) = &self.inotify {
+                // Fails when the directory is gone, and the watch with it.
+                let _ = inotify::remove_watch(fd, *watch);
+            }
+        }
+        Some(!watches.is_empty())
+    }
+
     /// The inotify instance, made with its reader at first use.
     fn instance(&mut self, shared: &Arc<Shared>) -> Option<Arc<OwnedFd>> {
         if self.inotify.is_none() && !self.refused {
-            match inotify::init(CreateFlags::CLOEXEC) {
+            match inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
                 Ok(fd) => {
                     let fd = Arc::new(fd);
                     let (reader, shared) = (fd.clone(), Arc::downgrade(shared));
@@ -193,27 +317,6 @@ fn read_events(fd: &OwnedFd, shared: &Weak<Shared>) {
         if !matches!(ready, Ok(n) if n > 0) {
             continue;
         }
-        let mut reader = inotify::Reader::new(fd, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) => {
-                    if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                        shared.watches.overflow();
-                    } else if let Some(name) = event.file_name() {
-                        let came =
-                            event.events().intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-                        shared.watches.event(event.wd(), came, name.to_bytes());
-                    }
-                }
-                Err(error) => {
-                    tracing::error!(%error, "inotify read failed");
-                    break;
-                }
-            }
-            // The rest of this read; a further read could block.
-            if reader.is_buffer_empty() {
-                break;
-            }
-        }
+        shared.watches.read(fd, &mut buffer);
     }
 }

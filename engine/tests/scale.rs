@@ -24,6 +24,7 @@ const FEW: usize = 20;
 #[derive(Default)]
 struct Counts {
     opens: AtomicU64,
+    lists: AtomicU64,
     stats: AtomicU64,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
@@ -115,6 +116,7 @@ impl Storage for Counting {
         self.0.remove_dir(path)
     }
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
+        self.1.lists.fetch_add(1, Ordering::Relaxed);
         self.0.list(dir, each)
     }
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -371,6 +373,65 @@ fn status_of_mailboxes_that_nobody_opened_makes_nothing() {
         drop(user);
         bench.store.close().unwrap();
     }
+}
+
+/// A large Maildir is listed once: then our own changes and those of others are known by events,
+/// over a clean restart by the directory times.
+#[test]
+fn a_large_maildir_is_listed_once() {
+    let mut bench = Bench::over(LayoutKind::Maildir, |config| config.linger_messages_min = 100);
+    bench.fill(&bench.user("u"), 200);
+    let lists = |bench: &Bench| bench.storage.1.lists.load(Ordering::Relaxed);
+    let exists = |bench: &Bench| {
+        let inbox = bench.runtime.block_on(bench.user("u").mailbox(INBOX)).unwrap();
+        bench.runtime.block_on(inbox.refresh()).unwrap().exists()
+    };
+    let cur = bench.config.partitions[0].path.join("u/cur");
+    let flagged = || {
+        let names = std::fs::read_dir(&cur).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(":2,F")).count()
+    };
+    assert_eq!(exists(&bench), 200);
+    let listed = lists(&bench);
+    assert!(listed > 0);
+    for n in 1..=5 {
+        let inbox = bench.runtime.block_on(bench.user("u").mailbox(INBOX)).unwrap();
+        let request = StoreRequest {
+            uids: vec![Uid(n)],
+            mode: StoreMode::Add,
+            flags: SystemFlags::FLAGGED,
+            keywords: vec![],
+            unchanged_since: None,
+        };
+        bench.runtime.block_on(inbox.store(request)).unwrap();
+        while flagged() < n as usize {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        bench.deliver(&bench.user("u"), INBOX);
+        drop(inbox);
+        assert_eq!(exists(&bench), 200 + 2 * n - 1, "round {n}");
+        // Another program's message counts at the next look, however soon that is.
+        let text = "Subject: x\n\ny\n";
+        let new = bench.config.partitions[0].path.join("u/new");
+        std::fs::write(new.join(format!("{n}.foreign")), text).unwrap();
+        assert_eq!(exists(&bench), 200 + 2 * n, "round {n}");
+    }
+    // So does its removal.
+    std::fs::remove_file(bench.config.partitions[0].path.join("u/new/5.foreign")).unwrap();
+    while exists(&bench) != 209 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(lists(&bench), listed, "events told everything");
+    // Times that are younger than two seconds tell nothing.
+    std::thread::sleep(std::time::Duration::from_millis(2_200));
+    bench.restart();
+    let restarted = lists(&bench);
+    assert_eq!(exists(&bench), 209);
+    assert_eq!(lists(&bench), restarted, "the directory times tell that nothing happened");
+    std::fs::remove_file(std::fs::read_dir(&cur).unwrap().next().unwrap().unwrap().path()).unwrap();
+    assert_eq!(exists(&bench), 208);
+    assert!(lists(&bench) > restarted, "nobody watches since the restart");
+    bench.store.close().unwrap();
 }
 
 /// A start, and the first delivery behind it, in a store of so many accounts.

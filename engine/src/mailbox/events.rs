@@ -80,13 +80,17 @@ impl MailboxInner {
     /// Looks at the names that events told; pushes frames for what differs.
     pub(super) fn follow_events(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
         let place = self.place.read().clone();
+        let began = self.shared.storage.now_ns();
+        let times = self.directory_times();
+        if self.only_lingers() {
+            // All that these times stand for is to be seen now.
+            self.shared.watches.drain();
+        }
         let (waiting, mut missing) = {
             let mut foreign = self.foreign.lock();
             let events = foreign.events();
             (std::mem::take(&mut events.waiting), std::mem::take(&mut events.missing))
         };
-        let began = self.shared.storage.now_ns();
-        let times = self.directory_times();
         let mut order = Vec::new();
         let mut touched: HashMap<Vec<u8>, Touched> = HashMap::new();
         for event in waiting {

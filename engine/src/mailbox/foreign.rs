@@ -119,6 +119,13 @@ impl Foreign {
         self.new_differs = false;
     }
 
+    /// Whether the directories may have changed since the last look, or events wait.
+    pub(super) fn is_behind(&self, times: (i64, i64)) -> bool {
+        let same = times == (self.new_mtime, self.cur_mtime);
+        let settled = self.listed_at - times.0.max(times.1) > TICK_NS;
+        !same || !settled || !self.events.is_empty()
+    }
+
     /// Whether the times of the directories ask for a listing, and of what.
     pub(super) fn doubts(&mut self, (new, cur): (i64, i64)) -> bool {
         let cur_settled = self.listed_at - cur > TICK_NS;

@@ -125,7 +125,9 @@ pub(crate) struct MailboxInner {
     pub(crate) doomed: Mutex<HashSet<Uid>>,
     /// UIDs that frames since the last checkpoint name as a source.
     pub(crate) pinned: Mutex<HashMap<Uid, Lsn>>,
+    /// Sessions that watch; one more while it lingers: see [`crate::watch::Watches::linger`].
     watchers: AtomicU32,
+    lingers: AtomicBool,
     /// When somebody last asked for it: see [`crate::store::Registry`].
     pub(crate) used: AtomicU64,
     pub(crate) deleted: AtomicBool,
@@ -222,6 +224,7 @@ impl MailboxInner {
             doomed: Mutex::default(),
             pinned: Mutex::default(),
             watchers: AtomicU32::new(0),
+            lingers: AtomicBool::new(false),
             used: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             index: MailboxIndex::default(),
@@ -283,9 +286,32 @@ impl MailboxInner {
         self.foreign.lock().fold_into_head(&mut files.head);
     }
 
-    /// Whether a session watches.
+    /// Whether changes by other programs are looked for all the time.
     pub(crate) fn is_watched(&self) -> bool {
         self.watchers.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether it is watched, and not for a session.
+    pub(crate) fn only_lingers(&self) -> bool {
+        self.lingers.load(Ordering::Acquire) && self.watchers.load(Ordering::Acquire) == 1
+    }
+
+    /// Whether it stays watched without a session.
+    pub(crate) fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Acquire)
+    }
+
+    /// Counts as watched from here on. Returns whether the watch has to be made; `None` when it
+    /// lingers already.
+    pub(crate) fn begin_lingering(&self) -> Option<bool> {
+        let begins = !self.lingers.swap(true, Ordering::AcqRel);
+        begins.then(|| self.watchers.fetch_add(1, Ordering::AcqRel) == 0)
+    }
+
+    /// Ends that. Returns whether nobody watches any more.
+    pub(crate) fn end_lingering(&self) -> bool {
+        self.lingers.swap(false, Ordering::AcqRel)
+            && self.watchers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// Whether nothing but the registry needs the mailbox in memory. Does not wait for locks: a
@@ -297,7 +323,7 @@ impl MailboxInner {
         self.state.try_lock().is_some_and(quiet)
             && self.names_due.try_lock().is_some_and(|due| due.is_empty())
             && self.doomed.try_lock().is_some_and(|doomed| doomed.is_empty())
-            && !self.is_watched()
+            && (!self.is_watched() || self.only_lingers())
     }
 }
 

@@ -12,7 +12,7 @@ use protocol::types::Keyword;
 
 use super::files::Files;
 use super::{KeywordTable, MailboxInner, Place};
-use crate::format::frame::Append;
+use crate::format::frame::{Append, Source};
 use crate::ids::Lsn;
 use crate::layout::LayoutKind;
 use crate::shared::{Doomed, DoomedKind};
@@ -146,8 +146,11 @@ impl MailboxInner {
         }
     }
 
+    /// As [`Self::issued`], of a message that is about to get its place. One that another program put
+    /// there has it: what comes of its name later is not ours.
     pub(crate) fn note_names(&self, append: &Append, place: &Place) {
-        if self.is_watched() && place.partition.layout.kind() == LayoutKind::Maildir {
+        let is_placed = matches!(append.source, Source::Staged(_) | Source::Linked { .. });
+        if is_placed && self.is_watched() && place.partition.layout.kind() == LayoutKind::Maildir {
             self.issued(
                 &place.partition.layout.path(&place.dir, &super::apply::location_of(append)),
             );

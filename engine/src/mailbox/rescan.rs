@@ -81,7 +81,9 @@ impl MailboxInner {
             return true;
         }
         if self.is_watched() && self.shared.watches.are_events(self.id) {
-            return false;
+            // Nobody waits for the events of one that only lingers: whoever comes now shall see
+            // what was there before.
+            return self.only_lingers() && foreign.is_behind(self.directory_times());
         }
         foreign.doubts(self.directory_times())
     }
@@ -198,6 +200,9 @@ impl MailboxInner {
     /// Lists, compares, pushes frames for what differs.
     pub(super) fn compare(self: &Arc<Self>, files: &mut Files) -> Result<Option<Arc<Tx>>> {
         let place = self.place.read().clone();
+        if files.head.count >= self.shared.config.linger_messages_min && self.is_maildir() {
+            self.shared.watches.linger(self);
+        }
         // What they tell is in the listing, or comes again later.
         let after_crash = {
             let mut foreign = self.foreign.lock();

@@ -112,6 +112,7 @@ impl Store {
                 Ok(())
             }
         };
+        shared.watches.stop_lingering();
         let result = stopped.and_then(|()| shared.last_checkpoint());
         if let (Some(archive), Ok(())) = (&shared.archive, &result) {
             // What the archive does not take now it takes after the next start.

@@ -27,13 +27,13 @@ use crate::io::Storage;
 use crate::io::network::Network;
 use crate::layout::{LayoutKind, Location, NameFlags, create_durable};
 use crate::log::{KeepSegments, Log, LogStart, Scan, Transaction, scan};
-use crate::mailbox::MailboxInner;
 use crate::mailbox::apply::{
     apply_expunge, apply_flags, location_of, new_message, place_file, scan_file,
 };
 use crate::mailbox::files::Files;
 use crate::mailbox::opening::stamp;
 use crate::mailbox::ranges;
+use crate::mailbox::{MailboxInner, Place};
 use crate::message::Ingested;
 use crate::mount::Mount;
 use crate::namespace::{Namespace, NamespaceEdit};
@@ -713,7 +713,12 @@ impl<'a> Redo<'a> {
         // In its place first: a filesystem may keep a later rename and lose the one before it,
         // so that the staged name is there as well.
         let home = location_of(append);
-        let mut candidates = vec![(layout.path(&place.dir, &home), Source::Foreign, None)];
+        let path = layout.path(&place.dir, &home);
+        if let Some(facts) = whole(&*storage, &path, layout.kind(), append)? {
+            return Ok(Some(Body { facts, source: Source::Foreign, at: None }));
+        }
+        // Only now, since a look for another name may have to list the directory.
+        let mut candidates = Vec::new();
         if layout.kind() == LayoutKind::Maildir
             && let Some(at) = self.name_now(mailbox, &append.base)?
         {
@@ -730,7 +735,6 @@ impl<'a> Redo<'a> {
         }
         if let Some(bodies) = &self.bodies {
             // One that goes again need not come.
-            let path = layout.path(&place.dir, &home);
             if self.is_expunged(mailbox.id, append.uid) || !bodies.fetch(append, &path)? {
                 return Ok(None);
             }
@@ -780,14 +784,35 @@ impl<'a> Redo<'a> {
         for (uid, Letters { all, some }) in letters {
             let Some(position) = files.position_of(uid) else { continue };
             let Some(at) = files.location(position) else { continue };
-            let Some(now) = self.name_now(mailbox, &at.base)? else { continue };
             let mut record = files.record(position);
+            let wanted = record.name_flags_wanted(files.keywords().passed_bit());
+            let renamed = Location { flags: wanted, in_new: false, ..at.clone() };
+            let now = match self.one_of(&place, [&at, &renamed]) {
+                Some(now) => now,
+                None => match self.name_now(mailbox, &at.base)? {
+                    Some(now) => now,
+                    None => continue,
+                },
+            };
             record.name_flags = NameFlags(all | some & now.flags.0);
             record.in_new = now.in_new;
             records.push((position, record));
         }
         records.sort_unstable_by_key(|(position, _)| *position);
         files.rewrite(&records)
+    }
+
+    /// The name that a message has, where it is one of two that we would give it: a folder is
+    /// listed only for what others renamed, or a filesystem left under both.
+    fn one_of(&self, place: &Place, names: [&Location; 2]) -> Option<Location> {
+        let [first, second] = names;
+        let path = |at: &Location| place.partition.layout.path(&place.dir, at);
+        let is_there = |at: &Location| self.shared.storage.stat(&path(at)).is_ok();
+        match (is_there(first), path(first) != path(second) && is_there(second)) {
+            (true, false) => Some(first.clone()),
+            (false, true) => Some(second.clone()),
+            _ => None,
+        }
     }
 
     fn name_now(&mut self, mailbox: &MailboxInner, base: &[u8]) -> Result<Option<Location>> {

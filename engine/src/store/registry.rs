@@ -127,7 +127,10 @@ impl Registry {
                 }
             }
             drop(open);
-            // Maps and descriptors go without the lock.
+            // Watches, maps and descriptors go without the lock.
+            for mailbox in &leaving {
+                mailbox.shared.watches.unlinger(mailbox);
+            }
             left += leaving.len();
         }
         self.mapped.store(mapped, Ordering::Relaxed);

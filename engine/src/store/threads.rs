@@ -107,6 +107,7 @@ fn tick(shared: &Arc<Shared>) {
         if last_retry.elapsed() >= RETRY {
             last_retry = Instant::now();
             shared.retry_stalled();
+            shared.watches.trim();
             Owners::renew(shared);
             for mailbox in shared.watches.polled() {
                 mailbox.poll();
