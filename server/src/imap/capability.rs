@@ -1,33 +1,56 @@
 //! What we offer, when.
 
 use auth::Mechanism;
+use config::Config;
 
 use crate::net::Conn;
 
-/// The words of CAPABILITY for this connection now. `fuzzy`: as the configuration has it.
-pub(super) fn words(conn: &Conn, logged_in: bool, fuzzy: bool) -> String {
-    let mut words = String::from("IMAP4rev1 IMAP4rev2 LITERAL+ ID ENABLE");
-    if !logged_in {
-        words.push_str(" SASL-IR");
-        if conn.may_start_tls() {
-            words.push_str(" STARTTLS");
+/// Before and after login.
+const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE"];
+
+/// After login, whatever the configuration says. One a line.
+const LOGGED_IN: &[&str] = &[
+    "IDLE",
+    "NAMESPACE",
+    "CHILDREN",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+    "UIDPLUS",
+    "UNSELECT",
+    "MOVE",
+    "ESEARCH",
+    "SEARCHRES",
+    "BINARY",
+    "MULTIAPPEND",
+    "CONDSTORE",
+    "STATUS=SIZE",
+];
+
+/// The words of CAPABILITY for this connection now.
+pub(super) fn words(conn: &Conn, logged_in: bool, config: &Config) -> String {
+    let mut words = ALWAYS.join(" ");
+    let mut offer = |word: &str, on: bool| {
+        if on {
+            words.push(' ');
+            words.push_str(word);
         }
+    };
+    if !logged_in {
+        offer("SASL-IR", true);
+        offer("STARTTLS", conn.may_start_tls());
+        offer("LOGINDISABLED", !conn.may_log_in());
         if conn.may_log_in() {
             for mechanism in Mechanism::ALL {
-                words.push_str(" AUTH=");
-                words.push_str(mechanism.name());
+                offer(&format!("AUTH={}", mechanism.name()), true);
             }
-        } else {
-            words.push_str(" LOGINDISABLED");
         }
         return words;
     }
-    words.push_str(
-        " IDLE NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS SPECIAL-USE CREATE-SPECIAL-USE \
-         UIDPLUS UNSELECT MOVE ESEARCH SEARCHRES BINARY MULTIAPPEND CONDSTORE STATUS=SIZE",
-    );
-    if fuzzy {
-        words.push_str(" SEARCH=FUZZY");
+    for word in LOGGED_IN {
+        offer(word, true);
     }
+    offer("SEARCH=FUZZY", config.search.fuzzy);
     words
 }

@@ -118,7 +118,7 @@ impl Session {
 
     fn greet(&mut self) {
         let greeting = format!("{} Cursus ready", self.services.hostname());
-        let code = Code::Capability(capability::words(&self.conn, false, false));
+        let code = Code::Capability(capability::words(&self.conn, false, &self.services.config()));
         self.untagged(Status::Ok, Some(&code), &greeting);
     }
 

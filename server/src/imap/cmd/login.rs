@@ -50,11 +50,7 @@ pub(super) async fn admit(
         Ok(user) => {
             log(session, account.name.as_str(), None);
             session.log_in(user);
-            let code = Code::Capability(words(
-                &session.conn,
-                true,
-                session.services.config().search.fuzzy,
-            ));
+            let code = Code::Capability(words(&session.conn, true, &session.services.config()));
             Ok(Reply::ok("Logged in").code(code))
         }
         Err(error) => {
