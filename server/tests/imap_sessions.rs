@@ -5,15 +5,13 @@ mod site;
 use std::time::Duration;
 
 use config::{LayoutKind, PlainLogin, Protocol};
+use site::imap::{Client, assert_lines, say};
 use site::{Site, on_a_core};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::AsyncReadExt;
 
 fn imap(layout: LayoutKind) -> Site {
     Site::new(Protocol::Imap, layout, |_| {})
 }
-
-const LOGIN: &str = "l LOGIN jo geheim\r\n";
 
 /// A message with two parts, the first in base64: `hello world`.
 const PARTS: &str = "From: Fred <fred@example.org>\r\nTo: a@b\r\nSubject: Grüße\r\n\
@@ -33,22 +31,6 @@ async fn with_messages(layout: LayoutKind, count: usize) -> Site {
     site
 }
 
-/// What the server says to `script` behind the answer to a login.
-async fn say(site: &Site, script: &str) -> String {
-    let said = site.say(&format!("{LOGIN}{script}")).await;
-    let (_, rest) = said.split_once("Logged in\r\n").expect(&said);
-    rest.to_owned()
-}
-
-/// Asserts that lines with these beginnings come in this order, others between them.
-#[track_caller]
-fn assert_lines(said: &str, wanted: &[&str]) {
-    let mut rest = said.split("\r\n");
-    for line in wanted {
-        assert!(rest.any(|l| l.starts_with(line)), "no {line:?} (in this order) in:\n{said}");
-    }
-}
-
 /// Numbers that differ from run to run (UIDVALIDITY), as `N`.
 fn without_large_numbers(said: &str) -> String {
     let mut out = String::new();
@@ -63,39 +45,6 @@ fn without_large_numbers(said: &str) -> String {
         out.push(c);
     }
     out
-}
-
-/// A client that waits for what it wants to read.
-struct Client {
-    stream: UnixStream,
-    read: String,
-}
-
-impl Client {
-    async fn login(site: &Site, script: &str) -> Client {
-        let mut client = Client { stream: site.connect(), read: String::new() };
-        client.send(&format!("{LOGIN}{script}")).await;
-        client
-    }
-
-    async fn send(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).await.unwrap();
-    }
-
-    /// Reads until `end` has come; gives what came before.
-    async fn until(&mut self, end: &str) -> String {
-        let mut buffer = [0; 4096];
-        while !self.read.contains(end) {
-            let read = tokio::time::timeout(Duration::from_secs(20), self.stream.read(&mut buffer));
-            let n = read.await.unwrap_or_else(|_| panic!("no {end:?} in {:?}", self.read)).unwrap();
-            assert!(n > 0, "closed before {end:?}: {:?}", self.read);
-            self.read.push_str(&String::from_utf8_lossy(&buffer[..n]));
-        }
-        let (before, after) = self.read.split_once(end).unwrap();
-        let before = before.to_owned();
-        self.read = after.to_owned();
-        before
-    }
 }
 
 /// RFC 3501 section 8.
@@ -494,6 +443,32 @@ fn list_in_all_its_forms() {
                 "17 BAD",
                 "18 NO [CANNOT]",
                 "19 NO [HASCHILDREN]",
+            ],
+        );
+    });
+}
+
+/// RFC 2971 section 4, RFC 2342 section 5.
+#[test]
+fn id_and_namespace() {
+    on_a_core(|layout| async move {
+        let site = imap(layout);
+        let said = say(
+            &site,
+            "1 ID (\"name\" \"sodr\" \"version\" \"19.34\" \"address\" NIL)\r\n2 ID NIL\r\n\
+             3 ID (\"name\")\r\n4 NAMESPACE\r\n",
+        )
+        .await;
+        assert_lines(
+            &said,
+            &[
+                "* ID (\"name\" \"Cursus\"",
+                "1 OK",
+                "* ID (",
+                "2 OK",
+                "3 BAD",
+                "* NAMESPACE ((\"\" \"/\")) NIL NIL",
+                "4 OK",
             ],
         );
     });

@@ -150,6 +150,7 @@ pub enum StatusItem {
     Deleted,
     Size,
     HighestModSeq,
+    AppendLimit,
 }
 
 /// SEARCH and UID SEARCH.

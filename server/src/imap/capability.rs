@@ -1,4 +1,5 @@
-//! What we offer, when.
+//! What we offer, when. Every word that can stand in CAPABILITY is here, and has a row in
+//! `docs/protocols.md`.
 
 use auth::Mechanism;
 use config::Config;
@@ -7,6 +8,9 @@ use crate::net::Conn;
 
 /// Before and after login.
 const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE"];
+
+/// Until a login, and of no use behind it.
+const BEFORE_LOGIN: &[&str] = &["SASL-IR"];
 
 /// After login, whatever the configuration says. One a line.
 const LOGGED_IN: &[&str] = &[
@@ -38,7 +42,7 @@ pub(super) fn words(conn: &Conn, logged_in: bool, config: &Config) -> String {
         }
     };
     if !logged_in {
-        offer("SASL-IR", true);
+        BEFORE_LOGIN.iter().for_each(|word| offer(word, true));
         offer("STARTTLS", conn.may_start_tls());
         offer("LOGINDISABLED", !conn.may_log_in());
         if conn.may_log_in() {
@@ -48,9 +52,82 @@ pub(super) fn words(conn: &Conn, logged_in: bool, config: &Config) -> String {
         }
         return words;
     }
-    for word in LOGGED_IN {
-        offer(word, true);
-    }
+    LOGGED_IN.iter().for_each(|word| offer(word, true));
+    configured(config).iter().for_each(|word| offer(word, true));
+    words
+}
+
+/// Words for users that the configuration decides on. One a line.
+fn configured(config: &Config) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut offer = |word: &str, on: bool| words.extend(on.then(|| word.to_owned()));
+    offer(&format!("APPENDLIMIT={}", config.limits.message_bytes_max), true);
     offer("SEARCH=FUZZY", config.search.fuzzy);
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// All that can be offered; an argument that is a number of the configuration as `n`.
+    fn offered() -> BTreeSet<String> {
+        let mut config = Config::embedded(Path::new("/nowhere"));
+        config.search.fuzzy = true;
+        let numbers = |word: String| match word.split_once('=') {
+            Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => format!("{name}=n"),
+            _ => word,
+        };
+        let fixed = [ALWAYS, BEFORE_LOGIN, LOGGED_IN, &["STARTTLS", "LOGINDISABLED"]].concat();
+        let mechanisms = Mechanism::ALL.iter().map(|m| format!("AUTH={}", m.name()));
+        let fixed = fixed.into_iter().map(str::to_owned).chain(mechanisms);
+        fixed.chain(configured(&config).into_iter().map(numbers)).collect()
+    }
+
+    /// The cells of a section's rows.
+    fn rows<'d>(document: &'d str, section: &str) -> Vec<Vec<&'d str>> {
+        let (_, behind) = document.split_once(&format!("\n## {section}\n")).unwrap();
+        let section = behind.split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| `"));
+        let cells = |row: &'d str| row[1..row.len() - 1].split('|').map(str::trim).collect();
+        rows.map(cells).collect()
+    }
+
+    /// What stands in backquotes.
+    fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+        cell.split('`').skip(1).step_by(2)
+    }
+
+    fn assert_exists(root: &Path, test: &str) {
+        let (file, name) = test.rsplit_once("::").expect(test);
+        let folder = if file.contains('/') { "" } else { "server/tests/" };
+        let source = std::fs::read_to_string(root.join(format!("{folder}{file}.rs"))).expect(test);
+        assert!(source.contains(&format!("fn {name}(")), "{test} does not exist");
+    }
+
+    #[test]
+    fn every_word_has_a_row_in_the_document_and_every_row_its_tests() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let document = std::fs::read_to_string(root.join("docs/protocols.md")).unwrap();
+        let mut documented = BTreeSet::new();
+        for section in ["IMAP", "POP3", "LMTP"] {
+            for row in rows(&document, section) {
+                let [words, rfc, state, _limits, tests] = row[..] else {
+                    panic!("not five cells: {row:?}")
+                };
+                assert!(!rfc.is_empty() && !state.is_empty(), "empty cells: {row:?}");
+                assert!(quoted(tests).next().is_some(), "no test: {row:?}");
+                quoted(tests).for_each(|test| assert_exists(&root, test));
+                if section == "IMAP" {
+                    for word in quoted(words) {
+                        assert!(documented.insert(word.to_owned()), "two rows for {word}");
+                    }
+                }
+            }
+        }
+        assert_eq!(documented, offered(), "left: documented, right: offered");
+    }
 }

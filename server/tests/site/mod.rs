@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod imap;
+
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;

@@ -120,6 +120,7 @@ fn status_item(i: &[u8]) -> Res<'_, StatusItem> {
         "DELETED" => StatusItem::Deleted,
         "SIZE" => StatusItem::Size,
         "HIGHESTMODSEQ" => StatusItem::HighestModSeq,
+        "APPENDLIMIT" => StatusItem::AppendLimit,
         _ => return Err(Reject::error(i, "a STATUS item")),
     };
     Ok((rest, item))

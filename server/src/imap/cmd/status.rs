@@ -1,4 +1,5 @@
-//! STATUS: RFC 3501 section 6.3.10, SIZE and DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162.
+//! STATUS: RFC 3501 section 6.3.10, SIZE of RFC 8438, DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162,
+//! APPENDLIMIT of RFC 7889.
 
 use engine::MailboxStatus;
 use protocol::imap::command::StatusItem;
@@ -33,6 +34,7 @@ pub(super) fn write(
     items: &[StatusItem],
     status: &MailboxStatus,
 ) {
+    let append_limit = session.services.config().limits.message_bytes_max;
     let value = |item: StatusItem| match item {
         StatusItem::Messages => u64::from(status.messages),
         StatusItem::Recent => u64::from(status.recent),
@@ -42,6 +44,7 @@ pub(super) fn write(
         StatusItem::Deleted => u64::from(status.deleted),
         StatusItem::Size => status.bytes,
         StatusItem::HighestModSeq => status.modseq_highest.0,
+        StatusItem::AppendLimit => append_limit,
     };
     let utf8 = session.features.rev2;
     let values = items.iter().map(|&item| (item, value(item)));
