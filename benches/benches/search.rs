@@ -61,6 +61,10 @@ impl Source for InMemory {
         Ok(Some(&self.extras))
     }
 
+    fn save_date(&mut self) -> Result<Option<i64>, Self::Error> {
+        Ok(None)
+    }
+
     fn line_ends(&self) -> LineEnds {
         LineEnds::Lf
     }

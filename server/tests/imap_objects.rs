@@ -1,4 +1,5 @@
-//! What messages and mailboxes are known by, and what is told of them: RFC 7889, 8438.
+//! What messages and mailboxes are known by, and what is told of them: RFC 7889, 8438, 8474, 8514,
+//! 8970.
 
 mod site;
 
@@ -37,5 +38,142 @@ fn status_tells_size_and_append_limit() {
                 "5 BAD",
             ],
         );
+    });
+}
+
+/// What stands between `before` and `after`.
+#[track_caller]
+fn between<'s>(said: &'s str, before: &str, after: &str) -> &'s str {
+    let (_, rest) = said.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {said}"));
+    rest.split_once(after).unwrap_or_else(|| panic!("no {after:?} behind {before:?} in {said}")).0
+}
+
+/// RFC 8474 sections 4 and 5: CREATE, SELECT, STATUS, RENAME; APPEND, COPY, MOVE; SEARCH.
+#[test]
+fn object_ids_stay_with_mailboxes_and_messages() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        let first = "Message-ID: <a@x>\r\nSubject: s\r\n\r\nfirst\r\n";
+        let answer = "Message-ID: <b@x>\r\nReferences: <a@x>\r\n\r\nanswer\r\n";
+        site.store("jo", "INBOX", first).await;
+        site.store("jo", "INBOX", answer).await;
+        let said = say(
+            &site,
+            "3 CREATE foo\r\n4 CREATE bar\r\n5 SELECT foo\r\n6 STATUS bar (MAILBOXID)\r\n\
+             7 RENAME foo renamed\r\n8 STATUS renamed (MAILBOXID)\r\n\
+             9 LIST \"\" bar RETURN (STATUS (MAILBOXID))\r\na SELECT INBOX\r\n\
+             b FETCH 1:2 (EMAILID THREADID)\r\nc COPY 1 bar\r\nd MOVE 2 bar\r\n\
+             e SELECT bar\r\nf FETCH 1:2 (EMAILID THREADID)\r\n",
+        )
+        .await;
+        let foo = between(&said, "3 OK [MAILBOXID (", ")");
+        let bar = between(&said, "4 OK [MAILBOXID (", ")");
+        assert!(foo != bar && foo.starts_with('F') && foo.len() == 33, "{foo} {bar}");
+        assert_lines(
+            &said,
+            &[
+                &format!("* OK [MAILBOXID ({foo})]"),
+                "5 OK",
+                &format!("* STATUS bar (MAILBOXID ({bar}))"),
+                "7 OK",
+                &format!("* STATUS renamed (MAILBOXID ({foo}))"),
+                &format!("* STATUS bar (MAILBOXID ({bar}))"),
+                "9 OK",
+                &format!("* OK [MAILBOXID ({bar})]"),
+                "e OK",
+            ],
+        );
+        let (inbox, moved) = said.split_once("b OK").unwrap();
+        let ids = between(inbox, "* 1 FETCH (", ")\r\n");
+        let (email, thread) = (between(ids, "EMAILID (", ")"), between(ids, "THREADID (", ")"));
+        let second = between(inbox, "* 2 FETCH (", ")\r\n");
+        assert!(email.starts_with('M') && thread.starts_with('T'), "{ids}");
+        assert_ne!(between(second, "EMAILID (", ")"), email);
+        assert_eq!(between(second, "THREADID (", ")"), thread);
+        assert_eq!(between(moved, "* 1 FETCH (", ")\r\n"), ids);
+        assert_eq!(between(moved, "* 2 FETCH (", ")\r\n"), second);
+        let said = say(
+            &site,
+            &format!(
+                "s SELECT bar\r\n1 SEARCH EMAILID {email}\r\n2 SEARCH THREADID {thread}\r\n\
+                 3 SEARCH NOT EMAILID {email}\r\n4 SEARCH THREADID T0\r\n5 SEARCH EMAILID ()\r\n"
+            ),
+        )
+        .await;
+        let wanted = ["* SEARCH 1\r\n1 OK", "* SEARCH 1 2\r\n2 OK", "* SEARCH 2\r\n3 OK"];
+        for wanted in wanted.iter().chain(&["* SEARCH\r\n4 OK", "5 BAD"]) {
+            assert!(said.contains(wanted), "no {wanted:?} in {said}");
+        }
+    });
+}
+
+/// RFC 8514 sections 4.1 and 4.3.
+#[test]
+fn dates_of_saving_are_told_and_searched() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        let said = say(
+            &site,
+            "1 APPEND INBOX \"17-Jul-1996 02:44:25 -0700\" {9+}\r\na: b\r\n\r\nc\r\n\
+             2 SELECT INBOX\r\n3 FETCH 1 (INTERNALDATE SAVEDATE)\r\n\
+             4 SEARCH SAVEDATESUPPORTED\r\n5 SEARCH SAVEDBEFORE 28-Dec-2014\r\n\
+             6 SEARCH SAVEDSINCE 28-Dec-2014\r\n7 SEARCH SAVEDON 17-Jul-1996\r\n\
+             8 SEARCH NOT SAVEDON 17-Jul-1996 ON 17-Jul-1996\r\n",
+        )
+        .await;
+        assert_lines(
+            &said,
+            &[
+                "* 1 FETCH (INTERNALDATE \"17-Jul-1996 09:44:25 +0000\" SAVEDATE \"",
+                "* SEARCH 1",
+                "4 OK",
+                "* SEARCH",
+                "5 OK",
+                "* SEARCH 1",
+                "6 OK",
+                "* SEARCH",
+                "7 OK",
+                "* SEARCH 1",
+                "8 OK",
+            ],
+        );
+        let saved = between(&said, "SAVEDATE \"", "\"");
+        assert!(!saved.contains("1996") && said.contains("* SEARCH\r\n5 OK"), "{said}");
+        assert!(said.contains("* SEARCH\r\n7 OK"), "{said}");
+    });
+}
+
+/// RFC 8970 sections 3 and 4.
+#[test]
+fn previews_are_told_from_the_cache() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        site.store("jo", "INBOX", "Subject: s\r\n\r\nThis is the first line of\r\nthe text.\r\n")
+            .await;
+        let html = "Content-Type: text/html; charset=utf-8\r\n\r\n<p>Gr\u{fc}\u{df}e</p>\r\n";
+        site.store("jo", "INBOX", html).await;
+        let image = "Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nAAAA\r\n";
+        site.store("jo", "INBOX", image).await;
+        let said = say(
+            &site,
+            "1 SELECT INBOX\r\n2 FETCH 1 (RFC822.SIZE PREVIEW)\r\n3 FETCH 1:2 (UID PREVIEW (LAZY))\r\n\
+             4 FETCH 3 PREVIEW (LAZY)\r\n5 UID FETCH 1 PREVIEW\r\n6 FETCH 1 (PREVIEW (FROB))\r\n",
+        )
+        .await;
+        assert_lines(
+            &said,
+            &[
+                "* 1 FETCH (RFC822.SIZE 53 PREVIEW \"This is the first line of the text.\")",
+                "2 OK",
+                "* 1 FETCH (UID 1 PREVIEW \"This is the first line of the text.\")",
+                "* 2 FETCH (UID 2 PREVIEW {7}",
+                "Gr\u{fc}\u{df}e)",
+                "* 3 FETCH (PREVIEW \"\")",
+                "4 OK",
+                "* 1 FETCH (UID 1 PREVIEW \"This",
+                "6 BAD",
+            ],
+        );
+        assert!(!said.contains("\\Seen"), "{said}");
     });
 }

@@ -17,7 +17,8 @@ fuzz_target!(|data: &[u8]| {
     let Ok(extras) = Extras::open(data) else { return };
     let areas = [extras.envelope(), extras.body(), extras.body_structure(), extras.headers()];
     assert!(areas.iter().map(|area| area.len()).sum::<usize>() <= data.len());
-    let _ = extras.sent_day();
+    let _ = (extras.sent_day(), extras.ids());
+    assert!(extras.preview().is_none_or(|preview| preview.len() <= data.len()));
     let kept: usize = extras.fields().map(|(_, raw)| raw.len()).sum();
     assert!(kept <= extras.headers().len());
     assert!(extras.values(Field::Subject).all(|value| value.len() <= extras.headers().len()));

@@ -36,6 +36,10 @@ impl Source for Message<'_> {
         Ok(self.extras)
     }
 
+    fn save_date(&mut self) -> Result<Option<i64>, Infallible> {
+        Ok(None)
+    }
+
     fn line_ends(&self) -> LineEnds {
         LineEnds::Lf
     }

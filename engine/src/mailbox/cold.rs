@@ -102,19 +102,7 @@ impl Sweep {
         count: usize,
         record: &Record,
     ) -> Option<Location> {
-        let there = self.first..self.first + self.facts.len() / FACTS_BYTES;
-        if !there.contains(&position) {
-            let records = SWEEP_RECORDS.min(count.checked_sub(position)?);
-            self.first = position;
-            self.facts.resize(records * FACTS_BYTES, 0);
-            let read = cold.facts.read_exact_at(&mut self.facts, (position * FACTS_BYTES) as u64);
-            if read.is_err() {
-                self.facts.clear();
-                return cold.location(position, record);
-            }
-        }
-        let bytes = self.facts.get((position - self.first) * FACTS_BYTES..)?.get(..FACTS_BYTES)?;
-        let at = Facts::decode(bytes, record.uid.0)?.name_at.get();
+        let at = self.facts(cold, position, count, record.uid)?.name_at.get();
         if at == 0 {
             return Some(named(record, Vec::new()));
         }
@@ -130,6 +118,29 @@ impl Sweep {
             None => cold.entry(at, heap::Kind::FileName, record.uid.0)?,
         };
         Some(named(record, name))
+    }
+
+    /// As [`Cold::facts`], likewise.
+    pub(crate) fn facts(
+        &mut self,
+        cold: &Cold,
+        position: usize,
+        count: usize,
+        uid: Uid,
+    ) -> Option<Facts> {
+        let there = self.first..self.first + self.facts.len() / FACTS_BYTES;
+        if !there.contains(&position) {
+            let records = SWEEP_RECORDS.min(count.checked_sub(position)?);
+            self.first = position;
+            self.facts.resize(records * FACTS_BYTES, 0);
+            let read = cold.facts.read_exact_at(&mut self.facts, (position * FACTS_BYTES) as u64);
+            if read.is_err() {
+                self.facts.clear();
+                return cold.facts(position, uid);
+            }
+        }
+        let bytes = self.facts.get((position - self.first) * FACTS_BYTES..)?.get(..FACTS_BYTES)?;
+        Facts::decode(bytes, uid.0)
     }
 
     /// The name at that place of the heap, if it was read, whole.

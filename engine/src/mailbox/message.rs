@@ -203,15 +203,20 @@ impl Mailbox {
         })
     }
 
-    /// Wire-ready extras of a message: from the cache, else made from the file and cached.
+    /// Wire-ready extras of a message, with all that this version knows: from the cache, else made
+    /// from the file and cached.
     pub async fn extras(&self, lane: &Lane, record: &Record) -> Result<ExtrasBlob> {
+        let mut is_outdated = false;
         if let Some(found) = self.view().extras(record) {
-            let extras = Arc::new(found.bytes().to_vec());
+            let extras = ExtrasBlob(Arc::new(found.bytes().to_vec()));
             if found.held() {
-                return Ok(ExtrasBlob(extras));
+                is_outdated = extras.extras().is_some_and(|extras| extras.ids().is_none());
+                if !is_outdated {
+                    return Ok(extras);
+                }
             }
         }
-        if record.cache_len > 0 {
+        if record.cache_len > 0 && !is_outdated {
             let dir = self.0.place.read().dir.clone();
             let (uid, at) = (record.uid, record.cache_offset);
             let line =

@@ -375,6 +375,13 @@ impl Source for Message<'_> {
         Ok(self.extras.as_ref().map(ExtrasRef::bytes))
     }
 
+    fn save_date(&mut self) -> Result<Option<i64>> {
+        let view = self.view;
+        let Some(position) = view.position(self.seq) else { return Ok(None) };
+        let facts = self.sweep.facts(&view.0.cold, position, view.0.count, self.record.uid);
+        Ok(facts.map(|facts| facts.save_date.get()))
+    }
+
     fn line_ends(&self) -> LineEnds {
         self.line_ends
     }

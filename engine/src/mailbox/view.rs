@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use parking_lot::Mutex;
 use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
-use super::cold::Cold;
+use super::cold::{Cold, Sweep};
 use super::compact::Lineage;
 use super::damage::Damage;
 use super::early::Reverted;
@@ -29,6 +29,8 @@ const RECENT_RANGES_MAX: usize = 16 << 10;
 const DIFFERENCES_INLINE_MAX: usize = 8 << 10;
 /// A view of so many records is let go by a thread of its own, if it is the last of its table.
 const FAREWELL_RECORDS_MIN: usize = 32 << 10;
+/// Messages whose facts are read where the caller is: as many as one read brings.
+const FACTS_INLINE_MAX: u32 = 128;
 /// Records that are looked at for the first unseen one where the caller is.
 const UNSEEN_INLINE_MAX: usize = 16 << 10;
 
@@ -668,6 +670,20 @@ impl Iterator for Records<'_> {
 }
 
 impl View {
+    fn save_dates(&self, first: SeqNum, last: SeqNum) -> Vec<Option<i64>> {
+        let mut sweep = Sweep::default();
+        let (cold, count) = (&self.0.cold, self.0.count);
+        let date = |seq| {
+            let position = self.position(SeqNum(seq))?;
+            let facts = sweep.facts(cold, position, count, self.uid_at(position));
+            if facts.is_none() {
+                self.0.damage.note(position);
+            }
+            facts.map(|facts| facts.save_date.get())
+        };
+        (first.0..=last.0.min(self.exists())).map(date).collect()
+    }
+
     /// Messages at or behind a position.
     pub(crate) fn seqs_from(&self, position: usize) -> u32 {
         let before = position as u32 - self.0.tombs.rank(position);
@@ -688,6 +704,26 @@ impl super::Mailbox {
         let (newest, old) = (newest.clone(), old.clone());
         let compare = move || newest.changes_beside(&old, own);
         self.0.shared.helpers.run(compare).await.map_err(|_| Error::Closing)
+    }
+
+    /// When each message of an inclusive range of a view's sequence numbers was saved into this
+    /// mailbox (RFC 8514), seconds since 1970, in order; `None` where its facts are damaged. Many
+    /// are read by a helper thread.
+    ///
+    /// # Errors
+    /// [`Error::Closing`].
+    pub async fn save_dates(
+        &self,
+        view: &View,
+        first: SeqNum,
+        last: SeqNum,
+    ) -> Result<Vec<Option<i64>>> {
+        if last.0.saturating_sub(first.0) < FACTS_INLINE_MAX {
+            return Ok(view.save_dates(first, last));
+        }
+        let view = view.clone();
+        let read = move || view.save_dates(first, last);
+        self.0.shared.helpers.run(read).await.map_err(|_| Error::Closing)
     }
 
     /// [`View::first_unseen`] of a view of this mailbox; on a helper thread where it is far.

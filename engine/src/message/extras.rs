@@ -6,7 +6,7 @@
 //!
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 1 | version (1; readers refuse others and have the message rescanned) |
+//! | 0 | 1 | version (2; 1 has no identity; readers refuse others and have the message rescanned) |
 //! | 1 | 1 | bit 0: every field of [`Field::ALL`] that the message has is here |
 //! | 2 | 2 | parts |
 //! | 4 | 2 | header fields |
@@ -18,9 +18,17 @@
 //! | 24 | 4 | bytes of the charset names |
 //! | 28 | 4 | day of the Date field as written, since 1970-01-01; the smallest i32 for none |
 //!
+//! Identity, 36 bytes, since version 2:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 32 | 16 | content id: BLAKE3-128 of the served bytes, for EMAILID |
+//! | 48 | 16 | thread id, for THREADID: [`super::thread`] |
+//! | 64 | 4 | bytes of the preview |
+//!
 //! Then, one behind the other: a field record per header field, a part record per part, ENVELOPE,
 //! BODYSTRUCTURE, BODY, the header fields as they stand in the message with CRLF line ends, the
-//! charset names. Nothing may follow.
+//! charset names, since version 2 the preview in UTF-8 ([`super::preview`]). Nothing may follow.
 //!
 //! Field record, 4 bytes:
 //!
@@ -69,7 +77,9 @@ const CHARSET_BYTES_MAX: usize = 64;
 /// file.
 const PIECES_MAX: usize = 32;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without [`Identity`] and preview.
+const VERSION_BEFORE: u8 = 1;
 const ALL_FIELDS: u8 = 1;
 const TEXT: u16 = 1;
 const NO_PARENT: u16 = u16::MAX;
@@ -89,6 +99,14 @@ struct Header {
     headers: U32,
     charsets: U32,
     sent_day: I32,
+}
+
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Identity {
+    content_id: [u8; 16],
+    thread_id: [u8; 16],
+    preview: U32,
 }
 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -124,12 +142,26 @@ struct PartRecord {
 const _: () = assert!(size_of::<Header>() == 32);
 const _: () = assert!(std::mem::offset_of!(Header, envelope) == 8);
 const _: () = assert!(std::mem::offset_of!(Header, sent_day) == 28);
+const _: () = assert!(size_of::<Identity>() == 36);
+const _: () = assert!(std::mem::offset_of!(Identity, preview) == 32);
 const _: () = assert!(size_of::<FieldRecord>() == 4);
 const _: () = assert!(size_of::<PartRecord>() == 40);
 const _: () = assert!(std::mem::offset_of!(PartRecord, lines) == 28);
 
+/// What the pass over a message found out beside its structure.
+pub(super) struct Findings<'a> {
+    /// Of the Date field as written, in days since 1970-01-01.
+    pub(super) sent_day: Option<i32>,
+    /// BLAKE3-128 of the served bytes.
+    pub(super) content_id: [u8; 16],
+    /// See [`super::thread`].
+    pub(super) thread_id: [u8; 16],
+    /// See [`super::preview`].
+    pub(super) preview: &'a str,
+}
+
 /// Writes the extras of a parsed message.
-pub(super) fn encode(structure: &Structure, sent_day: Option<i32>) -> Vec<u8> {
+pub(super) fn encode(structure: &Structure, findings: &Findings<'_>) -> Vec<u8> {
     let mut fields = Vec::with_capacity(32);
     let mut headers = Vec::with_capacity(2048);
     let mut all_fields = structure.header_is_whole();
@@ -163,10 +195,17 @@ pub(super) fn encode(structure: &Structure, sent_day: Option<i32>) -> Vec<u8> {
         body: length(&body),
         headers: length(&headers),
         charsets: length(&charsets),
-        sent_day: I32::new(sent_day.unwrap_or(NO_DAY)),
+        sent_day: I32::new(findings.sent_day.unwrap_or(NO_DAY)),
+    };
+    let preview = findings.preview.as_bytes();
+    let identity = Identity {
+        content_id: findings.content_id,
+        thread_id: findings.thread_id,
+        preview: length(preview),
     };
     [
         header.as_bytes(),
+        identity.as_bytes(),
         fields.as_bytes(),
         parts.as_bytes(),
         envelope,
@@ -174,6 +213,7 @@ pub(super) fn encode(structure: &Structure, sent_day: Option<i32>) -> Vec<u8> {
         &body,
         &headers,
         &charsets,
+        preview,
     ]
     .concat()
 }
@@ -212,6 +252,7 @@ fn position(place: Place) -> Position {
 #[derive(Clone, Copy, Debug)]
 pub struct Extras<'a> {
     header: &'a Header,
+    identity: Option<&'a Identity>,
     fields: &'a [FieldRecord],
     parts: &'a [PartRecord],
     envelope: &'a [u8],
@@ -219,6 +260,16 @@ pub struct Extras<'a> {
     body: &'a [u8],
     headers: &'a [u8],
     charsets: &'a [u8],
+    preview: &'a str,
+}
+
+/// What a message is known by, whatever its mailbox and UID (RFC 8474).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageIds {
+    /// BLAKE3-128 of the served bytes: the same for every copy.
+    pub content: [u8; 16],
+    /// The same for every message of a conversation.
+    pub thread: [u8; 16],
 }
 
 /// A part of the message as its cached record tells it.
@@ -264,10 +315,16 @@ impl<'a> Extras<'a> {
         let bad = |expected, found: String| FormatError::new(WHAT, expected, found);
         let (header, rest) = Header::ref_from_prefix(bytes)
             .map_err(|_| bad("a 32-byte header", format!("{} bytes", bytes.len())))?;
-        if header.version != VERSION {
-            return Err(bad("version 1", header.version.to_string()));
+        if header.version != VERSION && header.version != VERSION_BEFORE {
+            return Err(bad("version 1 or 2", header.version.to_string()));
         }
         let short = || bad("as many bytes as the header says", format!("{} bytes", bytes.len()));
+        let (identity, rest) = match header.version {
+            VERSION_BEFORE => (None, rest),
+            _ => Identity::ref_from_prefix(rest)
+                .map(|(identity, rest)| (Some(identity), rest))
+                .map_err(|_| short())?,
+        };
         let count = usize::from(header.fields.get());
         let (fields, rest) =
             <[FieldRecord]>::ref_from_prefix_with_elems(rest, count).map_err(|_| short())?;
@@ -284,10 +341,36 @@ impl<'a> Extras<'a> {
         let body = area(header.body)?;
         let headers = area(header.headers)?;
         let charsets = area(header.charsets)?;
+        let preview = area(identity.map_or(U32::ZERO, |identity| identity.preview))?;
+        let preview = std::str::from_utf8(preview)
+            .map_err(|_| bad("a preview in UTF-8", format!("{} bytes", preview.len())))?;
         if !rest.is_empty() {
             return Err(bad("nothing behind the last area", format!("{} bytes", rest.len())));
         }
-        Ok(Extras { header, fields, parts, envelope, body_structure, body, headers, charsets })
+        Ok(Extras {
+            header,
+            identity,
+            fields,
+            parts,
+            envelope,
+            body_structure,
+            body,
+            headers,
+            charsets,
+            preview,
+        })
+    }
+
+    /// Content id and thread id; `None` where the extras were made by a version that had none.
+    pub fn ids(&self) -> Option<MessageIds> {
+        let identity = self.identity?;
+        Some(MessageIds { content: identity.content_id, thread: identity.thread_id })
+    }
+
+    /// The beginning of the text, in one line; empty where there is none that means something.
+    /// `None` where the extras were made by a version that had none.
+    pub fn preview(&self) -> Option<&'a str> {
+        self.identity.map(|_| self.preview)
     }
 
     /// The ENVELOPE value.
@@ -517,6 +600,31 @@ mod tests {
         let part = extras.part(1).unwrap();
         assert_eq!((part.charset, part.encoding), (&b"koi8-r"[..], Encoding::Base64));
         assert!(part.is_text);
+    }
+
+    /// Extras as version 1 wrote them: the same without identity and preview.
+    fn of_version_1(bytes: &[u8]) -> Vec<u8> {
+        let preview = Extras::open(bytes).unwrap().preview.len();
+        let identity = size_of::<Header>()..size_of::<Header>() + size_of::<Identity>();
+        let mut old = [&bytes[..identity.start], &bytes[identity.end..]].concat();
+        old.truncate(old.len() - preview);
+        old[0] = VERSION_BEFORE;
+        old
+    }
+
+    #[test]
+    fn extras_of_version_1_tell_what_they_have() {
+        let (_, bytes) = ingest(MESSAGE);
+        let extras = Extras::open(&bytes).unwrap();
+        assert_eq!(extras.preview(), Some("\u{41f}\u{420}"));
+        assert!(extras.ids().is_some());
+        let old = of_version_1(&bytes);
+        let before = Extras::open(&old).unwrap();
+        assert_eq!((before.ids(), before.preview()), (None, None));
+        assert_eq!(before.envelope(), extras.envelope());
+        assert_eq!(before.body_structure(), extras.body_structure());
+        assert_eq!(before.headers(), extras.headers());
+        assert_eq!(before.part(1), extras.part(1));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use memchr::memchr_iter;
 use protocol::mime::{Field, Limits, Parser, Structure, address, date, header, subject};
 
-use super::{Crlf, LineEnds, extras};
+use super::extras::{self, Findings};
+use super::{Crlf, LineEnds, preview, thread};
 
 /// What the pass over a message found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Ingest {
             LineEnds::Crlf => out.extend_from_slice(served),
             LineEnds::Lf => self.store_with_lf(served, out),
         }
-        self.pass.parser.feed(&out[start..]);
+        self.pass.feed_stored(&out[start..]);
         let before = match served {
             [.., before, _] => *before,
             _ => self.last[1],
@@ -82,7 +83,7 @@ impl Ingest {
     pub fn finish(mut self, out: &mut Vec<u8>) -> Ingested {
         if self.cr_held {
             out.push(b'\r');
-            self.pass.parser.feed(b"\r");
+            self.pass.feed_stored(b"\r");
         }
         self.pass.finish()
     }
@@ -145,7 +146,7 @@ impl Rescan {
 
     /// Takes the next piece of the file.
     pub fn feed(&mut self, stored: &[u8]) {
-        self.pass.parser.feed(stored);
+        self.pass.feed_stored(stored);
         self.served.clear();
         self.crlf.convert(stored, &mut self.served);
         self.pass.hasher.update(&self.served);
@@ -161,6 +162,8 @@ impl Rescan {
 struct Pass {
     parser: Parser,
     hasher: blake3::Hasher,
+    /// The first stored bytes, for the preview.
+    beginning: Vec<u8>,
 }
 
 impl Pass {
@@ -170,7 +173,13 @@ impl Pass {
             LineEnds::Lf => parser.bare_lf_as_crlf(),
             LineEnds::Crlf => parser,
         };
-        Pass { parser, hasher: blake3::Hasher::new() }
+        Pass { parser, hasher: blake3::Hasher::new(), beginning: Vec::new() }
+    }
+
+    fn feed_stored(&mut self, stored: &[u8]) {
+        let room = preview::BEGINNING_BYTES_MAX - self.beginning.len();
+        self.beginning.extend_from_slice(&stored[..stored.len().min(room)]);
+        self.parser.feed(stored);
     }
 
     fn finish(self) -> Ingested {
@@ -179,6 +188,12 @@ impl Pass {
         content_id.copy_from_slice(&self.hasher.finalize().as_bytes()[..16]);
         let end = structure.end();
         let facts = HeaderFacts::of(&structure);
+        let findings = Findings {
+            sent_day: facts.date.map(|date| date.local_day),
+            content_id,
+            thread_id: thread::id(structure.header()).unwrap_or(content_id),
+            preview: &preview::make(&structure, &self.beginning),
+        };
         Ingested {
             size: end.served,
             stored: end.stored,
@@ -187,7 +202,7 @@ impl Pass {
             sent_date: facts.date.map(|date| date.unix),
             subject_hash: facts.subject_hash,
             from_hash: facts.from_hash,
-            extras: extras::encode(&structure, facts.date.map(|date| date.local_day)),
+            extras: extras::encode(&structure, &findings),
             verbatim: end.served == end.stored,
         }
     }

@@ -7,6 +7,8 @@
 //! | [`Crlf`] | stored bytes to served bytes, whole or in part |
 //! | [`Extras`] | reader of the cached parts of a message |
 //!
+//! `preview` makes the line that PREVIEW tells, `thread` the id that THREADID tells.
+//!
 //! Three forms of a message. *Wire*: what a client or Postfix sent. *Served*: the wire form with
 //! each bare LF made CRLF; sizes, content ids and IMAP's offsets count its octets. *Stored*: the
 //! served form as the layout keeps it, see [`LineEnds`].
@@ -17,9 +19,11 @@
 mod crlf;
 pub mod extras;
 mod ingest;
+mod preview;
+mod thread;
 
 pub use crlf::Crlf;
-pub use extras::{Extras, Section};
+pub use extras::{Extras, MessageIds, Section};
 pub use ingest::{Ingest, Ingested, Rescan};
 
 /// How a layout keeps line ends.

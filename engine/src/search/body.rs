@@ -9,7 +9,7 @@ use super::fuzzy::{Tally, Word, WordHit};
 use super::needle::{Buffers, Needle, Stream};
 use super::program::Place;
 use super::text::Pieces;
-use crate::message::{Extras, Rescan};
+use crate::message::{Extras, MessageIds, Rescan};
 
 /// Files up to this size are read at once; larger ones in pieces of it.
 const FILE_BYTES_MAX: usize = 256 * 1024;
@@ -108,6 +108,22 @@ impl<'a, S: Source> Message<'a, S> {
     /// The day of the Date field as written, from the extras.
     pub(super) fn sent_day(&mut self) -> Result<Option<i32>, S::Error> {
         self.with_extras(|extras, _| extras.sent_day())
+    }
+
+    /// When the message was saved into its mailbox, seconds since 1970.
+    pub(super) fn save_date(&mut self) -> Result<Option<i64>, S::Error> {
+        self.source.save_date()
+    }
+
+    /// What the message is known by everywhere.
+    pub(super) fn ids(&mut self) -> Result<MessageIds, S::Error> {
+        if let Some(ids) = self.with_extras(|extras, _| extras.ids())? {
+            return Ok(ids);
+        }
+        // Extras of an earlier version.
+        self.rescan()?;
+        let none = MessageIds { content: [0; 16], thread: [0; 16] };
+        Ok(self.with_extras(|extras, _| extras.ids())?.unwrap_or(none))
     }
 
     /// Whether a field of that name contains the string; for an empty one, whether it is there.

@@ -21,7 +21,7 @@ mod needle;
 mod program;
 mod text;
 
-pub use program::{Context, Program};
+pub use program::{Context, EMAIL_ID_KIND, Program, THREAD_ID_KIND};
 pub use protocol::imap::search::SearchKey;
 
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
@@ -79,6 +79,9 @@ pub trait Source {
     /// The cached extras ([`crate::message::Extras`]); `None` when there are none. They are found
     /// from the file then, as they are when damaged.
     fn extras(&mut self) -> Result<Option<&[u8]>, Self::Error>;
+
+    /// When it was saved into its mailbox, seconds since 1970; `None` when that can't be read.
+    fn save_date(&mut self) -> Result<Option<i64>, Self::Error>;
 
     /// Form of the message's file.
     fn line_ends(&self) -> LineEnds;

@@ -11,6 +11,11 @@ use super::needle::Needle;
 use super::{Needs, Record, Source, folded};
 use crate::fulltext::{Bits, Clues};
 
+/// The first letter of an EMAILID.
+pub const EMAIL_ID_KIND: u8 = b'M';
+/// The first letter of a THREADID.
+pub const THREAD_ID_KIND: u8 = b'T';
+
 /// What a program needs to know of the mailbox and the session.
 pub struct Context<'a> {
     /// The largest UID in the view; 0 when it is empty.
@@ -87,6 +92,9 @@ enum Node {
     Uid(Ranges),
     Internal(Order, i32),
     Sent(Order, i32),
+    Saved(Order, i32),
+    EmailId([u8; 16]),
+    ThreadId([u8; 16]),
     Larger(u64),
     Smaller(u64),
     ModSeq(ModSeq),
@@ -211,6 +219,16 @@ fn compile(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> No
         SearchKey::SentBefore(date) => Node::Sent(Order::Before, day(date)),
         SearchKey::SentOn(date) => Node::Sent(Order::On, day(date)),
         SearchKey::SentSince(date) => Node::Sent(Order::Since, day(date)),
+        SearchKey::SavedBefore(date) => Node::Saved(Order::Before, day(date)),
+        SearchKey::SavedOn(date) => Node::Saved(Order::On, day(date)),
+        SearchKey::SavedSince(date) => Node::Saved(Order::Since, day(date)),
+        SearchKey::SaveDateSupported => Node::Constant(true),
+        SearchKey::EmailId(id) => {
+            object_id(id, EMAIL_ID_KIND).map_or(Node::Constant(false), Node::EmailId)
+        }
+        SearchKey::ThreadId(id) => {
+            object_id(id, THREAD_ID_KIND).map_or(Node::Constant(false), Node::ThreadId)
+        }
         SearchKey::Larger(size) => Node::Larger(*size),
         SearchKey::Smaller(size) => Node::Smaller(*size),
         SearchKey::ModSeq(modseq) => Node::ModSeq(*modseq),
@@ -260,6 +278,17 @@ fn fuzzy(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> Node
     let words_from = leaves.last().map_or(0, |leaf| leaf.words_from + leaf.words.len());
     leaves.push(Leaf { clues: None, place, words, words_from });
     Node::Fuzzy { name: name.map(|name| name.as_bytes().into()), leaf: leaves.len() - 1 }
+}
+
+/// The bits of an object id of that kind, as [`protocol::imap::encode::object_id`] writes it; `None`
+/// for one that we never gave.
+fn object_id(id: &str, kind: u8) -> Option<[u8; 16]> {
+    let digits = id.as_bytes().strip_prefix(&[kind])?;
+    let is_ours = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+    if digits.len() != 32 || !digits.iter().all(is_ours) {
+        return None;
+    }
+    u128::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(u128::to_be_bytes)
 }
 
 fn resolve(set: &SequenceSet, largest: u32) -> Ranges {
@@ -324,7 +353,11 @@ impl Node {
                 nodes.iter().map(Node::needs).max().unwrap_or(Needs::Index)
             }
             Node::Not(node) => node.needs(),
-            Node::Field { known: Some(_), .. } | Node::Sent(..) => Needs::Cache,
+            Node::Field { known: Some(_), .. }
+            | Node::Sent(..)
+            | Node::Saved(..)
+            | Node::EmailId(_)
+            | Node::ThreadId(_) => Needs::Cache,
             Node::Field { known: None, .. }
             | Node::Headers(..)
             | Node::Bodies(..)
@@ -338,7 +371,7 @@ impl Node {
         match self {
             Node::All(nodes) | Node::Any(nodes) => nodes.iter().map(Node::cost).max().unwrap_or(0),
             Node::Not(node) => node.cost(),
-            Node::Sent(..) => 1,
+            Node::Sent(..) | Node::Saved(..) | Node::EmailId(_) | Node::ThreadId(_) => 1,
             Node::Field { known: Some(_), .. } => 2,
             Node::Field { known: None, .. } => 3,
             Node::Headers(..) => 4,
@@ -360,6 +393,7 @@ impl Node {
             Node::Uid(ranges) => within(ranges, record.uid.0),
             Node::Internal(order, day) => order.holds(day_of(record.internal_date), *day),
             Node::Sent(order, day) => return sent_by_index(*order, *day, record.sent_date),
+            Node::Saved(..) | Node::EmailId(_) | Node::ThreadId(_) => return None,
             Node::Larger(size) => u64::from(record.size) > *size,
             Node::Smaller(size) => u64::from(record.size) < *size,
             Node::ModSeq(modseq) => record.modseq >= *modseq,
@@ -408,6 +442,11 @@ impl Node {
                 let sent = message.sent_day()?.unwrap_or(day_of(record.internal_date));
                 Ok(order.holds(sent, *day))
             }
+            Node::Saved(order, day) => {
+                Ok(message.save_date()?.is_some_and(|date| order.holds(day_of(date), *day)))
+            }
+            Node::EmailId(id) => Ok(message.ids()?.content == *id),
+            Node::ThreadId(id) => Ok(message.ids()?.thread == *id),
             Node::Field { name, known, needle, .. } => message.field_contains(name, *known, needle),
             Node::Headers(needle, _) => message.headers_contain(needle),
             Node::Bodies(needle, _) => message.bodies_contain(needle),
@@ -476,6 +515,10 @@ mod tests {
 
         fn extras(&mut self) -> Result<Option<&[u8]>, Self::Error> {
             Ok(self.extras.as_deref())
+        }
+
+        fn save_date(&mut self) -> Result<Option<i64>, Self::Error> {
+            Ok(Some(86_400 * 200))
         }
 
         fn line_ends(&self) -> LineEnds {
@@ -600,6 +643,38 @@ mod tests {
         assert_eq!(source.reads, 0);
         assert!(ask(&mut source, &dear));
         assert!(source.reads > 0);
+    }
+
+    #[test]
+    fn ids_and_dates_of_saving_are_found() {
+        let mut source = fake(MESSAGE);
+        let ids = crate::message::Extras::open(source.extras.as_ref().unwrap()).unwrap().ids();
+        let hex = |id: [u8; 16]| id.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let email = format!("M{}", hex(ids.unwrap().content));
+        let thread = format!("T{}", hex(ids.unwrap().thread));
+        let date = |year, month, day| Date { year, month, day };
+        let cases = [
+            (SearchKey::EmailId(email.clone()), true),
+            (SearchKey::EmailId(thread.clone()), false),
+            (SearchKey::EmailId(email.to_uppercase()), false),
+            (SearchKey::EmailId(s("M")), false),
+            (SearchKey::ThreadId(thread), true),
+            (SearchKey::ThreadId(email), false),
+            (SearchKey::SaveDateSupported, true),
+            (SearchKey::SavedOn(date(1970, 7, 20)), true),
+            (SearchKey::SavedBefore(date(1970, 7, 20)), false),
+            (SearchKey::SavedBefore(date(1970, 7, 21)), true),
+            (SearchKey::SavedSince(date(1970, 7, 20)), true),
+            (SearchKey::SavedSince(date(1970, 7, 21)), false),
+        ];
+        for (key, expected) in &cases {
+            assert_eq!(ask(&mut source, key), *expected, "{key:?}");
+        }
+        assert_eq!(source.reads, 0);
+        source.extras = None;
+        for (key, expected) in &cases {
+            assert_eq!(ask(&mut source, key), *expected, "{key:?} without extras");
+        }
     }
 
     #[test]

@@ -151,6 +151,7 @@ pub enum StatusItem {
     Size,
     HighestModSeq,
     AppendLimit,
+    MailboxId,
 }
 
 /// SEARCH and UID SEARCH.
@@ -207,6 +208,10 @@ pub enum FetchItem {
     Section { peek: bool, section: Section, partial: Option<Partial> },
     Binary { peek: bool, part: Vec<u32>, partial: Option<Partial> },
     BinarySize { part: Vec<u32> },
+    EmailId,
+    ThreadId,
+    SaveDate,
+    Preview { lazy: bool },
 }
 
 /// `BODY[…]`: a part and what of it.

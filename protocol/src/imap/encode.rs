@@ -66,6 +66,8 @@ pub enum Code {
     BadCharset(&'static [&'static str]),
     /// `CAPABILITY …`
     Capability(String),
+    /// `MAILBOXID (id)` (RFC 8474)
+    MailboxId(String),
 }
 
 impl Code {
@@ -88,6 +90,7 @@ impl Code {
                 print(out, format_args!("BADCHARSET ({})", names.join(" ")));
             }
             Code::Capability(list) => print(out, format_args!("CAPABILITY {list}")),
+            Code::MailboxId(id) => print(out, format_args!("MAILBOXID ({id})")),
         }
     }
 }
@@ -276,11 +279,20 @@ pub fn list(out: &mut Vec<u8>, line: &ListLine<'_>, utf8: bool) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// What STATUS tells of one item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StatusValue {
+    /// A number.
+    Number(u64),
+    /// An id, in parentheses.
+    Id(String),
+}
+
 /// `* STATUS name (ITEM value …)`
 pub fn mailbox_status(
     out: &mut Vec<u8>,
     name: &str,
-    items: impl IntoIterator<Item = (StatusItem, u64)>,
+    items: impl IntoIterator<Item = (StatusItem, StatusValue)>,
     utf8: bool,
 ) {
     out.extend_from_slice(b"* STATUS ");
@@ -288,7 +300,11 @@ pub fn mailbox_status(
     out.extend_from_slice(b" (");
     for (i, (item, value)) in items.into_iter().enumerate() {
         let space = if i > 0 { " " } else { "" };
-        print(out, format_args!("{space}{} {value}", status_item(item)));
+        print(out, format_args!("{space}{} ", status_item(item)));
+        match value {
+            StatusValue::Number(value) => number(out, value),
+            StatusValue::Id(id) => print(out, format_args!("({id})")),
+        }
     }
     out.extend_from_slice(b")\r\n");
 }
@@ -304,6 +320,7 @@ fn status_item(item: StatusItem) -> &'static str {
         StatusItem::Size => "SIZE",
         StatusItem::HighestModSeq => "HIGHESTMODSEQ",
         StatusItem::AppendLimit => "APPENDLIMIT",
+        StatusItem::MailboxId => "MAILBOXID",
     }
 }
 
@@ -357,6 +374,14 @@ pub fn esearch(out: &mut Vec<u8>, tag: &Tag, result: &ESearch) {
         out.push(b')');
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// `M6d99ac32`: an object id (RFC 8474 section 3) of a letter that tells the kind, and hexadecimal
+/// digits.
+pub fn object_id(out: &mut Vec<u8>, kind: u8, id: &[u8; 16]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push(kind);
+    out.extend(id.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|n| DIGITS[usize::from(n)]));
 }
 
 /// `* SEARCH 1 2 3 (MODSEQ n)`
@@ -448,10 +473,16 @@ mod tests {
             written(|out| list(out, &renamed, true)),
             "* LIST () \"/\" new (\"OLDNAME\" (\"öld\"))\r\n"
         );
-        let items = [(StatusItem::Messages, 231), (StatusItem::UidNext, 44292)];
+        let number = StatusValue::Number;
+        let items = [(StatusItem::Messages, number(231)), (StatusItem::UidNext, number(44292))];
         assert_eq!(
             written(|out| mailbox_status(out, "blurdybloop", items, false)),
             "* STATUS blurdybloop (MESSAGES 231 UIDNEXT 44292)\r\n"
+        );
+        let id = [(StatusItem::MailboxId, StatusValue::Id("F2212ea87".into()))];
+        assert_eq!(
+            written(|out| mailbox_status(out, "foo", id, false)),
+            "* STATUS foo (MAILBOXID (F2212ea87))\r\n"
         );
         let result = ESearch {
             uid: true,

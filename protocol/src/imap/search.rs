@@ -1,4 +1,5 @@
-//! The SEARCH key tree: RFC 3501 section 6.4.4, RFC 9051 section 6.4.4, RFC 7162 section 3.1.5.
+//! The SEARCH key tree: RFC 3501 section 6.4.4, RFC 9051 section 6.4.4, RFC 7162 section 3.1.5,
+//! RFC 8474, RFC 8514.
 //!
 //! Plain data. Invariants of a decoded tree: strings are UTF-8 whatever CHARSET they came in;
 //! no path from the root is longer than [`SEARCH_DEPTH_MAX`], so that recursion over it is safe;
@@ -60,6 +61,18 @@ pub enum SearchKey {
     SentOn(Date),
     /// `Date:` header is within or later than the day.
     SentSince(Date),
+    /// The date of saving into this mailbox is earlier than the day (RFC 8514).
+    SavedBefore(Date),
+    /// The date of saving is within the day.
+    SavedOn(Date),
+    /// The date of saving is within or later than the day.
+    SavedSince(Date),
+    /// The mailbox keeps dates of saving.
+    SaveDateSupported,
+    /// EMAILID is this (RFC 8474).
+    EmailId(String),
+    /// THREADID is this.
+    ThreadId(String),
     /// RFC822.SIZE is larger than so many bytes.
     Larger(u64),
     /// RFC822.SIZE is smaller than so many bytes.

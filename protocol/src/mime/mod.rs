@@ -8,6 +8,7 @@
 //! | [`section`] | `1.2.MIME` to a byte range |
 //! | [`header`] | field names, iteration, unfolding, HEADER.FIELDS |
 //! | [`media`] | Content-Type and Content-Disposition values |
+//! | [`html`] | the text of an HTML document, for previews |
 //! | [`address`], [`date`], [`subject`] | RFC 5322 address lists and dates, RFC 5256 base subjects |
 //! | [`encoded_word`], [`charset`], [`transfer`] | RFC 2047 words, charsets, base64 and quoted-printable |
 //!
@@ -19,6 +20,7 @@ pub mod charset;
 pub mod date;
 pub mod encoded_word;
 pub mod header;
+pub mod html;
 mod lexer;
 pub mod media;
 pub mod parser;

@@ -30,6 +30,9 @@ const LOGGED_IN: &[&str] = &[
     "MULTIAPPEND",
     "CONDSTORE",
     "STATUS=SIZE",
+    "OBJECTID",
+    "PREVIEW",
+    "SAVEDATE",
 ];
 
 /// The words of CAPABILITY for this connection now.

@@ -1,4 +1,4 @@
-//! Arguments of FETCH (RFC 3501 section 6.4.5, RFC 3516, RFC 7162) and STORE.
+//! Arguments of FETCH (RFC 3501 section 6.4.5, RFC 3516, 7162, 8474, 8514, 8970) and STORE.
 
 use nom::Parser;
 use nom::branch::alt;
@@ -51,6 +51,13 @@ fn item(i: &[u8]) -> Res<'_, FetchItem> {
         "ENVELOPE" => FetchItem::Envelope,
         "BODYSTRUCTURE" => FetchItem::BodyStructure,
         "MODSEQ" => FetchItem::ModSeq,
+        "EMAILID" => FetchItem::EmailId,
+        "THREADID" => FetchItem::ThreadId,
+        "SAVEDATE" => FetchItem::SaveDate,
+        "PREVIEW" => {
+            let (rest, lazy) = opt(tag_no_case(" (LAZY)")).parse(rest)?;
+            return Ok((rest, FetchItem::Preview { lazy: lazy.is_some() }));
+        }
         "RFC822" => FetchItem::Rfc822,
         "RFC822.HEADER" => FetchItem::Rfc822Header,
         "RFC822.TEXT" => FetchItem::Rfc822Text,

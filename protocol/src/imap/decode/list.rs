@@ -121,6 +121,7 @@ fn status_item(i: &[u8]) -> Res<'_, StatusItem> {
         "SIZE" => StatusItem::Size,
         "HIGHESTMODSEQ" => StatusItem::HighestModSeq,
         "APPENDLIMIT" => StatusItem::AppendLimit,
+        "MAILBOXID" => StatusItem::MailboxId,
         _ => return Err(Reject::error(i, "a STATUS item")),
     };
     Ok((rest, item))

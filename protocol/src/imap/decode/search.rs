@@ -14,7 +14,7 @@ use super::super::command::{Search, SearchReturn};
 use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
 use super::token::{
     Reject, Res, astring, date, expect, flag_keyword, keyword_upper, modseq, modseq_entry,
-    number64, sequence_set, sp,
+    number64, object_id, sequence_set, sp,
 };
 use crate::types::{Flag, SystemFlags};
 
@@ -138,6 +138,14 @@ impl Context {
             "BEFORE" => day(SearchKey::Before),
             "ON" => day(SearchKey::On),
             "SINCE" => day(SearchKey::Since),
+            "SAVEDBEFORE" => day(SearchKey::SavedBefore),
+            "SAVEDON" => day(SearchKey::SavedOn),
+            "SAVEDSINCE" => day(SearchKey::SavedSince),
+            "EMAILID" | "THREADID" => {
+                let (rest, id) = preceded(sp, object_id).parse(rest)?;
+                let email = name == "EMAILID";
+                Ok((rest, if email { SearchKey::EmailId(id) } else { SearchKey::ThreadId(id) }))
+            }
             "SENTBEFORE" => day(SearchKey::SentBefore),
             "SENTON" => day(SearchKey::SentOn),
             "SENTSINCE" => day(SearchKey::SentSince),
@@ -192,6 +200,7 @@ fn bare_key(name: &str) -> Option<SearchKey> {
     let flag = |flag| SearchKey::Flag(Flag::System(flag));
     Some(match name {
         "ALL" => SearchKey::All,
+        "SAVEDATESUPPORTED" => SearchKey::SaveDateSupported,
         "ANSWERED" => flag(SystemFlags::ANSWERED),
         "DELETED" => flag(SystemFlags::DELETED),
         "DRAFT" => flag(SystemFlags::DRAFT),

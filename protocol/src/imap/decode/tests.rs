@@ -48,6 +48,42 @@ fn bare_commands_and_tags() {
 }
 
 #[test]
+fn object_ids_dates_of_saving_and_previews() {
+    let items = |text: &str| match ok(text) {
+        Body::Fetch(fetch) => fetch.items,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        items("FETCH 1 (EMAILID THREADID SAVEDATE preview (lazy) PREVIEW)"),
+        [
+            FetchItem::EmailId,
+            FetchItem::ThreadId,
+            FetchItem::SaveDate,
+            FetchItem::Preview { lazy: true },
+            FetchItem::Preview { lazy: false },
+        ]
+    );
+    assert_eq!(items("UID FETCH 1 PREVIEW (LAZY)"), [FetchItem::Preview { lazy: true }]);
+    bad("FETCH 1 (PREVIEW (EAGER))");
+    let key = |text: &str| match ok(text) {
+        Body::Search(search) => search.key,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(key("SEARCH EMAILID M6d_9-9"), SearchKey::EmailId("M6d_9-9".into()));
+    assert_eq!(key("SEARCH THREADID T1"), SearchKey::ThreadId("T1".into()));
+    assert_eq!(key("SEARCH SAVEDATESUPPORTED"), SearchKey::SaveDateSupported);
+    let day = Date { year: 2014, month: 12, day: 28 };
+    assert_eq!(key("SEARCH SAVEDBEFORE 28-Dec-2014"), SearchKey::SavedBefore(day));
+    let longest = "x".repeat(255);
+    assert_eq!(key(&format!("SEARCH EMAILID {longest}")), SearchKey::EmailId(longest.clone()));
+    bad(&format!("SEARCH EMAILID {longest}x"));
+    bad("SEARCH EMAILID a.b");
+    let status = ok("STATUS INBOX (MAILBOXID APPENDLIMIT)");
+    let items = vec![StatusItem::MailboxId, StatusItem::AppendLimit];
+    assert_eq!(status, Body::Status { mailbox: "INBOX".into(), items });
+}
+
+#[test]
 fn login_takes_every_kind_of_string() {
     let login = Body::Login { user: "mrc".into(), password: b"se\"cret".to_vec() };
     assert_eq!(ok(r#"LOGIN mrc "se\"cret""#), login);

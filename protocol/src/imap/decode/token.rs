@@ -119,6 +119,15 @@ pub(super) fn atom(i: &[u8]) -> Res<'_, &str> {
     expect("an atom", map(take_while1(is_atom_char), ascii)).parse(i)
 }
 
+/// Longest object id, in bytes (RFC 8474 section 7).
+const OBJECT_ID_BYTES_MAX: usize = 255;
+
+pub(super) fn object_id(i: &[u8]) -> Res<'_, String> {
+    let is_id_char = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    let id = take_while_m_n(1, OBJECT_ID_BYTES_MAX, is_id_char);
+    expect("an object id", map(id, |id| ascii(id).to_owned())).parse(i)
+}
+
 /// The word at the start, in upper case: letters, digits and dots.
 pub(super) fn keyword_upper(i: &[u8]) -> Res<'_, String> {
     let word = take_while1(|b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-');

@@ -1,9 +1,11 @@
-//! CREATE: RFC 3501 section 6.3.3, USE of RFC 6154.
+//! CREATE: RFC 3501 section 6.3.3, USE of RFC 6154, MAILBOXID of RFC 8474.
 
 use engine::SpecialUse;
+use protocol::imap::encode::Code;
 
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
+use super::status::mailbox_id;
 
 pub(in super::super) async fn run(
     session: &mut Session,
@@ -25,7 +27,14 @@ pub(in super::super) async fn run(
         return Ok(Reply::no("INBOX exists").word("ALREADYEXISTS"));
     }
     match user.create(name, &uses).await {
-        Ok(()) => Ok(Reply::ok("Created")),
+        Ok(()) => {
+            let reply = Reply::ok("Created");
+            // Deleted again in the meantime, it has none.
+            Ok(match user.namespace().mailboxes.get(name) {
+                Some(entry) => reply.code(Code::MailboxId(mailbox_id(&entry.id))),
+                None => reply,
+            })
+        }
         Err(error) => Ok(session.failure("create a mailbox", &error, "NONEXISTENT")),
     }
 }

@@ -1,4 +1,5 @@
-//! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4.
+//! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4, dates of
+//! saving of RFC 8514.
 
 use engine::{Mailbox, Record, StoreMode, StoreRequest, View};
 use protocol::imap::command::{Fetch, FetchItem};
@@ -12,6 +13,9 @@ use super::store::answer_early;
 
 /// How many records are looked at before other sessions run, if they give no output.
 const YIELD_RECORDS: usize = 8192;
+
+/// Messages whose dates of saving are read at once.
+const DATES_TURN: u32 = 4096;
 
 /// Messages whose `\Seen` is told before other sessions run.
 const MARKED_TURN: usize = 2048;
@@ -91,6 +95,23 @@ impl Progress {
     }
 }
 
+/// Dates of saving of the messages that come next.
+#[derive(Default)]
+struct Dates {
+    first: SeqNum,
+    dates: Vec<Option<i64>>,
+}
+
+impl Dates {
+    fn has(&self, seq: SeqNum) -> bool {
+        seq >= self.first && ((seq.0 - self.first.0) as usize) < self.dates.len()
+    }
+
+    fn of(&self, seq: SeqNum) -> Option<i64> {
+        *self.dates.get(seq.0.checked_sub(self.first.0)? as usize)?
+    }
+}
+
 async fn send_range(
     session: &mut Session,
     plan: &Plan,
@@ -100,7 +121,16 @@ async fn send_range(
     progress: &mut Progress,
 ) -> Result<(), End> {
     let mut next = first;
+    let mut dates = Dates::default();
     while next <= last {
+        if plan.needs_save_date && !dates.has(next) {
+            let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+            let to = SeqNum(last.0.min(next.0.saturating_add(DATES_TURN - 1)));
+            match selected.mailbox.save_dates(&selected.view, next, to).await {
+                Ok(read) => dates = Dates { first: next, dates: read },
+                Err(_) => return Err(End::Bye("Server is shutting down")),
+            }
+        }
         // As many as index and cache answer, without an await.
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };
         let mut visited = 0;
@@ -110,12 +140,16 @@ async fn send_range(
             let mut records = selected.view.records(next, last).stopping_at_damage();
             next = SeqNum(last.0 + 1);
             for (seq, record) in records.by_ref().take(YIELD_RECORDS) {
+                if plan.needs_save_date && !dates.has(seq) {
+                    next = seq;
+                    return None;
+                }
                 next = SeqNum(seq.0 + 1);
                 visited += 1;
                 if record.modseq <= since && since.0 > 0 {
                     continue;
                 }
-                if !plan.write_now(selected, out, seq, &record) {
+                if !plan.write_now(selected, out, seq, &record, dates.of(seq)) {
                     return Some((seq, record));
                 }
                 progress.sent(&record);
@@ -143,7 +177,8 @@ async fn send_range(
                 progress.read_ahead(session, &mailbox, &view, SeqNum(seq.0 + 1), to);
             }
             let waits = session.services.lane.waits();
-            match write_message(session, plan, &mailbox, &view, seq, record).await? {
+            let date = dates.of(seq);
+            match write_message(session, plan, &mailbox, &view, seq, record, date).await? {
                 Sent::Whole => progress.sent(&record),
                 Sent::Trouble(reply) => {
                     progress.trouble.get_or_insert(reply);

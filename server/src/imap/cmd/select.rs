@@ -1,4 +1,5 @@
-//! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 section 3.1.
+//! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 section 3.1,
+//! RFC 8474 section 4.2.
 
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::SeqNum;
@@ -6,6 +7,7 @@ use protocol::types::SeqNum;
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::Selected;
 use super::super::session::Session;
+use super::status::mailbox_id;
 
 pub(in super::super) async fn run(
     session: &mut Session,
@@ -67,4 +69,5 @@ fn write_state(
     ok(out, Code::UidValidity(view.uid_validity()), "UIDs valid");
     ok(out, Code::UidNext(view.uid_next()), "Predicted next UID");
     ok(out, Code::HighestModSeq(view.modseq_highest()), "Highest");
+    ok(out, Code::MailboxId(mailbox_id(&selected.mailbox.id())), "Mailbox id");
 }

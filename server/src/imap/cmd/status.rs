@@ -1,9 +1,9 @@
 //! STATUS: RFC 3501 section 6.3.10, SIZE of RFC 8438, DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162,
-//! APPENDLIMIT of RFC 7889.
+//! APPENDLIMIT of RFC 7889, MAILBOXID of RFC 8474.
 
-use engine::MailboxStatus;
+use engine::{MailboxId, MailboxStatus};
 use protocol::imap::command::StatusItem;
-use protocol::imap::encode;
+use protocol::imap::encode::{self, StatusValue};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
@@ -27,6 +27,11 @@ pub(in super::super) async fn run(
     }
 }
 
+/// A mailbox's object id.
+pub(super) fn mailbox_id(id: &MailboxId) -> String {
+    format!("F{id}")
+}
+
 /// The STATUS line.
 pub(super) fn write(
     session: &mut Session,
@@ -35,7 +40,7 @@ pub(super) fn write(
     status: &MailboxStatus,
 ) {
     let append_limit = session.services.config().limits.message_bytes_max;
-    let value = |item: StatusItem| match item {
+    let number = |item: StatusItem| match item {
         StatusItem::Messages => u64::from(status.messages),
         StatusItem::Recent => u64::from(status.recent),
         StatusItem::UidNext => u64::from(status.uid_next.0),
@@ -45,6 +50,11 @@ pub(super) fn write(
         StatusItem::Size => status.bytes,
         StatusItem::HighestModSeq => status.modseq_highest.0,
         StatusItem::AppendLimit => append_limit,
+        StatusItem::MailboxId => 0,
+    };
+    let value = |item: StatusItem| match item {
+        StatusItem::MailboxId => StatusValue::Id(mailbox_id(&status.id)),
+        _ => StatusValue::Number(number(item)),
     };
     let utf8 = session.features.rev2;
     let values = items.iter().map(|&item| (item, value(item)));

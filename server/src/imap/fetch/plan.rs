@@ -2,6 +2,7 @@
 //! (names, sets of fields) is made once.
 
 use engine::message::Extras;
+use engine::search::{EMAIL_ID_KIND, THREAD_ID_KIND};
 use engine::{ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
 use protocol::imap::command::{Fetch, FetchItem, Section, SectionText};
 use protocol::imap::encode;
@@ -23,6 +24,12 @@ pub(in super::super) struct Plan {
     pub(in super::super) marks_seen: bool,
     /// Some item is in the cache blob.
     needs_extras: bool,
+    /// Some item is told if the cache blob has it.
+    wants_extras: bool,
+    /// Some item is in the cache blob if that is not of an earlier version.
+    needs_ids: bool,
+    /// Some item is the date of saving.
+    pub(in super::super) needs_save_date: bool,
     /// Some item is only in the message file.
     pub(in super::super) needs_file: bool,
     features: Features,
@@ -48,6 +55,13 @@ enum Value {
     Body,
     BodyStructure,
     Fields(FieldSet),
+    EmailId,
+    ThreadId,
+    SaveDate,
+    /// NIL rather than a look into the file, if lazy.
+    Preview {
+        lazy: bool,
+    },
     /// Neither has it.
     Absent,
 }
@@ -64,6 +78,10 @@ impl Step {
             FetchItem::Envelope => (b"ENVELOPE ", Value::Envelope),
             FetchItem::Body => (b"BODY ", Value::Body),
             FetchItem::BodyStructure => (b"BODYSTRUCTURE ", Value::BodyStructure),
+            FetchItem::EmailId => (b"EMAILID (", Value::EmailId),
+            FetchItem::ThreadId => (b"THREADID (", Value::ThreadId),
+            FetchItem::SaveDate => (b"SAVEDATE ", Value::SaveDate),
+            FetchItem::Preview { lazy } => (b"PREVIEW ", Value::Preview { lazy: *lazy }),
             FetchItem::Section { section, .. } => match cached_fields(item) {
                 Some(fields) => {
                     section::write_name(&mut text, section, None);
@@ -104,8 +122,22 @@ impl Plan {
         });
         let needs_extras = items.iter().any(is_in_extras);
         let needs_file = items.iter().any(needs_file);
+        let needs_ids = items.iter().any(is_of_version_2);
+        let is_lazy = |item: &FetchItem| matches!(item, FetchItem::Preview { lazy: true });
+        let wants_extras = needs_extras || items.iter().any(is_lazy);
+        let needs_save_date = items.contains(&FetchItem::SaveDate);
         let steps = items.iter().enumerate().map(|(i, item)| Step::new(item, i == 0)).collect();
-        Plan { items, steps, marks_seen, needs_extras, needs_file, features }
+        Plan {
+            items,
+            steps,
+            marks_seen,
+            needs_extras,
+            wants_extras,
+            needs_ids,
+            needs_save_date,
+            needs_file,
+            features,
+        }
     }
 
     /// Writes the whole answer for a message if index and cache have it; else writes nothing.
@@ -115,29 +147,21 @@ impl Plan {
         out: &mut Vec<u8>,
         seq: SeqNum,
         record: &Record,
+        save_date: Option<i64>,
     ) -> bool {
         if self.needs_file {
             return false;
         }
-        let blob = if self.needs_extras {
-            match selected.view.extras(record) {
-                Some(found) => Some(found),
-                None => return false,
-            }
-        } else {
-            None
-        };
-        let extras = match &blob {
-            Some(blob) => match blob.extras() {
-                Some(extras) => Some(extras),
-                None => return false,
-            },
-            None => None,
-        };
+        let blob = if self.wants_extras { selected.view.extras(record) } else { None };
+        let extras = blob.as_ref().and_then(ExtrasRef::extras);
+        if self.needs_extras && extras.is_none() {
+            return false;
+        }
+        let sources = Sources { extras, save_date };
         let start = out.len();
         begin(out, seq);
         for step in &self.steps {
-            if !self.write_step(selected, out, record, step, extras) {
+            if !self.write_step(selected, out, record, step, sources) {
                 out.truncate(start);
                 return false;
             }
@@ -157,7 +181,7 @@ impl Plan {
         out: &mut Vec<u8>,
         record: &Record,
         step: &Step,
-        extras: Option<Extras<'_>>,
+        Sources { extras, save_date }: Sources<'_>,
     ) -> bool {
         let start = out.len();
         out.extend_from_slice(&step.text);
@@ -169,6 +193,16 @@ impl Plan {
             (Value::ModSeq, _) => {
                 encode::number(out, record.modseq.0);
                 out.push(b')');
+            }
+            (Value::SaveDate, _) => match save_date {
+                Some(date) => encode::date_time(out, date),
+                None => out.extend_from_slice(b"NIL"),
+            },
+            (Value::EmailId | Value::ThreadId | Value::Preview { .. }, _) => {
+                if !self.write_identity(out, step.value, extras) {
+                    out.truncate(start);
+                    return false;
+                }
             }
             (Value::Envelope, Some(extras)) => out.extend_from_slice(extras.envelope()),
             (Value::Body, Some(extras)) => out.extend_from_slice(extras.body()),
@@ -189,6 +223,37 @@ impl Plan {
         }
         true
     }
+}
+
+impl Plan {
+    /// Writes what extras have since their version 2; `false` if these have not.
+    fn write_identity(&self, out: &mut Vec<u8>, value: Value, extras: Option<Extras<'_>>) -> bool {
+        let ids = extras.and_then(|extras| extras.ids());
+        let preview = extras.and_then(|extras| extras.preview());
+        match (value, ids, preview) {
+            (Value::EmailId, Some(ids), _) => {
+                encode::object_id(out, EMAIL_ID_KIND, &ids.content);
+                out.push(b')');
+            }
+            (Value::ThreadId, Some(ids), _) => {
+                encode::object_id(out, THREAD_ID_KIND, &ids.thread);
+                out.push(b')');
+            }
+            (Value::Preview { .. }, _, Some(preview)) => {
+                encode::string(out, preview.as_bytes(), self.features.rev2);
+            }
+            (Value::Preview { lazy: true }, ..) => out.extend_from_slice(b"NIL"),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// What the steps of one message read besides its record.
+#[derive(Clone, Copy)]
+struct Sources<'a> {
+    extras: Option<Extras<'a>>,
+    save_date: Option<i64>,
 }
 
 fn begin(out: &mut Vec<u8>, seq: SeqNum) {
@@ -212,12 +277,19 @@ fn cached_fields(item: &FetchItem) -> Option<FieldSet> {
 fn is_in_extras(item: &FetchItem) -> bool {
     match item {
         FetchItem::Envelope | FetchItem::Body | FetchItem::BodyStructure => true,
+        FetchItem::EmailId | FetchItem::ThreadId | FetchItem::Preview { lazy: false } => true,
         FetchItem::Binary { .. } | FetchItem::BinarySize { .. } => true,
         FetchItem::Section { section, .. } => {
             !section.part.is_empty() || cached_fields(item).is_some()
         }
         _ => false,
     }
+}
+
+/// Whether an item is in cache blobs since their version 2, and has to be told.
+fn is_of_version_2(item: &FetchItem) -> bool {
+    let preview = FetchItem::Preview { lazy: false };
+    [FetchItem::EmailId, FetchItem::ThreadId, preview].contains(item)
 }
 
 /// Whether an item needs the message file, if nothing else has it.
@@ -267,12 +339,15 @@ pub(in super::super) async fn write_message(
     view: &View,
     seq: SeqNum,
     record: Record,
+    save_date: Option<i64>,
 ) -> Result<Sent, End> {
-    let blob =
-        if plan.needs_extras { Some(blob_of(session, mailbox, view, &record).await) } else { None };
-    let blob = match blob.transpose() {
-        Ok(blob) => blob,
-        Err(error) => return Ok(trouble(session, &error)),
+    let blob = match plan.needs_extras {
+        true => match blob_of(session, plan, mailbox, view, &record).await {
+            Ok(blob) => Some(blob),
+            Err(error) => return Ok(trouble(session, &error)),
+        },
+        false if plan.wants_extras => view.extras(&record).map(Blob::Mapped),
+        false => None,
     };
     let extras = blob.as_ref().and_then(Blob::extras);
     if plan.needs_extras && extras.is_none() {
@@ -289,7 +364,8 @@ pub(in super::super) async fn write_message(
     for (i, (item, step)) in plan.items.iter().zip(&plan.steps).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
         let written = session.conn.out.with_vec(|out| {
-            let written = plan.write_step(selected, out, &record, step, extras);
+            let sources = Sources { extras, save_date };
+            let written = plan.write_step(selected, out, &record, step, sources);
             if !written && i > 0 {
                 out.push(b' ');
             }
@@ -306,12 +382,14 @@ pub(in super::super) async fn write_message(
 
 async fn blob_of<'v>(
     session: &Session,
+    plan: &Plan,
     mailbox: &Mailbox,
     view: &'v View,
     record: &Record,
 ) -> engine::Result<Blob<'v>> {
+    let suits = |extras: Extras<'_>| !plan.needs_ids || extras.ids().is_some();
     match view.extras(record) {
-        Some(found) if found.extras().is_some() => Ok(Blob::Mapped(found)),
+        Some(found) if found.extras().is_some_and(suits) => Ok(Blob::Mapped(found)),
         _ => mailbox.extras(&session.services.lane, record).await.map(Blob::Made),
     }
 }
