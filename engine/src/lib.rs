@@ -54,7 +54,8 @@ pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{
     Answered, Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus,
-    MessageFile, Records, ServedReader, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
+    MessageFile, Records, SeqMatch, ServedReader, StoreMode, StoreOutcome, StoreRequest, View,
+    Watcher,
 };
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};

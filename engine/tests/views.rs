@@ -162,6 +162,36 @@ fn numbers_agree(view: &View, uids: &[u32]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// VANISHED for a client that saw `old` last: exact as far back as removals are remembered, else
+/// every UID that is not there.
+fn vanished_agrees(
+    now: &View,
+    list: &BTreeMap<u32, u64>,
+    old: &View,
+    was: &BTreeMap<u32, u64>,
+) -> Result<(), TestCaseError> {
+    let next = now.uid_next().0;
+    let since = old.modseq_highest();
+    for known in [vec![(1, u32::MAX)], vec![(2, next / 2), (next / 2 + 2, next)]] {
+        let known: Vec<_> = known.into_iter().filter(|(a, b)| a <= b).collect();
+        let ranges = now.vanished_since(since, &known);
+        prop_assert!(ranges.windows(2).all(|two| two[0].1 + 1 < two[1].0), "{:?}", ranges);
+        let told: Vec<u32> = ranges.into_iter().flat_map(|(a, b)| a..=b).collect();
+        let asked = |uid: &u32| known.iter().any(|(a, b)| (a..=b).contains(&uid));
+        let missing: Vec<u32> =
+            (1..next).filter(|uid| asked(uid) && !list.contains_key(uid)).collect();
+        if since < now.vanished_floor() {
+            prop_assert_eq!(told, missing);
+            continue;
+        }
+        prop_assert!(told.iter().all(|uid| missing.contains(uid)), "{:?}", told);
+        let gone = was.keys().copied().filter(|uid| asked(uid) && !list.contains_key(uid));
+        let told = told.into_iter().filter(|uid| *uid < old.uid_next().0);
+        prop_assert_eq!(told.collect::<Vec<u32>>(), gone.collect::<Vec<u32>>());
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -195,6 +225,7 @@ proptest! {
                     both.filter(|(_, before, after)| before != after).map(|(u, ..)| u).collect();
                 let flags: Vec<u32> = changes.flags.iter().map(|uid| uid.0).collect();
                 prop_assert_eq!(flags, changed);
+                vanished_agrees(&now, &list, old, was)?;
             }
             views.push((now, list));
         }

@@ -207,7 +207,7 @@ fn condstore() {
         let modseq = highest + 1;
         assert!(
             stored.contains(&format!(
-                "* 2 FETCH (FLAGS (\\Flagged $Work \\Recent) MODSEQ ({modseq}))"
+                "* 2 FETCH (UID 2 FLAGS (\\Flagged $Work \\Recent) MODSEQ ({modseq}))"
             )),
             "{stored}"
         );
@@ -219,7 +219,7 @@ fn condstore() {
         let store = format!("3 STORE 1:3 (UNCHANGEDSINCE {highest}) +FLAGS.SILENT (\\Draft)\r\n");
         client.send(&store).await;
         let silent = client.until("3 OK [MODIFIED 2]").await;
-        assert!(silent.contains("* 1 FETCH (MODSEQ ("), "{silent}");
+        assert!(silent.contains("* 1 FETCH (UID 1 MODSEQ ("), "{silent}");
         assert!(!silent.contains("* 2 FETCH"), "{silent}");
 
         client.send(&format!("4 SEARCH MODSEQ {modseq}\r\n")).await;

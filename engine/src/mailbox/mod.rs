@@ -33,6 +33,7 @@ mod search;
 mod sweep;
 mod tombs;
 mod tx;
+mod vanished;
 mod view;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -53,6 +54,7 @@ pub use message::{ExtrasBlob, MessageFile, ServedReader};
 pub(crate) use ops::ranges;
 pub use ops::{StoreMode, StoreOutcome, StoreRequest};
 pub(crate) use tx::{Item, Tx};
+pub use vanished::SeqMatch;
 pub(crate) use view::RecentChanges;
 pub use view::{Changes, ExtrasRef, KeywordTable, Records, View};
 

@@ -321,7 +321,7 @@ impl View {
         SeqNum(position as u32 - self.0.tombs.rank(position) + 1)
     }
 
-    fn uid_at(&self, position: usize) -> Uid {
+    pub(crate) fn uid_at(&self, position: usize) -> Uid {
         let inner = &self.0;
         match inner.table.uid(position, inner.count) {
             Some(uid) => Uid(uid),

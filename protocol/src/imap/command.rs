@@ -4,7 +4,7 @@
 //! too. Sets of the client are kept as written: only a session can resolve `*` and `$`.
 
 use super::search::SearchKey;
-use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags};
+use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags, UidValidity};
 
 /// The client's name for one command, echoed in its tagged response. Never empty, at most
 /// [`Tag::BYTES_MAX`] bytes, and safe to write as it is.
@@ -44,7 +44,7 @@ pub enum Body {
     Id(Vec<(String, Option<String>)>),
     Namespace,
     Idle,
-    Select { mailbox: String, read_only: bool, condstore: bool },
+    Select { mailbox: String, read_only: bool, condstore: bool, qresync: Option<Box<QResync>> },
     Create { mailbox: String, special_use: Vec<String> },
     Delete { mailbox: String },
     Rename { from: String, to: String },
@@ -109,6 +109,20 @@ pub enum SetArgument {
     Set(SequenceSet),
     /// `$`, the saved search result (RFC 5182).
     Saved,
+}
+
+/// What a client of SELECT knew of a mailbox when it last saw it: QRESYNC of RFC 7162 section
+/// 3.2.5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QResync {
+    /// The UIDVALIDITY that the rest is about.
+    pub uid_validity: UidValidity,
+    /// Changes above this are to be told.
+    pub modseq: ModSeq,
+    /// UIDs that it is interested in; `None`: all. Without `*`.
+    pub known: Option<SequenceSet>,
+    /// Sequence numbers and the UIDs that they had, in ascending order. Without `*`.
+    pub matched: Option<(SequenceSet, SequenceSet)>,
 }
 
 /// LIST with the extensions of RFC 5258, 5819 and 6154.
@@ -188,6 +202,8 @@ pub struct Fetch {
     pub items: Vec<FetchItem>,
     /// CHANGEDSINCE (RFC 7162).
     pub changed_since: Option<ModSeq>,
+    /// VANISHED (RFC 7162): also tell which of the set were removed since.
+    pub vanished: bool,
 }
 
 /// One data item of FETCH.

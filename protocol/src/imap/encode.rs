@@ -10,6 +10,9 @@ use super::command::{StatusItem, Tag};
 use super::mutf7;
 use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags, Uid, UidValidity};
 
+/// Ranges of one VANISHED line.
+const VANISHED_RANGES_MAX: usize = 1000;
+
 /// Longest string that is written in quotes, in bytes; longer ones become literals.
 pub const QUOTED_BYTES_MAX: usize = 1000;
 
@@ -384,6 +387,24 @@ pub fn object_id(out: &mut Vec<u8>, kind: u8, id: &[u8; 16]) {
     out.extend(id.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|n| DIGITS[usize::from(n)]));
 }
 
+/// `* VANISHED 405,407`, or with `(EARLIER)`: RFC 7162 section 3.2.10. In lines of bounded length.
+pub fn vanished(out: &mut Vec<u8>, earlier: bool, ranges: &[(u32, u32)]) {
+    for some in ranges.chunks(VANISHED_RANGES_MAX) {
+        out.extend_from_slice(if earlier { b"* VANISHED (EARLIER) " } else { b"* VANISHED " });
+        for (i, &(first, last)) in some.iter().enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            number(out, u64::from(first));
+            if last > first {
+                out.push(b':');
+                number(out, u64::from(last));
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// `* SEARCH 1 2 3 (MODSEQ n)`
 pub fn search(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>, modseq: Option<ModSeq>) {
     out.extend_from_slice(b"* SEARCH");
@@ -501,6 +522,18 @@ mod tests {
             "* SEARCH 2 84 882 (MODSEQ 5)\r\n"
         );
         assert_eq!(written(|out| search(out, [], None)), "* SEARCH\r\n");
+    }
+
+    #[test]
+    fn vanished_lines() {
+        let line = |earlier, ranges: &[_]| written(|out| vanished(out, earlier, ranges));
+        assert_eq!(line(false, &[(405, 405), (407, 410)]), "* VANISHED 405,407:410\r\n");
+        assert_eq!(line(true, &[(300, 310)]), "* VANISHED (EARLIER) 300:310\r\n");
+        assert_eq!(line(true, &[]), "");
+        let many: Vec<_> = (1..=VANISHED_RANGES_MAX as u32 + 1).map(|n| (2 * n, 2 * n)).collect();
+        let lines = line(true, &many);
+        assert_eq!(lines.matches("* VANISHED (EARLIER) ").count(), 2);
+        assert!(lines.ends_with("* VANISHED (EARLIER) 2002\r\n"), "{lines}");
     }
 
     #[test]

@@ -106,6 +106,17 @@ impl SearchKey {
         SearchKey::Not(Box::new(self))
     }
 
+    /// Whether the key, or one inside it, names messages by sequence numbers.
+    pub fn names_sequence_numbers(&self) -> bool {
+        match self {
+            SearchKey::SeqSet(_) => true,
+            SearchKey::Not(key) | SearchKey::Fuzzy(key) => key.names_sequence_numbers(),
+            SearchKey::Or(a, b) => a.names_sequence_numbers() || b.names_sequence_numbers(),
+            SearchKey::And(keys) => keys.iter().any(SearchKey::names_sequence_numbers),
+            _ => false,
+        }
+    }
+
     /// Whether the key, or one inside it, is [`SearchKey::Fuzzy`].
     pub fn is_fuzzy(&self) -> bool {
         match self {

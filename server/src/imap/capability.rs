@@ -33,6 +33,8 @@ const LOGGED_IN: &[&str] = &[
     "OBJECTID",
     "PREVIEW",
     "SAVEDATE",
+    "QRESYNC",
+    "UIDONLY",
 ];
 
 /// The words of CAPABILITY for this connection now.

@@ -27,6 +27,10 @@ pub(super) struct Features {
     pub(super) rev2: bool,
     /// CONDSTORE: flag changes carry MODSEQ.
     pub(super) condstore: bool,
+    /// QRESYNC: removals are told by VANISHED.
+    pub(super) qresync: bool,
+    /// UIDONLY (RFC 9586): no sequence numbers, UIDFETCH for FETCH, VANISHED for EXPUNGE.
+    pub(super) uid_only: bool,
 }
 
 /// The selected mailbox.
@@ -70,7 +74,14 @@ pub(super) struct FlagItems {
 impl FlagItems {
     /// For flags that changed without the client having asked for them.
     fn of_change(features: Features) -> FlagItems {
-        FlagItems { uid: features.rev2 || features.condstore, modseq: features.condstore }
+        FlagItems::of_command(features, false)
+    }
+
+    /// For flags that a command changed; `uid`: in its UID form. With CONDSTORE the UID goes along
+    /// always (RFC 7162 section 3.2.4).
+    pub(super) fn of_command(features: Features, uid: bool) -> FlagItems {
+        let uid = uid || features.rev2 || features.condstore;
+        FlagItems { uid: uid && !features.uid_only, modseq: features.condstore }
     }
 }
 
@@ -110,7 +121,7 @@ impl Selected {
     }
 
     /// The largest UID in the view, 0 if it is empty.
-    fn uid_last(&self) -> u32 {
+    pub(super) fn uid_last(&self) -> u32 {
         self.view.uid(SeqNum(self.view.exists())).map_or(0, |uid| uid.0)
     }
 
@@ -134,6 +145,14 @@ impl Selected {
                 let within = ranges.map(|(a, b)| (a, b.min(exists))).filter(|(a, b)| a <= b);
                 Ok(within.map(|(a, b)| (SeqNum(a), SeqNum(b))).collect())
             }
+        }
+    }
+
+    /// A set of UIDs as ascending ranges, whether messages have them or not.
+    pub(super) fn uid_ranges(&self, set: &SetArgument) -> Vec<(u32, u32)> {
+        match set {
+            SetArgument::Saved => self.saved.clone(),
+            SetArgument::Set(set) => set.resolve(self.uid_last()),
         }
     }
 
@@ -194,9 +213,7 @@ impl Selected {
         features: Features,
         items: FlagItems,
     ) {
-        out.extend_from_slice(b"* ");
-        encode::number(out, u64::from(seq.0));
-        out.extend_from_slice(b" FETCH (");
+        begin_fetch(out, seq, record.uid, features);
         if items.uid {
             out.extend_from_slice(b"UID ");
             encode::number(out, u64::from(record.uid.0));
@@ -215,9 +232,10 @@ impl Selected {
         out: &mut Vec<u8>,
         seq: SeqNum,
         record: &Record,
+        features: Features,
         items: FlagItems,
     ) {
-        encode::print(out, format_args!("* {seq} FETCH ("));
+        begin_fetch(out, seq, record.uid, features);
         if items.uid {
             encode::print(out, format_args!("UID {} ", record.uid));
         }
@@ -237,6 +255,18 @@ impl Selected {
             encode::Code::PermanentFlags(SystemFlags::ALL, names.to_vec(), more)
         };
         encode::status(out, None, encode::Status::Ok, Some(&code), "Flags that can be stored");
+    }
+
+    /// Writes VANISHED for removed messages.
+    pub(super) fn write_vanished(out: &mut Vec<u8>, ascending: &[Uid]) {
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for uid in ascending {
+            match ranges.last_mut() {
+                Some(last) if last.1 + 1 == uid.0 => last.1 = uid.0,
+                _ => ranges.push((uid.0, uid.0)),
+            }
+        }
+        encode::vanished(out, false, &ranges);
     }
 
     /// Writes EXPUNGE lines, the last message's first.
@@ -319,6 +349,18 @@ impl Selected {
             false
         });
         self.answered = answered;
+    }
+}
+
+/// `* 23 FETCH (`, or with UIDONLY `* 25900 UIDFETCH (`.
+pub(super) fn begin_fetch(out: &mut Vec<u8>, seq: SeqNum, uid: Uid, features: Features) {
+    out.extend_from_slice(b"* ");
+    if features.uid_only {
+        encode::number(out, u64::from(uid.0));
+        out.extend_from_slice(b" UIDFETCH (");
+    } else {
+        encode::number(out, u64::from(seq.0));
+        out.extend_from_slice(b" FETCH (");
     }
 }
 

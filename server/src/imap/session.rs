@@ -243,8 +243,17 @@ impl Session {
         {
             selected.mailbox.settled().await;
         }
+        let holds_back = self.features.condstore && tells_modseqs(&body);
         let reply = self.carry_out(&tag, body).await?;
         self.sync_point(sync).await?;
+        // MODSEQs were told that are above those of changes held back (RFC 7162 section 3.2).
+        let is_behind = |selected: &Selected| {
+            selected.mailbox.view().modseq_highest() > selected.view.modseq_highest()
+        };
+        if holds_back && sync == SyncPoint::None && self.selected.as_deref().is_some_and(is_behind)
+        {
+            self.tell_modseq_highest();
+        }
         if reply.status != Status::Bad {
             self.bad_commands = 0;
         }
@@ -270,8 +279,8 @@ impl Session {
             Body::Id(_) => cmd::id::run(self),
             Body::Namespace => cmd::namespace::run(self),
             Body::Idle => Box::pin(cmd::idle::run(self)).await,
-            Body::Select { mailbox, read_only, condstore } => {
-                Box::pin(cmd::select::run(self, &mailbox, read_only, condstore)).await
+            Body::Select { mailbox, read_only, condstore, qresync } => {
+                Box::pin(cmd::select::run(self, &mailbox, read_only, condstore, qresync)).await
             }
             Body::Create { mailbox, special_use } => {
                 Box::pin(cmd::create::run(self, &mailbox, &special_use)).await
@@ -306,6 +315,9 @@ impl Session {
     /// Refuses commands that have no place in the session's state.
     fn refusal(&self, body: &Body) -> Option<Reply> {
         let (logged_in, selected) = (self.user.is_some(), self.selected.is_some());
+        if self.features.uid_only && needs_sequence_numbers(body) {
+            return Some(Reply::bad("Only UIDs are in use").word("UIDREQUIRED"));
+        }
         match body {
             Body::Capability | Body::Noop | Body::Logout | Body::Id(_) => None,
             Body::StartTls | Body::Login { .. } | Body::Authenticate { .. } => {
@@ -376,9 +388,16 @@ impl Session {
             return Ok(());
         }
         let features = self.features;
-        for some in changes.expunged.rchunks(EXPUNGED_TURN) {
-            self.conn.out.with_vec(|out| Selected::write_expunged(out, some));
-            self.breathe().await?;
+        if features.qresync || features.uid_only {
+            for some in changes.vanished.chunks(EXPUNGED_TURN) {
+                self.conn.out.with_vec(|out| Selected::write_vanished(out, some));
+                self.breathe().await?;
+            }
+        } else {
+            for some in changes.expunged.rchunks(EXPUNGED_TURN) {
+                self.conn.out.with_vec(|out| Selected::write_expunged(out, some));
+                self.breathe().await?;
+            }
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
         self.conn.out.with_vec(|out| selected.take_view(newest, changes.exists, out, features));
@@ -482,6 +501,22 @@ impl Session {
         Reply::failure(error, missing)
     }
 
+    /// A command that enables CONDSTORE: the first one of a session tells HIGHESTMODSEQ of the
+    /// selected mailbox (RFC 7162 section 3.1).
+    pub(super) fn enable_condstore(&mut self) {
+        if !std::mem::replace(&mut self.features.condstore, true) {
+            self.tell_modseq_highest();
+        }
+    }
+
+    /// Tells up to where the client knows every change of the selected mailbox.
+    fn tell_modseq_highest(&mut self) {
+        if let Some(selected) = &self.selected {
+            let code = Code::HighestModSeq(selected.view.modseq_highest());
+            self.untagged(Status::Ok, Some(&code), "Highest");
+        }
+    }
+
     /// Whether a STORE of this session may be answered before it is durable: not where a MODSEQ
     /// would leave with the answer.
     pub(super) fn answers_early(&self) -> bool {
@@ -535,6 +570,23 @@ fn looks_at_flags(body: &Body) -> bool {
     }
 }
 
+/// Whether a command's answer may have MODSEQs in it, of messages in the selected mailbox.
+fn tells_modseqs(body: &Body) -> bool {
+    matches!(body, Body::Fetch(_) | Body::Store(_))
+}
+
+/// Whether a command speaks of sequence numbers, which UIDONLY forbids (RFC 9586 section 3.2).
+fn needs_sequence_numbers(body: &Body) -> bool {
+    match body {
+        Body::Fetch(fetch) => !fetch.uid,
+        Body::Store(store) => !store.uid,
+        Body::Copy(copy) | Body::Move(copy) => !copy.uid,
+        Body::Search(search) => !search.uid || search.key.names_sequence_numbers(),
+        Body::Select { qresync: Some(known), .. } => known.matched.is_some(),
+        _ => false,
+    }
+}
+
 /// What a session tells at the end of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SyncPoint {
@@ -552,7 +604,10 @@ impl SyncPoint {
             Body::Noop | Body::Check => SyncPoint::Refreshed,
             Body::Fetch(fetch) if !fetch.uid => SyncPoint::None,
             Body::Store(store) if !store.uid => SyncPoint::None,
-            Body::Search(search) if !search.uid => SyncPoint::None,
+            // RFC 7162 section 3.2.10.2 for the second.
+            Body::Search(search) if !search.uid || search.key.names_sequence_numbers() => {
+                SyncPoint::None
+            }
             // Their answers begin or end with the whole state of a mailbox.
             Body::Select { .. } | Body::Close | Body::Unselect | Body::Logout => SyncPoint::None,
             _ => SyncPoint::Newest,

@@ -22,10 +22,40 @@ pub(super) fn fetch(i: &[u8], uid: bool) -> Res<'_, Fetch> {
     let (i, _) = sp(i)?;
     let list = delimited(char('('), separated_list1(sp, item), expect(")", char(')')));
     let (i, items) = alt((macro_items, list, map(item, |item| vec![item]))).parse(i)?;
-    let modifier = preceded((expect("CHANGEDSINCE", tag_no_case("CHANGEDSINCE")), sp), modseq);
-    let (i, changed_since) =
-        opt(preceded(tag(" ("), cut(terminated(modifier, expect(")", char(')')))))).parse(i)?;
-    Ok((i, Fetch { uid, set, items, changed_since }))
+    let fetch = Fetch { uid, set, items, changed_since: None, vanished: false };
+    let (rest, fetch) = match i.first() {
+        Some(b' ') => preceded(tag(" "), cut(|i| modifiers(i, fetch.clone()))).parse(i)?,
+        _ => (i, fetch),
+    };
+    // RFC 7162 section 3.2.6.
+    if fetch.vanished && (!uid || fetch.changed_since.is_none()) {
+        return Err(Reject::error(i, "VANISHED beside CHANGEDSINCE in UID FETCH alone"));
+    }
+    Ok((rest, fetch))
+}
+
+/// `(CHANGEDSINCE 12345 VANISHED)`, added to `fetch`.
+fn modifiers(i: &[u8], mut fetch: Fetch) -> Res<'_, Fetch> {
+    let (mut i, _) = expect("(", char('(')).parse(i)?;
+    loop {
+        let (rest, name) = expect("a FETCH modifier", keyword_upper).parse(i)?;
+        let rest = match name.as_str() {
+            "CHANGEDSINCE" => {
+                let (rest, since) = preceded(sp, modseq).parse(rest)?;
+                fetch.changed_since = Some(since);
+                rest
+            }
+            "VANISHED" => {
+                fetch.vanished = true;
+                rest
+            }
+            _ => return Err(Reject::error(i, "CHANGEDSINCE or VANISHED")),
+        };
+        match rest {
+            [b' ', rest @ ..] => i = rest,
+            _ => return expect(")", char(')')).parse(rest).map(|(rest, _)| (rest, fetch)),
+        }
+    }
 }
 
 fn macro_items(i: &[u8]) -> Res<'_, Vec<FetchItem>> {

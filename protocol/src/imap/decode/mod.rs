@@ -10,18 +10,20 @@
 //! | `token` | atoms, strings, numbers, sets, flags, dates, mailbox names |
 //! | `fetch` | FETCH and STORE arguments |
 //! | `search` | SEARCH arguments |
+//! | `select` | parameters of SELECT and EXAMINE |
 //! | `list` | LIST and STATUS arguments |
 
 mod fetch;
 mod list;
 mod search;
+mod select;
 mod token;
 
 use nom::Parser;
 use nom::bytes::complete::{tag, tag_no_case, take_while};
 use nom::combinator::{cut, opt, rest};
-use nom::multi::{many1, separated_list1};
-use nom::sequence::{delimited, preceded, terminated};
+use nom::multi::many1;
+use nom::sequence::{delimited, preceded};
 
 use super::command::{AppendHead, AppendOptions, Body, Command, Copy, Tag};
 use super::mutf7::Mutf7Error;
@@ -225,14 +227,10 @@ fn mailbox_command<'a>(name: &[u8], uid: bool, i: &'a [u8], dialect: Dialect) ->
         (_, true) => Err(Reject::unknown_command(i)),
         (b"SELECT" | b"EXAMINE", _) => {
             let (i, mailbox) = name_of(i)?;
-            let parameter = expect("CONDSTORE", tag_no_case("CONDSTORE"));
-            let (i, condstore) = opt(preceded(
-                tag(" ("),
-                cut(terminated(separated_list1(sp, parameter), expect(")", tag(")")))),
-            ))
-            .parse(i)?;
+            let (i, parameters) = opt(preceded(tag(" ("), cut(select::parameters))).parse(i)?;
+            let (condstore, qresync) = parameters.unwrap_or_default();
             let read_only = name == b"EXAMINE";
-            Ok((i, Body::Select { mailbox, read_only, condstore: condstore.is_some() }))
+            Ok((i, Body::Select { mailbox, read_only, condstore, qresync }))
         }
         (b"CREATE", _) => {
             let (i, mailbox) = name_of(i)?;

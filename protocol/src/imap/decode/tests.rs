@@ -3,7 +3,9 @@
 use super::super::command::*;
 use super::super::search::{Date, SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
 use super::*;
-use crate::types::{Flag, Keyword, ModSeq, SequenceSet, SetRange, SetValue, SystemFlags};
+use crate::types::{
+    Flag, Keyword, ModSeq, SequenceSet, SetRange, SetValue, SystemFlags, UidValidity,
+};
 use proptest::prelude::*;
 
 const REV1: Dialect = Dialect { utf8_names: false };
@@ -83,6 +85,45 @@ fn object_ids_dates_of_saving_and_previews() {
     assert_eq!(status, Body::Status { mailbox: "INBOX".into(), items });
 }
 
+/// RFC 7162 sections 3.2.5 and 3.2.6.
+#[test]
+fn resynchronisation() {
+    let qresync = |text: &str| match ok(text) {
+        Body::Select { qresync: Some(known), .. } => *known,
+        other => panic!("{other:?}"),
+    };
+    let known = |known: Option<&str>, matched: Option<(&str, &str)>| QResync {
+        uid_validity: UidValidity(67890007),
+        modseq: ModSeq(20050715194045000),
+        known: known.map(set),
+        matched: matched.map(|(seqs, uids)| (set(seqs), set(uids))),
+    };
+    let start = "SELECT INBOX (QRESYNC (67890007 20050715194045000";
+    assert_eq!(qresync(&format!("{start}))")), known(None, None));
+    let uids = "41,43:211,214:541";
+    assert_eq!(qresync(&format!("{start} {uids}) CONDSTORE)")), known(Some(uids), None));
+    let (seqs, theirs) = ("5000,9990:9992", "15000,29970,29973,29976");
+    assert_eq!(
+        qresync(&format!("{start} 1:29997 ({seqs} {theirs})))")),
+        known(Some("1:29997"), Some((seqs, theirs)))
+    );
+    assert_eq!(qresync(&format!("{start} (1 2)))")), known(None, Some(("1", "2"))));
+    for wrong in ["(QRESYNC)", "(QRESYNC (1))", "(QRESYNC (0 1))", "(QRESYNC (1 1 1:*))", "()"] {
+        bad(&format!("SELECT INBOX {wrong}"));
+    }
+    let fetch = |text: &str| match ok(text) {
+        Body::Fetch(fetch) => (fetch.changed_since, fetch.vanished),
+        other => panic!("{other:?}"),
+    };
+    let since = Some(ModSeq(12345));
+    assert_eq!(fetch("UID FETCH 300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED)"), (since, true));
+    assert_eq!(fetch("UID FETCH 1 (FLAGS) (VANISHED CHANGEDSINCE 12345)"), (since, true));
+    assert_eq!(fetch("FETCH 1 FLAGS (CHANGEDSINCE 12345)"), (since, false));
+    bad("FETCH 1 FLAGS (CHANGEDSINCE 12345 VANISHED)");
+    bad("UID FETCH 1 FLAGS (VANISHED)");
+    bad("UID FETCH 1 FLAGS ()");
+}
+
 #[test]
 fn login_takes_every_kind_of_string() {
     let login = Body::Login { user: "mrc".into(), password: b"se\"cret".to_vec() };
@@ -118,10 +159,15 @@ fn mailbox_names_are_utf8_inside() {
 
 #[test]
 fn select_create_enable_id() {
-    let select = |read_only, condstore| Body::Select { mailbox: "a".into(), read_only, condstore };
+    let select = |read_only, condstore| Body::Select {
+        mailbox: "a".into(),
+        read_only,
+        condstore,
+        qresync: None,
+    };
     assert_eq!(ok("SELECT a"), select(false, false));
     assert_eq!(ok("EXAMINE a (CONDSTORE)"), select(true, true));
-    assert_eq!(bad("SELECT a (QRESYNC)"), "Expected CONDSTORE at byte 12");
+    assert_eq!(bad("SELECT a (FROB)"), "Expected CONDSTORE or QRESYNC at byte 12");
     assert_eq!(
         ok("CREATE x (USE (\\Sent \\Drafts))"),
         Body::Create { mailbox: "x".into(), special_use: vec!["\\Sent".into(), "\\Drafts".into()] }

@@ -1,4 +1,5 @@
-//! COPY and MOVE with their UID forms: RFC 3501 section 6.4.7, RFC 6851, COPYUID of RFC 4315.
+//! COPY and MOVE with their UID forms: RFC 3501 section 6.4.7, RFC 6851, COPYUID of RFC 4315,
+//! HIGHESTMODSEQ of RFC 7162 section 3.2.
 
 use engine::{Copied, Mailbox};
 use protocol::imap::command::Copy;
@@ -6,7 +7,7 @@ use protocol::imap::encode::{Code, Status};
 use protocol::types::{SequenceSet, Uid};
 
 use super::super::reply::{Outcome, Reply};
-use super::super::session::Session;
+use super::super::session::{Session, SyncPoint};
 
 /// Pairs of UIDs that are put into sets without a helper.
 const INLINE_PAIRS_MAX: usize = 32 << 10;
@@ -47,7 +48,15 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
             if let Some(code) = copy_uid(session, moved).await {
                 session.untagged(Status::Ok, Some(&code), "Moved");
             }
-            Ok(Reply::ok("Moved"))
+            if !session.features.condstore {
+                return Ok(Reply::ok("Moved"));
+            }
+            session.sync_point(SyncPoint::Newest).await?;
+            let highest = session.selected.as_ref().map(|s| s.view.modseq_highest());
+            Ok(match highest {
+                Some(highest) => Reply::ok("Moved").code(Code::HighestModSeq(highest)),
+                None => Reply::ok("Moved"),
+            })
         }
         Err(error) => Ok(session.failure("move messages", &error, "TRYCREATE")),
     }

@@ -8,9 +8,15 @@ use super::super::session::Session;
 pub(in super::super) fn run(session: &mut Session, names: &[String]) -> Outcome {
     let mut enabled = String::new();
     for name in names {
+        if matches!(name.as_str(), "CONDSTORE" | "QRESYNC") && !session.features.condstore {
+            session.enable_condstore();
+            // QRESYNC brings it along (RFC 7162 section 3.2.3).
+            enabled.push_str(" CONDSTORE");
+        }
         let feature = match name.as_str() {
             "IMAP4REV2" => &mut session.features.rev2,
-            "CONDSTORE" => &mut session.features.condstore,
+            "QRESYNC" => &mut session.features.qresync,
+            "UIDONLY" => &mut session.features.uid_only,
             _ => continue,
         };
         if !std::mem::replace(feature, true) {

@@ -1,4 +1,5 @@
-//! EXPUNGE (RFC 3501 section 6.4.3) and UID EXPUNGE (RFC 4315).
+//! EXPUNGE (RFC 3501 section 6.4.3) and UID EXPUNGE (RFC 4315), HIGHESTMODSEQ of RFC 7162 section
+//! 3.2.7.
 
 use engine::Record;
 use protocol::imap::command::SetArgument;
@@ -7,7 +8,7 @@ use protocol::types::{SeqNum, SystemFlags, Uid};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::{Selected, SeqRanges};
-use super::super::session::Session;
+use super::super::session::{Session, SyncPoint};
 use crate::services::Services;
 
 /// With a set, only its messages (UIDs) are removed. The EXPUNGE lines come from the sync point
@@ -31,10 +32,18 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
         return Ok(Reply::ok("Nothing to expunge"));
     }
     match selected.mailbox.expunge(&selected.view, uids).await {
-        Ok(modseq) => {
+        Ok(_) => {
             let reply = Reply::ok("Expunged");
-            let condstore = session.features.condstore;
-            Ok(if condstore { reply.code(Code::HighestModSeq(modseq)) } else { reply })
+            if !session.features.condstore {
+                return Ok(reply);
+            }
+            // With what others did told as well, HIGHESTMODSEQ is that of all the client knows.
+            session.sync_point(SyncPoint::Newest).await?;
+            let highest = session.selected.as_ref().map(|s| s.view.modseq_highest());
+            Ok(match highest {
+                Some(highest) => reply.code(Code::HighestModSeq(highest)),
+                None => reply,
+            })
         }
         Err(error) => Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
     }

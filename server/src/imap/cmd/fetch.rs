@@ -1,8 +1,9 @@
-//! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4, dates of
-//! saving of RFC 8514.
+//! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4, VANISHED of
+//! its section 3.2.6, dates of saving of RFC 8514.
 
-use engine::{Mailbox, Record, StoreMode, StoreRequest, View};
+use engine::{Mailbox, Record, SeqMatch, StoreMode, StoreRequest, View};
 use protocol::imap::command::{Fetch, FetchItem};
+use protocol::imap::encode;
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
 use super::super::fetch::{Plan, Sent, ahead, write_message};
@@ -26,8 +27,21 @@ const LONG_RECORDS: u32 = 64;
 /// Keeps its place as a sequence number, not as data: while the client is slow, nothing is read
 /// ahead.
 pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcome {
-    let condstore = fetch.changed_since.is_some() || fetch.items.contains(&FetchItem::ModSeq);
-    session.features.condstore |= condstore;
+    if fetch.vanished && !session.features.qresync {
+        return Ok(Reply::bad("ENABLE QRESYNC first"));
+    }
+    if fetch.changed_since.is_some() || fetch.items.contains(&FetchItem::ModSeq) {
+        session.enable_condstore();
+    }
+    if let (true, Some(since)) = (fetch.vanished, fetch.changed_since) {
+        let Some(selected) = session.selected.as_ref() else {
+            return Ok(Reply::bad("Select a mailbox first"));
+        };
+        let known = selected.uid_ranges(&fetch.set);
+        if let Err(reply) = tell_vanished(session, known, since, SeqMatch::default()).await {
+            return Ok(reply);
+        }
+    }
     let Some(selected) = session.selected.as_ref() else {
         return Ok(Reply::bad("Select a mailbox first"));
     };
@@ -53,6 +67,21 @@ pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcom
         mark_seen(session, uids, uid).await?;
     }
     Ok(progress.trouble.unwrap_or_else(|| Reply::ok("Completed")))
+}
+
+/// Tells which of the `known` UIDs were removed after `since`.
+pub(super) async fn tell_vanished(
+    session: &mut Session,
+    known: Vec<(u32, u32)>,
+    since: ModSeq,
+    matched: SeqMatch,
+) -> Result<(), Reply> {
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+    let found = selected.mailbox.vanished(&selected.view, since, known, matched).await;
+    let ranges = found
+        .map_err(|error| session.failure("look for removed messages", &error, "NONEXISTENT"))?;
+    session.conn.out.with_vec(|out| encode::vanished(out, true, &ranges));
+    Ok(())
 }
 
 /// What has to be done or said when all messages are sent.
@@ -233,7 +262,7 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
         }
     };
     let features = session.features;
-    let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
+    let items = FlagItems::of_command(features, uid);
     if let Some(mut answered) = outcome.answered.clone() {
         answered.retain(|one| outcome.changed.binary_search(&one.uid).is_ok());
         return answer_early(session, &outcome, &answered, Some(items)).await;

@@ -19,7 +19,9 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
         return Ok(Reply::bad("FUZZY is not offered here"));
     }
     let wants_modseq = names_modseq(&search.key);
-    session.features.condstore |= wants_modseq;
+    if wants_modseq {
+        session.enable_condstore();
+    }
     let rev2 = session.features.rev2;
     let Some(selected) = session.selected.as_mut() else {
         return Ok(Reply::bad("Select a mailbox first"));
@@ -131,7 +133,7 @@ fn settle(key: SearchKey, selected: &Selected) -> SearchKey {
     }
 }
 
-fn set_of(ranges: &[(u32, u32)]) -> SequenceSet {
+pub(super) fn set_of(ranges: &[(u32, u32)]) -> SequenceSet {
     let range = |&(first, last): &(u32, u32)| SetRange {
         first: SetValue::Number(first),
         last: SetValue::Number(last),

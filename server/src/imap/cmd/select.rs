@@ -1,12 +1,16 @@
-//! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 section 3.1,
-//! RFC 8474 section 4.2.
+//! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 sections 3.1
+//! and 3.2.5, RFC 8474 section 4.2.
 
+use engine::SeqMatch;
+use protocol::imap::command::{Fetch, FetchItem, QResync, SetArgument};
 use protocol::imap::encode::{self, Code, ListLine, Status};
-use protocol::types::SeqNum;
+use protocol::types::{SeqNum, SequenceSet};
 
-use super::super::reply::{Outcome, Reply};
+use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::Selected;
 use super::super::session::Session;
+use super::fetch;
+use super::search::set_of;
 use super::status::mailbox_id;
 
 pub(in super::super) async fn run(
@@ -14,9 +18,14 @@ pub(in super::super) async fn run(
     name: &str,
     read_only: bool,
     condstore: bool,
+    qresync: Option<Box<QResync>>,
 ) -> Outcome {
-    // Even a SELECT that fails ends the selection before it.
-    if session.selected.take().is_some() && (session.features.rev2 || session.features.condstore) {
+    if qresync.is_some() && !session.features.qresync {
+        return Ok(Reply::bad("ENABLE QRESYNC first"));
+    }
+    // Even a SELECT that fails ends the selection before it. RFC 7162 section 3.2.11 has all clients
+    // told so.
+    if session.selected.take().is_some() {
         session.untagged(Status::Ok, Some(&Code::Word("CLOSED")), "Previous mailbox closed");
     }
     session.features.condstore |= condstore;
@@ -30,8 +39,8 @@ pub(in super::super) async fn run(
     };
     let selected = Box::new(Selected::new(mailbox, view, read_only));
     let rev2 = session.features.rev2;
-    // RFC 9051 does without.
-    let unseen = match rev2 {
+    // RFC 9051 does without, and UIDONLY knows no sequence numbers.
+    let unseen = match rev2 || session.features.uid_only {
         true => Ok(None),
         false => selected.mailbox.first_unseen(&selected.view).await,
     };
@@ -41,7 +50,43 @@ pub(in super::super) async fn run(
     };
     session.conn.out.with_vec(|out| write_state(out, &selected, name, rev2, unseen));
     session.selected = Some(selected);
+    if let Some(known) = qresync
+        && let Err(reply) = resynchronise(session, *known).await?
+    {
+        session.selected = None;
+        return Ok(reply);
+    }
     Ok(Reply::ok("Selected").word(if read_only { "READ-ONLY" } else { "READ-WRITE" }))
+}
+
+/// Tells what happened since the client last looked, if it is still the same mailbox.
+async fn resynchronise(session: &mut Session, known: QResync) -> Result<Result<(), Reply>, End> {
+    let QResync { uid_validity, modseq, known, matched } = known;
+    let Some(selected) = session.selected.as_ref() else { return Ok(Ok(())) };
+    if selected.view.uid_validity() != uid_validity {
+        return Ok(Ok(()));
+    }
+    let newest = selected.view.uid_next().0.saturating_sub(1);
+    let known = match known {
+        Some(set) => set,
+        None if newest == 0 => return Ok(Ok(())),
+        None => set_of(&[(1, newest)]),
+    };
+    let ranges = |set: &SequenceSet| set.resolve(u32::MAX);
+    let matched = matched.map(|(seqs, uids)| SeqMatch { seqs: ranges(&seqs), uids: ranges(&uids) });
+    let told = fetch::tell_vanished(session, ranges(&known), modseq, matched.unwrap_or_default());
+    if let Err(reply) = told.await {
+        return Ok(Err(reply));
+    }
+    let flags = Fetch {
+        uid: true,
+        set: SetArgument::Set(known),
+        items: vec![FetchItem::Flags],
+        changed_since: Some(modseq),
+        vanished: false,
+    };
+    let reply = fetch::run(session, flags).await?;
+    Ok(if reply.status == Status::Ok { Ok(()) } else { Err(reply) })
 }
 
 fn write_state(

@@ -17,7 +17,9 @@ pub(in super::super) async fn run(
         Ok(user) => user,
         Err(reply) => return Ok(reply),
     };
-    session.features.condstore |= items.contains(&StatusItem::HighestModSeq);
+    if items.contains(&StatusItem::HighestModSeq) {
+        session.enable_condstore();
+    }
     match user.status(name).await {
         Ok(status) => {
             write(session, name, items, &status);

@@ -10,7 +10,9 @@ use super::super::selected::{FlagItems, Selected, SeqRanges};
 use super::super::session::{Session, YIELD_BYTES};
 
 pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcome {
-    session.features.condstore |= store.unchanged_since.is_some();
+    if store.unchanged_since.is_some() {
+        session.enable_condstore();
+    }
     let Some(selected) = session.selected.as_ref() else {
         return Ok(Reply::bad("Select a mailbox first"));
     };
@@ -50,7 +52,7 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
     };
     if let Some(answered) = &outcome.answered {
-        let items = FlagItems { uid: store.uid || session.features.rev2, modseq: false };
+        let items = FlagItems::of_command(session.features, store.uid);
         answer_early(session, &outcome, answered, (!store.silent).then_some(items)).await?;
         return Ok(Reply::ok("Completed"));
     }
@@ -108,7 +110,7 @@ async fn answer(
     silent: bool,
 ) -> Result<(), End> {
     let features = session.features;
-    let items = FlagItems { uid: uid || features.rev2, modseq: features.condstore };
+    let items = FlagItems::of_command(features, uid);
     // First what others did, and the names of new keywords, so that the flags below are known.
     session.adopt(outcome.view.clone(), outcome.own()).await?;
     if silent && !features.condstore {
@@ -128,7 +130,7 @@ async fn answer(
                     if !silent {
                         selected.write_flag_fetch(out, seq, &record, features, items);
                     } else if outcome.changed.binary_search(&record.uid).is_ok() {
-                        selected.write_modseq_fetch(out, seq, &record, items);
+                        selected.write_modseq_fetch(out, seq, &record, features, items);
                     }
                     if out.len() - start > YIELD_BYTES {
                         return;

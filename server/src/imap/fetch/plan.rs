@@ -10,7 +10,7 @@ use protocol::mime::header::FieldSet;
 use protocol::types::SeqNum;
 
 use super::super::reply::{End, Reply};
-use super::super::selected::{Features, Selected};
+use super::super::selected::{Features, Selected, begin_fetch};
 use super::super::session::Session;
 use super::{binary, section};
 
@@ -109,7 +109,7 @@ impl Plan {
     /// Settles the items: UID for UID FETCH and MODSEQ for CHANGEDSINCE come by themselves.
     pub(in super::super) fn new(fetch: Fetch, features: Features) -> Plan {
         let mut items = fetch.items;
-        if fetch.uid && !items.contains(&FetchItem::Uid) {
+        if fetch.uid && !features.uid_only && !items.contains(&FetchItem::Uid) {
             items.insert(0, FetchItem::Uid);
         }
         if fetch.changed_since.is_some() && !items.contains(&FetchItem::ModSeq) {
@@ -159,7 +159,7 @@ impl Plan {
         }
         let sources = Sources { extras, save_date };
         let start = out.len();
-        begin(out, seq);
+        begin_fetch(out, seq, record.uid, self.features);
         for step in &self.steps {
             if !self.write_step(selected, out, record, step, sources) {
                 out.truncate(start);
@@ -254,12 +254,6 @@ impl Plan {
 struct Sources<'a> {
     extras: Option<Extras<'a>>,
     save_date: Option<i64>,
-}
-
-fn begin(out: &mut Vec<u8>, seq: SeqNum) {
-    out.extend_from_slice(b"* ");
-    encode::number(out, u64::from(seq.0));
-    out.extend_from_slice(b" FETCH (");
 }
 
 /// The fields of a `BODY[HEADER.FIELDS (…)]` that the cache may have.
@@ -359,7 +353,7 @@ pub(in super::super) async fn write_message(
         Err(error) => return Ok(trouble(session, &error)),
     };
     let message = Message { record, extras, file: &file };
-    session.conn.out.with_vec(|out| begin(out, seq));
+    session.conn.out.with_vec(|out| begin_fetch(out, seq, record.uid, plan.features));
     let mut sent = Sent::Whole;
     for (i, (item, step)) in plan.items.iter().zip(&plan.steps).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
