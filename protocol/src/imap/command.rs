@@ -4,7 +4,7 @@
 //! too. Sets of the client are kept as written: only a session can resolve `*` and `$`.
 
 use super::search::SearchKey;
-use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags, UidValidity};
+use crate::types::{Keyword, ModSeq, PartialRange, SequenceSet, SystemFlags, UidValidity};
 
 /// The client's name for one command, echoed in its tagged response. Never empty, at most
 /// [`Tag::BYTES_MAX`] bytes, and safe to write as it is.
@@ -58,6 +58,7 @@ pub enum Body {
     Unselect,
     Expunge,
     UidExpunge(SetArgument),
+    UidBatches(UidBatches),
     Search(Search),
     Fetch(Fetch),
     Store(Store),
@@ -93,6 +94,7 @@ impl Body {
             Body::Unselect => "UNSELECT",
             Body::Expunge => "EXPUNGE",
             Body::UidExpunge(_) => "UID EXPUNGE",
+            Body::UidBatches(_) => "UIDBATCHES",
             Body::Search(_) => "SEARCH",
             Body::Fetch(_) => "FETCH",
             Body::Store(_) => "STORE",
@@ -168,12 +170,21 @@ pub enum StatusItem {
     MailboxId,
 }
 
+/// UIDBATCHES (RFC 10022).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UidBatches {
+    /// Messages of a batch.
+    pub size: u32,
+    /// First and last batch wanted, from 1, in the client's order; `None`: all.
+    pub wanted: Option<(u32, u32)>,
+}
+
 /// SEARCH and UID SEARCH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
     /// Answer in UIDs.
     pub uid: bool,
-    /// RETURN (...), RFC 4731, 5182 and 6203. `None`: not given, the answer is `* SEARCH` in rev1.
+    /// RETURN (...), RFC 4731, 5182, 6203 and 9394. `None`: not given, the answer is `* SEARCH` in rev1.
     pub options: Option<SearchReturn>,
     /// What messages have to meet.
     pub key: SearchKey,
@@ -189,6 +200,8 @@ pub struct SearchReturn {
     pub count: bool,
     pub save: bool,
     pub relevancy: bool,
+    /// RFC 9394; never beside `all`.
+    pub partial: Option<PartialRange>,
 }
 
 /// FETCH and UID FETCH.
@@ -204,6 +217,8 @@ pub struct Fetch {
     pub changed_since: Option<ModSeq>,
     /// VANISHED (RFC 7162): also tell which of the set were removed since.
     pub vanished: bool,
+    /// PARTIAL (RFC 9394): only these of the set's messages.
+    pub partial: Option<PartialRange>,
 }
 
 /// One data item of FETCH.

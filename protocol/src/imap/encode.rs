@@ -8,7 +8,7 @@ use std::io::Write;
 
 use super::command::{StatusItem, Tag};
 use super::mutf7;
-use crate::types::{Keyword, ModSeq, SequenceSet, SystemFlags, Uid, UidValidity};
+use crate::types::{Keyword, ModSeq, PartialRange, SequenceSet, SystemFlags, Uid, UidValidity};
 
 /// Ranges of one VANISHED line.
 const VANISHED_RANGES_MAX: usize = 1000;
@@ -340,6 +340,8 @@ pub struct ESearch {
     pub count: Option<u32>,
     /// All matches; an empty set is not written.
     pub all: Option<SequenceSet>,
+    /// A window and the matches in it (RFC 9394).
+    pub partial: Option<(PartialRange, SequenceSet)>,
     /// The highest MODSEQ among what is told.
     pub modseq: Option<ModSeq>,
     /// Scores of 1 to 100 for all matches, in their order (RFC 6203).
@@ -363,6 +365,13 @@ pub fn esearch(out: &mut Vec<u8>, tag: &Tag, result: &ESearch) {
     if let Some(set) = result.all.as_ref().filter(|set| !set.ranges.is_empty()) {
         print(out, format_args!(" ALL {set}"));
     }
+    if let Some((range, set)) = &result.partial {
+        if set.ranges.is_empty() {
+            print(out, format_args!(" PARTIAL ({range} NIL)"));
+        } else {
+            print(out, format_args!(" PARTIAL ({range} {set})"));
+        }
+    }
     if let Some(modseq) = result.modseq {
         print(out, format_args!(" MODSEQ {modseq}"));
     }
@@ -385,6 +394,20 @@ pub fn object_id(out: &mut Vec<u8>, kind: u8, id: &[u8; 16]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.push(kind);
     out.extend(id.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|n| DIGITS[usize::from(n)]));
+}
+
+/// `* UIDBATCHES (TAG "A143") 215295:99696,99695:1`: ranges from the highest UID to the lowest.
+pub fn uid_batches(out: &mut Vec<u8>, tag: &Tag, descending: &[(u32, u32)]) {
+    out.extend_from_slice(b"* UIDBATCHES (TAG ");
+    string(out, tag.as_str().as_bytes(), false);
+    out.push(b')');
+    for (i, (high, low)) in descending.iter().enumerate() {
+        out.push(if i == 0 { b' ' } else { b',' });
+        number(out, u64::from(*high));
+        out.push(b':');
+        number(out, u64::from(*low));
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// `* VANISHED 405,407`, or with `(EARLIER)`: RFC 7162 section 3.2.10. In lines of bounded length.
@@ -522,6 +545,26 @@ mod tests {
             "* SEARCH 2 84 882 (MODSEQ 5)\r\n"
         );
         assert_eq!(written(|out| search(out, [], None)), "* SEARCH\r\n");
+    }
+
+    #[test]
+    fn batches_and_windows() {
+        let batches = [(215295, 99696), (99695, 20351), (20350, 7830), (7829, 1)];
+        assert_eq!(
+            written(|out| uid_batches(out, &tag(), &batches)),
+            "* UIDBATCHES (TAG \"A282\") 215295:99696,99695:20351,20350:7830,7829:1\r\n"
+        );
+        assert_eq!(written(|out| uid_batches(out, &tag(), &[])), "* UIDBATCHES (TAG \"A282\")\r\n");
+        let range = PartialRange { from_end: true, first: 1, last: 100 };
+        let window = |numbers: &[u32]| {
+            let set = SequenceSet::from_ascending(numbers.iter().copied());
+            let partial = Some((range, set));
+            let result = ESearch { uid: true, partial, ..ESearch::default() };
+            written(|out| esearch(out, &tag(), &result))
+        };
+        let start = "* ESEARCH (TAG \"A282\") UID PARTIAL (-1:-100";
+        assert_eq!(window(&[4, 5, 9]), format!("{start} 4:5,9)\r\n"));
+        assert_eq!(window(&[]), format!("{start} NIL)\r\n"));
     }
 
     #[test]

@@ -9,4 +9,4 @@ mod set;
 
 pub use flag::{Flag, Keyword, SystemFlags};
 pub use number::{ModSeq, SeqNum, Uid, UidValidity};
-pub use set::{SequenceSet, SetRange, SetValue};
+pub use set::{PartialRange, SequenceSet, SetRange, SetValue};

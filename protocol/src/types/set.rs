@@ -68,6 +68,35 @@ impl SequenceSet {
     }
 }
 
+/// A window on a list of results: `1:500` from its beginning, `-1:-500` from its end (RFC 9394).
+/// The ends may come in either order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialRange {
+    /// Counted from the last result.
+    pub from_end: bool,
+    /// The end written first, from 1.
+    pub first: u32,
+    /// The end written second, from 1.
+    pub last: u32,
+}
+
+impl PartialRange {
+    /// The window's places, from 0, in a list of so many results; empty where it is beyond them.
+    pub fn of(self, count: usize) -> std::ops::Range<usize> {
+        let (near, far) = (self.first.min(self.last), self.first.max(self.last));
+        let near = (near as usize).saturating_sub(1).min(count);
+        let far = (far as usize).min(count);
+        if self.from_end { count - far..count - near } else { near..far }
+    }
+}
+
+impl fmt::Display for PartialRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.from_end { "-" } else { "" };
+        write!(f, "{sign}{}:{sign}{}", self.first, self.last)
+    }
+}
+
 impl fmt::Display for SetValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -109,6 +138,20 @@ mod tests {
         assert_eq!(s.resolve(100), vec![(1, 3), (7, 9)]);
         assert_eq!(set(&[(Number(500), Star)]).resolve(100), vec![(100, 500)]);
         assert_eq!(set(&[(Star, Star)]).resolve(0), vec![]);
+    }
+
+    #[test]
+    fn windows_are_cut_to_what_is_there() {
+        let window = |from_end, first, last| PartialRange { from_end, first, last };
+        assert_eq!(window(false, 1, 500).of(23764), 0..500);
+        assert_eq!(window(false, 24000, 23500).of(23764), 23499..23764);
+        assert!(window(false, 24000, 24500).of(23764).is_empty());
+        assert_eq!(window(true, 1, 100).of(23764), 23664..23764);
+        assert_eq!(window(true, 3, 2).of(4), 1..3);
+        assert_eq!(window(true, 1, u32::MAX).of(4), 0..4);
+        assert!(window(true, 5, 9).of(4).is_empty());
+        assert!(window(false, 1, 1).of(0).is_empty());
+        assert_eq!(window(true, 1, 100).to_string(), "-1:-100");
     }
 
     #[test]

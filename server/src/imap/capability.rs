@@ -35,6 +35,8 @@ const LOGGED_IN: &[&str] = &[
     "SAVEDATE",
     "QRESYNC",
     "UIDONLY",
+    "PARTIAL",
+    "UIDBATCHES",
 ];
 
 /// The words of CAPABILITY for this connection now.

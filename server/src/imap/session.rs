@@ -304,6 +304,7 @@ impl Session {
             Body::Unselect => cmd::close::unselect(self),
             Body::Expunge => Box::pin(cmd::expunge::run(self, None)).await,
             Body::UidExpunge(set) => Box::pin(cmd::expunge::run(self, Some(set))).await,
+            Body::UidBatches(asked) => cmd::uid_batches::run(self, tag, asked),
             Body::Search(search) => Box::pin(cmd::search::run(self, tag, search)).await,
             Body::Fetch(fetch) => Box::pin(cmd::fetch::run(self, fetch)).await,
             Body::Store(store) => Box::pin(cmd::store::run(self, store)).await,
@@ -328,6 +329,7 @@ impl Session {
             | Body::Unselect
             | Body::Expunge
             | Body::UidExpunge(_)
+            | Body::UidBatches(_)
             | Body::Search(_)
             | Body::Fetch(_)
             | Body::Store(_)

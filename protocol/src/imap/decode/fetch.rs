@@ -1,4 +1,5 @@
-//! Arguments of FETCH (RFC 3501 section 6.4.5, RFC 3516, 7162, 8474, 8514, 8970) and STORE.
+//! Arguments of FETCH (RFC 3501 section 6.4.5, RFC 3516, 7162, 8474, 8514, 8970, 9394) and
+//! STORE.
 
 use nom::Parser;
 use nom::branch::alt;
@@ -11,7 +12,7 @@ use nom::sequence::{delimited, preceded, terminated};
 use super::super::command::{Fetch, FetchItem, Partial, Section, SectionText, Store, StoreMode};
 use super::token::{
     Reject, Res, astring, expect, flags_argument, keyword_upper, modseq, number_nonzero, number64,
-    set_argument, sp, utf8,
+    partial_range, set_argument, sp, utf8,
 };
 
 /// Deepest part number, `1.1.1…`: deeper than any structure that the MIME reader follows.
@@ -22,7 +23,7 @@ pub(super) fn fetch(i: &[u8], uid: bool) -> Res<'_, Fetch> {
     let (i, _) = sp(i)?;
     let list = delimited(char('('), separated_list1(sp, item), expect(")", char(')')));
     let (i, items) = alt((macro_items, list, map(item, |item| vec![item]))).parse(i)?;
-    let fetch = Fetch { uid, set, items, changed_since: None, vanished: false };
+    let fetch = Fetch { uid, set, items, changed_since: None, vanished: false, partial: None };
     let (rest, fetch) = match i.first() {
         Some(b' ') => preceded(tag(" "), cut(|i| modifiers(i, fetch.clone()))).parse(i)?,
         _ => (i, fetch),
@@ -30,6 +31,9 @@ pub(super) fn fetch(i: &[u8], uid: bool) -> Res<'_, Fetch> {
     // RFC 7162 section 3.2.6.
     if fetch.vanished && (!uid || fetch.changed_since.is_none()) {
         return Err(Reject::error(i, "VANISHED beside CHANGEDSINCE in UID FETCH alone"));
+    }
+    if fetch.partial.is_some() && !uid {
+        return Err(Reject::error(i, "PARTIAL in UID FETCH alone"));
     }
     Ok((rest, fetch))
 }
@@ -49,7 +53,12 @@ fn modifiers(i: &[u8], mut fetch: Fetch) -> Res<'_, Fetch> {
                 fetch.vanished = true;
                 rest
             }
-            _ => return Err(Reject::error(i, "CHANGEDSINCE or VANISHED")),
+            "PARTIAL" => {
+                let (rest, partial) = preceded(sp, partial_range).parse(rest)?;
+                fetch.partial = Some(partial);
+                rest
+            }
+            _ => return Err(Reject::error(i, "CHANGEDSINCE, VANISHED or PARTIAL")),
         };
         match rest {
             [b' ', rest @ ..] => i = rest,

@@ -25,7 +25,7 @@ use nom::combinator::{cut, opt, rest};
 use nom::multi::many1;
 use nom::sequence::{delimited, preceded};
 
-use super::command::{AppendHead, AppendOptions, Body, Command, Copy, Tag};
+use super::command::{AppendHead, AppendOptions, Body, Command, Copy, Tag, UidBatches};
 use super::mutf7::Mutf7Error;
 use token::{
     Reject, Res, astring, atom, expect, flag_list, mailbox, nstring, set_argument, sp, string,
@@ -205,6 +205,7 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
             (i, Body::Enable(names.into_iter().map(str::to_ascii_uppercase).collect()))
         }
         b"ID" => id(i)?,
+        b"UIDBATCHES" => uid_batches(i)?,
         b"LIST" => list::list(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
         b"LSUB" => list::lsub(i, dialect)?,
         b"STATUS" => list::status(i, dialect)?,
@@ -251,6 +252,15 @@ fn mailbox_command<'a>(name: &[u8], uid: bool, i: &'a [u8], dialect: Dialect) ->
         }
         _ => Err(Reject::unknown_command(i)),
     }
+}
+
+/// `2000 1:10`, RFC 10022 section 3.
+fn uid_batches(i: &[u8]) -> Res<'_, Body> {
+    let (i, size) = preceded(sp, token::number_nonzero).parse(i)?;
+    let ends = (token::number_nonzero, expect(":", tag(":")), token::number_nonzero);
+    let (i, wanted) = opt(preceded(sp, ends)).parse(i)?;
+    let wanted = wanted.map(|(first, _, last)| (first, last));
+    Ok((i, Body::UidBatches(UidBatches { size, wanted })))
 }
 
 /// `USE (\Sent))`, RFC 6154 section 3.

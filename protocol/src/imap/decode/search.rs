@@ -1,4 +1,4 @@
-//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 6203, 7162.
+//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 6203, 7162, 9394.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ use super::super::command::{Search, SearchReturn};
 use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
 use super::token::{
     Reject, Res, astring, date, expect, flag_keyword, keyword_upper, modseq, modseq_entry,
-    number64, object_id, sequence_set, sp,
+    number64, object_id, partial_range, sequence_set, sp,
 };
 use crate::types::{Flag, SystemFlags};
 
@@ -37,18 +37,36 @@ pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
 }
 
 fn return_options(i: &[u8]) -> Res<'_, SearchReturn> {
-    let list = separated_list0(sp, keyword_upper);
-    let (rest, names) = delimited(expect("(", char('(')), list, expect(")", char(')'))).parse(i)?;
-    let mut options = SearchReturn { all: names.is_empty(), ..SearchReturn::default() };
-    for name in names {
+    let one = |i| {
+        let (rest, name) = keyword_upper(i)?;
+        let (rest, partial) = match name.as_str() {
+            "PARTIAL" => {
+                let (rest, _) = sp(rest)?;
+                partial_range(rest).map(|(rest, range)| (rest, Some(range)))?
+            }
+            _ => (rest, None),
+        };
+        Ok((rest, (name, partial)))
+    };
+    let list = separated_list0(sp, one);
+    let (rest, named) = delimited(expect("(", char('(')), list, expect(")", char(')'))).parse(i)?;
+    let mut options = SearchReturn { all: named.is_empty(), ..SearchReturn::default() };
+    for (name, partial) in named {
         match name.as_str() {
+            // RFC 9394 section 3.1.
+            "PARTIAL" | "ALL"
+                if options.partial.is_some() || (options.all && partial.is_some()) =>
+            {
+                return Err(Reject::error(i, "one PARTIAL or one ALL"));
+            }
+            "PARTIAL" => options.partial = partial,
             "MIN" => options.min = true,
             "MAX" => options.max = true,
             "ALL" => options.all = true,
             "COUNT" => options.count = true,
             "SAVE" => options.save = true,
             "RELEVANCY" => options.relevancy = true,
-            _ => return Err(Reject::error(i, "MIN, MAX, ALL, COUNT, SAVE or RELEVANCY")),
+            _ => return Err(Reject::error(i, "MIN, MAX, ALL, COUNT, PARTIAL, SAVE or RELEVANCY")),
         }
     }
     Ok((rest, options))

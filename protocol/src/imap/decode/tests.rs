@@ -4,7 +4,7 @@ use super::super::command::*;
 use super::super::search::{Date, SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
 use super::*;
 use crate::types::{
-    Flag, Keyword, ModSeq, SequenceSet, SetRange, SetValue, SystemFlags, UidValidity,
+    Flag, Keyword, ModSeq, PartialRange, SequenceSet, SetRange, SetValue, SystemFlags, UidValidity,
 };
 use proptest::prelude::*;
 
@@ -122,6 +122,41 @@ fn resynchronisation() {
     bad("FETCH 1 FLAGS (CHANGEDSINCE 12345 VANISHED)");
     bad("UID FETCH 1 FLAGS (VANISHED)");
     bad("UID FETCH 1 FLAGS ()");
+}
+
+/// RFC 9394 sections 3.1 and 3.3, RFC 10022 section 3.
+#[test]
+fn windows_and_batches() {
+    let window = |from_end, first, last| Some(PartialRange { from_end, first, last });
+    let options = |text: &str| match ok(text) {
+        Body::Search(search) => search.options.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let search = options("UID SEARCH RETURN (PARTIAL -1:-100 SAVE) UNDELETED UNKEYWORD $Junk");
+    assert_eq!((search.partial, search.save, search.all), (window(true, 1, 100), true, false));
+    assert_eq!(options("SEARCH RETURN (MIN PARTIAL 500:1) 1").partial, window(false, 500, 1));
+    for wrong in ["PARTIAL", "PARTIAL 0:1", "PARTIAL 1:*", "PARTIAL -1:1", "PARTIAL 1:-1"] {
+        bad(&format!("SEARCH RETURN ({wrong}) ALL"));
+    }
+    bad("SEARCH RETURN (ALL PARTIAL 1:2) ALL");
+    bad("SEARCH RETURN (PARTIAL 1:2 ALL) ALL");
+    bad("SEARCH RETURN (PARTIAL 1:2 PARTIAL 3:4) ALL");
+    let fetch = |text: &str| match ok(text) {
+        Body::Fetch(fetch) => (fetch.partial, fetch.changed_since),
+        other => panic!("{other:?}"),
+    };
+    let since = Some(ModSeq(98305));
+    let (start, last) = ("UID FETCH 25900:26600 (UID FLAGS)", window(true, 1, 30));
+    assert_eq!(fetch(&format!("{start} (PARTIAL -1:-30 CHANGEDSINCE 98305)")), (last, since));
+    assert_eq!(fetch(&format!("{start} (CHANGEDSINCE 98305 PARTIAL -1:-30)")), (last, since));
+    bad("FETCH 1:* (UID) (PARTIAL 1:5)");
+    let batches = |size, wanted| Body::UidBatches(UidBatches { size, wanted });
+    assert_eq!(ok("UIDBATCHES 2000"), batches(2000, None));
+    assert_eq!(ok("UIDBATCHES 2000 10:20"), batches(2000, Some((10, 20))));
+    for wrong in ["UIDBATCHES", "UIDBATCHES 0", "UIDBATCHES 500 10", "UIDBATCHES 500 0:1"] {
+        bad(wrong);
+    }
+    bad("UID UIDBATCHES 500");
 }
 
 #[test]
@@ -350,7 +385,7 @@ fn search_return_options() {
     assert_eq!(options("SEARCH RETURN () ALL"), Some(all));
     let several = SearchReturn { min: true, count: true, save: true, ..SearchReturn::default() };
     assert_eq!(options("UID SEARCH RETURN (MIN COUNT SAVE) CHARSET UTF-8 ALL"), Some(several));
-    assert!(bad("SEARCH RETURN (PARTIAL) ALL").starts_with("Expected MIN, MAX"));
+    assert!(bad("SEARCH RETURN (FROB) ALL").starts_with("Expected MIN, MAX"));
     let kind = |text: &str| command(text.as_bytes(), REV1).unwrap_err().kind;
     assert_eq!(kind("t SEARCH CHARSET X-FROB ALL"), DecodeErrorKind::Charset);
     assert_eq!(kind("t SEARCH CHARSET UTF-16 ALL"), DecodeErrorKind::Charset);

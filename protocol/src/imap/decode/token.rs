@@ -13,7 +13,7 @@ use super::super::command::{Flags, SetArgument, Tag};
 use super::super::mutf7::{self, Mutf7Error};
 use super::super::search::Date;
 use super::{DecodeErrorKind, Dialect};
-use crate::types::{Keyword, ModSeq, SequenceSet, SetRange, SetValue, SystemFlags};
+use crate::types::{Keyword, ModSeq, PartialRange, SequenceSet, SetRange, SetValue, SystemFlags};
 
 pub(super) type Res<'a, T> = nom::IResult<&'a [u8], T, Reject>;
 
@@ -213,6 +213,20 @@ pub(super) fn sequence_set(i: &[u8]) -> Res<'_, SequenceSet> {
     });
     let ranges = expect("a sequence set", separated_list1(char(','), range));
     map(ranges, |ranges| SequenceSet { ranges }).parse(i)
+}
+
+/// `1:500` or `-1:-500` of PARTIAL.
+pub(super) fn partial_range(i: &[u8]) -> Res<'_, PartialRange> {
+    let from_end = i.first() == Some(&b'-');
+    let (i, first) = place(i, from_end)?;
+    let (i, _) = expect(":", char(':')).parse(i)?;
+    let (i, last) = place(i, from_end)?;
+    Ok((i, PartialRange { from_end, first, last }))
+}
+
+/// A number of PARTIAL, with a minus where it counts from the end.
+fn place(i: &[u8], from_end: bool) -> Res<'_, u32> {
+    if from_end { preceded(char('-'), number_nonzero).parse(i) } else { number_nonzero(i) }
 }
 
 pub(super) fn set_argument(i: &[u8]) -> Res<'_, SetArgument> {

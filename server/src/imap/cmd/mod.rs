@@ -25,3 +25,4 @@ pub(super) mod starttls;
 pub(super) mod status;
 pub(super) mod store;
 pub(super) mod subscribe;
+pub(super) mod uid_batches;

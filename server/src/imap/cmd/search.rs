@@ -1,5 +1,5 @@
 //! SEARCH and UID SEARCH: RFC 3501 section 6.4.4, ESEARCH of RFC 4731 and 9051, `$` of RFC 5182,
-//! MODSEQ of RFC 7162, FUZZY and RELEVANCY of RFC 6203.
+//! MODSEQ of RFC 7162, FUZZY and RELEVANCY of RFC 6203, PARTIAL of RFC 9394.
 
 use engine::Record;
 use protocol::imap::SearchKey;
@@ -102,12 +102,17 @@ impl Question {
             return Answer { lines, saved, text: "Saved" };
         }
         let count = u32::try_from(found.len()).unwrap_or(u32::MAX);
+        let partial = options.partial.map(|range| {
+            let window = found[range.of(found.len())].iter();
+            (range, SequenceSet::from_ascending(window.map(number)))
+        });
         let result = ESearch {
             uid: self.uid,
             min: found.first().filter(|_| options.min).map(number),
             max: found.last().filter(|_| options.max).map(number),
             count: options.count.then_some(count),
             all: options.all.then(|| SequenceSet::from_ascending(found.iter().map(number))),
+            partial,
             modseq: modseq(&found, options).filter(|_| self.wants_modseq),
             relevancy: self.wants_scores.then_some(scores),
         };
@@ -151,15 +156,21 @@ fn names_modseq(key: &SearchKey) -> bool {
     }
 }
 
-/// Whether only MIN or MAX count among what is told (or saved): RFC 4731 section 3.1, RFC 7162
-/// section 3.1.10, RFC 5182 section 2.1.
+/// Whether only MIN, MAX or a window count among what is told (or saved): RFC 4731 section 3.1, RFC
+/// 7162 section 3.1.10, RFC 5182 section 2.1, RFC 9394 section 3.2.
 fn ends_only(options: SearchReturn) -> bool {
-    (options.min || options.max) && !options.all && !options.count
+    let ends = options.min || options.max || options.partial.is_some();
+    ends && !options.all && !options.count
 }
 
+/// The matches at MIN, in the window and at MAX, in order.
 fn ends(found: &[Found], options: SearchReturn) -> impl Iterator<Item = &Found> {
-    let min = found.first().filter(|_| options.min);
-    min.into_iter().chain(found.last().filter(|_| options.max))
+    let window = options.partial.map_or(0..0, |range| range.of(found.len()));
+    let last = found.len().saturating_sub(1);
+    let min = (options.min && !window.contains(&0)).then_some(0);
+    let max = options.max && !window.contains(&last) && min != Some(last);
+    let places = min.into_iter().chain(window).chain(max.then_some(last));
+    places.filter_map(|place| found.get(place))
 }
 
 fn modseq(found: &[Found], options: SearchReturn) -> Option<ModSeq> {

@@ -84,6 +84,7 @@ async fn resynchronise(session: &mut Session, known: QResync) -> Result<Result<(
         items: vec![FetchItem::Flags],
         changed_since: Some(modseq),
         vanished: false,
+        partial: None,
     };
     let reply = fetch::run(session, flags).await?;
     Ok(if reply.status == Status::Ok { Ok(()) } else { Err(reply) })
