@@ -69,6 +69,8 @@ pub enum Code {
     BadCharset(&'static [&'static str]),
     /// `CAPABILITY …`
     Capability(String),
+    /// `INPROGRESS ("tag" done total)` (RFC 9585)
+    InProgress(Option<Tag>, Option<(u64, u64)>),
     /// `MAILBOXID (id)` (RFC 8474)
     MailboxId(String),
 }
@@ -93,6 +95,17 @@ impl Code {
                 print(out, format_args!("BADCHARSET ({})", names.join(" ")));
             }
             Code::Capability(list) => print(out, format_args!("CAPABILITY {list}")),
+            Code::InProgress(tag, counted) => {
+                out.extend_from_slice(b"INPROGRESS (");
+                match tag {
+                    Some(tag) => string(out, tag.as_str().as_bytes(), false),
+                    None => out.extend_from_slice(b"NIL"),
+                }
+                match counted {
+                    Some((done, total)) => print(out, format_args!(" {done} {total})")),
+                    None => out.extend_from_slice(b" NIL NIL)"),
+                }
+            }
             Code::MailboxId(id) => print(out, format_args!("MAILBOXID ({id})")),
         }
     }
@@ -476,6 +489,8 @@ mod tests {
             ),
             (Code::BadCharset(&["UTF-8"]), "BADCHARSET (UTF-8)"),
             (Code::Modified(set(&[7, 9])), "MODIFIED 7,9"),
+            (Code::InProgress(Some(tag()), Some((454, 1000))), "INPROGRESS (\"A282\" 454 1000)"),
+            (Code::InProgress(None, None), "INPROGRESS (NIL NIL NIL)"),
         ] {
             assert_eq!(line(code), format!("A282 OK [{text}] Done\r\n"));
         }

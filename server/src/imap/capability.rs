@@ -37,6 +37,7 @@ const LOGGED_IN: &[&str] = &[
     "UIDONLY",
     "PARTIAL",
     "UIDBATCHES",
+    "INPROGRESS",
 ];
 
 /// The words of CAPABILITY for this connection now.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `session` | one client: state, the loop, waiting for input |
 //! | `capability` | what we offer, when |
+//! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
 //! | `selected` | the selected mailbox: its view, sync points, sets |
 //! | `fetch` | what FETCH reads from where, and how it is written |
@@ -21,6 +22,7 @@
 mod capability;
 mod cmd;
 mod fetch;
+mod progress;
 mod reply;
 mod selected;
 mod session;

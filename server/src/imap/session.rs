@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) user: Option<User>,
     pub(super) selected: Option<Box<Selected>>,
     pub(super) login_failures: u32,
+    /// Of the command that is carried out, if that may take long.
+    pub(super) tag: Option<Tag>,
     bad_commands: u32,
     /// Whether message files are asked for before their turn.
     pub(super) ahead: Ahead,
@@ -72,6 +74,7 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         user: None,
         selected: None,
         login_failures: 0,
+        tag: None,
         bad_commands: 0,
         ahead: Ahead::default(),
         last_words: None,
@@ -243,6 +246,7 @@ impl Session {
         {
             selected.mailbox.settled().await;
         }
+        self.tag = may_take_long(&body).then(|| tag.clone());
         let holds_back = self.features.condstore && tells_modseqs(&body);
         let reply = self.carry_out(&tag, body).await?;
         self.sync_point(sync).await?;
@@ -570,6 +574,20 @@ fn looks_at_flags(body: &Body) -> bool {
         | Body::Close => true,
         _ => false,
     }
+}
+
+/// Whether a command may take so long that its client is told of its progress.
+fn may_take_long(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Copy(_)
+            | Body::Move(_)
+            | Body::Search(_)
+            | Body::Store(_)
+            | Body::Expunge
+            | Body::UidExpunge(_)
+            | Body::Close
+    )
 }
 
 /// Whether a command's answer may have MODSEQs in it, of messages in the selected mailbox.

@@ -14,7 +14,8 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
             Err(error) => return Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
         };
         if !uids.is_empty()
-            && let Err(error) = selected.mailbox.expunge(&selected.view, uids).await
+            && let Err(error) =
+                session.working(None, selected.mailbox.expunge(&selected.view, uids)).await?
         {
             return Ok(session.failure("expunge messages", &error, "NONEXISTENT"));
         }

@@ -6,8 +6,11 @@ use protocol::imap::command::Copy;
 use protocol::imap::encode::{Code, Status};
 use protocol::types::{SequenceSet, Uid};
 
-use super::super::reply::{Outcome, Reply};
+use super::super::reply::{End, Outcome, Reply};
 use super::super::session::{Session, SyncPoint};
+
+/// Messages that are copied before the next ones.
+const PIECE_MESSAGES: usize = 4096;
 
 /// Pairs of UIDs that are put into sets without a helper.
 const INLINE_PAIRS_MAX: usize = 32 << 10;
@@ -18,10 +21,7 @@ pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome 
         Ok(None) => return Ok(Reply::ok("No such messages")),
         Err(reply) => return Ok(reply),
     };
-    let Some(selected) = session.selected.as_ref() else {
-        return Ok(Reply::bad("Select a mailbox first"));
-    };
-    match selected.mailbox.copy(&selected.view, uids, &target).await {
+    match transfer(session, &target, uids, false).await? {
         Ok(copied) => Ok(match copy_uid(session, copied).await {
             Some(code) => Reply::ok("Copied").code(code),
             None => Reply::ok("No such messages"),
@@ -40,10 +40,7 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
         Ok(None) => return Ok(Reply::ok("No such messages")),
         Err(reply) => return Ok(reply),
     };
-    let Some(selected) = session.selected.as_ref() else {
-        return Ok(Reply::bad("Select a mailbox first"));
-    };
-    match selected.mailbox.move_to(&selected.view, uids, &target).await {
+    match transfer(session, &target, uids, true).await? {
         Ok(moved) => {
             if let Some(code) = copy_uid(session, moved).await {
                 session.untagged(Status::Ok, Some(&code), "Moved");
@@ -60,6 +57,35 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
         }
         Err(error) => Ok(session.failure("move messages", &error, "TRYCREATE")),
     }
+}
+
+/// Copies or moves in pieces, as many messages as the engine makes one transaction of, so that the
+/// client can be told how far it is.
+async fn transfer(
+    session: &mut Session,
+    target: &Mailbox,
+    uids: Vec<Uid>,
+    remove: bool,
+) -> Result<engine::Result<Copied>, End> {
+    let mut all = Copied { uid_validity: target.uid_validity(), pairs: Vec::new() };
+    let total = uids.len() as u64;
+    for (i, some) in uids.chunks(PIECE_MESSAGES).enumerate() {
+        let Some(selected) = session.selected.as_ref() else { break };
+        let (mailbox, view, some) =
+            (selected.mailbox.clone(), selected.view.clone(), some.to_vec());
+        let work = async move {
+            match remove {
+                true => mailbox.move_to(&view, some, target).await,
+                false => mailbox.copy(&view, some, target).await,
+            }
+        };
+        let done = (i * PIECE_MESSAGES) as u64;
+        match session.working(Some((done, total)), work).await? {
+            Ok(copied) => all.pairs.extend(copied.pairs),
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Ok(Ok(all))
 }
 
 /// The target, and the UIDs of the set; `None` if the set is empty.

@@ -31,7 +31,8 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
     if uids.is_empty() {
         return Ok(Reply::ok("Nothing to expunge"));
     }
-    match selected.mailbox.expunge(&selected.view, uids).await {
+    let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
+    match session.working(None, mailbox.expunge(&view, uids)).await? {
         Ok(_) => {
             let reply = Reply::ok("Expunged");
             if !session.features.condstore {

@@ -23,21 +23,23 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
         session.enable_condstore();
     }
     let rev2 = session.features.rev2;
-    let Some(selected) = session.selected.as_mut() else {
+    let Some(selected) = session.selected.as_ref() else {
         return Ok(Reply::bad("Select a mailbox first"));
     };
     let key = settle(search.key, selected);
     let save = search.options.is_some_and(|options| options.save);
     let wants_scores = search.options.is_some_and(|options| options.relevancy);
-    let searched = if wants_scores {
-        selected.mailbox.search_by_relevancy(&selected.view, &key).await
-    } else {
-        selected.mailbox.search(&selected.view, &key).await.map(|found| (found, Vec::new()))
+    let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
+    let work = async move {
+        match wants_scores {
+            true => mailbox.search_by_relevancy(&view, &key).await,
+            false => mailbox.search(&view, &key).await.map(|found| (found, Vec::new())),
+        }
     };
-    let (found, scores) = match searched {
+    let (found, scores) = match session.working(None, work).await? {
         Ok(found) => found,
         Err(error) => {
-            if save {
+            if save && let Some(selected) = session.selected.as_mut() {
                 selected.saved.clear();
             }
             return Ok(session.failure("search a mailbox", &error, "NONEXISTENT"));

@@ -45,11 +45,15 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
     let stored = if session.answers_early() {
         selected.mailbox.store_early(request).await
     } else {
-        selected.mailbox.store(request).await
+        let mailbox = selected.mailbox.clone();
+        session.working(None, mailbox.store(request)).await?
     };
     let outcome = match stored {
         Ok(outcome) => outcome,
         Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
+    };
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
     };
     if let Some(answered) = &outcome.answered {
         let items = FlagItems::of_command(session.features, store.uid);
