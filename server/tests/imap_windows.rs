@@ -1,4 +1,5 @@
-//! Large mailboxes piece by piece: PARTIAL (RFC 9394) and UIDBATCHES (RFC 10022).
+//! Large mailboxes piece by piece: PARTIAL (RFC 9394), MESSAGELIMIT and SAVELIMIT (RFC 9738),
+//! UIDBATCHES (RFC 10022).
 
 mod site;
 
@@ -107,5 +108,107 @@ fn batches_tile_the_uids() {
                 "17 BAD",
             ],
         );
+    });
+}
+
+/// RFC 9738 sections 3.1 to 3.3.
+#[test]
+fn commands_stop_at_the_message_limit() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |config| config.imap.message_limit = 3);
+        for i in 1..=7 {
+            site.store("jo", "INBOX", &format!("Subject: {i}\r\n\r\nbody\r\n")).await;
+        }
+        let message = "{9+}\r\na: b\r\n\r\nc";
+        let four = vec![message; 4].join(" ");
+        let said = say(
+            &site,
+            &format!(
+                "0 CREATE x\r\ns SELECT INBOX\r\n1 CAPABILITY\r\n2 UID FETCH 1:* (UID)\r\n\
+                 3 FETCH 1:3 (UID)\r\n4 UID FETCH 1:* (UID) (PARTIAL -1:-4)\r\n\
+                 5 UID FETCH 1:* (UID) (PARTIAL 1:2)\r\n6 STORE 1:6 +FLAGS.SILENT (\\Flagged)\r\n\
+                 7 UID SEARCH ALL\r\n8 UID SEARCH FLAGGED UIDBEFORE 5\r\n9 UID SEARCH UID 1:2 SUBJECT 2\r\n\
+                 10 COPY 1:4 x\r\n11 COPY 1:3 x\r\n12 APPEND x {four}\r\n13 UID MOVE 1:4 x\r\n\
+                 14 STORE 1:4 +FLAGS.SILENT (\\Deleted)\r\n15 STORE 1:3 +FLAGS.SILENT (\\Deleted)\r\n\
+                 16 UID EXPUNGE 1:*\r\n17 STATUS x (MESSAGES)\r\n\
+                 18 STORE 1 (UNCHANGEDSINCE 1) +FLAGS (\\Seen)\r\n19 EXPUNGE\r\n"
+            ),
+        )
+        .await;
+        assert_lines(
+            &said,
+            &[
+                "* CAPABILITY IMAP4rev1 ",
+                "* 5 FETCH (UID 5)",
+                "* 6 FETCH (UID 6)",
+                "* 7 FETCH (UID 7)",
+                "2 OK [MESSAGELIMIT 3 5]",
+                "* 1 FETCH (UID 1)",
+                "3 OK Completed",
+                "4 NO [MESSAGELIMIT 3]",
+                "* 1 FETCH (UID 1)",
+                "* 2 FETCH (UID 2)",
+                "5 OK Completed",
+                "6 OK [MESSAGELIMIT 3 4]",
+                "* SEARCH 5 6 7",
+                "7 OK [MESSAGELIMIT 3 5]",
+                "* SEARCH 4",
+                "8 OK [MESSAGELIMIT 3 2]",
+                "* SEARCH 2",
+                "9 OK Completed",
+                "10 NO [MESSAGELIMIT 3]",
+                "11 OK [COPYUID ",
+                "12 NO [MESSAGELIMIT 3]",
+                "* OK [COPYUID ",
+                "* 4 EXPUNGE",
+                "* 3 EXPUNGE",
+                "* 2 EXPUNGE",
+                "13 OK [MESSAGELIMIT 3 2]",
+                "14 OK [MESSAGELIMIT 3 5]",
+                "15 OK Completed",
+                "* 4 EXPUNGE",
+                "* 3 EXPUNGE",
+                "* 2 EXPUNGE",
+                "16 OK [MESSAGELIMIT 3 5]",
+                "* STATUS x (MESSAGES 6)",
+                "18 OK [MODIFIED 1]",
+                "* 1 EXPUNGE",
+                "19 OK",
+            ],
+        );
+        assert!(said.contains(" MESSAGELIMIT=3") && !said.contains("SAVELIMIT"), "{said}");
+    });
+}
+
+/// RFC 9738 section 3.4.
+#[test]
+fn only_what_saves_stops_at_the_save_limit() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |config| config.imap.save_limit = 1);
+        for i in 1..=3 {
+            site.store("jo", "INBOX", &format!("Subject: {i}\r\n\r\nbody\r\n")).await;
+        }
+        let said = say(
+            &site,
+            "0 CREATE x\r\ns SELECT INBOX\r\n1 CAPABILITY\r\n2 SEARCH ALL\r\n\
+             3 FETCH 1:3 (UID)\r\n4 COPY 1:2 x\r\n5 COPY 1 x\r\n6 MOVE 1:3 x\r\n\
+             7 APPEND x {9+}\r\na: b\r\n\r\nc {9+}\r\na: b\r\n\r\nd\r\n",
+        )
+        .await;
+        assert_lines(
+            &said,
+            &[
+                "* SEARCH 1 2 3",
+                "2 OK Completed",
+                "* 3 FETCH (UID 3)",
+                "3 OK Completed",
+                "4 NO [MESSAGELIMIT 1]",
+                "5 OK [COPYUID ",
+                "* 3 EXPUNGE",
+                "6 OK [MESSAGELIMIT 1 3]",
+                "7 NO [MESSAGELIMIT 1]",
+            ],
+        );
+        assert!(said.contains(" SAVELIMIT=1") && !said.contains("MESSAGELIMIT="), "{said}");
     });
 }

@@ -71,6 +71,8 @@ pub enum Code {
     Capability(String),
     /// `INPROGRESS ("tag" done total)` (RFC 9585)
     InProgress(Option<Tag>, Option<(u64, u64)>),
+    /// `MESSAGELIMIT limit uid` (RFC 9738): the lowest UID that was worked on, unless none was.
+    MessageLimit(u32, Option<Uid>),
     /// `MAILBOXID (id)` (RFC 8474)
     MailboxId(String),
 }
@@ -105,6 +107,10 @@ impl Code {
                     Some((done, total)) => print(out, format_args!(" {done} {total})")),
                     None => out.extend_from_slice(b" NIL NIL)"),
                 }
+            }
+            Code::MessageLimit(limit, None) => print(out, format_args!("MESSAGELIMIT {limit}")),
+            Code::MessageLimit(limit, Some(uid)) => {
+                print(out, format_args!("MESSAGELIMIT {limit} {uid}"));
             }
             Code::MailboxId(id) => print(out, format_args!("MAILBOXID ({id})")),
         }
@@ -491,6 +497,8 @@ mod tests {
             (Code::Modified(set(&[7, 9])), "MODIFIED 7,9"),
             (Code::InProgress(Some(tag()), Some((454, 1000))), "INPROGRESS (\"A282\" 454 1000)"),
             (Code::InProgress(None, None), "INPROGRESS (NIL NIL NIL)"),
+            (Code::MessageLimit(1000, Some(Uid(23221))), "MESSAGELIMIT 1000 23221"),
+            (Code::MessageLimit(1000, None), "MESSAGELIMIT 1000"),
         ] {
             assert_eq!(line(code), format!("A282 OK [{text}] Done\r\n"));
         }

@@ -36,6 +36,7 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     listeners(config, &mut findings);
     tls(config, &mut findings);
     limits(config, &mut findings);
+    imap(config, &mut findings);
     archive(config, &mut findings);
     others(config, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
@@ -65,6 +66,13 @@ fn partitions(config: &Config, out: &mut Findings<'_>) {
         let names: Vec<_> = config.partition.iter().map(|p| quoted(&p.name)).collect();
         let expected = format!("the name of a partition: {}", names.join(", "));
         out.add("default_partition", quoted(&config.default_partition), &expected);
+    }
+}
+
+fn imap(config: &Config, out: &mut Findings<'_>) {
+    if config.imap.message_limit > 0 && config.imap.save_limit > 0 {
+        let expected = "0 beside imap.message_limit, which also limits what is saved";
+        out.add("imap.save_limit", config.imap.save_limit, expected);
     }
 }
 

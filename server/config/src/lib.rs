@@ -315,6 +315,10 @@ impl Default for Auth {
 pub struct Imap {
     /// When a plain STORE is answered.
     pub store_sync: StoreSync,
+    /// Most messages that one command works on (RFC 9738); 0: any number.
+    pub message_limit: u32,
+    /// Most messages that one command saves; 0: any number. Without effect beside `message_limit`.
+    pub save_limit: u32,
 }
 
 /// When a STORE of a session without CONDSTORE is answered. Conditional ones, and all of sessions

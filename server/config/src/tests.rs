@@ -40,6 +40,14 @@ fn a_wrong_type_names_key_found_and_expected() {
 }
 
 #[test]
+fn one_limit_on_messages_makes_the_other_useless() {
+    let found = errors(&format!("{SMALL}\n[imap]\nmessage_limit = 1000\nsave_limit = 500\n"));
+    assert!(found.contains("imap.save_limit") && found.contains("500"), "{found}");
+    let one = format!("{SMALL}\n[imap]\nsave_limit = 500\n");
+    assert!(Config::parse(&one, Path::new("/etc/cursus/cursus.toml")).is_ok());
+}
+
+#[test]
 fn every_mistake_is_reported_at_once() {
     let text = r#"
 state_dir = "s"

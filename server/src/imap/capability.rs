@@ -71,6 +71,9 @@ fn configured(config: &Config) -> Vec<String> {
     let mut offer = |word: &str, on: bool| words.extend(on.then(|| word.to_owned()));
     offer(&format!("APPENDLIMIT={}", config.limits.message_bytes_max), true);
     offer("SEARCH=FUZZY", config.search.fuzzy);
+    let (message_limit, save_limit) = (config.imap.message_limit, config.imap.save_limit);
+    offer(&format!("MESSAGELIMIT={message_limit}"), message_limit > 0);
+    offer(&format!("SAVELIMIT={save_limit}"), save_limit > 0);
     words
 }
 
@@ -85,6 +88,7 @@ mod tests {
     fn offered() -> BTreeSet<String> {
         let mut config = Config::embedded(Path::new("/nowhere"));
         config.search.fuzzy = true;
+        (config.imap.message_limit, config.imap.save_limit) = (1, 1);
         let numbers = |word: String| match word.split_once('=') {
             Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => format!("{name}=n"),
             _ => word,

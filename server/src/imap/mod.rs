@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `session` | one client: state, the loop, waiting for input |
 //! | `capability` | what we offer, when |
+//! | `limit` | how many messages one command works on |
 //! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
 //! | `selected` | the selected mailbox: its view, sync points, sets |
@@ -22,6 +23,7 @@
 mod capability;
 mod cmd;
 mod fetch;
+mod limit;
 mod progress;
 mod reply;
 mod selected;

@@ -1,4 +1,4 @@
-//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 6203, 7162, 9394.
+//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 6203, 7162, 9394, 9738.
 
 use std::cell::Cell;
 
@@ -14,9 +14,9 @@ use super::super::command::{Search, SearchReturn};
 use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
 use super::token::{
     Reject, Res, astring, date, expect, flag_keyword, keyword_upper, modseq, modseq_entry,
-    number64, object_id, partial_range, sequence_set, sp,
+    number_nonzero, number64, object_id, partial_range, sequence_set, sp,
 };
-use crate::types::{Flag, SystemFlags};
+use crate::types::{Flag, SequenceSet, SetRange, SetValue, SystemFlags};
 
 pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
     let (i, options) =
@@ -192,6 +192,10 @@ impl Context {
                 }
                 sequence_set(rest).map(|(rest, set)| (rest, SearchKey::UidSet(set)))
             }
+            "UIDAFTER" | "UIDBEFORE" => {
+                let (rest, uid) = preceded(sp, number_nonzero).parse(rest)?;
+                Ok((rest, beside(uid, name == "UIDAFTER")))
+            }
             "NOT" => {
                 let (rest, _) = sp(rest)?;
                 self.key(rest, depth + 1).map(|(rest, key)| (rest, key.negated()))
@@ -211,6 +215,16 @@ impl Context {
             _ => Err(Reject::error(i, "a search key")),
         }
     }
+}
+
+/// The UIDs above or below one (RFC 9738 section 3.3).
+fn beside(uid: u32, above: bool) -> SearchKey {
+    let (first, last) = if above { (uid.checked_add(1), u32::MAX) } else { (Some(1), uid - 1) };
+    let Some(first) = first.filter(|first| *first <= last) else {
+        return SearchKey::All.negated();
+    };
+    let (first, last) = (SetValue::Number(first), SetValue::Number(last));
+    SearchKey::UidSet(SequenceSet { ranges: vec![SetRange { first, last }] })
 }
 
 /// The keys without an argument.

@@ -157,6 +157,14 @@ fn windows_and_batches() {
         bad(wrong);
     }
     bad("UID UIDBATCHES 500");
+    let key = |text: &str| match ok(text) {
+        Body::Search(search) => search.key,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(key("SEARCH UIDAFTER 1"), SearchKey::UidSet(set("2:4294967295")));
+    assert_eq!(key("SEARCH UIDBEFORE 25000"), SearchKey::UidSet(set("1:24999")));
+    assert_eq!(key("SEARCH UIDBEFORE 1"), SearchKey::All.negated());
+    assert_eq!(key("SEARCH UIDAFTER 4294967295"), SearchKey::All.negated());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use protocol::imap::encode::Code;
 use protocol::imap::framing::{Event, Literal};
 use protocol::types::{SequenceSet, UidValidity};
 
+use super::super::limit::refusal;
 use super::super::reply::{End, Reply};
 use super::super::session::{Session, SyncPoint};
 
@@ -69,8 +70,11 @@ async fn stream(
 ) -> Result<Result<Vec<Delivery>, Reply>, End> {
     let mut deliveries = Vec::new();
     let mut next = Some((first, literal));
+    let save_limit = session.save_limit();
     while let Some((options, literal)) = next.take() {
-        let begun = if deliveries.len() >= APPEND_MESSAGES_MAX {
+        let begun = if let Some(limit) = save_limit.filter(|n| deliveries.len() >= *n as usize) {
+            Err(refusal(limit))
+        } else if deliveries.len() >= APPEND_MESSAGES_MAX {
             Err(Reply::no("Too many messages at once").word("LIMIT"))
         } else {
             begin(session, destination, &deliveries, options, literal)

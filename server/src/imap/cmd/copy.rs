@@ -6,6 +6,7 @@ use protocol::imap::command::Copy;
 use protocol::imap::encode::{Code, Status};
 use protocol::types::{SequenceSet, Uid};
 
+use super::super::limit::refusal;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::{Session, SyncPoint};
 
@@ -21,6 +22,9 @@ pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome 
         Ok(None) => return Ok(Reply::ok("No such messages")),
         Err(reply) => return Ok(reply),
     };
+    if let Some(limit) = session.save_limit().filter(|limit| uids.len() > *limit as usize) {
+        return Ok(refusal(limit));
+    }
     match transfer(session, &target, uids, false).await? {
         Ok(copied) => Ok(match copy_uid(session, copied).await {
             Some(code) => Reply::ok("Copied").code(code),
@@ -35,25 +39,24 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
     if session.selected.as_ref().is_some_and(|selected| selected.read_only) {
         return Ok(Reply::no("Mailbox is selected read-only").word("CANNOT"));
     }
-    let (target, uids) = match prepare(session, &copy).await {
+    let (target, mut uids) = match prepare(session, &copy).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return Ok(Reply::ok("No such messages")),
         Err(reply) => return Ok(reply),
     };
+    let cut = session.cut_uids(&mut uids, session.save_limit());
     match transfer(session, &target, uids, true).await? {
         Ok(moved) => {
             if let Some(code) = copy_uid(session, moved).await {
                 session.untagged(Status::Ok, Some(&code), "Moved");
             }
-            if !session.features.condstore {
-                return Ok(Reply::ok("Moved"));
+            let mut reply = Reply::ok("Moved");
+            if session.features.condstore {
+                session.sync_point(SyncPoint::Newest).await?;
+                let highest = session.selected.as_ref().map(|s| s.view.modseq_highest());
+                reply.code = highest.map(Code::HighestModSeq);
             }
-            session.sync_point(SyncPoint::Newest).await?;
-            let highest = session.selected.as_ref().map(|s| s.view.modseq_highest());
-            Ok(match highest {
-                Some(highest) => Reply::ok("Moved").code(Code::HighestModSeq(highest)),
-                None => Reply::ok("Moved"),
-            })
+            Ok(session.limited(reply, cut))
         }
         Err(error) => Ok(session.failure("move messages", &error, "TRYCREATE")),
     }

@@ -20,31 +20,32 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
     if selected.read_only {
         return Ok(Reply::no("Mailbox is selected read-only").word("CANNOT"));
     }
+    let by_uid = set.is_some();
     let ranges = match set.map(|set| selected.resolve(&set, true)).transpose() {
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
     };
-    let uids = match deleted(&session.services, selected, ranges).await {
+    let mut uids = match deleted(&session.services, selected, ranges).await {
         Ok(uids) => uids,
         Err(error) => return Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
     };
     if uids.is_empty() {
         return Ok(Reply::ok("Nothing to expunge"));
     }
+    // EXPUNGE itself has no limit (RFC 9738 section 3.2).
+    let limit = session.message_limit().filter(|_| by_uid);
+    let cut = session.cut_uids(&mut uids, limit);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
     match session.working(None, mailbox.expunge(&view, uids)).await? {
         Ok(_) => {
-            let reply = Reply::ok("Expunged");
-            if !session.features.condstore {
-                return Ok(reply);
+            let mut reply = Reply::ok("Expunged");
+            if session.features.condstore {
+                // With what others did told as well, HIGHESTMODSEQ is that of all the client knows.
+                session.sync_point(SyncPoint::Newest).await?;
+                let highest = session.selected.as_ref().map(|s| s.view.modseq_highest());
+                reply.code = highest.map(Code::HighestModSeq);
             }
-            // With what others did told as well, HIGHESTMODSEQ is that of all the client knows.
-            session.sync_point(SyncPoint::Newest).await?;
-            let highest = session.selected.as_ref().map(|s| s.view.modseq_highest());
-            Ok(match highest {
-                Some(highest) => reply.code(Code::HighestModSeq(highest)),
-                None => reply,
-            })
+            Ok(session.limited(reply, cut))
         }
         Err(error) => Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
     }

@@ -4,11 +4,12 @@
 use engine::{Mailbox, Record, SeqMatch, StoreMode, StoreRequest, View};
 use protocol::imap::command::{Fetch, FetchItem};
 use protocol::imap::encode;
-use protocol::types::{ModSeq, PartialRange, SeqNum, SystemFlags, Uid};
+use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
 use super::super::fetch::{Plan, Sent, ahead, write_message};
+use super::super::limit::{count, refusal, within};
 use super::super::reply::{End, Outcome, Reply};
-use super::super::selected::{FlagItems, SeqRanges};
+use super::super::selected::FlagItems;
 use super::super::session::{Session, YIELD_BYTES};
 use super::store::answer_early;
 
@@ -27,6 +28,12 @@ const LONG_RECORDS: u32 = 64;
 /// Keeps its place as a sequence number, not as data: while the client is slow, nothing is read
 /// ahead.
 pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcome {
+    let limit = session.message_limit();
+    serve(session, fetch, limit).await
+}
+
+/// A FETCH of so many messages at most: what SELECT tells by one has no limit.
+pub(super) async fn serve(session: &mut Session, fetch: Fetch, limit: Option<u32>) -> Outcome {
     if fetch.vanished && !session.features.qresync {
         return Ok(Reply::bad("ENABLE QRESYNC first"));
     }
@@ -49,9 +56,16 @@ pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcom
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
     };
-    let ranges = match fetch.partial {
-        Some(window) => within(ranges, window),
-        None => ranges,
+    let (ranges, cut) = match (fetch.partial, limit) {
+        (None, None) => (ranges, None),
+        (None, Some(_)) => session.cut(ranges),
+        (Some(window), limit) => {
+            let ranges = within(ranges, window);
+            if let Some(limit) = limit.filter(|limit| count(&ranges) > *limit as usize) {
+                return Ok(refusal(limit));
+            }
+            (ranges, None)
+        }
     };
     let (uid, since) = (fetch.uid, fetch.changed_since.unwrap_or_default());
     let plan = Plan::new(fetch, session.features);
@@ -70,25 +84,8 @@ pub(in super::super) async fn run(session: &mut Session, fetch: Fetch) -> Outcom
     if let Some(uids) = progress.uids_to_mark.filter(|uids| !uids.is_empty()) {
         mark_seen(session, uids, uid).await?;
     }
-    Ok(progress.trouble.unwrap_or_else(|| Reply::ok("Completed")))
-}
-
-/// What of a set's messages is in a window on them.
-fn within(ranges: SeqRanges, window: PartialRange) -> SeqRanges {
-    let length = |(first, last): &(SeqNum, SeqNum)| (last.0 - first.0) as usize + 1;
-    let window = window.of(ranges.iter().map(length).sum());
-    let mut before = 0;
-    let mut cut = SeqRanges::new();
-    for range in ranges {
-        let (start, end) = (before, before + length(&range));
-        let (from, to) = (window.start.max(start), window.end.min(end));
-        if from < to {
-            let first = range.0.0 + (from - start) as u32;
-            cut.push((SeqNum(first), SeqNum(first + (to - from) as u32 - 1)));
-        }
-        before = end;
-    }
-    cut
+    let reply = progress.trouble.unwrap_or_else(|| Reply::ok("Completed"));
+    Ok(session.limited(reply, cut))
 }
 
 /// Tells which of the `known` UIDs were removed after `since`.
@@ -300,24 +297,4 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
         session.breathe().await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_cut_ranges() {
-        let ranges = || [(1, 3), (7, 7), (10, 20)].map(|(a, b)| (SeqNum(a), SeqNum(b))).to_vec();
-        let cut = |from_end, first, last| {
-            let cut = within(ranges(), PartialRange { from_end, first, last });
-            cut.into_iter().map(|(a, b)| (a.0, b.0)).collect::<Vec<_>>()
-        };
-        assert_eq!(cut(false, 1, 2), [(1, 2)]);
-        assert_eq!(cut(false, 3, 5), [(3, 3), (7, 7), (10, 10)]);
-        assert_eq!(cut(false, 15, 99), [(20, 20)]);
-        assert_eq!(cut(true, 1, 3), [(18, 20)]);
-        assert_eq!(cut(true, 11, 13), [(3, 3), (7, 7), (10, 10)]);
-        assert_eq!(cut(false, 16, 20), []);
-    }
 }

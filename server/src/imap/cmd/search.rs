@@ -27,6 +27,7 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
         return Ok(Reply::bad("Select a mailbox first"));
     };
     let key = settle(search.key, selected);
+    let (key, cut) = session.cut_search(key);
     let save = search.options.is_some_and(|options| options.save);
     let wants_scores = search.options.is_some_and(|options| options.relevancy);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
@@ -61,7 +62,7 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
         selected.saved = saved;
     }
     session.conn.out.push_vec(answer.lines);
-    Ok(Reply::ok(answer.text))
+    Ok(session.limited(Reply::ok(answer.text), cut))
 }
 
 /// Matches that are put into an answer without a helper thread.
@@ -140,7 +141,7 @@ fn settle(key: SearchKey, selected: &Selected) -> SearchKey {
     }
 }
 
-pub(super) fn set_of(ranges: &[(u32, u32)]) -> SequenceSet {
+pub(in super::super) fn set_of(ranges: &[(u32, u32)]) -> SequenceSet {
     let range = |&(first, last): &(u32, u32)| SetRange {
         first: SetValue::Number(first),
         last: SetValue::Number(last),

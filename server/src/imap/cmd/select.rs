@@ -86,7 +86,7 @@ async fn resynchronise(session: &mut Session, known: QResync) -> Result<Result<(
         vanished: false,
         partial: None,
     };
-    let reply = fetch::run(session, flags).await?;
+    let reply = fetch::serve(session, flags, None).await?;
     Ok(if reply.status == Status::Ok { Ok(()) } else { Err(reply) })
 }
 

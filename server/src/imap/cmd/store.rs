@@ -23,6 +23,7 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
     };
+    let (ranges, cut) = session.cut(ranges);
     let uids = match selected.uids(session.services.store.helpers(), ranges.clone(), |_| true).await
     {
         Ok(uids) => uids,
@@ -58,14 +59,15 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
     if let Some(answered) = &outcome.answered {
         let items = FlagItems::of_command(session.features, store.uid);
         answer_early(session, &outcome, answered, (!store.silent).then_some(items)).await?;
-        return Ok(Reply::ok("Completed"));
+        return Ok(session.limited(Reply::ok("Completed"), cut));
     }
     let modified = modified_set(selected, &outcome, store.uid);
     answer(session, ranges, &outcome, store.uid, store.silent).await?;
-    Ok(match modified {
+    let reply = match modified {
         Some(set) => Reply::ok("Some messages were changed before").code(Code::Modified(set)),
         None => Reply::ok("Completed"),
-    })
+    };
+    Ok(session.limited(reply, cut))
 }
 
 /// The messages that failed UNCHANGEDSINCE, named as the command named them.
