@@ -290,7 +290,10 @@ fn binary_parts_are_decoded() {
             &site,
             "s SELECT INBOX\r\n1 FETCH 1 (BINARY.PEEK[1] BINARY.SIZE[1])\r\n\
              2 FETCH 1 BINARY.PEEK[1]<6.3>\r\n3 FETCH 1 BINARY.PEEK[2]\r\n\
-             4 APPEND INBOX ~{11}\r\na: b\r\n\r\nc\0d\r\n5 FETCH 2 BODY.PEEK[TEXT]\r\n",
+             4 APPEND INBOX ~{11}\r\na: b\r\n\r\nc\0d\r\n5 FETCH 2 BODY.PEEK[TEXT]\r\n\
+             6 FETCH 2 (BINARY.SIZE[1] BINARY.PEEK[1]<1.9>)\r\n7 FETCH 1 BINARY.SIZE[2]\r\n\
+             8 FETCH 1 (BINARY[1])\r\n9 FETCH 1 BINARY.PEEK[9]\r\n\
+             10 APPEND INBOX (\\Seen) ~{9+}\r\na: b\r\n\r\nc ~{9+}\r\na: b\r\n\r\n\0\r\n",
         )
         .await;
         assert_lines(
@@ -305,6 +308,16 @@ fn binary_parts_are_decoded() {
                 "* 2 FETCH (BODY[TEXT] {3}",
                 "c\0d)",
                 "5 OK",
+                "* 2 FETCH (BINARY.SIZE[1] 3 BINARY[1]<1> ~{2}",
+                "\0d)",
+                "6 OK",
+                "7 NO [UNKNOWN-CTE]",
+                "* 1 FETCH (BINARY[1] {11}",
+                "* 1 FETCH (FLAGS (\\Seen \\Recent))",
+                "8 OK",
+                "* 1 FETCH (BINARY[9] NIL)",
+                "9 OK",
+                "10 OK [APPENDUID ",
             ],
         );
     });

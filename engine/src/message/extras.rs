@@ -7,7 +7,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 1 | version (2; 1 has no identity; readers refuse others and have the message rescanned) |
-//! | 1 | 1 | bit 0: every field of [`Field::ALL`] that the message has is here |
+//! | 1 | 1 | bit 0: every field of [`Field::ALL`] that the message has is here; bit 1: the message has a NUL |
 //! | 2 | 2 | parts |
 //! | 4 | 2 | header fields |
 //! | 6 | 2 | zero |
@@ -81,6 +81,7 @@ const VERSION: u8 = 2;
 /// Without [`Identity`] and preview.
 const VERSION_BEFORE: u8 = 1;
 const ALL_FIELDS: u8 = 1;
+const HAS_NUL: u8 = 2;
 const TEXT: u16 = 1;
 const NO_PARENT: u16 = u16::MAX;
 const NO_DAY: i32 = i32::MIN;
@@ -158,6 +159,8 @@ pub(super) struct Findings<'a> {
     pub(super) thread_id: [u8; 16],
     /// See [`super::preview`].
     pub(super) preview: &'a str,
+    /// Whether some octet is 0.
+    pub(super) has_nul: bool,
 }
 
 /// Writes the extras of a parsed message.
@@ -186,7 +189,7 @@ pub(super) fn encode(structure: &Structure, findings: &Findings<'_>) -> Vec<u8> 
     let length = |bytes: &[u8]| U32::new(bytes.len() as u32);
     let header = Header {
         version: VERSION,
-        flags: if all_fields { ALL_FIELDS } else { 0 },
+        flags: u8::from(all_fields) * ALL_FIELDS | u8::from(findings.has_nul) * HAS_NUL,
         parts: U16::new(parts.len() as u16),
         fields: U16::new(fields.len() as u16),
         zero: U16::ZERO,
@@ -464,6 +467,12 @@ impl<'a> Extras<'a> {
         }
         out.extend_from_slice(END);
         true
+    }
+
+    /// Whether some octet of the message is 0, so that parts of it may need a `literal8`. Extras of
+    /// version 1 don't tell.
+    pub fn has_nul(&self) -> bool {
+        self.header.flags & HAS_NUL != 0
     }
 
     /// Number of parts, the message itself included.

@@ -1,6 +1,6 @@
 //! The one pass over a message at delivery, and the same pass over a file that is there already.
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 use protocol::mime::{Field, Limits, Parser, Structure, address, date, header, subject};
 
 use super::extras::{self, Findings};
@@ -164,6 +164,7 @@ struct Pass {
     hasher: blake3::Hasher,
     /// The first stored bytes, for the preview.
     beginning: Vec<u8>,
+    has_nul: bool,
 }
 
 impl Pass {
@@ -173,12 +174,13 @@ impl Pass {
             LineEnds::Lf => parser.bare_lf_as_crlf(),
             LineEnds::Crlf => parser,
         };
-        Pass { parser, hasher: blake3::Hasher::new(), beginning: Vec::new() }
+        Pass { parser, hasher: blake3::Hasher::new(), beginning: Vec::new(), has_nul: false }
     }
 
     fn feed_stored(&mut self, stored: &[u8]) {
         let room = preview::BEGINNING_BYTES_MAX - self.beginning.len();
         self.beginning.extend_from_slice(&stored[..stored.len().min(room)]);
+        self.has_nul |= memchr(0, stored).is_some();
         self.parser.feed(stored);
     }
 
@@ -193,6 +195,7 @@ impl Pass {
             content_id,
             thread_id: thread::id(structure.header()).unwrap_or(content_id),
             preview: &preview::make(&structure, &self.beginning),
+            has_nul: self.has_nul,
         };
         Ingested {
             size: end.served,

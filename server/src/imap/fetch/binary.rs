@@ -93,7 +93,9 @@ pub(super) async fn write(
         Way::Identity => {
             let stored = u64::from(section.stored.start)..u64::from(section.stored.end);
             let place = Place { stored, skip: 0, size: u64::from(section.size) };
-            if section.encoding == Encoding::Binary {
+            // A NUL needs a literal8; where the message has one, this part is looked through.
+            let may_have = message.extras.is_some_and(|extras| extras.has_nul());
+            if may_have && decode(session, message, &section).await?.has_nul {
                 session.conn.out.push(b"~");
             }
             stream(session, message, place.cut(partial)).await?;
