@@ -70,6 +70,8 @@ impl Reply {
             Error::InUse { holder, .. } => {
                 Reply::no(format!("Your mail is open on another server: {holder}")).word("INUSE")
             }
+            // RFC 5530: what the client asked for cannot be served as it was stored.
+            Error::Corrupt { .. } => Reply::no("Damaged in the mail store").word("CORRUPTION"),
             _ => Reply::no("The mail store has a temporary problem").word("UNAVAILABLE"),
         }
     }
