@@ -102,18 +102,18 @@ fn pairs_that_match_bound_what_is_told() {
         let told = |pairs: &'static str| {
             let site = &site;
             async move {
-                let select = format!("1 SELECT INBOX (QRESYNC ({validity} {before} 1:9 {pairs}))");
+                let select = format!("1 SELECT INBOX (QRESYNC ({validity} {before} 1:9{pairs}))");
                 let said = say(site, &format!("e ENABLE QRESYNC\r\n{select}\r\n")).await;
                 let line = said.lines().find(|line| line.starts_with("* VANISHED"));
                 line.unwrap_or_default().trim_end().to_owned()
             }
         };
         assert_eq!(told("").await, "* VANISHED (EARLIER) 2,6,8");
-        assert_eq!(told("(1 1)").await, "* VANISHED (EARLIER) 2,6,8");
-        assert_eq!(told("(1,2:4 1,3:5)").await, "* VANISHED (EARLIER) 6,8");
-        assert_eq!(told("(4,5 5,6)").await, "* VANISHED (EARLIER) 6,8");
-        assert_eq!(told("(6 9)").await, "");
-        assert_eq!(told("(1:4294967295 3:4294967295)").await, "* VANISHED (EARLIER) 2,6,8");
+        assert_eq!(told(" (1 1)").await, "* VANISHED (EARLIER) 2,6,8");
+        assert_eq!(told(" (1,2:4 1,3:5)").await, "* VANISHED (EARLIER) 6,8");
+        assert_eq!(told(" (4,5 5,6)").await, "* VANISHED (EARLIER) 6,8");
+        assert_eq!(told(" (6 9)").await, "");
+        assert_eq!(told(" (1:4294967295 3:4294967295)").await, "* VANISHED (EARLIER) 2,6,8");
     });
 }
 

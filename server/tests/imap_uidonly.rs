@@ -28,7 +28,7 @@ fn with_uidonly_no_sequence_number_is_told_or_taken() {
         assert_lines(
             &said,
             &[
-                "* ENABLED CONDSTORE UIDONLY",
+                "* ENABLED UIDONLY CONDSTORE",
                 "* 3 EXISTS",
                 "2 OK",
                 "3 BAD [UIDREQUIRED]",

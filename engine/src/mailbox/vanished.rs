@@ -74,9 +74,10 @@ impl View {
 
     /// The UID of the last message of which the client knows that all before it is as it knows.
     fn known_to(&self, matched: &SeqMatch) -> u32 {
-        let each = |ranges: &[(u32, u32)]| ranges.to_vec().into_iter().flat_map(|(a, b)| a..=b);
-        let pairs = each(&matched.seqs).zip(each(&matched.uids));
-        let agree = pairs.take_while(|&(seq, uid)| self.uid(SeqNum(seq)) == Some(Uid(uid)));
+        let seqs = matched.seqs.iter().flat_map(|&(a, b)| a..=b);
+        let uids = matched.uids.iter().flat_map(|&(a, b)| a..=b);
+        let agree =
+            seqs.zip(uids).take_while(|&(seq, uid)| self.uid(SeqNum(seq)) == Some(Uid(uid)));
         agree.last().map_or(0, |(_, uid)| uid)
     }
 }

@@ -189,7 +189,7 @@ pub(super) fn encode(structure: &Structure, findings: &Findings<'_>) -> Vec<u8> 
     let length = |bytes: &[u8]| U32::new(bytes.len() as u32);
     let header = Header {
         version: VERSION,
-        flags: u8::from(all_fields) * ALL_FIELDS | u8::from(findings.has_nul) * HAS_NUL,
+        flags: (u8::from(all_fields) * ALL_FIELDS) | (u8::from(findings.has_nul) * HAS_NUL),
         parts: U16::new(parts.len() as u16),
         fields: U16::new(fields.len() as u16),
         zero: U16::ZERO,
