@@ -43,6 +43,11 @@ pub struct StoreConfig {
     pub checkpoint_seconds: u64,
     /// Messages larger than this are refused, bytes. At most 4 GiB - 1.
     pub message_bytes_max: u64,
+    /// Octets of one value of metadata at most.
+    pub metadata_value_bytes_max: usize,
+    /// Entries of metadata that a mailbox, or the server, can have: so many shared ones, and so
+    /// many of each user.
+    pub metadata_entries_max: usize,
     /// An index is compacted at a checkpoint when at least this many of its records are
     /// tombstones and they are a quarter.
     pub compact_tombstones_min: usize,
@@ -100,6 +105,8 @@ impl StoreConfig {
             log_segment_bytes: None,
             checkpoint_seconds: 60,
             message_bytes_max: 64 << 20,
+            metadata_value_bytes_max: 64 << 10,
+            metadata_entries_max: 1000,
             compact_tombstones_min: 1000,
             linger_messages_min: 2048,
             open_mailboxes_max: 4096,

@@ -26,7 +26,7 @@ const SPOOL_BYTES: usize = 256 << 10;
 /// One mailbox that a message goes to.
 #[derive(Clone)]
 pub struct Target {
-    /// Whose quota counts.
+    /// Whose mailbox it is.
     pub user: User,
     /// Which mailbox.
     pub mailbox: Mailbox,
@@ -179,7 +179,7 @@ impl Delivery {
             }
         }
         let bytes: u64 = prepared.iter().map(|(p, _)| u64::from(p.facts.size)).sum();
-        target.user.check_quota(bytes, prepared.len() as u64)?;
+        target.mailbox.check_quota(bytes, prepared.len() as u64)?;
         let (appended, heard, bodies) = {
             let inner = &target.mailbox.0;
             let mut state = inner.open_state()?;
@@ -253,7 +253,7 @@ impl Delivery {
         for one in &prepared {
             let target = &self.targets[one.target];
             let size = u64::from(one.facts.size);
-            let pushed = target.user.check_quota(size, 1).and_then(|()| {
+            let pushed = target.mailbox.check_quota(size, 1).and_then(|()| {
                 let inner = &target.mailbox.0;
                 let mut state = inner.open_state()?;
                 let mut frames = Vec::new();

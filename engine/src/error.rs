@@ -38,6 +38,18 @@ pub enum Error {
         /// How many a mailbox can have.
         max: usize,
     },
+    /// A value of metadata is too large (`METADATA MAXSIZE`).
+    #[error("metadata of more than {max} bytes")]
+    MetadataTooBig {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// No further entry of metadata fits (`METADATA TOOMANY`).
+    #[error("{max} entries of metadata are there already")]
+    MetadataTooMany {
+        /// How many there can be.
+        max: usize,
+    },
     /// The message is gone (`EXPUNGEISSUED`).
     #[error("message {0} is expunged")]
     Expunged(Uid),

@@ -13,6 +13,9 @@
 //! | `fulltext` | which messages may: an index of their text |
 //! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
+//! | `metadata` | named values of mailboxes and of the server |
+//! | `events` | what happens, for sessions that want to be told |
+//! | `quota` | what a user's mailboxes may hold, and hold |
 //! | `mount`, `owner` | how a partition's filesystem is used; one store per user's mail |
 //! | `delivery` | a message on its way in |
 //! | `store` | start, recovery, checkpoints, stop |
@@ -26,6 +29,7 @@ mod catalog;
 mod config;
 mod delivery;
 mod error;
+mod events;
 pub mod format;
 mod fulltext;
 mod ids;
@@ -35,9 +39,11 @@ mod log;
 mod mailbox;
 mod mapped;
 pub mod message;
+mod metadata;
 mod mount;
 mod namespace;
 mod owner;
+mod quota;
 pub mod search;
 mod shared;
 mod status;
@@ -48,6 +54,7 @@ mod watch;
 pub use config::{Partition, StoreConfig};
 pub use delivery::{Appended, Delivery, Target};
 pub use error::{Error, Result};
+pub use events::{EVENTS_MAX, Event, Heard, Listener, MessageEvents};
 pub use format::index::Record;
 pub use fulltext::{IndexConfig, IndexMode, IndexStatus};
 pub use ids::{Lsn, MailboxId, StoreId};
@@ -57,8 +64,10 @@ pub use mailbox::{
     MessageFile, Records, SeqMatch, ServedReader, StoreMode, StoreOutcome, StoreRequest, View,
     Watcher,
 };
+pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
+pub use quota::{QuotaLimits, QuotaRoot, Usage};
 pub use shared::{Drive, Turn};
 pub use store::{CheckReport, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus};
-pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, Usage, User, UserOptions};
+pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, User, UserOptions};

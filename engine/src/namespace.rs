@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
+use crate::quota::QuotaLimits;
 
 /// The name of the mailbox that every user has.
 pub const INBOX: &str = "INBOX";
@@ -80,6 +81,8 @@ pub struct MailboxEntry {
     pub special_use: Vec<SpecialUse>,
     /// Where its files are.
     pub partition: String,
+    /// It is a quota root with these limits.
+    pub quota: Option<QuotaLimits>,
 }
 
 /// A snapshot of a user's mailboxes and subscriptions.
@@ -91,6 +94,8 @@ pub struct Namespace {
     pub mailboxes: BTreeMap<String, MailboxEntry>,
     /// Names; they need not exist.
     pub subscriptions: BTreeSet<String>,
+    /// Limits of the user's own quota root, where they are not the account's.
+    pub quota: Option<QuotaLimits>,
 }
 
 impl Namespace {
@@ -132,13 +137,16 @@ impl Namespace {
 pub(crate) struct NamespaceEdit {
     namespace: Namespace,
     names: HashMap<MailboxId, String>,
+    /// Mailboxes whose name another one has taken: frames that follow give them a new one. Redo
+    /// meets names in other orders than live work did.
+    displaced: HashMap<MailboxId, MailboxEntry>,
 }
 
 impl NamespaceEdit {
     pub(crate) fn new(namespace: Namespace) -> NamespaceEdit {
         let pair = |(name, entry): (&String, &MailboxEntry)| (entry.id, name.clone());
         let names = namespace.mailboxes.iter().map(pair).collect();
-        NamespaceEdit { namespace, names }
+        NamespaceEdit { namespace, names, displaced: HashMap::new() }
     }
 
     /// The entry of a mailbox, with its name.
@@ -146,20 +154,32 @@ impl NamespaceEdit {
         self.namespace.mailboxes.get_key_value(self.names.get(&id)?)
     }
 
+    /// The entry of a mailbox, to be changed, also when another one has its name.
+    fn entry_mut(&mut self, id: MailboxId) -> Option<&mut MailboxEntry> {
+        if self.displaced.contains_key(&id) {
+            return self.displaced.get_mut(&id);
+        }
+        let entry = self.namespace.mailboxes.get_mut(self.names.get(&id)?)?;
+        (entry.id == id).then_some(entry)
+    }
+
     /// The effect of a catalog frame: live and in recovery.
     pub(crate) fn apply(&mut self, id: MailboxId, frame: &Frame) {
         match frame {
             Frame::User { partition, .. } => self.namespace.partition = partition.clone(),
             Frame::Mailbox { name, partition, uid_validity, special_use, .. } => {
+                let before = self.entry_mut(id).cloned();
                 self.remove(id);
                 let entry = MailboxEntry {
                     id,
                     uid_validity: *uid_validity,
                     special_use: SpecialUse::from_bits(*special_use),
                     partition: partition.clone(),
+                    quota: before.and_then(|entry| entry.quota),
                 };
                 self.names.insert(id, name.clone());
-                self.namespace.mailboxes.insert(name.clone(), entry);
+                let there = self.namespace.mailboxes.insert(name.clone(), entry);
+                self.displaced.extend(there.map(|entry| (entry.id, entry)));
             }
             Frame::MailboxGone { .. } => self.remove(id),
             Frame::Subscription { name, on: true, .. } => {
@@ -168,12 +188,21 @@ impl NamespaceEdit {
             Frame::Subscription { name, on: false, .. } => {
                 self.namespace.subscriptions.remove(name);
             }
+            Frame::Quota { limits, .. } if id == MailboxId::default() => {
+                self.namespace.quota = *limits;
+            }
+            Frame::Quota { limits, .. } => {
+                if let Some(entry) = self.entry_mut(id) {
+                    entry.quota = *limits;
+                }
+            }
             Frame::Append(_) | Frame::Flags { .. } | Frame::Expunge { .. } => {}
-            Frame::Keywords { .. } => {}
+            Frame::Keywords { .. } | Frame::Metadata { .. } => {}
         }
     }
 
     fn remove(&mut self, id: MailboxId) {
+        self.displaced.remove(&id);
         let Some(old) = self.names.remove(&id) else { return };
         // In a chain of renames another one may have the name by now.
         if self.namespace.mailboxes.get(&old).is_some_and(|entry| entry.id == id) {
@@ -196,6 +225,8 @@ pub(crate) struct UserRecord {
     /// Likewise.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     subscriptions: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaLimits>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -213,6 +244,8 @@ pub(crate) struct MailboxRecord {
     #[serde(default)]
     special_use: u32,
     partition: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaLimits>,
 }
 
 impl UserRecord {
@@ -221,6 +254,7 @@ impl UserRecord {
             partition: namespace.partition.clone(),
             mailboxes: Vec::new(),
             subscriptions: BTreeSet::new(),
+            quota: namespace.quota,
         }
     }
 
@@ -237,6 +271,7 @@ impl MailboxRecord {
             uid_validity: entry.uid_validity.0,
             special_use: SpecialUse::to_bits(&entry.special_use),
             partition: entry.partition.clone(),
+            quota: entry.quota,
         }
     }
 
@@ -247,6 +282,7 @@ impl MailboxRecord {
             uid_validity: UidValidity(self.uid_validity),
             special_use: SpecialUse::from_bits(self.special_use),
             partition: self.partition,
+            quota: self.quota,
         };
         (self.name, entry)
     }
@@ -259,6 +295,7 @@ impl From<UserRecord> for Namespace {
             partition: record.partition,
             mailboxes: record.mailboxes.into_iter().filter_map(entry).collect(),
             subscriptions: record.subscriptions,
+            quota: record.quota,
         }
     }
 }
@@ -304,9 +341,14 @@ mod tests {
         };
         let (a, b) = (MailboxId([1; 16]), MailboxId([2; 16]));
         let mut edit = NamespaceEdit::new(Namespace::default());
+        let limits = Some(QuotaLimits { messages: Some(1), ..QuotaLimits::default() });
         for (id, name) in [(a, "x"), (b, "y"), (a, "y"), (b, "x")] {
             edit.apply(id, &frame(name));
+            if name == "y" && id == b {
+                edit.apply(b, &Frame::Quota { user: "u".into(), limits });
+            }
         }
+        assert_eq!(edit.entry(b).unwrap().1.quota, limits);
         assert_eq!(edit.entry(a).unwrap().0, "y");
         let namespace = edit.finish();
         let found: Vec<_> = namespace.mailboxes.iter().map(|(n, e)| (n.as_str(), e.id)).collect();

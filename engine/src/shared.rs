@@ -13,6 +13,7 @@ use crate::archive::{Aside, Taker};
 use crate::catalog::Catalog;
 use crate::config::{Partition, StoreConfig};
 use crate::error::{Error, Result};
+use crate::events::Hub;
 use crate::fulltext::Keeper;
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{HelperPool, Storage};
@@ -20,6 +21,7 @@ use crate::layout::Unique;
 use crate::log::Log;
 use crate::mailbox::MailboxInner;
 use crate::mapped::Trust;
+use crate::metadata::Unwritten;
 use crate::mount::Mount;
 use crate::owner::Owners;
 use crate::search::crew::Crew;
@@ -191,6 +193,10 @@ pub(crate) struct Shared {
     /// Deleted mailboxes that the catalog still has.
     pub(crate) gone: Mutex<Vec<MailboxId>>,
     pub(crate) maildrops: Maildrops,
+    /// Metadata that the catalog does not have yet.
+    pub(crate) metadata: Unwritten,
+    /// Tells of the server's metadata.
+    pub(crate) events: Arc<Hub>,
     /// By partition name.
     mounts: HashMap<String, Mount>,
     pub(crate) owners: Owners,
@@ -260,6 +266,8 @@ impl Shared {
             dirty_users: Mutex::default(),
             gone: Mutex::default(),
             maildrops: Maildrops::default(),
+            metadata: Unwritten::default(),
+            events: Arc::new(Hub::new("")),
             mounts: start.mounts,
             owners: Owners::new(start.store_id, start.owner_epoch),
             aside: start.aside,

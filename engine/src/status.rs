@@ -11,7 +11,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use protocol::types::{ModSeq, Uid, UidValidity};
+use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use crate::catalog::Summary;
 use crate::config::Partition;
@@ -59,6 +59,21 @@ impl User {
             }
         }
         out
+    }
+
+    /// Served octets of the messages with `\Deleted` (RFC 9208 section 4.1.4), where there are
+    /// `deleted` of them: no figure is kept of it, so the mailbox is opened and looked through.
+    pub async fn deleted_bytes(&self, name: &str, deleted: u32) -> Result<u64> {
+        if deleted == 0 {
+            return Ok(0);
+        }
+        let view = self.mailbox(name).await?.view();
+        let sum = move || {
+            let records = view.all().map(|(_, record)| record);
+            let deleted = records.filter(|r| r.flags.contains(SystemFlags::DELETED));
+            deleted.map(|record| u64::from(record.size)).sum()
+        };
+        self.0.shared.helpers.run(sum).await.map_err(|_| Error::Closing)
     }
 
     async fn status_of_open(&self, name: &str) -> Result<MailboxStatus> {
@@ -122,6 +137,7 @@ fn from_figures(
         recent: detail.recent,
         unseen: detail.unseen,
         deleted: detail.deleted,
+        deleted_bytes: None,
         bytes: figures.bytes,
         uid_next: Uid(figures.uid_next),
         uid_validity: UidValidity(figures.uid_validity),
@@ -144,6 +160,7 @@ fn untouched(shared: &Shared, entry: &MailboxEntry, dir: &Path) -> Option<Mailbo
         recent: 0,
         unseen: 0,
         deleted: 0,
+        deleted_bytes: None,
         bytes: 0,
         uid_next: Uid(slot.uid_next.get()),
         uid_validity: entry.uid_validity,

@@ -16,12 +16,14 @@ use protocol::types::UidValidity;
 use crate::catalog::{StoredUser, Unsaved, UserChanges};
 use crate::config::Partition;
 use crate::error::{Error, Result};
+use crate::events::{Event, Hub};
 use crate::format::frame::Frame;
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::files::{Files, INDEX_NAME};
 use crate::mailbox::opening::{begin_anew, stamp};
-use crate::mailbox::{Mailbox, MailboxInner, Place, UsageCounters};
-use crate::namespace::{INBOX, Namespace, NamespaceEdit, SEPARATOR, SpecialUse};
+use crate::mailbox::{Mailbox, MailboxInner, Place};
+use crate::namespace::{INBOX, MailboxEntry, Namespace, NamespaceEdit, SEPARATOR, SpecialUse};
+use crate::quota::{Ledger, Share};
 use crate::shared::{Doomed, DoomedKind, Shared};
 
 /// Bytes of a mailbox name at most.
@@ -38,21 +40,15 @@ pub struct UserOptions {
     pub quota_messages: Option<u64>,
 }
 
-/// What a user keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Usage {
-    /// Served octets.
-    pub bytes: u64,
-    /// Messages.
-    pub messages: u64,
-}
-
 pub(crate) struct UserInner {
     pub(crate) name: String,
     pub(crate) shared: Arc<Shared>,
     pub(crate) namespace: ArcSwap<Namespace>,
-    pub(crate) usage: Arc<UsageCounters>,
-    options: Mutex<UserOptions>,
+    /// What the mailboxes hold and may hold.
+    pub(crate) ledger: Arc<Ledger>,
+    /// Tells of the user's mailboxes.
+    pub(crate) events: Arc<Hub>,
+    pub(crate) options: Mutex<UserOptions>,
     /// Durable changes of names whose directories are not moved yet, in order.
     unfinished: Mutex<VecDeque<Unfinished>>,
     /// What of the namespace the catalog does not have.
@@ -135,14 +131,6 @@ impl User {
         self.0.namespace.load_full()
     }
 
-    /// What the user keeps.
-    pub fn usage(&self) -> Usage {
-        Usage {
-            bytes: self.0.usage.bytes.load(Ordering::Acquire),
-            messages: self.0.usage.messages.load(Ordering::Acquire),
-        }
-    }
-
     /// Takes the maildrop; `None` while another POP3 session has it.
     pub fn lock_maildrop(&self) -> Option<MaildropLock> {
         let user = self.0.name.clone();
@@ -151,29 +139,7 @@ impl User {
         free.then(|| MaildropLock { shared, user })
     }
 
-    pub(crate) fn set_options(&self, options: &UserOptions) {
-        let mut current = self.0.options.lock();
-        if *current != *options {
-            *current = options.clone();
-        }
-    }
-
-    /// Whether so much more may come.
-    pub fn check_quota(&self, bytes: u64, messages: u64) -> Result<()> {
-        let usage = self.usage();
-        let options = self.0.options.lock();
-        let over = |used: u64, more: u64, limit: Option<u64>| {
-            limit.is_some_and(|limit| used.saturating_add(more) > limit)
-        };
-        if over(usage.bytes, bytes, options.quota_bytes)
-            || over(usage.messages, messages, options.quota_messages)
-        {
-            return Err(Error::OverQuota);
-        }
-        Ok(())
-    }
-
-    async fn change<T: Send + 'static>(
+    pub(crate) async fn change<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Arc<UserInner>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -208,6 +174,8 @@ impl User {
         }
         self.create(&to, &[]).await?;
         let (inbox, target) = (self.mailbox(INBOX).await?, self.mailbox(&to).await?);
+        let (old, new) = (inbox.id(), target.id());
+        self.change(move |user| user.copy_metadata(old, new)).await?;
         let view = inbox.refresh().await?;
         let all = view.clone();
         let collect = move || all.uids().map(|(_, uid)| uid).collect();
@@ -228,6 +196,7 @@ impl User {
             let lsn = user.commit(&frames)?;
             user.apply(&frames);
             user.applied(lsn);
+            user.events.post(&Event::Subscription(name));
             Ok(())
         })
         .await
@@ -275,17 +244,15 @@ impl UserInner {
         shared: Arc<Shared>,
         name: &str,
         stored: StoredUser,
-        usage: Usage,
+        all: (u64, u64),
     ) -> Arc<UserInner> {
         let StoredUser { namespace, in_rows } = stored;
-        let counters = UsageCounters::default();
-        counters.bytes.store(usage.bytes, Ordering::Release);
-        counters.messages.store(usage.messages, Ordering::Release);
         Arc::new(UserInner {
             name: name.to_owned(),
             shared,
             namespace: ArcSwap::from_pointee(namespace),
-            usage: Arc::new(counters),
+            ledger: Arc::new(Ledger::new(all)),
+            events: Arc::new(Hub::new(name)),
             options: Mutex::default(),
             unfinished: Mutex::default(),
             unsaved: Mutex::new(Unsaved { all: !in_rows, ..Unsaved::default() }),
@@ -296,7 +263,7 @@ impl UserInner {
 
     /// Logs catalog frames; returns when they are durable. The caller applies them and then says
     /// [`UserInner::applied`].
-    fn commit(&self, frames: &[(MailboxId, Frame)]) -> Result<Lsn> {
+    pub(crate) fn commit(&self, frames: &[(MailboxId, Frame)]) -> Result<Lsn> {
         let (tell, heard) = std::sync::mpsc::channel();
         let waiter = Box::new(move |result| {
             let _ = tell.send(result);
@@ -312,7 +279,7 @@ impl UserInner {
         }
     }
 
-    fn applied(self: &Arc<Self>, lsn: Lsn) {
+    pub(crate) fn applied(self: &Arc<Self>, lsn: Lsn) {
         self.mark_dirty();
         self.shared.log.applied(lsn);
     }
@@ -325,7 +292,7 @@ impl UserInner {
 
     /// Whether nothing but the list of users needs this one.
     pub(crate) fn is_idle(&self) -> bool {
-        Arc::strong_count(&self.usage) == 1
+        Arc::strong_count(&self.ledger) == 1
             && self.unfinished.try_lock().is_some_and(|unfinished| unfinished.is_empty())
     }
 
@@ -376,6 +343,10 @@ impl UserInner {
         for (id, frame) in frames {
             match frame {
                 Frame::Mailbox { .. } | Frame::MailboxGone { .. } => {
+                    unsaved.mailboxes.insert(id);
+                }
+                // The user's own root is in the user's row, which every checkpoint writes.
+                Frame::Quota { .. } if id != MailboxId::default() => {
                     unsaved.mailboxes.insert(id);
                 }
                 Frame::Subscription { name, .. } => {
@@ -449,7 +420,18 @@ impl UserInner {
         let lsn = self.commit(&frames)?;
         self.apply(&frames);
         self.applied(lsn);
-        Ok(())
+        self.regroup()
+    }
+
+    /// A mailbox as it is, with other special uses.
+    pub(crate) fn frame_of(&self, name: &str, entry: &MailboxEntry, special_use: u32) -> Frame {
+        Frame::Mailbox {
+            user: self.name.clone(),
+            name: name.to_owned(),
+            partition: entry.partition.clone(),
+            uid_validity: entry.uid_validity,
+            special_use,
+        }
     }
 
     fn mailbox_frame(&self, partition: &Partition, name: String, uses: u32) -> (MailboxId, Frame) {
@@ -468,6 +450,7 @@ impl UserInner {
         if namespace.mailboxes.contains_key(name) {
             return Err(Error::MailboxExists);
         }
+        self.may_create(name)?;
         let partition = self.shared.partition(&namespace.partition)?.clone();
         self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let dir = self.dir_of(&partition, name)?;
@@ -476,6 +459,8 @@ impl UserInner {
         let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);
         self.apply(&frames);
         self.applied(lsn);
+        self.regroup()?;
+        self.events.post(&Event::Created(name.to_owned()));
         // Durable by now: a directory that could not be made is tried again at opening.
         made.or_else(|error| {
             tracing::error!(dir = %dir.display(), %error, "cannot make a mailbox directory");
@@ -502,20 +487,20 @@ impl UserInner {
         let (from, to) = (place.dir, trash_dir(&place.partition, id));
         self.follow(lsn, [Move { mailbox: open.0.clone(), from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);
+        self.shared.metadata.forget(id);
         self.shared.mailboxes.remove(id);
         self.shared.watches.unlinger(&open.0);
         {
             // What is applied from here on counts for nobody.
             let files = open.0.files.lock();
             open.0.deleted.store(true, Ordering::Release);
-            let (messages, bytes) = files.accounted();
-            self.usage.messages.fetch_sub(messages, Ordering::AcqRel);
-            self.usage.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            open.0.share.leave(files.accounted());
         }
         self.shared.dirty.lock().remove(&id);
         self.shared.forget_index(id);
         open.0.wake();
-        Ok(())
+        self.events.post(&Event::Deleted(name.to_owned()));
+        self.regroup()
     }
 
     fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<()> {
@@ -531,6 +516,10 @@ impl UserInner {
         if moving.is_empty() {
             return Err(Error::NoSuchMailbox);
         }
+        let named = moving
+            .iter()
+            .map(|(old, entry)| (old.as_str(), format!("{to}{}", &old[from.len()..]), *entry));
+        self.may_rename(&named.collect::<Vec<_>>())?;
         let mut frames = Vec::with_capacity(moving.len());
         let mut steps = Vec::with_capacity(moving.len());
         for (old, entry) in moving {
@@ -540,14 +529,8 @@ impl UserInner {
             }
             let partition = self.shared.partition(&entry.partition)?;
             let target = self.dir_of(partition, &new)?;
-            let frame = Frame::Mailbox {
-                user: self.name.clone(),
-                name: new,
-                partition: entry.partition.clone(),
-                uid_validity: entry.uid_validity,
-                special_use: SpecialUse::to_bits(&entry.special_use),
-            };
-            frames.push((entry.id, frame));
+            let uses = SpecialUse::to_bits(&entry.special_use);
+            frames.push((entry.id, self.frame_of(&new, entry, uses)));
             steps.push((self.open(old)?, target));
         }
         let lsn = self.commit(&frames)?;
@@ -559,7 +542,8 @@ impl UserInner {
             Move { mailbox: mailbox.0, from, to, doomed: false }
         };
         self.follow(lsn, moves.map(step).collect());
-        Ok(())
+        self.events.post(&Event::Renamed { from: from.to_owned(), to: to.to_owned() });
+        self.regroup()
     }
 
     /// Opens a mailbox, or finds it open. Under the `changes` lock.
@@ -645,8 +629,9 @@ impl UserInner {
         })?;
         let place = Place { partition, dir };
         let suspect = suspect(&files);
-        let usage = self.usage.clone();
-        let inner = MailboxInner::new(shared.clone(), usage, owner, id, place, files);
+        let share = Share::new(self.ledger.clone(), &self.namespace.load(), id);
+        let events = self.events.clone();
+        let inner = MailboxInner::new(shared.clone(), share, events, owner, id, place, files);
         // Before anybody sees it, so that frames are redone on whole records.
         {
             let mut files = inner.files.lock();

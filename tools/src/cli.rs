@@ -49,6 +49,9 @@ pub enum Command {
     /// List and change mailboxes
     #[command(subcommand)]
     Mailbox(MailboxCommand),
+    /// List and set limits of what users may keep
+    #[command(subcommand)]
+    Quota(QuotaCommand),
     /// Bring messages into the store
     #[command(subcommand)]
     Message(MessageCommand),
@@ -199,6 +202,52 @@ pub enum MailboxCommand {
         #[arg(long)]
         off: bool,
     },
+}
+
+/// Commands on quotas.
+///
+/// A mailbox can be a quota root: limits that are set on it govern it and the mailboxes below it,
+/// which then do not count towards the user's own.
+#[derive(Debug, Subcommand)]
+pub enum QuotaCommand {
+    /// List quota roots with what is there and what is allowed
+    List {
+        /// Only this user's
+        user: Option<String>,
+    },
+    /// Set all limits of a quota root; what is not given is not limited
+    ///
+    /// Limits of a user's own root go before the account's and the configuration's.
+    Set(QuotaSet),
+}
+
+/// The limits of a quota root.
+#[derive(Debug, Args)]
+pub struct QuotaSet {
+    /// Whose
+    pub user: String,
+    /// The mailbox that becomes a root; without it the user's own root
+    #[arg(long, value_name = "NAME")]
+    pub mailbox: Option<String>,
+    /// Bytes, perhaps with K, M, G or T
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub storage: Option<u64>,
+    /// Number of messages
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+    /// Number of mailboxes
+    #[arg(long, value_name = "N")]
+    pub mailboxes: Option<u64>,
+    /// Bytes of annotations, perhaps with K, M, G or T
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub annotations: Option<u64>,
+    /// Take back what was set
+    #[arg(long, conflicts_with_all = ["storage", "messages", "mailboxes", "annotations"])]
+    pub remove: bool,
+}
+
+fn size(text: &str) -> Result<u64, &'static str> {
+    auth::users::parse_size(text).ok_or("expected a number, perhaps with K, M, G or T")
 }
 
 /// Commands on the archive.
@@ -365,6 +414,17 @@ mod tests {
         assert!(parse("cursus restore --from b --user u --in-place --into-namespace R").is_err());
         assert!(parse("cursus restore --from b --mailbox A").is_err());
         assert!(parse("cursus restore").is_err());
+    }
+
+    #[test]
+    fn limits_are_sizes_and_exclude_their_removal() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        let cli = parse("cursus quota set jo --mailbox a/b --storage 2G --messages 0").unwrap();
+        let Command::Quota(QuotaCommand::Set(set)) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((set.storage, set.messages, set.mailboxes), (Some(2 << 30), Some(0), None));
+        assert!(parse("cursus quota set jo --remove").is_ok());
+        assert!(parse("cursus quota set jo --remove --messages 1").is_err());
+        assert!(parse("cursus quota set jo --storage big").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! | [`place`] | where a request is done: by the running server, else on the store itself |
 //! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
 //! | [`failure`] | what went wrong, and the exit status that says so |
-//! | [`user`], [`mailbox`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
+//! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
 //! | [`manual`] | completions and manual pages |
 
 pub mod archive;
@@ -18,6 +18,7 @@ pub mod mailbox;
 pub mod manual;
 pub mod output;
 pub mod place;
+pub mod quota;
 pub mod restore;
 pub mod scrub;
 pub mod store;
@@ -39,6 +40,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
     match &cli.command {
         Command::User(command) => user::run(command, &config, &out),
         Command::Mailbox(command) => mailbox::run(command, &config, &out),
+        Command::Quota(command) => quota::run(command, &config, &out),
         Command::Message(cli::MessageCommand::Import(args)) => import::run(args, &config, &out),
         Command::Status => store::status(&config, &out),
         Command::Check { user } => store::check(user.as_deref(), &config, &out),

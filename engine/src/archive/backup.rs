@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::format::{
-    BaseManifest, FORMAT, MAILBOX_FILES, MailboxLine, MessageName, PartitionLine, UserLine,
-    base_dir, hex, time_text, to_json, write_whole,
+    BaseManifest, FORMAT, MAILBOX_FILES, MailboxLine, MessageName, MetadataLine, PartitionLine,
+    UserLine, base_dir, hex, time_text, to_json, write_whole,
 };
 use super::pool::{Pool, Put};
 use super::taker::live_path;
@@ -205,6 +205,10 @@ impl Backup<'_> {
             Ok(())
         })?;
         let catalog_blake3 = catalog.finish()?;
+        let mut values = Lines::new(storage, making.join("metadata.jsonl"), self.sync)?;
+        let add = &mut |key, value: Arc<[u8]>| values.add(&MetadataLine::of(&key, &value));
+        shared.catalog.metadata_all(add)?;
+        let metadata_blake3 = Some(values.finish()?);
         shared.log.hold(meta.checkpoint);
         self.progress.mailboxes_total.store(all.len() as u64, Ordering::Relaxed);
         self.progress.enter("mailboxes");
@@ -251,6 +255,7 @@ impl Backup<'_> {
             log,
             catalog_blake3,
             mailboxes_blake3,
+            metadata_blake3,
         };
         let dir = base_dir(&root, end.0);
         empty(storage, &dir)?;
@@ -597,10 +602,10 @@ impl Backup<'_> {
             super::format::not_as_expected(&path, "what was written", found)
         };
         let lines = dir.join("mailboxes.jsonl");
-        for (path, said) in [
-            (dir.join("catalog.jsonl"), &manifest.catalog_blake3),
-            (lines.clone(), &manifest.mailboxes_blake3),
-        ] {
+        let values = manifest.metadata_blake3.iter().map(|said| (dir.join("metadata.jsonl"), said));
+        let catalog = (dir.join("catalog.jsonl"), &manifest.catalog_blake3);
+        let mailboxes = (lines.clone(), &manifest.mailboxes_blake3);
+        for (path, said) in [catalog, mailboxes].into_iter().chain(values) {
             if digest(storage, &path)?.1 != *said {
                 return Err(bad(path));
             }

@@ -8,7 +8,8 @@
 //! | `log/LSN-EPOCH.json` | manifest of that segment, written last |
 //! | `gaps/LSN-TIME.json` | a gap: its first LSN and when it was noted (microseconds), 16 hex digits each |
 //! | `base/LSN/` | a base backup that is consistent at this LSN |
-//! | `base/LSN/catalog.jsonl` | a line for each user: user, partition, mailboxes (id, name, uid_validity, special_use, partition), subscriptions |
+//! | `base/LSN/catalog.jsonl` | a line for each user: user, partition, mailboxes (id, name, uid_validity, special_use, partition, quota), subscriptions, quota |
+//! | `base/LSN/metadata.jsonl` | a line for each entry of metadata: mailbox (id), whose, entry, value (hex) |
 //! | `base/LSN/mailboxes.jsonl` | a line for each mailbox: id, uid_validity, files (bytes and BLAKE3 of index, facts, heap) |
 //! | `base/LSN/mailbox/ID.index, .facts, .heap` | index, facts and heap of a mailbox, both header slots valid for every checkpoint, no cache blobs |
 //! | `base/LSN/log/LSN-EPOCH.log` | the log from the backup's checkpoint to its end |
@@ -22,11 +23,12 @@
 //! |---|---|
 //! | segment | format, store, owner_epoch, epoch, first_lsn, end_lsn, durable_lsn, first_time_us, last_time_us, bytes, blake3, messages (names that its frames need), absent (those that could not be had) |
 //! | gap | format, store, first_lsn, end_lsn, noted_us, last_time_us, reason |
-//! | base | format, store, owner_epoch, epoch, checkpoint_lsn, end_lsn, consistent_us, uid_validity_last, partition_default, partitions (name, layout), users, mailboxes, messages, bytes, absent, log (name and BLAKE3 each), catalog_blake3, mailboxes_blake3 |
+//! | base | format, store, owner_epoch, epoch, checkpoint_lsn, end_lsn, consistent_us, uid_validity_last, partition_default, partitions (name, layout), users, mailboxes, messages, bytes, absent, log (name and BLAKE3 each), catalog_blake3, mailboxes_blake3, metadata_blake3 (absent in earlier ones, which have no metadata) |
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use protocol::types::UidValidity;
 use serde::de::DeserializeOwned;
@@ -36,7 +38,9 @@ use crate::error::{Error, Result};
 use crate::ids::MailboxId;
 use crate::io::{Open, Storage};
 use crate::layout::create_durable;
+use crate::metadata::{Key, Value};
 use crate::namespace::{MailboxEntry, Namespace, SpecialUse};
+use crate::quota::QuotaLimits;
 
 /// Version of the manifests that are written.
 pub(super) const FORMAT: u32 = 1;
@@ -175,6 +179,8 @@ pub(super) struct BaseManifest {
     pub(super) log: Vec<(String, String)>,
     pub(super) catalog_blake3: String,
     pub(super) mailboxes_blake3: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) metadata_blake3: Option<String>,
 }
 
 /// A user's line in a backup's catalog.
@@ -184,6 +190,8 @@ pub(super) struct UserLine {
     partition: String,
     mailboxes: Vec<NameLine>,
     subscriptions: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaLimits>,
 }
 
 /// A mailbox in a [`UserLine`].
@@ -194,6 +202,8 @@ struct NameLine {
     uid_validity: u32,
     special_use: u32,
     partition: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<QuotaLimits>,
 }
 
 impl UserLine {
@@ -204,12 +214,14 @@ impl UserLine {
             uid_validity: entry.uid_validity.0,
             special_use: SpecialUse::to_bits(&entry.special_use),
             partition: entry.partition.clone(),
+            quota: entry.quota,
         };
         UserLine {
             user: user.to_owned(),
             partition: namespace.partition.clone(),
             mailboxes: namespace.mailboxes.iter().map(line).collect(),
             subscriptions: namespace.subscriptions.clone(),
+            quota: namespace.quota,
         }
     }
 
@@ -220,6 +232,7 @@ impl UserLine {
                 uid_validity: UidValidity(line.uid_validity),
                 special_use: SpecialUse::from_bits(line.special_use),
                 partition: line.partition,
+                quota: line.quota,
             };
             Some((line.name, entry))
         };
@@ -227,7 +240,42 @@ impl UserLine {
             partition: self.partition,
             mailboxes: self.mailboxes.into_iter().filter_map(entry).collect(),
             subscriptions: self.subscriptions,
+            quota: self.quota,
         }
+    }
+}
+
+/// A line of a backup's metadata.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct MetadataLine {
+    mailbox: String,
+    whose: String,
+    entry: String,
+    /// Hexadecimal digits.
+    value: String,
+}
+
+impl MetadataLine {
+    pub(super) fn of(key: &Key, value: &[u8]) -> MetadataLine {
+        MetadataLine {
+            mailbox: key.mailbox.to_string(),
+            whose: key.whose.clone(),
+            entry: key.entry.clone(),
+            value: value.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+
+    /// `None` where the line is not what [`MetadataLine::of`] makes.
+    pub(super) fn read(self) -> Option<(Key, Value)> {
+        let digits = self.value.as_bytes();
+        if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let byte = |at: usize| u8::from_str_radix(self.value.get(at..at + 2)?, 16).ok();
+        let value: Option<Arc<[u8]>> = (0..digits.len()).step_by(2).map(byte).collect();
+        let mailbox = MailboxId::parse(&self.mailbox)?;
+        let key = Key { mailbox, whose: self.whose, entry: self.entry };
+        Some((key, Some(value?)))
     }
 }
 
@@ -358,6 +406,18 @@ pub(super) fn names_in(storage: &dyn Storage, dir: &Path) -> Result<Vec<String>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_lines_survive_and_odd_ones_are_refused() {
+        let entry = "/shared/x".to_owned();
+        let key = Key { mailbox: MailboxId([7; 16]), whose: "jo".into(), entry };
+        let line = MetadataLine::of(&key, b"a\xff\0");
+        let value: Value = Some(Arc::from(&b"a\xff\0"[..]));
+        assert_eq!(line.clone().read(), Some((key, value)));
+        for bad in ["6", "6x", "é0"] {
+            assert_eq!(MetadataLine { value: bad.into(), ..line.clone() }.read(), None, "{bad}");
+        }
+    }
 
     #[test]
     fn message_names_are_read_back_and_nothing_else_is() {

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use super::chain::{Chain, GapFound};
 use super::format::{
-    MAILBOX_FILES, MailboxLine, MessageName, UserLine, names_in, not_as_expected, read_text,
-    time_text,
+    MAILBOX_FILES, MailboxLine, MessageName, MetadataLine, UserLine, names_in, not_as_expected,
+    read_text, time_text,
 };
 use super::pool::Pool;
 use super::verify::{Base, bases, read_lines, store_of};
@@ -39,6 +39,8 @@ pub(crate) const UNFINISHED: &str = "restoring";
 const BATCH_BYTES: u64 = 64 << 20;
 /// Users committed to the catalog at a time.
 const BATCH_USERS: usize = 10_000;
+/// Values of metadata in one commit.
+const BATCH_VALUES: usize = 256;
 /// What a restored store's epochs are above those of its past, so that the starts of one that
 /// goes on all the same stay below.
 const EPOCHS_ABOVE: u32 = 1000;
@@ -118,6 +120,8 @@ impl Only {
         match frame {
             Frame::User { user, .. }
             | Frame::Subscription { user, .. }
+            | Frame::Quota { user, .. }
+            | Frame::Metadata { user, .. }
             | Frame::MailboxGone { user, .. } => user == only,
             Frame::Mailbox { user, .. } => {
                 if user == only {
@@ -328,10 +332,11 @@ impl Lay<'_> {
         };
         let mut owners: HashMap<MailboxId, (String, String, String)> = HashMap::new();
         let mut users = Vec::new();
-        let commit = |users, summaries| {
+        let commit_all = |users, summaries, metadata| {
             let gone = Vec::new();
-            catalog.commit(&Batch { meta, users, summaries, gone })
+            catalog.commit(&Batch { meta, users, summaries, gone, metadata })
         };
+        let commit = |users, summaries| commit_all(users, summaries, Vec::new());
         let Some(base) = base else {
             commit(Vec::new(), Vec::new())?;
             return Ok(0);
@@ -354,6 +359,23 @@ impl Lay<'_> {
             }
             Ok(())
         })?;
+        if base.manifest.metadata_blake3.is_some() {
+            let path = base.dir.join("metadata.jsonl");
+            let mut values = Vec::new();
+            read_lines(storage, &path, &mut |line: MetadataLine| {
+                let bad = || not_as_expected(&path, "metadata", "an unreadable line".into());
+                let (key, value) = line.read().ok_or_else(bad)?;
+                // The server's own are not a single user's.
+                if only.user.is_none() || owners.contains_key(&key.mailbox) {
+                    values.push((key, value));
+                }
+                if values.len() >= BATCH_VALUES {
+                    commit_all(Vec::new(), Vec::new(), std::mem::take(&mut values))?;
+                }
+                Ok(())
+            })?;
+            commit_all(Vec::new(), Vec::new(), values)?;
+        }
         let mut summaries = Vec::new();
         let mut messages = 0;
         for line in base.mailboxes(storage)? {

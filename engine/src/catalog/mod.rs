@@ -3,10 +3,11 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, unclean_epoch |
-//! | users | user | JSON: partition of new mailboxes |
-//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition |
+//! | users | user | JSON: partition of new mailboxes, quota: limits of the user's own quota root (bytes, messages, mailboxes, annotation_bytes) |
+//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise |
 //! | subscriptions | user, name | nothing |
 //! | owners | mailbox id | user |
+//! | metadata | mailbox id (zeros: the server), user (empty: shared), entry | value |
 //! | figures | mailbox id | 80 bytes: see [`Summary`] |
 //!
 //! The figures are in the same file as the catalog so that one commit makes both: usage and
@@ -18,6 +19,7 @@
 //! missing, and a user's record is taken apart when it is next written.
 
 mod figures;
+mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -30,6 +32,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefin
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Open, Storage, StoredFile};
+use crate::metadata::{Key, Value};
 use crate::namespace::{MailboxRecord, Namespace, UserRecord};
 
 const META: TableDefinition<'_, &str, &str> = TableDefinition::new("meta");
@@ -65,6 +68,8 @@ pub(crate) struct Batch {
     pub(crate) summaries: Vec<(MailboxId, Summary)>,
     /// Mailboxes that are no more.
     pub(crate) gone: Vec<MailboxId>,
+    /// Values that were set or removed.
+    pub(crate) metadata: Vec<(Key, Value)>,
 }
 
 /// What the catalog does not yet have of a user's namespace.
@@ -371,6 +376,7 @@ impl Catalog {
                 attempt!("write", summary.remove(&id.0));
             }
         }
+        metadata::write(&write, &batch.metadata, &batch.gone)?;
         attempt!("write", write.commit());
         Ok(())
     }

@@ -11,6 +11,8 @@
 //! | 6 | Flags | yes | modseq u64, count u32, then (uid u32, flags u32, keywords u64) each; flags: system flags in bits 0-4, those of the file name before in bits 8-13 |
 //! | 7 | Expunge | yes | modseq u64, moved u8, count u32, then (first u32, last u32) each |
 //! | 8 | Keywords | yes | count u32, then text each: bit n of a record's keywords is the nth |
+//! | 16 | Quota | of the root, zeros: the user's own | user text, set u8, then, if set, limits u64 each: octets, messages, mailboxes, annotation octets; all ones for no limit |
+//! | 17 | Metadata | its, zeros: of the server | user text, whose text (empty: shared), count u32, then (entry text, set u8, value bytes if set) each |
 //!
 //! A text is a u32 count and UTF-8 bytes; bytes likewise. Append: uid u32, modseq u64,
 //! internaldate i64, savedate i64, flags u32, keywords u64, size u32, stored size u32, header size
@@ -18,12 +20,15 @@
 //! name text; 1 linked: stage name text, mailbox id 16, uid u32; 2 foreign: nothing), base bytes,
 //! letters bytes, name flags u8, in new u8.
 
+use std::sync::Arc;
+
 use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::FormatError;
 use super::wire::{Reader, Writer};
 use crate::ids::MailboxId;
 use crate::layout::NameFlags;
+use crate::quota::QuotaLimits;
 
 /// One change of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +91,22 @@ pub enum Frame {
     Keywords {
         /// In bit order.
         names: Vec<String>,
+    },
+    /// A quota root has these limits; `None`: it is none.
+    Quota {
+        /// Whose.
+        user: String,
+        /// All of its limits.
+        limits: Option<QuotaLimits>,
+    },
+    /// Metadata has these values, or is removed.
+    Metadata {
+        /// Owner of the mailbox; empty: the server.
+        user: String,
+        /// The user whose entries these are; empty: shared ones.
+        whose: String,
+        /// Names, with values of what is not removed.
+        changes: Vec<(String, Option<Arc<[u8]>>)>,
     },
 }
 
@@ -186,6 +207,8 @@ impl Frame {
             Frame::Flags { .. } => 6,
             Frame::Expunge { .. } => 7,
             Frame::Keywords { .. } => 8,
+            Frame::Quota { .. } => 16,
+            Frame::Metadata { .. } => 17,
         }
     }
 
@@ -236,6 +259,23 @@ impl Frame {
                 w.u32(names.len() as u32);
                 names.iter().for_each(|name| w.bytes(name.as_bytes()));
             }
+            Frame::Quota { user, limits } => {
+                w.bytes(user.as_bytes());
+                w.u8(u8::from(limits.is_some()));
+                for limit in limits.iter().flat_map(QuotaLimits::to_array) {
+                    w.u64(limit.unwrap_or(u64::MAX));
+                }
+            }
+            Frame::Metadata { user, whose, changes } => {
+                w.bytes(user.as_bytes());
+                w.bytes(whose.as_bytes());
+                w.u32(changes.len() as u32);
+                for (entry, value) in changes {
+                    w.bytes(entry.as_bytes());
+                    w.u8(u8::from(value.is_some()));
+                    value.iter().for_each(|value| w.bytes(value));
+                }
+            }
         }
     }
 
@@ -284,6 +324,29 @@ impl Frame {
                     names.push(r.text()?);
                 }
                 Frame::Keywords { names }
+            }
+            16 => {
+                let (user, set) = (r.text()?, r.u8()? != 0);
+                let mut limit = || Ok(Some(r.u64()?).filter(|limit| *limit != u64::MAX));
+                let limits = match set {
+                    true => Some([limit()?, limit()?, limit()?, limit()?]),
+                    false => None,
+                };
+                Frame::Quota { user, limits: limits.map(QuotaLimits::from_array) }
+            }
+            17 => {
+                let (user, whose) = (r.text()?, r.text()?);
+                let count = r.u32()? as usize;
+                let mut changes = Vec::with_capacity(count.min(r.left() / 5));
+                for _ in 0..count {
+                    let entry = r.text()?;
+                    let value = match r.u8()? {
+                        0 => None,
+                        _ => Some(Arc::from(r.bytes()?)),
+                    };
+                    changes.push((entry, value));
+                }
+                Frame::Metadata { user, whose, changes }
             }
             _ => return Ok(None),
         };
@@ -407,6 +470,19 @@ mod tests {
             Frame::Flags { modseq: ModSeq(4), changes: vec![change] },
             Frame::Expunge { modseq: ModSeq(4), moved: true, ranges: vec![(1, 3), (7, 7)] },
             Frame::Keywords { names: vec!["$Forwarded".into()] },
+            Frame::Quota { user: "a".into(), limits: None },
+            Frame::Metadata {
+                user: "a".into(),
+                whose: String::new(),
+                changes: vec![
+                    ("/shared/x".into(), None),
+                    ("/shared/y".into(), Some(Arc::from(&b"\0"[..]))),
+                ],
+            },
+            Frame::Quota {
+                user: "a".into(),
+                limits: Some(QuotaLimits { messages: Some(0), ..QuotaLimits::default() }),
+            },
         ]
     }
 

@@ -18,6 +18,7 @@ use super::ops::ranges;
 use super::{Item, MailboxInner, Place, State};
 use crate::archive::MessageName;
 use crate::error::{Error, Result};
+use crate::events::MessageEvents;
 use crate::format::frame::{Append, FlagChange, Frame, Source};
 use crate::format::index::Record;
 use crate::ids::Lsn;
@@ -131,15 +132,18 @@ impl MailboxInner {
 
     /// Publishes what was applied and tells the waiters.
     fn finish(self: &Arc<Self>, files: &mut Files, done: Vec<Item>) {
-        use std::sync::atomic::Ordering::{AcqRel, Acquire};
+        use std::sync::atomic::Ordering::Acquire;
         if !self.deleted.load(Acquire) {
-            let (messages, bytes) = files.account();
-            self.usage.messages.fetch_add(messages, AcqRel);
-            self.usage.bytes.fetch_add(bytes, AcqRel);
+            self.share.add(files.account());
         }
         self.mark_dirty();
         self.note_reverted(&done);
         self.publish(files);
+        if self.events.is_heard() {
+            let frames = done.iter().map(|item| MessageEvents::of(&item.frame));
+            let what = frames.fold(MessageEvents::default(), MessageEvents::union);
+            self.events.post_messages(self.id, what);
+        }
         let mut state = self.state.lock();
         self.bury(&mut state, &done);
         for item in &done {
@@ -238,7 +242,9 @@ impl MailboxInner {
             | Frame::User { .. }
             | Frame::Mailbox { .. }
             | Frame::MailboxGone { .. }
-            | Frame::Subscription { .. } => Ok(()),
+            | Frame::Subscription { .. }
+            | Frame::Quota { .. }
+            | Frame::Metadata { .. } => Ok(()),
         }
     }
 

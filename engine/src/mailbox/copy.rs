@@ -113,7 +113,12 @@ fn push_transfer(
             }
         }
     }
-    let pushed = push_staged(source, target, &place, view, &staged, remove);
+    let bytes = staged.iter().map(|one| u64::from(one.record.size)).sum();
+    let from = remove.then_some(&source.share);
+    let pushed = target
+        .share
+        .allow(from, bytes, staged.len() as u64)
+        .and_then(|()| push_staged(source, target, &place, view, &staged, remove));
     if !matches!(pushed, Ok(Some(_))) {
         discard(&shared, &place, &staged);
     }

@@ -137,9 +137,7 @@ impl MailboxInner {
         }
         if !done.mended.is_empty() {
             files.recount();
-            let (messages, bytes) = files.account();
-            self.usage.messages.fetch_add(messages, Ordering::AcqRel);
-            self.usage.bytes.fetch_add(bytes, Ordering::AcqRel);
+            self.share.add(files.account());
             self.mark_dirty();
             self.publish(files);
             self.log_lost_flags(files, lost_flags);

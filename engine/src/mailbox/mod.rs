@@ -60,9 +60,11 @@ pub use view::{Changes, ExtrasRef, KeywordTable, Records, View};
 
 use crate::config::Partition;
 use crate::error::{Error, Result};
+use crate::events::Hub;
 use crate::fulltext::MailboxIndex;
 use crate::ids::{Lsn, MailboxId};
 use crate::owner::Owner;
+use crate::quota::Share;
 use crate::shared::Shared;
 use files::Files;
 pub(crate) use latest::{Latest, LatestFlags};
@@ -96,18 +98,14 @@ pub(crate) struct State {
     pub(crate) gone: bool,
 }
 
-/// Messages and bytes of a user, kept by the appliers.
-#[derive(Default)]
-pub(crate) struct UsageCounters {
-    pub(crate) messages: AtomicU64,
-    pub(crate) bytes: AtomicU64,
-}
-
 pub(crate) struct MailboxInner {
     pub(crate) id: MailboxId,
     pub(crate) uid_validity: UidValidity,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) usage: Arc<UsageCounters>,
+    /// Where it counts.
+    pub(crate) share: Share,
+    /// Tells the owner's listeners.
+    pub(crate) events: Arc<Hub>,
     /// Where other hosts could open the same mail: the right to change it.
     owner: Option<Arc<Owner>>,
     pub(crate) place: RwLock<Place>,
@@ -152,6 +150,8 @@ pub struct MailboxStatus {
     pub unseen: u32,
     /// DELETED
     pub deleted: u32,
+    /// DELETED-STORAGE, served octets; `None` unless asked for ([`crate::User::deleted_bytes`]).
+    pub deleted_bytes: Option<u64>,
     /// SIZE, served octets.
     pub bytes: u64,
     /// UIDNEXT
@@ -185,7 +185,8 @@ impl MailboxInner {
     /// A mailbox over its opened files.
     pub(crate) fn new(
         shared: Arc<Shared>,
-        usage: Arc<UsageCounters>,
+        share: Share,
+        events: Arc<Hub>,
         owner: Option<Arc<Owner>>,
         id: MailboxId,
         place: Place,
@@ -214,7 +215,8 @@ impl MailboxInner {
             }),
             recent_uid: AtomicU32::new(head.recent_uid.0),
             foreign: Mutex::new(foreign::Foreign::from_head(head)),
-            usage,
+            share,
+            events,
             owner,
             place: RwLock::new(place),
             files: Mutex::new(files),
@@ -376,6 +378,7 @@ impl Mailbox {
             recent,
             unseen: view.unseen(),
             deleted: view.deleted(),
+            deleted_bytes: None,
             bytes: view.bytes(),
             uid_next: view.uid_next(),
             uid_validity: view.uid_validity(),

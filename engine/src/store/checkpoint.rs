@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::fulltext::IndexMode;
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::MailboxInner;
+use crate::metadata::{Key, Value};
 use crate::shared::{Doomed, DoomedKind, Shared};
 
 /// Why nothing is written any more after a failed sync.
@@ -42,6 +43,7 @@ impl Shared {
         !self.dirty.lock().is_empty()
             || !self.dirty_users.lock().is_empty()
             || !self.gone.lock().is_empty()
+            || !self.metadata.is_empty()
     }
 
     /// One checkpoint.
@@ -65,11 +67,13 @@ impl Shared {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         let users = std::mem::take(&mut *self.dirty_users.lock());
         let gone = std::mem::take(&mut *self.gone.lock());
+        let metadata = self.metadata.all();
         let changes: Vec<UserChanges> = users.values().map(|user| user.take_unsaved()).collect();
-        let result = self.write_checkpoint(lsn, dirty.values(), changes, &gone);
+        let result = self.write_checkpoint(lsn, dirty.values(), changes, &gone, &metadata);
         match result {
             Ok(()) => {
                 self.checkpointed.store(lsn.0, Ordering::Release);
+                self.metadata.written(&metadata);
                 for mailbox in dirty.values() {
                     mailbox.files.lock().slot_committed();
                 }
@@ -114,6 +118,7 @@ impl Shared {
         dirty: impl Iterator<Item = &'a Arc<MailboxInner>>,
         users: Vec<UserChanges>,
         gone: &[MailboxId],
+        metadata: &[(Key, Value)],
     ) -> Result<(), (Error, Vec<UserChanges>)> {
         let summaries = match self.write_files(lsn, dirty) {
             Ok(summaries) => summaries,
@@ -132,6 +137,7 @@ impl Shared {
             users,
             summaries,
             gone: gone.to_vec(),
+            metadata: metadata.to_vec(),
         };
         self.catalog.commit(&batch).map_err(|error| (error, batch.users))
     }

@@ -29,7 +29,7 @@ use crate::io::{HelperPool, Storage};
 use crate::log::LogStatus;
 use crate::namespace::Namespace;
 use crate::shared::{Drive, Shared, Turn};
-use crate::user::{Usage, User, UserInner, UserOptions};
+use crate::user::{User, UserInner, UserOptions};
 use threads::Threads;
 
 /// How long a stop works on what waits for the archive.
@@ -327,12 +327,14 @@ impl Shared {
             in_rows: true,
         });
         let ids = stored.namespace.mailboxes.values().map(|entry| entry.id);
-        let mut usage = Usage::default();
+        let mut all = (0, 0);
         for numbers in self.catalog.summaries(ids)?.into_iter().flatten() {
-            usage.bytes += numbers.bytes;
-            usage.messages += numbers.messages;
+            all.0 += numbers.messages;
+            all.1 += numbers.bytes;
         }
-        let fresh = UserInner::new(self.clone(), name, stored, usage);
+        let fresh = UserInner::new(self.clone(), name, stored, all);
+        fresh.regroup()?;
+        fresh.limit();
         let user = self.users.lock().entry(name.to_owned()).or_insert(fresh).clone();
         user.used.store(self.mailboxes.now(), Ordering::Relaxed);
         self.make_room();

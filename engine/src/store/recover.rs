@@ -84,7 +84,13 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     let unclean_epoch = if found.segments > 0 { meta.owner_epoch } else { meta.unclean_epoch };
     let was_clean = found.segments == 0 && meta.unclean_epoch < meta.owner_epoch;
     let began_meta = Meta { epoch, owner_epoch, unclean_epoch: owner_epoch, ..meta };
-    let nothing = Batch { meta: began_meta, users: vec![], summaries: vec![], gone: vec![] };
+    let nothing = Batch {
+        meta: began_meta,
+        users: vec![],
+        summaries: vec![],
+        gone: vec![],
+        metadata: vec![],
+    };
     catalog.commit(&nothing)?;
     let state_dir = &config.state_dir;
     storage.sync_dir(state_dir).map_err(Error::io("sync", state_dir))?;
@@ -449,11 +455,15 @@ impl<'a> Redo<'a> {
         let mut users: BTreeMap<String, Edited<'_>> = BTreeMap::new();
         let mut strayed: BTreeMap<MailboxId, Strayed> = BTreeMap::new();
         for (id, frame) in transactions.iter().flat_map(|t| &t.frames) {
+            if let Frame::Metadata { whose, changes, .. } = frame {
+                self.shared.metadata.apply(*id, whose, changes);
+            }
             let name = match frame {
                 Frame::User { user, .. }
                 | Frame::Mailbox { user, .. }
                 | Frame::MailboxGone { user, .. }
-                | Frame::Subscription { user, .. } => user,
+                | Frame::Subscription { user, .. }
+                | Frame::Quota { user, .. } => user,
                 _ => continue,
             };
             if !users.contains_key(name) {
@@ -479,6 +489,7 @@ impl<'a> Redo<'a> {
                 strayed.entry(*id).or_insert(fresh).dirs.push(dir);
             }
             if matches!(frame, Frame::MailboxGone { .. }) {
+                self.shared.metadata.forget(*id);
                 self.shared.gone.lock().push(*id);
             }
             self.owners.insert(*id, name.clone());
@@ -879,8 +890,8 @@ impl<'a> Redo<'a> {
                     bytes += numbers.bytes;
                 }
             }
-            user.usage.messages.store(messages, Ordering::Release);
-            user.usage.bytes.store(bytes, Ordering::Release);
+            user.ledger.sums.set((messages, bytes));
+            user.regroup()?;
         }
         Ok(())
     }

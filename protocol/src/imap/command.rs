@@ -53,6 +53,12 @@ pub enum Body {
     List(List),
     Lsub { reference: String, pattern: String },
     Status { mailbox: String, items: Vec<StatusItem> },
+    Notify(Notify),
+    GetMetadata(GetMetadata),
+    SetMetadata { mailbox: Option<String>, changes: Vec<(String, Option<Vec<u8>>)> },
+    GetQuota { root: String },
+    GetQuotaRoot { mailbox: String },
+    SetQuota { root: String, limits: Vec<(String, u64)> },
     Check,
     Close,
     Unselect,
@@ -89,6 +95,12 @@ impl Body {
             Body::List(_) => "LIST",
             Body::Lsub { .. } => "LSUB",
             Body::Status { .. } => "STATUS",
+            Body::Notify(_) => "NOTIFY",
+            Body::GetMetadata(_) => "GETMETADATA",
+            Body::SetMetadata { .. } => "SETMETADATA",
+            Body::GetQuota { .. } => "GETQUOTA",
+            Body::GetQuotaRoot { .. } => "GETQUOTAROOT",
+            Body::SetQuota { .. } => "SETQUOTA",
             Body::Check => "CHECK",
             Body::Close => "CLOSE",
             Body::Unselect => "UNSELECT",
@@ -130,6 +142,8 @@ pub struct QResync {
 /// LIST with the extensions of RFC 5258, 5819 and 6154.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List {
+    /// XLIST, which Gmail had before RFC 6154.
+    pub xlist: bool,
     /// Written in the extended form: changes what an empty pattern means.
     pub extended: bool,
     /// SUBSCRIBED: list subscriptions, existing or not.
@@ -152,6 +166,83 @@ pub struct List {
     pub return_special_use: bool,
     /// RETURN (STATUS (...)), empty if not asked.
     pub return_status: Vec<StatusItem>,
+    /// RETURN (METADATA (...)) of RFC 9590: names of entries, empty if not asked.
+    pub return_metadata: Vec<String>,
+}
+
+/// NOTIFY (RFC 5465).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// No events at all.
+    None,
+    /// These, instead of those before.
+    Set {
+        /// Tell the state of mailboxes first.
+        status: bool,
+        /// At least one.
+        groups: Vec<EventGroup>,
+    },
+}
+
+/// Events of some mailboxes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventGroup {
+    /// Which mailboxes.
+    pub filter: MailboxFilter,
+    /// Which events; empty: NONE.
+    pub events: Vec<NotifyEvent>,
+}
+
+/// Which mailboxes an event group is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as on the wire.
+pub enum MailboxFilter {
+    Selected { delayed: bool },
+    Inboxes,
+    Personal,
+    Subscribed,
+    Subtree(Vec<String>),
+    Mailboxes(Vec<String>),
+}
+
+/// An event that a client wants to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as on the wire.
+pub enum NotifyEvent {
+    /// With what to tell of each new message.
+    MessageNew(Vec<FetchItem>),
+    MessageExpunge,
+    FlagChange,
+    AnnotationChange,
+    MailboxName,
+    SubscriptionChange,
+    MailboxMetadataChange,
+    ServerMetadataChange,
+    /// One that we don't know.
+    Unknown,
+}
+
+/// GETMETADATA (RFC 5464).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GetMetadata {
+    /// `None`: the server.
+    pub mailbox: Option<String>,
+    /// Names, not looked into; at least one.
+    pub entries: Vec<String>,
+    /// Longer values are not told.
+    pub max_size: Option<u64>,
+    /// How far below the entries.
+    pub depth: MetadataDepth,
+}
+
+/// How far below an entry GETMETADATA looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // Named as on the wire.
+pub enum MetadataDepth {
+    #[default]
+    Zero,
+    One,
+    Infinity,
 }
 
 /// What STATUS can tell.
@@ -164,6 +255,7 @@ pub enum StatusItem {
     UidValidity,
     Unseen,
     Deleted,
+    DeletedStorage,
     Size,
     HighestModSeq,
     AppendLimit,

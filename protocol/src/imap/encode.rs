@@ -75,6 +75,9 @@ pub enum Code {
     MessageLimit(u32, Option<Uid>),
     /// `MAILBOXID (id)` (RFC 8474)
     MailboxId(String),
+    /// One that is written as it is, such as `METADATA MAXSIZE 1024`: without control characters
+    /// and brackets.
+    Text(String),
 }
 
 impl Code {
@@ -113,6 +116,7 @@ impl Code {
                 print(out, format_args!("MESSAGELIMIT {limit} {uid}"));
             }
             Code::MailboxId(id) => print(out, format_args!("MAILBOXID ({id})")),
+            Code::Text(text) => out.extend_from_slice(text.as_bytes()),
         }
     }
 }
@@ -274,6 +278,8 @@ pub fn date_time(out: &mut Vec<u8>, unix_seconds: i64) {
 pub struct ListLine<'a> {
     /// `LSUB` instead of `LIST`.
     pub lsub: bool,
+    /// `XLIST` instead of `LIST`.
+    pub xlist: bool,
     /// Attributes with their backslash, in order.
     pub attributes: Vec<&'a str>,
     /// The mailbox.
@@ -286,7 +292,12 @@ pub struct ListLine<'a> {
 
 /// Writes a LIST line. The separator is `/`.
 pub fn list(out: &mut Vec<u8>, line: &ListLine<'_>, utf8: bool) {
-    out.extend_from_slice(if line.lsub { b"* LSUB (" } else { b"* LIST (" });
+    let word: &[u8] = match (line.lsub, line.xlist) {
+        (true, _) => b"* LSUB (",
+        (_, true) => b"* XLIST (",
+        _ => b"* LIST (",
+    };
+    out.extend_from_slice(word);
     out.extend_from_slice(line.attributes.join(" ").as_bytes());
     out.extend_from_slice(b") \"/\" ");
     mailbox(out, line.name, utf8);
@@ -339,6 +350,7 @@ fn status_item(item: StatusItem) -> &'static str {
         StatusItem::UidValidity => "UIDVALIDITY",
         StatusItem::Unseen => "UNSEEN",
         StatusItem::Deleted => "DELETED",
+        StatusItem::DeletedStorage => "DELETED-STORAGE",
         StatusItem::Size => "SIZE",
         StatusItem::HighestModSeq => "HIGHESTMODSEQ",
         StatusItem::AppendLimit => "APPENDLIMIT",

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::store;
 use crate::wire::{
-    Failure, FailureCode, ImportMessage, IndexAction, IndexLine, MailboxLine, Reply, Request,
-    Status,
+    Failure, FailureCode, ImportMessage, IndexAction, IndexLine, MailboxLine, QuotaLine, Reply,
+    Request, Status,
 };
 
 /// Read from a message's source at once.
@@ -70,6 +70,12 @@ impl Operator {
             Request::MailboxSubscribe { user, name, on } => {
                 self.user(&user).await?.subscribe(&name, on).await.map_err(failure)?;
                 Ok(Reply::Done)
+            }
+            Request::Quotas { user } => self.quotas(user.as_deref()).await,
+            Request::QuotaSet { user, mailbox, limits } => {
+                let opened = self.user(&user).await?;
+                opened.set_quota(mailbox.as_deref(), limits).await.map_err(failure)?;
+                self.quotas(Some(&user)).await
             }
             Request::Import { user, mailbox, messages } => {
                 let total = messages.iter().fold(0u64, |sum, m| sum.saturating_add(m.bytes));
@@ -216,21 +222,45 @@ impl Operator {
         store::open_user(&self.store, &account, &self.defaults).await.map_err(failure)
     }
 
-    async fn mailboxes(&self, user: Option<&str>) -> Result<Reply, Failure> {
-        let names = match user {
-            Some(name) => vec![name.to_owned()],
-            None => self.store.users().await.map_err(failure)?,
-        };
+    /// Names of one user, or of all.
+    async fn names(&self, user: Option<&str>) -> Result<Vec<String>, Failure> {
+        match user {
+            Some(name) => Ok(vec![name.to_owned()]),
+            None => self.store.users().await.map_err(failure),
+        }
+    }
+
+    /// A user who was named (`asked`), or one of all: mail of a user who was removed stays in the
+    /// store, and all the same it has a name.
+    async fn one_of(&self, name: &str, asked: Option<&str>) -> Result<User, Failure> {
+        match self.user(name).await {
+            Err(Failure { code: FailureCode::NoSuchUser, .. }) if asked.is_none() => {
+                self.store.user(name, &Default::default()).await.map_err(failure)
+            }
+            other => other,
+        }
+    }
+
+    async fn quotas(&self, user: Option<&str>) -> Result<Reply, Failure> {
         let mut lines = Vec::new();
-        for name in names {
-            let user = match self.user(&name).await {
-                Ok(user) => user,
-                // Mail of a user who was removed stays in the store; all the same it has a name.
-                Err(Failure { code: FailureCode::NoSuchUser, .. }) if user.is_none() => {
-                    self.store.user(&name, &Default::default()).await.map_err(failure)?
-                }
-                Err(error) => return Err(error),
-            };
+        for name in self.names(user).await? {
+            let roots = self.one_of(&name, user).await?.quota_roots();
+            lines.extend(roots.into_iter().map(|root| QuotaLine {
+                user: name.clone(),
+                mailbox: root.mailbox,
+                limits: root.limits,
+                bytes: root.usage.bytes,
+                messages: root.usage.messages,
+                mailboxes: root.usage.mailboxes,
+            }));
+        }
+        Ok(Reply::Quotas(lines))
+    }
+
+    async fn mailboxes(&self, user: Option<&str>) -> Result<Reply, Failure> {
+        let mut lines = Vec::new();
+        for name in self.names(user).await? {
+            let user = self.one_of(&name, user).await?;
             let namespace = user.namespace();
             for (mailbox, entry) in &namespace.mailboxes {
                 let status = match user.status(mailbox).await {
@@ -263,19 +293,9 @@ impl Operator {
         user: Option<&str>,
         mailbox: Option<&str>,
     ) -> Result<Reply, Failure> {
-        let names = match user {
-            Some(name) => vec![name.to_owned()],
-            None => self.store.users().await.map_err(failure)?,
-        };
         let mut lines = Vec::new();
-        for name in names {
-            // Mail of a user who was removed stays, and so does its index.
-            let user = match self.user(&name).await {
-                Err(Failure { code: FailureCode::NoSuchUser, .. }) if user.is_none() => {
-                    self.store.user(&name, &Default::default()).await.map_err(failure)?
-                }
-                other => other?,
-            };
+        for name in self.names(user).await? {
+            let user = self.one_of(&name, user).await?;
             let all: Vec<String> = match mailbox {
                 Some(one) => vec![one.to_owned()],
                 None => user.namespace().mailboxes.keys().cloned().collect(),
@@ -399,6 +419,8 @@ fn failure(error: Error) -> Failure {
         Error::NotAllowed(_)
         | Error::Name(_)
         | Error::TooManyKeywords { .. }
+        | Error::MetadataTooBig { .. }
+        | Error::MetadataTooMany { .. }
         | Error::Expunged(_) => FailureCode::NotAllowed,
         _ => FailureCode::Temporary,
     };

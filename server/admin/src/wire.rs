@@ -78,6 +78,20 @@ pub enum Request {
         /// Whether the subscription shall exist.
         on: bool,
     },
+    /// The quota roots of one user, or of all.
+    Quotas {
+        /// Whose; absent: everybody's.
+        user: Option<String>,
+    },
+    /// Sets the limits of a quota root, or takes them back.
+    QuotaSet {
+        /// Whose.
+        user: String,
+        /// The mailbox that becomes a root; absent: the user's own root.
+        mailbox: Option<String>,
+        /// All limits of the root; absent: what was set is taken back.
+        limits: Option<engine::QuotaLimits>,
+    },
     /// Stores messages, all or none, in this order. Their bytes follow the line, one after
     /// the other.
     Import {
@@ -192,6 +206,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Request::Mailboxes`].
     Mailboxes(Vec<MailboxLine>),
+    /// To [`Request::Quotas`] and [`Request::QuotaSet`].
+    Quotas(Vec<QuotaLine>),
     /// To [`Request::Import`]: durable.
     Imported {
         /// UIDs of the new messages, in order.
@@ -370,6 +386,23 @@ pub struct MailboxLine {
     pub special_use: Vec<String>,
     /// The partition that its messages are on.
     pub partition: String,
+}
+
+/// One quota root.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct QuotaLine {
+    /// Whose.
+    pub user: String,
+    /// The mailbox that it is set on; absent: the user's own root.
+    pub mailbox: Option<String>,
+    /// What is allowed.
+    pub limits: engine::QuotaLimits,
+    /// Octets of the messages that are there, as served.
+    pub bytes: u64,
+    /// Messages that are there.
+    pub messages: u64,
+    /// Mailboxes that are there.
+    pub mailboxes: u64,
 }
 
 /// The full-text index of one mailbox.

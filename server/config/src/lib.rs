@@ -319,6 +319,8 @@ pub struct Imap {
     pub message_limit: u32,
     /// Most messages that one command saves; 0: any number. Without effect beside `message_limit`.
     pub save_limit: u32,
+    /// How to reach the administrator, a URI: the server's metadata `/shared/admin`. Empty: unset.
+    pub metadata_admin: String,
 }
 
 /// When a STORE of a session without CONDSTORE is answered. Conditional ones, and all of sessions

@@ -20,6 +20,10 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// One message.
     pub message_bytes_max: u64,
+    /// One value of metadata.
+    pub metadata_value_bytes_max: usize,
+    /// Entries of metadata of one mailbox, or of the server: shared ones, and those of each user.
+    pub metadata_entries_max: usize,
     /// Bytes queued for a client above which its session pauses until they are sent.
     pub out_queue_bytes_high: usize,
     /// Seconds from connection to login.
@@ -58,6 +62,8 @@ impl Default for Limits {
             literal_bytes_max: 64 * 1024,
             command_bytes_max: 512 * 1024,
             message_bytes_max: 100 * 1024 * 1024,
+            metadata_value_bytes_max: 64 * 1024,
+            metadata_entries_max: 1000,
             out_queue_bytes_high: 256 * 1024,
             login_seconds_max: 60,
             login_failures_max: 5,

@@ -38,6 +38,14 @@ const LOGGED_IN: &[&str] = &[
     "PARTIAL",
     "UIDBATCHES",
     "INPROGRESS",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
+    "QUOTA=RES-MAILBOX",
+    "METADATA",
+    "LIST-METADATA",
+    "XLIST",
+    "NOTIFY",
 ];
 
 /// The words of CAPABILITY for this connection now.

@@ -8,6 +8,7 @@
 //! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
 //! | `selected` | the selected mailbox: its view, sync points, sets |
+//! | `notify` | what is told without having been asked for |
 //! | `fetch` | what FETCH reads from where, and how it is written |
 //! | `cmd` | a file per command |
 //!
@@ -24,6 +25,7 @@ mod capability;
 mod cmd;
 mod fetch;
 mod limit;
+mod notify;
 mod progress;
 mod reply;
 mod selected;

@@ -12,6 +12,7 @@ use protocol::imap::framing::{Event, Excess, Framer, Limits, Literal};
 use protocol::types::{ModSeq, Uid};
 
 use super::fetch::ahead::Ahead;
+use super::notify::Notices;
 use super::reply::{End, Outcome, Reply};
 use super::selected::{Features, Selected};
 use super::{capability, cmd};
@@ -35,6 +36,8 @@ pub(super) struct Session {
     pub(super) features: Features,
     pub(super) user: Option<User>,
     pub(super) selected: Option<Box<Selected>>,
+    /// What the session hears of beside that.
+    pub(super) notices: Option<Box<Notices>>,
     pub(super) login_failures: u32,
     /// Of the command that is carried out, if that may take long.
     pub(super) tag: Option<Tag>,
@@ -73,6 +76,7 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         features: Features::default(),
         user: None,
         selected: None,
+        notices: None,
         login_failures: 0,
         tag: None,
         bad_commands: 0,
@@ -199,6 +203,10 @@ impl Session {
     /// Sends what is owed and waits for more bytes, within the time that the client has.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
         self.conn.flush().await?;
+        if self.framer.is_idle() && self.pushes() {
+            // Apart from the task's own memory, as few sessions need it.
+            return Box::pin(self.fill_and_push()).await;
+        }
         if self.framer.is_idle() {
             self.framer.release();
         } else {
@@ -258,6 +266,9 @@ impl Session {
         {
             self.tell_modseq_highest();
         }
+        if self.notices.is_some() {
+            Box::pin(self.tell_notices()).await?;
+        }
         if reply.status != Status::Bad {
             self.bad_commands = 0;
         }
@@ -304,6 +315,14 @@ impl Session {
             Body::Status { mailbox, items } => {
                 Box::pin(cmd::status::run(self, &mailbox, &items)).await
             }
+            Body::Notify(notify) => Box::pin(cmd::notify::run(self, notify)).await,
+            Body::GetMetadata(get) => Box::pin(cmd::metadata::get(self, get)).await,
+            Body::SetMetadata { mailbox, changes } => {
+                Box::pin(cmd::metadata::set(self, mailbox.as_deref(), changes)).await
+            }
+            Body::GetQuota { root } => cmd::quota::get(self, &root),
+            Body::GetQuotaRoot { mailbox } => cmd::quota::get_root(self, &mailbox),
+            Body::SetQuota { .. } => cmd::quota::set(),
             Body::Close => Box::pin(cmd::close::run(self)).await,
             Body::Unselect => cmd::close::unselect(self),
             Body::Expunge => Box::pin(cmd::expunge::run(self, None)).await,
@@ -349,10 +368,13 @@ impl Session {
 
     /// Tells what happened to the selected mailbox, if this is the time for it.
     pub(super) async fn sync_point(&mut self, point: SyncPoint) -> Result<(), End> {
+        if self.holds_still() && point != SyncPoint::Own {
+            return Ok(());
+        }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
         let newest = match point {
             SyncPoint::None => return Ok(()),
-            SyncPoint::Newest => selected.mailbox.view(),
+            SyncPoint::Newest | SyncPoint::Own => selected.mailbox.view(),
             SyncPoint::Refreshed => match selected.mailbox.refresh().await {
                 Ok(view) => view,
                 Err(error) => {
@@ -394,6 +416,7 @@ impl Session {
             return Ok(());
         }
         let features = self.features;
+        let tells_flags = self.tells_flags();
         if features.qresync || features.uid_only {
             for some in changes.vanished.chunks(EXPUNGED_TURN) {
                 self.conn.out.with_vec(|out| Selected::write_vanished(out, some));
@@ -406,8 +429,14 @@ impl Session {
             }
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
+        let known = selected.view.uid_next();
         self.conn.out.with_vec(|out| selected.take_view(newest, changes.exists, out, features));
-        let mut rest = &changes.flags[..];
+        if changes.exists.is_some()
+            && let Some(items) = self.items_of_new()
+        {
+            Box::pin(cmd::fetch::tell_new(self, items, known)).await?;
+        }
+        let mut rest = if tells_flags { &changes.flags[..] } else { &[] };
         while !rest.is_empty() {
             let Some(selected) = self.selected.as_ref() else { return Ok(()) };
             let write = |out: &mut Vec<u8>| selected.write_changed(out, rest, own, features);
@@ -614,6 +643,8 @@ pub(super) enum SyncPoint {
     None,
     /// What is known already.
     Newest,
+    /// The same, after a removal of the session's own: also where NOTIFY lets the mailbox hold still.
+    Own,
     /// What is found by looking, foreign changes too.
     Refreshed,
 }
@@ -622,6 +653,8 @@ impl SyncPoint {
     fn of(body: &Body) -> SyncPoint {
         match body {
             Body::Noop | Body::Check => SyncPoint::Refreshed,
+            Body::Notify(_) => SyncPoint::Refreshed,
+            Body::Expunge | Body::UidExpunge(_) | Body::Move(_) => SyncPoint::Own,
             Body::Fetch(fetch) if !fetch.uid => SyncPoint::None,
             Body::Store(store) if !store.uid => SyncPoint::None,
             // RFC 7162 section 3.2.10.2 for the second.

@@ -51,7 +51,7 @@ pub(super) async fn accept(
     size: Option<u64>,
 ) -> Result<Accepted, (Recipient, Refused)> {
     match find(services, config, &recipient).await {
-        Ok((user, mailbox, mailbox_name)) => match user.check_quota(size.unwrap_or(0), 1) {
+        Ok((user, mailbox, mailbox_name)) => match mailbox.check_quota(size.unwrap_or(0), 1) {
             Ok(()) => Ok(Accepted { recipient, user, mailbox, mailbox_name }),
             Err(error) => Err((recipient, error.into())),
         },

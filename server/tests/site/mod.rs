@@ -97,6 +97,11 @@ impl Site {
         change(&mut self.listener.borrow_mut());
     }
 
+    /// Where everything is.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     /// Bytes that the task of an idle session takes.
     pub(crate) fn session_bytes(&self) -> usize {
         let (near, _far) = UnixStream::pair().unwrap();

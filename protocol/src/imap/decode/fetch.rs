@@ -21,8 +21,7 @@ const PART_LEVELS_MAX: usize = 1000;
 pub(super) fn fetch(i: &[u8], uid: bool) -> Res<'_, Fetch> {
     let (i, set) = preceded(sp, set_argument).parse(i)?;
     let (i, _) = sp(i)?;
-    let list = delimited(char('('), separated_list1(sp, item), expect(")", char(')')));
-    let (i, items) = alt((macro_items, list, map(item, |item| vec![item]))).parse(i)?;
+    let (i, items) = alt((macro_items, items, map(item, |item| vec![item]))).parse(i)?;
     let fetch = Fetch { uid, set, items, changed_since: None, vanished: false, partial: None };
     let (rest, fetch) = match i.first() {
         Some(b' ') => preceded(tag(" "), cut(|i| modifiers(i, fetch.clone()))).parse(i)?,
@@ -65,6 +64,11 @@ fn modifiers(i: &[u8], mut fetch: Fetch) -> Res<'_, Fetch> {
             _ => return expect(")", char(')')).parse(rest).map(|(rest, _)| (rest, fetch)),
         }
     }
+}
+
+/// Items in parentheses.
+pub(super) fn items(i: &[u8]) -> Res<'_, Vec<FetchItem>> {
+    delimited(char('('), separated_list1(sp, item), expect(")", char(')'))).parse(i)
 }
 
 fn macro_items(i: &[u8]) -> Res<'_, Vec<FetchItem>> {

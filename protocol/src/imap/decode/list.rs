@@ -9,6 +9,7 @@ use nom::sequence::{delimited, preceded};
 
 use super::super::command::{Body, List, StatusItem};
 use super::Dialect;
+use super::metadata::listed_entries;
 use super::token::{Reject, Res, expect, keyword_upper, list_pattern, mailbox, sp};
 
 /// Most patterns in one LIST.
@@ -59,8 +60,8 @@ fn select(i: &[u8], options: &[String], list: &mut List) -> Result<(), nom::Err<
             }
         }
     }
-    if list.recursive_match && !list.select_subscribed && !list.select_special_use {
-        return Err(Reject::error(i, "SUBSCRIBED or SPECIAL-USE beside RECURSIVEMATCH"));
+    if list.recursive_match && !list.select_subscribed {
+        return Err(Reject::error(i, "SUBSCRIBED beside RECURSIVEMATCH"));
     }
     Ok(())
 }
@@ -81,7 +82,15 @@ fn returns(i: &[u8], mut list: List) -> Res<'_, List> {
                 list.return_status = items;
                 rest = after;
             }
-            _ => return Err(Reject::error(i, "SUBSCRIBED, CHILDREN, SPECIAL-USE or STATUS")),
+            "METADATA" => {
+                let (after, entries) = preceded(sp, listed_entries).parse(rest)?;
+                list.return_metadata = entries;
+                rest = after;
+            }
+            _ => {
+                let known = "SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS or METADATA";
+                return Err(Reject::error(i, known));
+            }
         }
         i = match rest {
             [b' ', after @ ..] if after.first() != Some(&b')') => after,
@@ -90,6 +99,14 @@ fn returns(i: &[u8], mut list: List) -> Res<'_, List> {
         };
     }
     Ok((&i[1..], list))
+}
+
+/// XLIST: plain LIST with other attributes.
+pub(super) fn xlist(i: &[u8], dialect: Dialect) -> Res<'_, List> {
+    let (i, reference) = preceded(sp, |i| mailbox(i, dialect)).parse(i)?;
+    let (i, pattern) = preceded(sp, |i| list_pattern(i, dialect)).parse(i)?;
+    let patterns = vec![pattern];
+    Ok((i, List { xlist: true, reference, patterns, ..List::default() }))
 }
 
 pub(super) fn lsub(i: &[u8], dialect: Dialect) -> Res<'_, Body> {
@@ -118,6 +135,7 @@ fn status_item(i: &[u8]) -> Res<'_, StatusItem> {
         "UIDVALIDITY" => StatusItem::UidValidity,
         "UNSEEN" => StatusItem::Unseen,
         "DELETED" => StatusItem::Deleted,
+        "DELETED-STORAGE" => StatusItem::DeletedStorage,
         "SIZE" => StatusItem::Size,
         "HIGHESTMODSEQ" => StatusItem::HighestModSeq,
         "APPENDLIMIT" => StatusItem::AppendLimit,

@@ -12,9 +12,13 @@
 //! | `search` | SEARCH arguments |
 //! | `select` | parameters of SELECT and EXAMINE |
 //! | `list` | LIST and STATUS arguments |
+//! | `quota`, `metadata`, `notify` | arguments of the commands of these names |
 
 mod fetch;
 mod list;
+mod metadata;
+mod notify;
+mod quota;
 mod search;
 mod select;
 mod token;
@@ -207,8 +211,15 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
         b"ID" => id(i)?,
         b"UIDBATCHES" => uid_batches(i)?,
         b"LIST" => list::list(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
+        b"XLIST" => list::xlist(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
         b"LSUB" => list::lsub(i, dialect)?,
         b"STATUS" => list::status(i, dialect)?,
+        b"NOTIFY" => notify::notify(i, dialect)?,
+        b"GETMETADATA" => metadata::get(i, dialect)?,
+        b"SETMETADATA" => metadata::set(i, dialect)?,
+        b"GETQUOTA" => quota::get(i, dialect)?,
+        b"GETQUOTAROOT" => quota::get_root(i, dialect)?,
+        b"SETQUOTA" => quota::set(i, dialect)?,
         _ => return message_command(name, false, i),
     };
     Ok((i, Some(body)))

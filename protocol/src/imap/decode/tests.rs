@@ -246,7 +246,7 @@ fn list_in_all_its_forms() {
     assert!(returned.return_subscribed && returned.return_children && returned.return_special_use);
     assert_eq!(returned.return_status, [StatusItem::Messages, StatusItem::Unseen]);
     assert!(list(r#"LIST "" % RETURN ()"#).extended);
-    assert!(bad(r#"LIST (RECURSIVEMATCH) "" %"#).starts_with("Expected SUBSCRIBED or SPECIAL-USE"));
+    assert!(bad(r#"LIST (RECURSIVEMATCH) "" %"#).starts_with("Expected SUBSCRIBED beside"));
     assert!(bad(r#"LIST "" % RETURN (FROB)"#).starts_with("Expected SUBSCRIBED, CHILDREN"));
     let patterns = |n| format!(r#"LIST "" ({})"#, vec!["a"; n].join(" "));
     assert_eq!(list(&patterns(100)).patterns.len(), 100);
@@ -517,4 +517,84 @@ proptest! {
             let _ = append_head(&input, REV2);
         }
     }
+}
+
+/// RFC 5464 section 4.
+#[test]
+fn metadata_commands() {
+    let get = |text: &str| match ok(text) {
+        Body::GetMetadata(get) => get,
+        other => panic!("{text}: {other:?}"),
+    };
+    let plain = get("GETMETADATA \"\" /shared/comment");
+    assert_eq!((plain.mailbox, plain.entries.len()), (None, 1));
+    let many = get("GETMETADATA \"INBOX\" /private/comment /shared/comment");
+    assert_eq!(many.entries, ["/private/comment", "/shared/comment"]);
+    for text in [
+        "GETMETADATA \"INBOX\" (MAXSIZE 1024) (/shared/comment /private/comment)",
+        "GETMETADATA (MAXSIZE 1024) INBOX (/shared/comment /private/comment)",
+    ] {
+        let get = get(text);
+        assert_eq!((get.max_size, get.entries.len()), (Some(1024), 2), "{text}");
+    }
+    let deep = get("GETMETADATA (maxsize 1 depth infinity) INBOX (\"/private/*\")");
+    assert_eq!((deep.depth, deep.entries), (MetadataDepth::Infinity, vec!["/private/*".into()]));
+    assert_eq!(get("GETMETADATA INBOX (DEPTH 1) (/private/f)").depth, MetadataDepth::One);
+    assert_eq!(bad("GETMETADATA (DEPTH 2) INBOX /a"), "Expected 0, 1 or infinity at byte 21");
+    assert_eq!(bad("GETMETADATA (FOO 2) INBOX /a"), "Expected MAXSIZE or DEPTH at byte 15");
+    assert_eq!(bad("GETMETADATA INBOX"), "Expected a space at byte 19");
+    let changes = |text: &str| match ok(text) {
+        Body::SetMetadata { changes, .. } => changes,
+        other => panic!("{text}: {other:?}"),
+    };
+    let set = changes("SETMETADATA INBOX (/private/comment {3}\r\na\r\n /shared/c NIL)");
+    assert_eq!(set[0], ("/private/comment".into(), Some(b"a\r\n".to_vec())));
+    assert_eq!(set[1], ("/shared/c".into(), None));
+    let binary = changes("SETMETADATA \"\" (/shared/c ~{2}\r\n\0a)");
+    assert_eq!(binary[0].1, Some(b"\0a".to_vec()));
+    assert_eq!(bad("SETMETADATA INBOX ()"), "Expected the name of an entry at byte 21");
+}
+
+/// RFC 9208 section 7.
+#[test]
+fn quota_commands() {
+    assert_eq!(ok("getquota \"\""), Body::GetQuota { root: String::new() });
+    let limits = vec![("STORAGE".to_owned(), 510), ("X-Y".to_owned(), 1)];
+    let root = "#user/alice".to_owned();
+    assert_eq!(ok("SETQUOTA \"#user/alice\" (storage 510 x-y 1)"), Body::SetQuota { root, limits });
+    assert_eq!(ok("SETQUOTA a ()"), Body::SetQuota { root: "a".into(), limits: vec![] });
+    assert_eq!(bad("SETQUOTA a (STORAGE x)"), "Expected a number at byte 22");
+}
+
+/// RFC 5465 sections 3.1 and 6.
+#[test]
+fn notify_commands() {
+    let groups = |text: &str| match ok(text) {
+        Body::Notify(Notify::Set { status, groups }) => (status, groups),
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(ok("NOTIFY NONE"), Body::Notify(Notify::None));
+    let (status, found) = groups(
+        "notify set status (selected MessageNew (uid body.peek[header.fields (from to subject)]) \
+         MessageExpunge) (subtree Lists MessageNew)",
+    );
+    assert!(status);
+    assert_eq!(found[0].filter, MailboxFilter::Selected { delayed: false });
+    assert!(matches!(&found[0].events[..],
+        [NotifyEvent::MessageNew(items), NotifyEvent::MessageExpunge] if items.len() == 2));
+    assert_eq!(found[1].filter, MailboxFilter::Subtree(vec!["Lists".into()]));
+    let (status, found) = groups(
+        "notify set (mailboxes (inbox \"a b\") (Messagenew messageExpunge FlagChange)) \
+         (personal (SubscriptionChange x-new)) (selected-delayed NONE)",
+    );
+    assert!(!status);
+    assert_eq!(found[0].filter, MailboxFilter::Mailboxes(vec!["INBOX".into(), "a b".into()]));
+    assert_eq!(found[1].events, [NotifyEvent::SubscriptionChange, NotifyEvent::Unknown]);
+    assert_eq!(found[2].events, []);
+    assert_eq!(
+        bad("NOTIFY SET (all NONE)"),
+        "Expected a mailbox filter such as SELECTED or PERSONAL at byte 14"
+    );
+    assert_eq!(bad("NOTIFY"), "Expected a space at byte 8");
+    assert_eq!(bad("NOTIFY SET (personal ())"), "Expected an event at byte 24");
 }

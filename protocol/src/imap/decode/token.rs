@@ -164,6 +164,15 @@ fn literal(i: &[u8]) -> Res<'_, Vec<u8>> {
     Ok((i, value.to_vec()))
 }
 
+/// `~{n}` of RFC 3516: NUL is allowed.
+pub(super) fn literal8(i: &[u8]) -> Res<'_, Vec<u8>> {
+    let (i, _) = (char('~'), char('{')).parse(i)?;
+    let (i, bytes) = number64(i)?;
+    let (i, _) = (opt(char('+')), expect("}", char('}')), opt(char('\r')), char('\n')).parse(i)?;
+    let (i, value) = expect("the whole literal", take(bytes)).parse(i)?;
+    Ok((i, value.to_vec()))
+}
+
 pub(super) fn string(i: &[u8]) -> Res<'_, Vec<u8>> {
     expect("a string", alt((quoted, literal))).parse(i)
 }

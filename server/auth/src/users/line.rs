@@ -193,20 +193,24 @@ fn yes_no(key: &'static str, value: &str) -> Result<bool, LineError> {
 
 /// Digits, with K, M, G or T for powers of 1024.
 fn size(key: &'static str, value: &str) -> Result<u64, LineError> {
-    let error = LineError::Value { key, expected: "a number, perhaps with K, M, G or T" };
-    let (digits, shift) = match value.as_bytes().last() {
-        Some(b'K' | b'k') => (value.len() - 1, 10),
-        Some(b'M' | b'm') => (value.len() - 1, 20),
-        Some(b'G' | b'g') => (value.len() - 1, 30),
-        Some(b'T' | b't') => (value.len() - 1, 40),
-        _ => (value.len(), 0),
+    let expected = "a number, perhaps with K, M, G or T";
+    parse_size(value).ok_or(LineError::Value { key, expected })
+}
+
+/// A number, perhaps with K, M, G or T for powers of 1024.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (text.len() - 1, 10),
+        Some(b'M' | b'm') => (text.len() - 1, 20),
+        Some(b'G' | b'g') => (text.len() - 1, 30),
+        Some(b'T' | b't') => (text.len() - 1, 40),
+        _ => (text.len(), 0),
     };
-    let digits = value.get(..digits).unwrap_or_default();
+    let digits = text.get(..digits)?;
     if !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(error);
+        return None;
     }
-    let number: u64 = digits.parse().map_err(|_| error.clone())?;
-    number.checked_mul(1 << shift).ok_or(error)
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 fn partition(value: &str) -> Result<String, LineError> {

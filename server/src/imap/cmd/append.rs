@@ -51,7 +51,11 @@ pub(in super::super) async fn run(
 }
 
 async fn answer(session: &mut Session, tag: &Tag, reply: &Reply) -> Result<(), End> {
+    session.expect_own_messages();
     session.sync_point(SyncPoint::Newest).await?;
+    if session.notices.is_some() {
+        Box::pin(session.tell_notices()).await?;
+    }
     session.finish(tag, reply)
 }
 
@@ -118,7 +122,7 @@ fn begin(
     // What can be refused is refused before the client sends it.
     let bytes = before.iter().map(Delivery::size).sum::<u64>() + literal.bytes;
     destination
-        .user
+        .mailbox
         .check_quota(bytes, before.len() as u64 + 1)
         .map_err(|error| session.failure("check a quota", &error, "TRYCREATE"))?;
     let target = Target {

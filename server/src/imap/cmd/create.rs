@@ -3,6 +3,7 @@
 use engine::SpecialUse;
 use protocol::imap::encode::Code;
 
+use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 use super::status::mailbox_id;
@@ -28,6 +29,7 @@ pub(in super::super) async fn run(
     }
     match user.create(name, &uses).await {
         Ok(()) => {
+            session.forget_own(|event| notify::is_name_event(event, name));
             let reply = Reply::ok("Created");
             // Deleted again in the meantime, it has none.
             Ok(match user.namespace().mailboxes.get(name) {

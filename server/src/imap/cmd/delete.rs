@@ -1,5 +1,6 @@
 //! DELETE: RFC 3501 section 6.3.4.
 
+use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
@@ -14,6 +15,7 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
         }
         return Ok(session.failure("delete a mailbox", &error, "NONEXISTENT"));
     }
+    session.forget_own(|event| notify::is_name_event(event, name));
     // A client that deletes what it has selected wants to be out of it.
     if session.selected.as_ref().is_some_and(|selected| selected.mailbox.is_gone()) {
         session.selected = None;

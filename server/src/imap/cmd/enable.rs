@@ -8,6 +8,11 @@ use super::super::session::Session;
 pub(in super::super) fn run(session: &mut Session, names: &[String]) -> Outcome {
     let mut enabled = String::new();
     for name in names {
+        if name == "METADATA" {
+            session.enable_metadata();
+            enabled.push_str(" METADATA");
+            continue;
+        }
         if matches!(name.as_str(), "CONDSTORE" | "QRESYNC") && !session.features.condstore {
             session.enable_condstore();
             // QRESYNC brings it along (RFC 7162 section 3.2.3).

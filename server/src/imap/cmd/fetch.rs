@@ -2,7 +2,7 @@
 //! its section 3.2.6, dates of saving of RFC 8514, PARTIAL of RFC 9394 section 3.3.
 
 use engine::{Mailbox, Record, SeqMatch, StoreMode, StoreRequest, View};
-use protocol::imap::command::{Fetch, FetchItem};
+use protocol::imap::command::{Fetch, FetchItem, SetArgument};
 use protocol::imap::encode;
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
@@ -101,6 +101,24 @@ pub(super) async fn tell_vanished(
         .map_err(|error| session.failure("look for removed messages", &error, "NONEXISTENT"))?;
     session.conn.out.with_vec(|out| encode::vanished(out, true, &ranges));
     Ok(())
+}
+
+/// Tells what a client wants to know of new messages (RFC 5465 section 5.2): those from UID `from`
+/// on. None of it makes them `\Seen`.
+pub(in super::super) async fn tell_new(
+    session: &mut Session,
+    items: Vec<FetchItem>,
+    from: Uid,
+) -> Result<(), End> {
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+    let range = selected.view.seqs_in_uid_range((from.0, u32::MAX));
+    let Some((first, last)) = range else { return Ok(()) };
+    let set = SetArgument::Saved;
+    let fetch =
+        Fetch { uid: false, set, items, changed_since: None, vanished: false, partial: None };
+    let plan = Plan::new(fetch, session.features);
+    let mut progress = Progress { uids_to_mark: None, trouble: None, ahead: SeqNum(0) };
+    send_range(session, &plan, first, last, ModSeq(0), &mut progress).await
 }
 
 /// What has to be done or said when all messages are sent.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use protocol::imap::framing::Event;
 
+use super::super::notify;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::{Session, SyncPoint};
 
@@ -14,6 +15,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 enum Wake {
     Input,
     Changed,
+    Heard,
     Tick,
 }
 
@@ -21,7 +23,8 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
     session.continuation("idling");
     session.framer.expect_line();
     // Made before the first sync point, so that no change falls between the two.
-    let mut watcher = session.selected.as_ref().map(|selected| selected.mailbox.watch());
+    let hears = session.selected.as_ref().filter(|_| !session.holds_still());
+    let mut watcher = hears.map(|selected| selected.mailbox.watch());
     session.sync_point(SyncPoint::Refreshed).await?;
     let (patience, reason) = session.patience();
     let deadline = tokio::time::Instant::now() + patience;
@@ -37,6 +40,9 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
             Some(true) => return Ok(Reply::ok("Completed")),
             Some(false) => return Ok(Reply::bad("Expected DONE")),
             None => {}
+        }
+        if session.notices.is_some() {
+            Box::pin(session.tell_notices()).await?;
         }
         session.conn.flush().await?;
         session.framer.release();
@@ -57,11 +63,12 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
                 _ => Wake::Input,
             },
             () = changed => Wake::Changed,
+            () = notify::heard(&session.notices) => Wake::Heard,
             () = tokio::time::sleep_until(deadline) => return Err(End::Bye(reason)),
             () = tokio::time::sleep(LOOK_EVERY), if session.selected.is_some() => Wake::Tick,
         };
         match wake {
-            Wake::Input => {}
+            Wake::Input | Wake::Heard => {}
             Wake::Changed => session.sync_point(SyncPoint::Newest).await?,
             Wake::Tick => session.sync_point(SyncPoint::Refreshed).await?,
         }

@@ -1,5 +1,5 @@
 //! LIST: RFC 3501 section 6.3.8, RFC 5258 (LIST-EXTENDED), RFC 5819 (STATUS), RFC 6154
-//! (SPECIAL-USE), RFC 9051.
+//! (SPECIAL-USE), RFC 9051, RFC 9590 (METADATA), XLIST.
 //!
 //! Names that don't exist but have children are listed as `\NonExistent`, for clients that don't
 //! know the word also as `\Noselect`.
@@ -12,7 +12,7 @@ use protocol::imap::encode::{self, ListLine};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
-use super::status;
+use super::{metadata, status};
 
 pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome {
     let user = match session.user() {
@@ -46,7 +46,12 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         let mut statuses = statuses.into_iter();
         for listed in turn {
             session.conn.out.push(&listed.line);
-            match listed.exists.then(|| statuses.next()).flatten() {
+            let mut status = listed.exists.then(|| statuses.next()).flatten();
+            if let Some(Ok(found)) = &mut status {
+                let whole = status::complete(&user, &listed.name, &list.return_status, found).await;
+                status = whole.err().map(Err).or(status);
+            }
+            match status {
                 Some(Ok(found)) => {
                     status::write(session, &listed.name, &list.return_status, &found);
                 }
@@ -55,6 +60,9 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
                     session.failure("tell a mailbox's status", &error, "NONEXISTENT");
                 }
                 None => {}
+            }
+            if listed.exists && !list.return_metadata.is_empty() {
+                metadata::listed(session, &user, &listed.name, &list.return_metadata).await?;
             }
         }
         session.breathe().await?;
@@ -111,7 +119,17 @@ impl Entry<'_> {
         }
         attributes.push(if self.has_children { "\\HasChildren" } else { "\\HasNoChildren" });
         attributes.extend(&self.special_use);
-        ListLine { attributes, name: self.name, child_info: self.child_info, ..ListLine::default() }
+        if list.xlist && self.name == engine::INBOX {
+            attributes.push("\\Inbox");
+        }
+        let xlist = list.xlist;
+        ListLine {
+            attributes,
+            xlist,
+            name: self.name,
+            child_info: self.child_info,
+            ..ListLine::default()
+        }
     }
 }
 
@@ -145,10 +163,12 @@ fn entries<'n>(namespace: &'n Namespace, list: &List) -> Vec<Entry<'n>> {
         (!list.select_subscribed || entry.subscribed)
             && (!list.select_special_use || !entry.special_use.is_empty())
     };
-    // RECURSIVEMATCH: names above one that is selected and that no pattern shows.
+    // RECURSIVEMATCH: names above one that is selected and that no pattern shows; of others the
+    // client can tell by itself (RFC 5258 section 3.5).
     let mut above: BTreeSet<&str> = BTreeSet::new();
     if list.recursive_match {
-        for entry in names.values().filter(|entry| selected(entry)) {
+        let hidden = |entry: &&Entry<'_>| selected(entry) && !matches(entry.name);
+        for entry in names.values().filter(hidden) {
             above.extend(parents(entry.name));
         }
     }
@@ -233,11 +253,13 @@ mod tests {
             uid_validity: UidValidity(1),
             special_use: if name == "Sent" { vec![SpecialUse::Sent] } else { vec![] },
             partition: "default".into(),
+            quota: None,
         };
         Namespace {
             partition: "default".into(),
             mailboxes: mailboxes.iter().map(|&name| (name.to_owned(), entry(name))).collect(),
             subscriptions: subscriptions.iter().map(|&name| name.to_owned()).collect(),
+            quota: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use protocol::imap::encode::{self, ListLine};
 
+use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
@@ -14,6 +15,7 @@ pub(in super::super) async fn run(session: &mut Session, from: &str, to: &str) -
     if let Err(error) = user.rename(from, to).await {
         return Ok(session.failure("rename a mailbox", &error, "NONEXISTENT"));
     }
+    session.forget_own(|event| notify::is_name_event(event, to));
     // INBOX stays; only its messages went.
     if session.features.rev2 && from != "INBOX" {
         let line = ListLine { name: to, old_name: Some(from), ..ListLine::default() };

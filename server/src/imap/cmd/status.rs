@@ -1,7 +1,7 @@
 //! STATUS: RFC 3501 section 6.3.10, SIZE of RFC 8438, DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162,
-//! APPENDLIMIT of RFC 7889, MAILBOXID of RFC 8474.
+//! APPENDLIMIT of RFC 7889, MAILBOXID of RFC 8474, DELETED-STORAGE of RFC 9208.
 
-use engine::{MailboxId, MailboxStatus};
+use engine::{MailboxId, MailboxStatus, User};
 use protocol::imap::command::StatusItem;
 use protocol::imap::encode::{self, StatusValue};
 
@@ -20,7 +20,12 @@ pub(in super::super) async fn run(
     if items.contains(&StatusItem::HighestModSeq) {
         session.enable_condstore();
     }
-    match user.status(name).await {
+    let status = async {
+        let mut status = user.status(name).await?;
+        complete(&user, name, items, &mut status).await?;
+        Ok(status)
+    };
+    match status.await {
         Ok(status) => {
             write(session, name, items, &status);
             Ok(Reply::ok("Completed"))
@@ -34,8 +39,21 @@ pub(super) fn mailbox_id(id: &MailboxId) -> String {
     format!("F{id}")
 }
 
+/// Adds what is not known without a look at the messages.
+pub(super) async fn complete(
+    user: &User,
+    name: &str,
+    items: &[StatusItem],
+    status: &mut MailboxStatus,
+) -> engine::Result<()> {
+    if items.contains(&StatusItem::DeletedStorage) {
+        status.deleted_bytes = Some(user.deleted_bytes(name, status.deleted).await?);
+    }
+    Ok(())
+}
+
 /// The STATUS line.
-pub(super) fn write(
+pub(in super::super) fn write(
     session: &mut Session,
     name: &str,
     items: &[StatusItem],
@@ -49,6 +67,7 @@ pub(super) fn write(
         StatusItem::UidValidity => u64::from(status.uid_validity.0),
         StatusItem::Unseen => u64::from(status.unseen),
         StatusItem::Deleted => u64::from(status.deleted),
+        StatusItem::DeletedStorage => status.deleted_bytes.unwrap_or(0),
         StatusItem::Size => status.bytes,
         StatusItem::HighestModSeq => status.modseq_highest.0,
         StatusItem::AppendLimit => append_limit,
