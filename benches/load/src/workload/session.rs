@@ -37,6 +37,16 @@ pub(crate) struct Login {
 impl Login {
     pub(crate) async fn run(&self, run: &mut Run) -> Result<String> {
         let target = Target::new(&self.target)?;
+        // What a password costs when it is seen first (a slow hash, by design) is told apart.
+        let mut first = Latencies::default();
+        for account in 0..target.users().min(self.connections) {
+            let start = Instant::now();
+            let imap = Imap::login(&target, account).await?;
+            first.push(start.elapsed());
+            imap.logout().await?;
+        }
+        let first = first.quantile_ms(0.5);
+        run.findings.sample("first login of an account", "ms", Better::Lower, first);
         for _ in 0..run.rounds {
             let serials = Serials::new(0, self.count);
             let mut tasks = JoinSet::new();
@@ -105,7 +115,21 @@ impl Idle {
             Imap::login(target, account).await?.logout().await?;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+        let closed = process::memory(run.meter.pids());
+        // Nor is an open mailbox that others have open too.
+        let mut first = Vec::new();
+        for account in 0..target.users().min(self.sessions) {
+            let mut imap = Imap::login(target, account).await?;
+            imap.select("SELECT", &self.mailbox).await?;
+            let tag = imap.idle().await?;
+            first.push((account, imap, tag));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let before = process::memory(run.meter.pids());
+        if !run.meter.pids().is_empty() {
+            let each = (before.pss as f64 - closed.pss as f64) / first.len() as f64 / 1024.0;
+            run.findings.sample("Pss of an account's first session", "KiB", Better::Lower, each);
+        }
         let section = run.meter.begin();
         let mut sessions = self.open(target).await?;
         let wall = run.meter.end(&section);
@@ -120,7 +144,7 @@ impl Idle {
             run.sample_ms("last session woken", wall);
         }
         let mut tasks = JoinSet::new();
-        for (_, mut imap, tag) in sessions {
+        for (_, mut imap, tag) in sessions.into_iter().chain(first) {
             tasks.spawn(async move {
                 imap.done(tag).await?;
                 imap.logout().await?;
