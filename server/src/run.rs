@@ -89,6 +89,9 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     // Nothing that we make is for others, unless a mode says so.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     raise_descriptor_limit();
+    // Beside all that follows; only a handshake has to wait for it.
+    let prepare = std::thread::Builder::new().name("cursus-seed".to_owned());
+    prepare.spawn(crate::tls::prepare).map_err(system("start a thread"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("start the main thread's runtime"))?;
     // Before anybody can see a socket of ours and send a signal: unheard, it would end us.

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use config::{Config, Protocol};
@@ -58,8 +58,7 @@ pub struct TlsSwitch {
 impl TlsSwitch {
     /// Loads what `config` names, or makes a self-signed pair.
     pub fn new(config: &Config) -> Result<TlsSwitch, TlsError> {
-        let ticketer =
-            aws_lc_rs::Ticketer::new().map_err(|e| TlsError::SelfSigned(e.to_string()))?;
+        let ticketer: Arc<dyn ProducesTickets> = Arc::new(LateTicketer::default());
         let built = build(config, &ticketer)?;
         Ok(TlsSwitch { by_protocol: built.map(ArcSwap::from), ticketer })
     }
@@ -84,8 +83,44 @@ pub fn check(config: &Config) -> Result<(), TlsError> {
     if config.tls.certificate.is_none() {
         return Ok(());
     }
-    let ticketer = aws_lc_rs::Ticketer::new().map_err(|e| TlsError::SelfSigned(e.to_string()))?;
+    let ticketer: Arc<dyn ProducesTickets> = Arc::new(LateTicketer::default());
     build(config, &ticketer).map(drop)
+}
+
+/// Has the TLS library fill its pool of random numbers, which takes it 50 ms of computing, once in a
+/// process. Whoever needs some meanwhile waits.
+pub fn prepare() {
+    // What fails here fails again in the handshake, and is told there.
+    let _ = aws_lc_rs::default_provider().secure_random.fill(&mut [0]);
+}
+
+/// Makes its keys when the first ticket needs them: random numbers are late, see [`prepare`].
+#[derive(Debug, Default)]
+struct LateTicketer(OnceLock<Option<Arc<dyn ProducesTickets>>>);
+
+impl LateTicketer {
+    /// `None` where the system gives no random numbers: then there are no tickets.
+    fn made(&self) -> Option<&dyn ProducesTickets> {
+        self.0.get_or_init(|| aws_lc_rs::Ticketer::new().ok()).as_deref()
+    }
+}
+
+impl ProducesTickets for LateTicketer {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.made().map_or(0, ProducesTickets::lifetime)
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.made()?.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.made()?.decrypt(cipher)
+    }
 }
 
 type Built = [Arc<ServerConfig>; Protocol::ALL.len()];
