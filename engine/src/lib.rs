@@ -61,8 +61,8 @@ pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{
     Answered, Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus,
-    MessageFile, Records, SeqMatch, ServedReader, StoreMode, StoreOutcome, StoreRequest, View,
-    Watcher,
+    Matched, MessageFile, Records, SeqMatch, ServedReader, StoreMode, StoreOutcome, StoreRequest,
+    View, Watcher,
 };
 pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};

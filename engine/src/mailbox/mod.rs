@@ -53,6 +53,7 @@ pub(crate) use message::line_ends as message_line_ends;
 pub use message::{ExtrasBlob, MessageFile, ServedReader};
 pub(crate) use ops::ranges;
 pub use ops::{StoreMode, StoreOutcome, StoreRequest};
+pub use search::Matched;
 pub(crate) use tx::{Item, Tx};
 pub use vanished::SeqMatch;
 pub(crate) use view::RecentChanges;

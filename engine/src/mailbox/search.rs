@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use protocol::imap::search::SearchKey;
-use protocol::types::{SeqNum, Uid};
+use protocol::types::{ModSeq, SeqNum, Uid};
 use tokio::sync::oneshot;
 
 use super::cold::Sweep;
@@ -28,7 +28,8 @@ use crate::search::{
     Context, Leaf, Needs, Program, Scratch, Source, Text, WordHit, each_text, relevancy,
 };
 
-/// Messages that are looked through on the session's core when the index alone decides.
+/// Messages that are looked through on the session's core when the index alone decides; more are a
+/// helper's work, ten milliseconds for a million.
 const INLINE_MESSAGES_MAX: u32 = 4096;
 /// Messages of a turn when files may have to be read.
 const TURN_FILES: u32 = 32;
@@ -40,12 +41,36 @@ const WARM_MAX: Duration = Duration::from_micros(150);
 /// Bytes of each file that are asked for ahead.
 const AHEAD_BYTES: u64 = 256 << 10;
 
+/// A message that a search found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its MODSEQ when it was looked at.
+    pub modseq: ModSeq,
+}
+
+impl From<&Record> for Matched {
+    fn from(record: &Record) -> Matched {
+        Matched { uid: record.uid, modseq: record.modseq }
+    }
+}
+
 impl Mailbox {
     /// The messages of a view that match, in its order. `$` and `\Recent` have been replaced by
     /// UID sets by the session, which knows them. Dropping the future ends the search.
-    pub async fn search(&self, view: &View, key: &SearchKey) -> Result<Vec<(SeqNum, Record)>> {
-        let found = self.hunt(view, key).await?;
-        Ok(found.into_iter().map(|found| (found.seq, found.record)).collect())
+    pub async fn search(&self, view: &View, key: &SearchKey) -> Result<Vec<(SeqNum, Matched)>> {
+        let program = Mailbox::program(view, key);
+        if program.needs() == Needs::Index {
+            if view.exists() <= INLINE_MESSAGES_MAX {
+                return Ok(by_index(view, &program));
+            }
+            let view = view.clone();
+            let look = move || by_index(&view, &program);
+            return self.0.shared.helpers.run(look).await.map_err(|_| Error::Closing);
+        }
+        let found = self.hunt(view, program).await?;
+        Ok(found.iter().map(Found::matched).collect())
     }
 
     /// As [`Mailbox::search`], with how relevant each match is: 1 to 100, where the best have 100
@@ -54,16 +79,17 @@ impl Mailbox {
         &self,
         view: &View,
         key: &SearchKey,
-    ) -> Result<(Vec<(SeqNum, Record)>, Vec<u8>)> {
-        let found = self.hunt(view, key).await?;
+    ) -> Result<(Vec<(SeqNum, Matched)>, Vec<u8>)> {
+        let found = self.hunt(view, Mailbox::program(view, key)).await?;
         let measured: Vec<_> = found.iter().map(|f| (f.record.size, &*f.hits)).collect();
         let scores = relevancy(&measured, view.exists());
-        Ok((found.into_iter().map(|found| (found.seq, found.record)).collect(), scores))
+        Ok((found.iter().map(Found::matched).collect(), scores))
     }
 
-    async fn hunt(&self, view: &View, key: &SearchKey) -> Result<Vec<Found>> {
+    /// A key tree made ready for the messages of a view.
+    fn program(view: &View, key: &SearchKey) -> Program {
         let uid_largest = view.uid(SeqNum(view.exists())).unwrap_or(Uid(0));
-        let program = Program::new(
+        Program::new(
             key,
             &Context {
                 uid_largest,
@@ -74,10 +100,10 @@ impl Mailbox {
                     (bit != 0).then(|| bit.trailing_zeros())
                 },
             },
-        );
-        if program.needs() == Needs::Index && view.exists() <= INLINE_MESSAGES_MAX {
-            return Ok(by_index(view, &program));
-        }
+        )
+    }
+
+    async fn hunt(&self, view: &View, program: Program) -> Result<Vec<Found>> {
         let program = if !program.leaves().iter().any(Leaf::can_ask)
             || self.0.shared.config.index.mode == IndexMode::Off
         {
@@ -104,6 +130,12 @@ struct Found {
     record: Record,
     /// Nothing, without an allocation, unless the search is fuzzy.
     hits: Box<[WordHit]>,
+}
+
+impl Found {
+    fn matched(&self) -> (SeqNum, Matched) {
+        (self.seq, Matched::from(&self.record))
+    }
 }
 
 /// A search on its way.
@@ -272,12 +304,11 @@ fn searched(seq: SeqNum, record: &Record) -> crate::search::Record {
     }
 }
 
-fn by_index(view: &View, program: &Program) -> Vec<Found> {
+fn by_index(view: &View, program: &Program) -> Vec<(SeqNum, Matched)> {
     let matches = |(seq, record): &(SeqNum, Record)| {
         program.decide_by_index(&searched(*seq, record)) == Some(true)
     };
-    let found = |(seq, record)| Found { seq, record, hits: Box::default() };
-    view.all().filter(matches).map(found).collect()
+    view.all().filter(matches).map(|(seq, record)| (seq, Matched::from(&record))).collect()
 }
 
 impl MailboxInner {

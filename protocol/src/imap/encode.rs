@@ -130,16 +130,28 @@ pub fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 pub fn number(out: &mut Vec<u8>, mut n: u64) {
     let mut digits = [0u8; 20];
     let mut at = digits.len();
-    loop {
+    while n >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&DIGIT_PAIRS[(n % 100) as usize]);
+        n /= 100;
+    }
+    if n > 0 || at == digits.len() {
         at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
+        digits[at] = b'0' + n as u8;
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+/// `00` to `99`.
+const DIGIT_PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    pairs
+};
 
 /// `tag OK [code] text`, with its line end. `None` as tag writes `*`.
 pub fn status(
@@ -649,7 +661,8 @@ mod tests {
         }
 
         #[test]
-        fn numbers_are_decimal(n: u64) {
+        fn numbers_are_decimal(n: u64, shift in 0..64) {
+            let n = n >> shift;
             prop_assert_eq!(written(|out| number(out, n)), n.to_string());
         }
     }

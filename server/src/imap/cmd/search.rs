@@ -1,7 +1,7 @@
 //! SEARCH and UID SEARCH: RFC 3501 section 6.4.4, ESEARCH of RFC 4731 and 9051, `$` of RFC 5182,
 //! MODSEQ of RFC 7162, FUZZY and RELEVANCY of RFC 6203, PARTIAL of RFC 9394.
 
-use engine::Record;
+use engine::Matched;
 use protocol::imap::SearchKey;
 use protocol::imap::command::{Search, SearchReturn, Tag};
 use protocol::imap::encode::{self, ESearch};
@@ -12,7 +12,7 @@ use super::super::selected::Selected;
 use super::super::session::Session;
 
 /// One match.
-type Found = (SeqNum, Record);
+type Found = (SeqNum, Matched);
 
 pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Search) -> Outcome {
     if search.key.is_fuzzy() && !session.services.config().search.fuzzy {
@@ -68,6 +68,9 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
 /// Matches that are put into an answer without a helper thread.
 const INLINE_FOUND_MAX: usize = 8192;
 
+/// What most numbers of an answer take, with the space in front.
+const NUMBER_BYTES: usize = 7;
+
 /// What the answer depends on besides what was found.
 struct Question {
     uid: bool,
@@ -94,6 +97,7 @@ impl Question {
             None if !self.rev2 => {
                 let modseqs = found.iter().map(|(_, record)| record.modseq);
                 let modseq = self.wants_modseq.then(|| modseqs.max()).flatten();
+                lines.reserve(found.len() * NUMBER_BYTES);
                 encode::search(&mut lines, found.iter().map(number), modseq);
                 return Answer { lines, saved, text: "Completed" };
             }
