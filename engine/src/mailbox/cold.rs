@@ -58,12 +58,17 @@ impl Cold {
 
     /// Where the file of a record was last seen.
     pub(crate) fn location(&self, position: usize, record: &Record) -> Option<Location> {
+        self.file(position, record).map(|(at, _)| at)
+    }
+
+    /// Where the file of a record was last seen, and its octets.
+    pub(crate) fn file(&self, position: usize, record: &Record) -> Option<(Location, u32)> {
         let facts = self.facts(position, record.uid)?;
         let name = match facts.name_at.get() {
             0 => Vec::new(),
             at => self.entry(at, heap::Kind::FileName, record.uid.0)?,
         };
-        Some(named(record, name))
+        Some((named(record, name), facts.stored.get()))
     }
 }
 

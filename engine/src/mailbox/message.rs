@@ -119,7 +119,7 @@ impl Mailbox {
     pub async fn message(&self, lane: &Lane, record: &Record) -> Result<MessageFile> {
         let place = self.0.place.read().clone();
         let layout = &place.partition.layout;
-        let mut at = self.location_mended(&place, record).await?;
+        let (mut at, mut expected) = self.location_mended(&place, record).await?;
         for attempt in 0..4 {
             let path = layout.path(&place.dir, &at);
             let mut opened = lane.open(&path).await;
@@ -131,9 +131,7 @@ impl Mailbox {
                 Ok(file) => {
                     let stored = file.size().map_err(Error::io("stat", &path))?;
                     let line_ends = line_ends(layout.kind());
-                    if let Some((expected, _)) = self.0.view().stored(record.uid)
-                        && u64::from(expected) != stored
-                    {
+                    if u64::from(expected) != stored {
                         return Err(Error::Corrupt {
                             path,
                             expected: "a message file as long as when it was stored",
@@ -154,7 +152,7 @@ impl Mailbox {
                 2 => self.rescan_now().await?,
                 _ => {}
             }
-            at = self.location_mended(&place, record).await?;
+            (at, expected) = self.location_mended(&place, record).await?;
         }
         Err(Error::Expunged(record.uid))
     }
@@ -166,31 +164,33 @@ impl Mailbox {
             let (mailbox, record) = (self.clone(), *record);
             lane.read_ahead(move || {
                 let place = mailbox.0.place.read().clone();
-                let at = mailbox.place_in(&place, &record)?;
+                let (at, _) = mailbox.place_in(&place, &record)?;
                 Some(place.partition.layout.path(&place.dir, &at))
             });
         }
     }
 
-    /// Where the file of a message was last seen; `None` when the message is gone.
-    fn place_in(&self, place: &Place, record: &Record) -> Option<Location> {
+    /// Where the file of a message was last seen, and its octets; `None` when the message is gone.
+    fn place_in(&self, place: &Place, record: &Record) -> Option<(Location, u32)> {
         if place.partition.layout.kind() == LayoutKind::Maildir {
-            return self.0.view().location(record.uid);
+            return self.0.view().file(record.uid);
         }
-        Some(Location {
+        let at = Location {
             uid: record.uid,
             base: Vec::new(),
             flags: record.name_flags,
             other_letters: Vec::new(),
             in_new: false,
-        })
+        };
+        // Stored as they are served: no need to read the facts.
+        Some((at, record.size))
     }
 
     /// Where a message's file is; a damaged name is mended first.
-    async fn location_mended(&self, place: &Place, record: &Record) -> Result<Location> {
+    async fn location_mended(&self, place: &Place, record: &Record) -> Result<(Location, u32)> {
         let uid = record.uid;
-        if let Some(at) = self.place_in(place, record) {
-            return Ok(at);
+        if let Some(file) = self.place_in(place, record) {
+            return Ok(file);
         }
         if self.0.view().position_of(uid).is_none() {
             return Err(Error::Expunged(uid));

@@ -355,12 +355,17 @@ impl View {
     /// Where the file of a message was last seen; `None` when the message is not in the view, or
     /// its facts are damaged.
     pub(crate) fn location(&self, uid: Uid) -> Option<Location> {
+        self.file(uid).map(|(at, _)| at)
+    }
+
+    /// As [`View::location`], with the file's octets.
+    pub(crate) fn file(&self, uid: Uid) -> Option<(Location, u32)> {
         let position = self.position_of(uid)?;
-        let at = self.0.cold.location(position, &self.record_at(position)?);
-        if at.is_none() {
+        let file = self.0.cold.file(position, &self.record_at(position)?);
+        if file.is_none() {
             self.0.damage.note(position);
         }
-        at
+        file
     }
 
     /// Stored octets and content id of a message.
