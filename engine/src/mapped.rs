@@ -42,6 +42,8 @@ use crate::io::StoredFile;
 const SMALL_RECORDS: usize = 256;
 /// Caches of at most this many bytes are read blob by blob rather than mapped.
 const SMALL_CACHE_BYTES: u64 = 64 << 10;
+/// Words of a record.
+const WORDS: usize = RECORD_BYTES / 8;
 /// Records that are verified together: one 4 KiB page of the file.
 pub(crate) const PAGE_RECORDS: usize = 64;
 /// A page whose records were compared one by one with the other files: their order counts no more.
@@ -196,7 +198,7 @@ impl Table {
         }
         let mut bytes = vec![0; count * RECORD_BYTES];
         file.read_exact_at(&mut bytes, RECORDS_OFFSET).map_err(Error::io("read", path))?;
-        table.memory = Memory::Words((0..capacity * 8).map(|_| AtomicU64::new(0)).collect());
+        table.memory = Memory::Words((0..capacity * WORDS).map(|_| AtomicU64::new(0)).collect());
         for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
             table.written(i, &words_from_bytes(record));
         }
@@ -244,41 +246,45 @@ impl Table {
         }
     }
 
-    fn cell(&self, index: usize, word: usize) -> &AtomicU64 {
-        assert!(index < self.capacity && word < 8);
-        match &self.memory {
-            Memory::Words(words) => &words[index * 8 + word],
+    /// The words of a record.
+    #[inline]
+    fn cells(&self, index: usize) -> &[AtomicU64; WORDS] {
+        assert!(index < self.capacity);
+        let first = match &self.memory {
+            Memory::Words(words) => words[index * WORDS..][..WORDS].as_ptr(),
             Memory::Map(map) => {
-                let offset = RECORDS_OFFSET as usize + index * RECORD_BYTES + word * 8;
-                debug_assert!(offset + 8 <= map.len());
-                // SAFETY: the assertion above keeps the offset inside the map, which was made
-                // `RECORDS_OFFSET + capacity * RECORD_BYTES` long; maps begin at a page border
-                // and offsets are multiples of 8, so the pointer is aligned; the map lives as
-                // long as `self`. Other threads change the file only through the kernel, which
-                // an atomic load tolerates. Callers keep `index` below the committed count, so
-                // the page is in the file; when it is not any more, the guard's handler lays
-                // zeros there, which are a valid value too.
-                unsafe { &*map.as_ptr().add(offset).cast::<AtomicU64>() }
+                let offset = RECORDS_OFFSET as usize + index * RECORD_BYTES;
+                debug_assert!(offset + RECORD_BYTES <= map.len());
+                // SAFETY: the assertion above keeps the record inside the map, which was made
+                // `RECORDS_OFFSET + capacity * RECORD_BYTES` long.
+                unsafe { map.as_ptr().add(offset).cast::<AtomicU64>() }
             }
-        }
+        };
+        // SAFETY: `WORDS` words are there, by the slice's bounds or by the above; maps begin at a
+        // page border and offsets are multiples of 8, so they are aligned; map and slice live as
+        // long as `self`. Other threads change the file only through the kernel, which an atomic
+        // load tolerates. Callers keep `index` below the committed count, so the page is in the
+        // file; when it is not any more, the guard's handler lays zeros there, which are a valid
+        // value too.
+        unsafe { &*first.cast::<[AtomicU64; WORDS]>() }
     }
 
     /// The words at `index`, below the committed count; possibly half changed, or damaged.
+    #[inline]
     pub(crate) fn words(&self, index: usize) -> Words {
-        let mut out = [0; 8];
-        for (i, word) in out.iter_mut().enumerate() {
-            *word = u64::from_le(self.cell(index, i).load(Ordering::Acquire));
-        }
-        out
+        let cells = self.cells(index);
+        std::array::from_fn(|i| u64::from_le(cells[i].load(Ordering::Acquire)))
     }
 
     /// The first word alone: uid and flags, possibly damaged.
+    #[inline]
     pub(crate) fn first_word(&self, index: usize) -> u64 {
-        u64::from_le(self.cell(index, 0).load(Ordering::Acquire))
+        u64::from_le(self.cells(index)[0].load(Ordering::Acquire))
     }
 
     /// The record at `index` of `count` committed ones; `None` when it is damaged or not where it
     /// belongs.
+    #[inline]
     pub(crate) fn record(&self, index: usize, count: usize) -> Option<Record> {
         if let Some(before) = self.writes.quiet()
             && self.is_verified(index)
@@ -293,6 +299,7 @@ impl Table {
     }
 
     /// The uid at `index` of `count` committed records, by the same rules.
+    #[inline]
     pub(crate) fn uid(&self, index: usize, count: usize) -> Option<u32> {
         // A uid never changes in place, and one word is never torn.
         if self.is_verified(index)
@@ -306,6 +313,7 @@ impl Table {
         self.verify(index, count).map(|record| record.uid.0)
     }
 
+    #[inline]
     fn is_verified(&self, index: usize) -> bool {
         if self.trust.never {
             return false;
@@ -318,6 +326,7 @@ impl Table {
     }
 
     /// Verifies everything anew at its next touch, but for pages that were examined.
+    #[cold]
     fn forget(&self) {
         self.term.store(self.trust.term.load(Ordering::Acquire), Ordering::Release);
         for page in &self.verified {
@@ -412,7 +421,7 @@ impl Table {
     pub(crate) fn written(&self, index: usize, record: &Words) {
         if let Memory::Words(words) = &self.memory {
             for (i, word) in record.iter().enumerate() {
-                words[index * 8 + i].store(word.to_le(), Ordering::Release);
+                words[index * WORDS + i].store(word.to_le(), Ordering::Release);
             }
         }
     }

@@ -193,10 +193,16 @@ impl State {
     /// What a message's flags are, changes on their way included; `None` when it is (or will be)
     /// gone.
     pub(crate) fn current(&self, view: &View, uid: Uid) -> Option<Latest> {
+        let mut nowhere = usize::MAX;
+        self.current_next(view, &mut nowhere, uid)
+    }
+
+    /// As [`State::current`], for a walk over rising UIDs; `next` as for [`View::record_next`].
+    pub(crate) fn current_next(&self, view: &View, next: &mut usize, uid: Uid) -> Option<Latest> {
         if let Some(latest) = self.latest.get(uid) {
             return (!latest.expunged).then_some(*latest);
         }
-        let (_, record) = view.record_of(uid)?;
+        let record = view.record_next(next, uid)?;
         let (flags, keywords, modseq) = (record.flags, record.keywords, record.modseq);
         Some(Latest { flags, keywords, modseq, expunged: false })
     }
@@ -337,8 +343,9 @@ impl MailboxInner {
             heard: None,
         };
         let mut changes = Vec::with_capacity(request.uids.len());
+        let mut next = request.uids.first().map_or(0, |&first| view.lower_bound(first));
         for &uid in &request.uids {
-            let Some(now) = state.current(&view, uid) else { continue };
+            let Some(now) = state.current_next(&view, &mut next, uid) else { continue };
             if request.unchanged_since.is_some_and(|since| now.modseq > since) {
                 prepared.modified.push(uid);
                 continue;

@@ -411,6 +411,22 @@ impl View {
         Some((self.seq_at(position), self.record_at(position)?))
     }
 
+    /// The record of a UID, for a walk over rising UIDs: it is looked for at `next` first, which is
+    /// then the position behind it.
+    pub(crate) fn record_next(&self, next: &mut usize, uid: Uid) -> Option<Record> {
+        let there = |position: usize| {
+            let there = position < self.0.count && !self.0.tombs.contains(position);
+            there.then(|| self.record_at(position)).flatten().filter(|record| record.uid == uid)
+        };
+        let (mut position, mut found) = (*next, there(*next));
+        if found.is_none() {
+            position = self.lower_bound(uid);
+            found = there(position);
+        }
+        *next = position + 1;
+        found
+    }
+
     /// Records of an inclusive range of sequence numbers, cut to those that exist.
     pub fn records(&self, first: SeqNum, last: SeqNum) -> Records<'_> {
         let first = first.0.max(1);

@@ -311,11 +311,14 @@ impl Selected {
     ) -> usize {
         let items = FlagItems::of_change(features);
         let start = out.len();
+        let from = changed.first().map_or(0, |first| own.partition_point(|uid| uid < first));
+        let mut own = own[from..].iter().peekable();
         for (done, uid) in changed.iter().take(CHANGED_TURN).enumerate() {
             if out.len() - start > YIELD_BYTES {
                 return done;
             }
-            if own.binary_search(uid).is_ok() {
+            while own.next_if(|known| *known < uid).is_some() {}
+            if own.next_if_eq(&uid).is_some() {
                 continue;
             }
             let Some((seq, record)) = self.view.record_of(*uid) else { continue };
