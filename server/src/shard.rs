@@ -244,3 +244,27 @@ impl CoreHandle {
         self.load.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stalls::Measured;
+
+    /// What the task of a session holds, with what measures its turns.
+    fn task_bytes<F: Future>(_: impl Fn(Conn, Rc<Services>) -> F) -> usize {
+        size_of::<Measured<F>>()
+    }
+
+    /// A session holds this from its greeting to its end, mostly idle. What is rare belongs into a
+    /// box, and so does the future of every command.
+    #[test]
+    fn a_session_holds_little_memory() {
+        for (protocol, bytes, bytes_max) in [
+            ("IMAP", task_bytes(crate::imap::run), 1408),
+            ("POP3", task_bytes(crate::pop3::run), 1344),
+            ("LMTP", task_bytes(crate::lmtp::run), 1344),
+        ] {
+            assert!(bytes <= bytes_max, "{protocol}: {bytes} bytes, more than {bytes_max}");
+        }
+    }
+}
