@@ -275,10 +275,10 @@ mod tests {
         let stalls = Stalls::default();
         runtime.block_on(async {
             let held = async {
-                // Work enough to be looked at often.
+                // Work enough to be looked at often, also where others have the processor.
                 for _ in 0..100 {
-                    let began = Instant::now();
-                    while began.elapsed() < Duration::from_millis(1) {}
+                    let used = used_by_thread();
+                    while used_by_thread() < used + Duration::from_millis(1) {}
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
                 std::thread::sleep(Duration::from_millis(50));
