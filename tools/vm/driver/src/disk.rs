@@ -173,13 +173,22 @@ pub(crate) struct Cutter {
     /// What is on the medium for certain, by the events below `settled`.
     medium: Image,
     settled: usize,
-    sector_bytes: usize,
+    tears: Tears,
+}
+
+/// Where a write that is under way when the power goes may tear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tears {
+    /// What the disk writes whole or not at all, in bytes.
+    pub(crate) sector_bytes: usize,
+    /// The first bytes of the disk, which are written whole or not at all.
+    pub(crate) head_bytes: u64,
 }
 
 impl Cutter {
-    /// `start` is the disk before the first of `events`; writes tear at `sector_bytes`.
-    pub(crate) fn new(start: Image, events: Vec<Event>, sector_bytes: usize) -> Self {
-        Self { events, medium: start, settled: 0, sector_bytes }
+    /// `start` is the disk before the first of `events`.
+    pub(crate) fn new(start: Image, events: Vec<Event>, tears: Tears) -> Self {
+        Self { events, medium: start, settled: 0, tears }
     }
 
     /// The disk after a cut behind the events below `cut`, and how many writes were in the cache.
@@ -214,9 +223,12 @@ impl Cutter {
                     }
                 }
                 Loss::Torn if random.chance(33) => {
-                    for (number, sector) in data.chunks(self.sector_bytes).enumerate() {
-                        if random.chance(50) {
-                            image.write(at + (number * self.sector_bytes) as u64, sector);
+                    let Tears { sector_bytes, head_bytes } = self.tears;
+                    let head = random.chance(50);
+                    for (number, sector) in data.chunks(sector_bytes).enumerate() {
+                        let at = at + (number * sector_bytes) as u64;
+                        if if at < head_bytes { head } else { random.chance(50) } {
+                            image.write(at, sector);
                         }
                     }
                 }
@@ -236,6 +248,7 @@ mod tests {
     use super::*;
 
     const SECTOR: usize = 512;
+    const TEARS: Tears = Tears { sector_bytes: SECTOR, head_bytes: 0 };
 
     fn write(at: u64, byte: u8, fua: bool) -> Event {
         Event::Write { at, data: vec![byte; SECTOR].into(), fua }
@@ -258,7 +271,7 @@ mod tests {
             Event::Flush,
         ];
         let mut random = Random::new(1);
-        let mut cutter = Cutter::new(Image::zeros(8192), events, SECTOR);
+        let mut cutter = Cutter::new(Image::zeros(8192), events, TEARS);
         let (image, volatile) = cutter.cut(1, Loss::All, &mut random);
         assert_eq!((byte(&image, 0), volatile), (0, 1));
         let (image, volatile) = cutter.cut(5, Loss::All, &mut random);
@@ -275,12 +288,28 @@ mod tests {
     fn a_torn_write_keeps_whole_sectors() {
         let events =
             (0..64).map(|n| Event::Write { at: n * 4096, data: vec![7; 4096].into(), fua: false });
-        let mut cutter = Cutter::new(Image::zeros(64 * 4096), events.collect(), SECTOR);
+        let mut cutter = Cutter::new(Image::zeros(64 * 4096), events.collect(), TEARS);
         let (image, _) = cutter.cut(64, Loss::Torn, &mut Random::new(2));
         let sectors: Vec<u8> = (0..512).map(|n| byte(&image, n * 512)).collect();
         assert_eq!(sectors, (0..512).map(|n| byte(&image, n * 512 + 511)).collect::<Vec<_>>());
         let torn = sectors.chunks(8).filter(|page| page.contains(&0) && page.contains(&7)).count();
         assert!(torn > 5 && torn < 40, "{torn} torn");
+    }
+
+    #[test]
+    fn the_head_of_the_disk_does_not_tear() {
+        let tears = Tears { head_bytes: 4096, ..TEARS };
+        let (mut whole, mut torn) = (0, 0);
+        for seed in 0..64 {
+            let events = vec![Event::Write { at: 0, data: vec![7; 8192].into(), fua: false }];
+            let mut cutter = Cutter::new(Image::zeros(8192), events, tears);
+            let (image, _) = cutter.cut(1, Loss::Torn, &mut Random::new(seed));
+            let sectors: Vec<u8> = (0..16).map(|n| byte(&image, n * 512)).collect();
+            whole += usize::from(sectors[..8] == [7; 8]);
+            assert!(sectors[..8] == [7; 8] || sectors[..8] == [0; 8], "{sectors:?}");
+            torn += usize::from(sectors[8..].contains(&0) && sectors[8..].contains(&7));
+        }
+        assert!(whole > 0 && torn > 0);
     }
 
     #[test]

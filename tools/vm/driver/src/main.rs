@@ -121,7 +121,7 @@ fn run(options: &Options) -> io::Result<bool> {
         began.elapsed().as_secs_f32()
     );
 
-    let mut cutter = Cutter::new(empty, recorder.events(end), options.fs.sector_bytes());
+    let mut cutter = Cutter::new(empty, recorder.events(end), options.fs.tears());
     let (mut failed, mut acknowledged, mut under_way) = (0, 0, 0);
     let (mut done, mut volatile, mut twice) = (0, 0, 0);
     let cuts = choose(options, &scene, start, end);
@@ -295,8 +295,8 @@ fn cut_recovery(
     device.disconnect()?;
     let at = cut.random.below(end + 1);
     let loss = Loss::any(&mut cut.random);
-    let sector_bytes = options.fs.sector_bytes();
-    Ok(Cutter::new(image, recorder.events(end), sector_bytes).cut(at, loss, &mut cut.random).0)
+    let mut cutter = Cutter::new(image, recorder.events(end), options.fs.tears());
+    Ok(cutter.cut(at, loss, &mut cut.random).0)
 }
 
 /// Recovers from `image` and compares.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
+use crate::disk::Tears;
 use crate::wire::Imap;
 
 pub(crate) const IMAP_PORT: u16 = 143;
@@ -61,6 +62,18 @@ impl Filesystem {
             Filesystem::Ext4 | Filesystem::Ext4Writeback => 512,
             Filesystem::Xfs | Filesystem::Btrfs => 4096,
         }
+    }
+
+    /// Where writes to the disk below may tear.
+    ///
+    /// ext4 checks the sum of its super block before it replays its journal, and mends neither: the
+    /// block that it is in is taken to be written whole.
+    pub(crate) fn tears(self) -> Tears {
+        let head_bytes = match self {
+            Filesystem::Ext4 | Filesystem::Ext4Writeback => 4096,
+            Filesystem::Xfs | Filesystem::Btrfs => 0,
+        };
+        Tears { sector_bytes: self.sector_bytes(), head_bytes }
     }
 
     /// Makes one on `device`; nothing is discarded, as the record holds writes only.
