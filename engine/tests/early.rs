@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use engine::io::sim::{Fault, Sim};
 use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
     Answered, Delivery, Drive, Mailbox, MountOptions, Partition, Store, StoreConfig, StoreMode,
-    StoreRequest, Target, UserOptions,
+    StoreRequest, Target, Turn, UserOptions,
 };
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 
@@ -163,4 +164,55 @@ fn a_failed_write_takes_the_answer_back() {
         assert!(!view.was_reverted(next.modseq));
         assert_eq!(block(store.check(None)).unwrap().findings, Vec::<String>::new());
     }
+}
+
+/// Lets the store work until nothing is left to do, or the future has ended.
+fn driven<T>(store: &Store, future: impl Future<Output = T>) -> T {
+    let mut future = Box::pin(future);
+    for _ in 0..1000 {
+        if let Poll::Ready(out) = step(&mut future) {
+            return out;
+        }
+        work(store);
+    }
+    panic!("the store has nothing to do and the call does not return");
+}
+
+fn step<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn work(store: &Store) {
+    while [Turn::Helper, Turn::Log, Turn::Apply].map(|turn| store.turn(turn)).contains(&true) {}
+}
+
+/// An answer promises that the change is durable, also where another session's change of the same
+/// kind came first and is not durable yet.
+#[test]
+fn changes_that_others_are_just_making_are_waited_for() {
+    let (sim, store, mailbox) = with_messages(LayoutKind::Cyrus, Drive::Inline, 3);
+    drop(mailbox);
+    store.close().unwrap();
+    let store = open(&sim, LayoutKind::Cyrus, Drive::Manual);
+    let user = driven(&store, store.user("alice", &UserOptions::default())).unwrap();
+    let mailbox = driven(&store, user.mailbox("INBOX")).unwrap();
+    let view = mailbox.view();
+
+    let mut first = Box::pin(mailbox.store(add(1, SEEN)));
+    let mut second = Box::pin(mailbox.store(add(1, SEEN)));
+    assert!(step(&mut first).is_pending() && step(&mut second).is_pending());
+    work(&store);
+    assert!(step(&mut first).is_ready() && step(&mut second).is_ready());
+    assert!(mailbox.view().record_of(Uid(1)).unwrap().1.flags.contains(SEEN));
+
+    let mut first = Box::pin(mailbox.expunge(&view, vec![Uid(2)]));
+    let mut second = Box::pin(mailbox.expunge(&view, vec![Uid(2), Uid(3)]));
+    assert!(step(&mut first).is_pending() && step(&mut second).is_pending());
+    work(&store);
+    assert!(step(&mut first).is_ready() && step(&mut second).is_ready());
+    assert_eq!(mailbox.view().exists(), 1);
+    // What is durable already is not made again.
+    let modseq = mailbox.view().modseq_highest();
+    assert_eq!(driven(&store, mailbox.expunge(&view, vec![Uid(2)])).unwrap(), modseq);
+    assert!(driven(&store, mailbox.store(add(1, SEEN))).unwrap().changed.is_empty());
 }

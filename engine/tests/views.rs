@@ -14,7 +14,7 @@ use engine::{
     Target, User, UserOptions, View,
 };
 use proptest::prelude::*;
-use protocol::types::{SeqNum, SystemFlags, Uid};
+use protocol::types::{Keyword, SeqNum, SystemFlags, Uid};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -235,4 +235,41 @@ proptest! {
         }
         site.store.close().unwrap();
     }
+}
+
+fn keyword(name: &str) -> Keyword {
+    Keyword::new(name).unwrap()
+}
+
+/// Sessions hold a view across compactions, for as long as they may not tell what is gone; what
+/// they tell of flags must be true all the same.
+#[test]
+fn a_view_of_an_older_generation_reads_what_is_written_to_the_newest() {
+    let site = Site::new();
+    site.run(&Step::Append(12));
+    let old = site.mailbox.view();
+    for (round, word) in ["first", "second", "third"].into_iter().enumerate() {
+        // Each round compacts: three generations lie between the first view and the last change.
+        let gone = (0..4).map(|n| Uid((round * 4 + n) as u32 + 1)).filter(|uid| uid.0 != 11);
+        wait(site.mailbox.expunge(&site.mailbox.view(), gone.collect())).unwrap();
+        site.run(&Step::Append(4));
+        wait(site.store.checkpoint()).unwrap();
+        let request = StoreRequest {
+            uids: vec![Uid(11)],
+            mode: StoreMode::Add,
+            flags: SystemFlags::FLAGGED,
+            keywords: vec![keyword(word)],
+            unchanged_since: None,
+        };
+        let modseq = wait(site.mailbox.store(request)).unwrap().modseq;
+        let (seq, record) = old.record_of(Uid(11)).unwrap();
+        assert_eq!((seq, record.uid, record.modseq), (SeqNum(11), Uid(11), modseq));
+        assert!(record.flags.contains(SystemFlags::FLAGGED));
+        let names: Vec<&str> =
+            old.keywords().of_bits(record.keywords).map(|keyword| keyword.as_str()).collect();
+        assert_eq!(names, ["first", "second", "third"][..=round]);
+    }
+    assert_eq!(old.exists(), 12);
+    assert!(old.record_of(Uid(1)).is_some());
+    site.store.close().unwrap();
 }

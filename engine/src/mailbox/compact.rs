@@ -10,7 +10,7 @@
 //! [`settle_facts`] tells which at the next opening.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use protocol::types::ModSeq;
 
@@ -19,7 +19,7 @@ use super::files::{Files, INDEX_NAME, SCAN_RECORDS};
 use super::tombs::Tombstones;
 use crate::error::{Error, Result};
 use crate::format::facts::{FACTS_BYTES, Facts};
-use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, words_to_bytes};
+use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, Record, words_to_bytes};
 use crate::io::{Open, Storage, StoredFile};
 use crate::mapped::Table;
 
@@ -36,6 +36,35 @@ impl Lineage {
     /// Where a record of the old table is in the new one; it is not one of the dropped.
     fn position_now(&self, position: usize) -> usize {
         position - self.dropped.rank(position) as usize
+    }
+}
+
+/// The generation that took a table's place. Nothing is written to a table from then on, so views of
+/// it read the records of what is still there from its heir.
+pub(crate) struct Heir {
+    lineage: Arc<Lineage>,
+    table: Arc<Table>,
+    /// Records of `table` when it took over.
+    count: usize,
+    /// Of `table` itself.
+    next: Arc<OnceLock<Heir>>,
+}
+
+impl Heir {
+    /// The record that is at `position` in the table before this one: `None` when it was left out and
+    /// is a tombstone for ever, `Some(None)` when it is damaged, which readers of newer views mend.
+    pub(crate) fn record(&self, position: usize) -> Option<Option<Record>> {
+        let (mut heir, mut position) = (self, position);
+        loop {
+            if heir.lineage.dropped.contains(position) {
+                return None;
+            }
+            position = heir.lineage.position_now(position);
+            match heir.next.get() {
+                Some(next) => heir = next,
+                None => return Some(heir.table.record(position, heir.count)),
+            }
+        }
     }
 }
 
@@ -57,8 +86,7 @@ impl Compaction {
         let dir = &self.dir;
         let dropped = &self.lineage.dropped;
         for position in dropped.since(&Tombstones::default(), self.count) {
-            let record =
-                crate::format::index::Record::decode_unchecked(&self.table.words(position));
+            let record = Record::decode_unchecked(&self.table.words(position));
             self.floor = self.floor.max(record.modseq);
         }
         let open_new = |name: &str| {
@@ -163,7 +191,16 @@ impl Files {
             Ok(table) => {
                 table.raise_unseen_floor(0, unseen_floor);
                 self.table = Arc::new(table);
-                self.lineage = Some(Arc::new(lineage));
+                let (lineage, next) = (Arc::new(lineage), Arc::default());
+                let heir = Heir {
+                    lineage: lineage.clone(),
+                    table: self.table.clone(),
+                    count: self.head.count,
+                    next: Arc::clone(&next),
+                };
+                // A generation is compacted once.
+                let _ = std::mem::replace(&mut self.heir, next).set(heir);
+                self.lineage = Some(lineage);
                 // By the index all is done; the facts are found under either name.
                 let from = self.dir.join("cursus.facts.new");
                 let named = storage.rename(&from, &self.dir.join("cursus.facts"));

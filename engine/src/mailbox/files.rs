@@ -5,14 +5,14 @@
 //! Nothing is synced here: that is the checkpoint's work, and the log's until then.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::bases::Bases;
 use super::cold::Cold;
-use super::compact::Lineage;
+use super::compact::{Heir, Lineage};
 use super::damage::Damage;
 use super::early::Reverted;
 use super::tombs::Tombstones;
@@ -103,6 +103,8 @@ pub(crate) struct Files {
     pub(super) changed: Option<Vec<usize>>,
     /// Of the last compaction since the mailbox was opened.
     pub(super) lineage: Option<Arc<Lineage>>,
+    /// What will take the table's place: set at its compaction, and read by its views.
+    pub(super) heir: Arc<OnceLock<Heir>>,
 }
 
 /// See [`Files::image`].
@@ -383,7 +385,7 @@ impl Files {
         let mut data = Vec::new();
         names.iter().for_each(|name| Writer(&mut data).bytes(name.as_bytes()));
         self.head.keywords_at = self.heap_append(heap::Kind::Keywords, 0, &data)?;
-        self.keywords = Arc::new(KeywordTable::from_names(names.iter().cloned()));
+        self.keywords = self.keywords.grown(names);
         Ok(())
     }
 
@@ -405,6 +407,7 @@ impl Files {
             vanished_floor: self.head.vanished_floor,
             generation: self.head.generation,
             lineage: self.lineage.clone(),
+            heir: self.heir.clone(),
             table: self.table.clone(),
             count: self.head.count,
             tombs: self.tombs.clone(),

@@ -156,6 +156,7 @@ impl Files {
             accounted: (0, 0),
             changed: None,
             lineage: None,
+            heir: Arc::default(),
         };
         let floor = usize::try_from(slot.unseen_floor.get()).unwrap_or(0);
         files.table.raise_unseen_floor(0, floor.min(files.head.count));

@@ -190,6 +190,11 @@ impl State {
         FlagChange { uid, flags, keywords, before }
     }
 
+    /// Whether a change of this message is pushed and not yet applied.
+    fn is_on_its_way(&self, uid: Uid) -> bool {
+        self.latest.get(uid).is_some()
+    }
+
     /// What a message's flags are, changes on their way included; `None` when it is (or will be)
     /// gone.
     pub(crate) fn current(&self, view: &View, uid: Uid) -> Option<Latest> {
@@ -292,7 +297,9 @@ impl MailboxInner {
         gone.dedup();
         let mut state = self.open_state()?;
         let current = self.view();
-        gone.retain(|&uid| state.current(&current, uid).is_some());
+        // A removal that another is just making may still fail, and is not durable: it is pushed
+        // again, so that this one waits for what it promises.
+        gone.retain(|&uid| state.is_on_its_way(uid) || state.current(&current, uid).is_some());
         if gone.is_empty() {
             return Ok(None);
         }
@@ -351,7 +358,8 @@ impl MailboxInner {
                 continue;
             }
             let (flags, bits) = request.result(&now, keywords);
-            if (flags, bits) != (now.flags, now.keywords) {
+            // Flags that another is just setting may still come to nothing: see `push_expunge`.
+            if (flags, bits) != (now.flags, now.keywords) || state.is_on_its_way(uid) {
                 changes.push(state.flag_change(uid, &now, flags, bits));
             }
         }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
 use super::cold::{Cold, Sweep};
-use super::compact::Lineage;
+use super::compact::{Heir, Lineage};
 use super::damage::Damage;
 use super::early::Reverted;
 use super::tombs::Tombstones;
@@ -35,9 +35,13 @@ const FACTS_INLINE_MAX: u32 = 128;
 const UNSEEN_INLINE_MAX: usize = 16 << 10;
 
 /// Names of a mailbox's keyword bits.
+///
+/// Bits never change their meaning, and a table that got more names is linked from the one before
+/// it, so that a view of old finds the names of bits that its records, which are live, have got since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeywordTable {
     names: Vec<Keyword>,
+    newer: OnceLock<Arc<KeywordTable>>,
 }
 
 impl KeywordTable {
@@ -49,7 +53,32 @@ impl KeywordTable {
         // A name that is no atom can only come from a damaged file; its bit keeps its place.
         let unreadable = |i: usize| Keyword::new(&format!("unreadable-{i}"));
         let keyword = |(i, name): (usize, String)| Keyword::new(&name).or_else(|| unreadable(i));
-        KeywordTable { names: names.enumerate().filter_map(keyword).collect() }
+        let names = names.enumerate().filter_map(keyword).collect();
+        KeywordTable { names, newer: OnceLock::new() }
+    }
+
+    /// The table that this one has grown to.
+    fn newest(&self) -> &KeywordTable {
+        let mut table = self;
+        while let Some(newer) = table.newer.get() {
+            table = newer;
+        }
+        table
+    }
+
+    /// The table with these names, which views of this one find, too. Called before any record uses
+    /// the new names, by whoever holds the files' lock.
+    pub(crate) fn grown(self: &Arc<Self>, names: &[String]) -> Arc<KeywordTable> {
+        let next = KeywordTable::from_names(names.iter().cloned());
+        if next.names == self.names {
+            return self.clone();
+        }
+        let next = Arc::new(next);
+        if next.names.starts_with(&self.names) {
+            // Nobody else sets it: a table grows once.
+            let _ = self.newer.set(next.clone());
+        }
+        next
     }
 
     /// In bit order.
@@ -75,7 +104,8 @@ impl KeywordTable {
                 names.push(keyword.clone());
             }
         }
-        (names.len() <= Self::KEYWORDS_MAX).then_some(KeywordTable { names })
+        let fits = names.len() <= Self::KEYWORDS_MAX;
+        fits.then(|| KeywordTable { names, newer: OnceLock::new() })
     }
 }
 
@@ -172,6 +202,7 @@ pub(crate) struct ViewInner {
     pub(crate) generation: u32,
     /// How this generation came from the one before, if that was in this mailbox's life in memory.
     pub(crate) lineage: Option<Arc<Lineage>>,
+    pub(crate) heir: Arc<OnceLock<Heir>>,
     pub(crate) table: Arc<Table>,
     /// Records, tombstones included.
     pub(crate) count: usize,
@@ -290,7 +321,7 @@ impl View {
 
     /// Names of the keyword bits.
     pub fn keywords(&self) -> &KeywordTable {
-        &self.0.keywords
+        self.0.keywords.newest()
     }
 
     /// Messages without `\Seen`.
@@ -339,6 +370,11 @@ impl View {
 
     /// The record at a position, tombstone or not; `None` when it stays damaged.
     pub(crate) fn record_at(&self, position: usize) -> Option<Record> {
+        if let Some(heir) = self.0.heir.get()
+            && let Some(newest) = heir.record(position)
+        {
+            return newest;
+        }
         let found = self.0.table.record(position, self.0.count);
         if found.is_none() {
             self.0.damage.note(position);

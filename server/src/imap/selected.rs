@@ -3,6 +3,7 @@
 //! The view is what the client believes. It is replaced only by sync points (`Session::tell`), which
 //! tell the client each difference.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -48,6 +49,8 @@ pub(super) struct Selected {
     /// The session's own changes that were answered before they are visible, with their MODSEQs:
     /// not to be told again, unless they fail.
     answered: BTreeMap<Uid, ModSeq>,
+    /// How many keywords the client was told of.
+    keywords_told: Cell<usize>,
 }
 
 /// `FLAGS (…)` of messages without keywords, by the bits of their system flags.
@@ -89,7 +92,9 @@ impl Selected {
     /// Takes a mailbox as the client will see it first.
     pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
         let (recent, saved, answered) = (vec![], vec![], BTreeMap::new());
-        let mut selected = Selected { mailbox, view, read_only, recent, saved, answered };
+        let keywords_told = Cell::new(0);
+        let mut selected =
+            Selected { mailbox, view, read_only, recent, saved, answered, keywords_told };
         selected.claim_recent();
         selected
     }
@@ -213,6 +218,7 @@ impl Selected {
         features: Features,
         items: FlagItems,
     ) {
+        self.announce_keywords(out, record);
         begin_fetch(out, seq, record.uid, features);
         if items.uid {
             out.extend_from_slice(b"UID ");
@@ -242,9 +248,25 @@ impl Selected {
         encode::print(out, format_args!("MODSEQ ({}))\r\n", record.modseq));
     }
 
-    /// Writes FLAGS and PERMANENTFLAGS: at SELECT, and when a keyword is new.
+    /// Before the line that has this message's flags: records are live, so it may have a keyword
+    /// that is newer than the view.
+    pub(super) fn announce_keywords(&self, out: &mut Vec<u8>, record: &Record) {
+        if record.keywords != 0 {
+            self.write_new_flag_names(out);
+        }
+    }
+
+    /// Writes FLAGS and PERMANENTFLAGS if there are keywords that the client was not told of.
+    fn write_new_flag_names(&self, out: &mut Vec<u8>) {
+        if self.view.keywords().names().len() != self.keywords_told.get() {
+            self.write_flag_names(out);
+        }
+    }
+
+    /// Writes FLAGS and PERMANENTFLAGS.
     pub(super) fn write_flag_names(&self, out: &mut Vec<u8>) {
         let names = self.view.keywords().names();
+        self.keywords_told.set(names.len());
         out.extend_from_slice(b"* FLAGS ");
         encode::flags(out, SystemFlags::ALL, names, None);
         out.extend_from_slice(b"\r\n");
@@ -286,11 +308,8 @@ impl Selected {
         out: &mut Vec<u8>,
         features: Features,
     ) {
-        let new_names = newest.keywords().names().len() != self.view.keywords().names().len();
         self.view = newest;
-        if new_names {
-            self.write_flag_names(out);
-        }
+        self.write_new_flag_names(out);
         if let Some(exists) = exists {
             encode::print(out, format_args!("* {exists} EXISTS\r\n"));
             self.claim_recent();

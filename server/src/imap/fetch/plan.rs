@@ -158,6 +158,7 @@ impl Plan {
             return false;
         }
         let sources = Sources { extras, save_date };
+        selected.announce_keywords(out, record);
         let start = out.len();
         begin_fetch(out, seq, record.uid, self.features);
         for step in &self.steps {
@@ -353,7 +354,11 @@ pub(in super::super) async fn write_message(
         Err(error) => return Ok(trouble(session, &error)),
     };
     let message = Message { record, extras, file: &file };
-    session.conn.out.with_vec(|out| begin_fetch(out, seq, record.uid, plan.features));
+    let selected = session.selected.as_ref();
+    session.conn.out.with_vec(|out| {
+        selected.inspect(|selected| selected.announce_keywords(out, &record));
+        begin_fetch(out, seq, record.uid, plan.features);
+    });
     let mut sent = Sent::Whole;
     for (i, (item, step)) in plan.items.iter().zip(&plan.steps).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
