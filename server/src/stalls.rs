@@ -281,7 +281,8 @@ mod tests {
                     while used_by_thread() < used + Duration::from_millis(1) {}
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
-                std::thread::sleep(Duration::from_millis(50));
+                // Longer than any pause between two looks.
+                std::thread::sleep(Duration::from_millis(250));
                 tokio::time::sleep(Duration::from_millis(20)).await;
             };
             tokio::select! { () = probe(&stalls) => {}, () = held => {} }
