@@ -74,7 +74,7 @@ impl Usage {
 
 impl QuotaLimits {
     /// In the order of frames.
-    pub(crate) fn to_array(&self) -> [Option<u64>; 4] {
+    pub(crate) fn to_array(self) -> [Option<u64>; 4] {
         [self.bytes, self.messages, self.mailboxes, self.annotation_bytes]
     }
 

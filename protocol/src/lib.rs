@@ -8,10 +8,12 @@
 //! | [`line`] | what POP3 and LMTP share: command lines, dot transparency |
 //! | [`pop3`] | POP3 commands and replies |
 //! | [`lmtp`] | LMTP commands and replies |
+//! | [`smap`] | SMAP1, Courier's own protocol |
 
 pub mod imap;
 pub mod line;
 pub mod lmtp;
 pub mod mime;
 pub mod pop3;
+pub mod smap;
 pub mod types;

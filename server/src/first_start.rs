@@ -71,14 +71,14 @@ pub fn make_first_user(users_file: &Path) -> Result<Option<FirstUser>, FirstStar
     let letter = |byte: &u8| char::from(PASSWORD_LETTERS[usize::from(byte % 32)]);
     let password: String = random.iter().map(letter).collect();
     let name = UserName::new(FIRST_USER)?;
-    let user = NewUser::with_password(name.clone(), &password, "")?;
+    let user = NewUser::with_password(name.clone(), &password, "", "", &[])?;
     edit(users_file, |document| document.add(user))?;
     Ok(Some(FirstUser { name, password, unseen: Some(users_file.to_owned()) }))
 }
 
 /// Delivers the welcome message to the user's INBOX.
 pub async fn welcome(store: &Store, lane: &Lane, user: &UserName) -> Result<(), engine::Error> {
-    let account = Account { name: user.clone(), attributes: Attributes::default() };
+    let account = Account::new(user.clone(), Attributes::default());
     let user = admin::store::open_user(store, &account, &config::Store::default()).await?;
     let mailbox = user.mailbox("INBOX").await?;
     let flags = SystemFlags::empty();

@@ -6,10 +6,11 @@
 //! | [`listen`], [`accept`], [`admission`] | sockets, the acceptor, bounds on connections |
 //! | [`shard`] | a core: thread, runtime, sessions |
 //! | [`net`] | one client's connection: socket, TLS, buffers |
-//! | [`imap`], [`pop3`], [`lmtp`] | a session each |
+//! | [`imap`], [`pop3`], [`lmtp`], `smap` | a session each |
 //! | [`services`] | what every session can reach; log lines |
 //! | [`tls`] | certificates |
 //! | [`reload`] | a changed configuration in a running server |
+//! | [`login`], [`certificate`] | which logins a connection is offered; what certificates say |
 //! | [`admin_socket`] | the operator's socket |
 //! | [`first_start`], [`banner`] | the embedded store's first user, message and greeting |
 //! | [`memory`] | the allocator's settings |
@@ -19,12 +20,14 @@ pub mod accept;
 pub mod admin_socket;
 pub mod admission;
 pub mod banner;
+pub mod certificate;
 pub mod first_start;
 pub mod imap;
 mod lines;
 pub mod listen;
 pub mod lmtp;
 pub mod logging;
+pub mod login;
 pub mod memory;
 pub mod net;
 pub mod pop3;
@@ -32,5 +35,6 @@ pub mod reload;
 pub mod run;
 pub mod services;
 pub mod shard;
+mod smap;
 pub mod stalls;
 pub mod tls;

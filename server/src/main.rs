@@ -54,19 +54,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the types can't see: the certificate files.
+/// What the types can't see: the files that it names.
 fn check(config: &Config, source: &Source) -> ExitCode {
     let name = match source {
         Source::File(file) => file.display().to_string(),
         Source::Embedded => "embedded default".to_owned(),
     };
-    match server::tls::check(config) {
+    let tls = server::tls::check(config).map_err(|e| format!("tls: {e}"));
+    let auth = server::run::auth_settings(config, "").map(drop).map_err(|e| e.to_string());
+    match tls.and(auth) {
         Ok(()) => {
             println!("{name}: good");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{name}: tls: {error}");
+            eprintln!("{name}: {error}");
             ExitCode::from(EXIT_CONFIG)
         }
     }

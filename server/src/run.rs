@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use admin::Operator;
 use admin::store::OpenError;
-use auth::{Authenticator, Settings, UserFile};
+use auth::introspection::{Endpoint, Introspection};
+use auth::token::{Claims, LocalTokens, Refusal, TokenCheck};
+use auth::{Authenticator, Settings, UserFile, UserName};
 use config::Config;
 use engine::io::Lane;
 use engine::io::blocking::Blocking;
@@ -74,6 +76,14 @@ pub enum RunError {
     #[error("{0} (the first user is made with `cursus user add NAME`)")]
     Users(#[from] auth::users::UserFileError),
     /// The first user.
+    #[error("{key}: {reason}")]
+    Auth {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The first user.
     #[error(transparent)]
     FirstStart(#[from] first_start::FirstStartError),
 }
@@ -110,7 +120,8 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     };
     let hostname = hostname(&config);
     let users = Arc::new(UserFile::open(config.users_file())?);
-    let (store, auth) = open_store_and_accounts(&config, &hostname, &users)?;
+    let settings = auth_settings(&config, &hostname)?;
+    let (store, auth) = open_store_and_accounts(&config, &hostname, &users, settings)?;
     let (io, cores) = (config.server.io, core_count(&config));
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
@@ -145,10 +156,10 @@ fn open_store_and_accounts(
     config: &Config,
     hostname: &str,
     users: &Arc<UserFile>,
+    settings: Settings,
 ) -> Result<(Store, Arc<Authenticator>), RunError> {
     std::thread::scope(|scope| {
-        let auth = scope
-            .spawn(|| Authenticator::start(users.clone(), users.clone(), auth_settings(config)));
+        let auth = scope.spawn(|| Authenticator::start(users.clone(), users.clone(), settings));
         let store = open_store(config, hostname)?;
         let auth = auth.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
         Ok((store, auth.map_err(system("start the hashing threads"))?))
@@ -189,9 +200,21 @@ fn core_count(config: &Config) -> usize {
     }
 }
 
-fn auth_settings(config: &Config) -> Settings {
+/// What the file says about logins.
+///
+/// # Errors
+/// A name that is none, or token keys that can't be read.
+pub fn auth_settings(config: &Config, hostname: &str) -> Result<Settings, RunError> {
     let auth = &config.auth;
-    Settings {
+    let anonymous_user =
+        match auth.anonymous_user.as_str() {
+            "" => None,
+            name => Some(UserName::new(name).map_err(|e| RunError::Auth {
+                key: "auth.anonymous_user",
+                reason: e.to_string(),
+            })?),
+        };
+    Ok(Settings {
         hash_threads: auth.hash_threads,
         hash_queue_max: auth.hash_queue_max,
         hash_queue_per_address_max: auth.hash_queue_per_address_max,
@@ -200,7 +223,46 @@ fn auth_settings(config: &Config) -> Settings {
         failure_delay_max: Duration::from_secs(auth.failure_delay_seconds_max),
         failures_per_address_max: auth.failures_per_address_max,
         failure_window: Duration::from_secs(auth.failure_window_seconds),
+        realm: match auth.realm.as_str() {
+            "" => hostname.to_owned(),
+            realm => realm.to_owned(),
+        },
+        master_separator: auth.master_separator.chars().next(),
+        anonymous_user,
+        tokens: token_check(&auth.oauth)?,
+        token_refusal: Refusal {
+            scope: auth.oauth.scope.clone(),
+            openid_configuration: auth.oauth.openid_configuration.clone(),
+        },
+    })
+}
+
+fn token_check(oauth: &config::OAuth) -> Result<Option<Arc<dyn TokenCheck>>, RunError> {
+    let bad = |key| move |reason| RunError::Auth { key, reason };
+    let claims = Claims {
+        issuer: oauth.issuer.clone(),
+        audience: oauth.audience.clone(),
+        user_claim: oauth.user_claim.clone(),
+        scope: oauth.scope.clone(),
+    };
+    if let Some(keys) = &oauth.keys {
+        let tokens = LocalTokens::open(keys, claims).map_err(bad("auth.oauth.keys"))?;
+        return Ok(Some(Arc::new(tokens)));
     }
+    if oauth.introspection.is_empty() {
+        return Ok(None);
+    }
+    let expected = "expected unix:/path, or http:// with a loopback address and a path";
+    let endpoint = Endpoint::parse(&oauth.introspection)
+        .ok_or_else(|| bad("auth.oauth.introspection")(expected.to_owned()))?;
+    let secret = match &oauth.client_secret_file {
+        None => String::new(),
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|e| format!("{}: {e}", file.display()))
+            .map_err(bad("auth.oauth.client_secret_file"))?,
+    };
+    let asker = Introspection::new(endpoint, &oauth.client_id, secret.trim_end(), claims);
+    Ok(Some(Arc::new(asker)))
 }
 
 /// As many descriptors as the system lets us have: a connection each, and files.

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::net::Conn;
+use crate::pop3::LoginDelays;
 use crate::stalls::{Meter, Stalls};
 use crate::tls::TlsSwitch;
 
@@ -52,6 +53,8 @@ pub struct Shared {
     pub admission: Arc<Admission>,
     /// Logins and deliveries, counted.
     pub totals: Totals,
+    /// When users of POP3 logged in last.
+    pub pop3_delays: LoginDelays,
     /// When the process began to serve.
     pub started: Instant,
     hostname: String,
@@ -91,6 +94,7 @@ impl Shared {
             tls,
             admission: Arc::default(),
             totals: Totals::default(),
+            pop3_delays: LoginDelays::default(),
             started: Instant::now(),
             hostname,
             stalls: OnceLock::new(),
@@ -171,6 +175,8 @@ pub struct Services {
 pub struct LoginEvent<'a> {
     /// The name that the client gave; logged escaped.
     pub user: &'a str,
+    /// Who acts as that user, if that is somebody else.
+    pub by: Option<&'a str>,
     /// `LOGIN`, `USER`, or the SASL mechanism.
     pub mechanism: &'a str,
     /// Why it failed; `None` if it succeeded. Never a password.
@@ -245,14 +251,14 @@ impl Services {
     /// Logs and counts a login.
     pub fn log_login(&self, conn: &Conn, event: &LoginEvent<'_>) {
         let totals = &self.shared.totals;
-        let (user, mechanism) = (event.user, event.mechanism);
+        let LoginEvent { user, by, mechanism, .. } = *event;
         let duration_us = event.duration.as_micros() as u64;
         let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
         let tls = conn.is_tls();
         match event.failure {
             None => {
                 totals.logins.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(target: "cursus::login", %protocol, ?user, %addr, %session,
+                tracing::info!(target: "cursus::login", %protocol, ?user, by, %addr, %session,
                     mechanism, tls, duration_us, "login");
             }
             Some(reason) => {

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use config::{Config, Protocol};
-use rustls::ServerConfig;
+use config::{ClientCertificates, Config, Protocol};
 use rustls::crypto::aws_lc_rs;
-use rustls::server::ProducesTickets;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use crate::certificate;
 
 /// The self-signed pair in `state_dir`, used where the configuration names none.
 const SELF_SIGNED_CERTIFICATE: &str = "self-signed.crt";
@@ -49,9 +52,17 @@ pub enum TlsError {
     SelfSigned(String),
 }
 
+/// What a handshake needs, and what is known of it afterwards.
+pub struct Served {
+    /// For rustls.
+    pub config: Arc<ServerConfig>,
+    /// `tls-server-end-point` of the certificate.
+    pub end_point: Option<Vec<u8>>,
+}
+
 /// The settings in use. New handshakes see a reload at once, running sessions don't.
 pub struct TlsSwitch {
-    by_protocol: [ArcSwap<ServerConfig>; Protocol::ALL.len()],
+    by_protocol: [ArcSwap<Served>; Protocol::ALL.len()],
     ticketer: Arc<dyn ProducesTickets>,
 }
 
@@ -73,7 +84,7 @@ impl TlsSwitch {
     }
 
     /// The settings for a new handshake.
-    pub fn current(&self, protocol: Protocol) -> Arc<ServerConfig> {
+    pub fn current(&self, protocol: Protocol) -> Arc<Served> {
         self.by_protocol[protocol.index()].load_full()
     }
 }
@@ -81,7 +92,7 @@ impl TlsSwitch {
 /// Reads what `config` names and uses nothing of it. Makes no self-signed pair.
 pub fn check(config: &Config) -> Result<(), TlsError> {
     if config.tls.certificate.is_none() {
-        return Ok(());
+        return client_verifier(config).map(drop);
     }
     let ticketer: Arc<dyn ProducesTickets> = Arc::new(LateTicketer::default());
     build(config, &ticketer).map(drop)
@@ -123,7 +134,7 @@ impl ProducesTickets for LateTicketer {
     }
 }
 
-type Built = [Arc<ServerConfig>; Protocol::ALL.len()];
+type Built = [Arc<Served>; Protocol::ALL.len()];
 
 fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, TlsError> {
     let (certificate, key) = match (&config.tls.certificate, &config.tls.key) {
@@ -138,10 +149,12 @@ fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, 
     })?;
     let pair =
         |source| TlsError::Pair { certificate: certificate.clone(), key: key.clone(), source };
+    let end_point = chain.first().and_then(|own| certificate::end_point(own));
+    let verifier = client_verifier(config)?;
     let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(pair)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(chain, private)
         .map_err(pair)?;
     server.ticketer = ticketer.clone();
@@ -151,9 +164,46 @@ fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, 
         if config.tls.alpn && protocol != Protocol::Lmtp {
             server.alpn_protocols = vec![protocol.as_str().as_bytes().to_vec()];
         }
-        Arc::new(server)
+        Arc::new(Served { config: Arc::new(server), end_point: end_point.clone() })
     };
     Ok(Protocol::ALL.map(for_protocol))
+}
+
+/// Asks clients for certificates, if the configuration says so.
+fn client_verifier(config: &Config) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let tls = &config.tls;
+    let Some(file) =
+        tls.client_ca.as_ref().filter(|_| tls.client_certificates != ClientCertificates::None)
+    else {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in read_chain(file)? {
+        roots.add(authority).map_err(|e| TlsError::File {
+            file: file.clone(),
+            found: e.to_string(),
+            expected: "PEM certificates of authorities",
+        })?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(file) = &tls.client_crl {
+        let lists: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_file_iter(file).and_then(Iterator::collect);
+        builder = builder.with_crls(lists.map_err(|e| TlsError::File {
+            file: file.clone(),
+            found: e.to_string(),
+            expected: "PEM certificate revocation lists",
+        })?);
+    }
+    if tls.client_certificates == ClientCertificates::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|e| TlsError::File {
+        file: file.clone(),
+        found: e.to_string(),
+        expected: "PEM certificates of authorities, and revocation lists that can be read",
+    })
 }
 
 fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -212,8 +262,8 @@ mod tests {
         config.tls.certificate = Some(dir.path().join(SELF_SIGNED_CERTIFICATE));
         config.tls.alpn = true;
         switch.reload(&config).unwrap();
-        assert_eq!(switch.current(Protocol::Imap).alpn_protocols, vec![b"imap".to_vec()]);
-        assert!(switch.current(Protocol::Lmtp).alpn_protocols.is_empty());
+        assert_eq!(switch.current(Protocol::Imap).config.alpn_protocols, vec![b"imap".to_vec()]);
+        assert!(switch.current(Protocol::Lmtp).config.alpn_protocols.is_empty());
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn without_tls_a_login_needs_leave() {
         site.listener(|l| l.plain_login = PlainLogin::Never);
         let said = site.say("CAPA\r\nUSER jo\r\nAUTH PLAIN AGpvAGdlaGVpbQ==\r\nQUIT\r\n").await;
         assert!(said.contains("\r\nSTLS\r\n"), "{said}");
-        assert!(!said.contains("USER\r\n") && !said.contains("SASL"), "{said}");
+        assert!(!said.contains("\r\nUSER\r\n") && !said.contains("SASL"), "{said}");
         assert_eq!(said.matches("-ERR logins need TLS").count(), 2, "{said}");
         site.listener(|l| l.tls = TlsMode::None);
         let said = site.say("CAPA\r\nSTLS\r\nQUIT\r\n").await;
@@ -299,5 +299,168 @@ fn an_idle_session_is_small() {
     on_a_core(|layout| async move {
         let bytes = pop3(layout).session_bytes();
         assert!(bytes <= 2560, "{bytes}");
+    });
+}
+
+#[test]
+fn apop_answers_the_greeting() {
+    on_a_core(|layout| async move {
+        use tokio::io::AsyncBufReadExt as _;
+        let site = Site::new(Protocol::Pop3, layout, |c| c.pop3.apop = true);
+        let said = async |user: &str, password: &str| {
+            let mut client = tokio::io::BufReader::new(site.connect());
+            let mut line = String::new();
+            client.read_line(&mut line).await.unwrap();
+            let stamp = &line[line.find('<').unwrap()..=line.find('>').unwrap()];
+            let kind = auth::hash::HashKind::Md5;
+            let digest = auth::hash::hex(&kind.digest(format!("{stamp}{password}").as_bytes()));
+            let text = format!("APOP {user} {digest}\r\nSTAT\r\nQUIT\r\n");
+            client.get_mut().write_all(text.as_bytes()).await.unwrap();
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            (stamp.to_owned(), said)
+        };
+        let (first, good) = said("jo", "geheim").await;
+        assert!(good.starts_with("+OK 0 messages\r\n+OK 0 0\r\n"), "{good}");
+        let (second, bad) = said("jo", "Geheim").await;
+        assert!(bad.starts_with("-ERR [AUTH]"), "{bad}");
+        assert_ne!(first, second);
+        assert!(said("nobody", "geheim").await.1.starts_with("-ERR [AUTH]"));
+        let off = pop3(layout);
+        let said = off.say("APOP jo c4c9334bac560ecc979e58001b3e22fb\r\nQUIT\r\n").await;
+        assert!(said.starts_with("+OK Cursus POP3 ready\r\n-ERR APOP isn't"), "{said}");
+    });
+}
+
+#[test]
+fn passwords_in_clear_have_the_setting_of_plain() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Pop3, layout, |c| {
+            c.auth.mechanisms = vec![config::SaslMechanism::ScramSha256];
+        });
+        let said = site.say("CAPA\r\nUSER jo\r\nPASS geheim\r\nQUIT\r\n").await;
+        assert!(
+            said.contains("SASL SCRAM-SHA-256\r\n") && !said.contains("\r\nUSER\r\n"),
+            "{said}"
+        );
+        assert!(said.contains("-ERR passwords in clear"), "{said}");
+    });
+}
+
+#[test]
+fn uidls_take_the_form_of_another_server() {
+    on_a_core(|layout| async move {
+        for form in ["courier", "cyrus", "dovecot", "courier-0", "x-%u"] {
+            let site = Site::new(Protocol::Pop3, layout, |c| c.pop3.uidl = form.into());
+            site.store("jo", "INBOX", FIRST).await;
+            let said = site.say(&format!("{LOGIN}UIDL 1\r\nQUIT\r\n")).await;
+            let inbox = site.user("jo").await.mailbox("INBOX").await.unwrap();
+            let view = inbox.refresh().await.unwrap();
+            let uid = view.uid(protocol::types::SeqNum(1)).unwrap();
+            let (v, u) = (view.uid_validity().0, uid.0);
+            let expected = match form {
+                "courier" => format!("UID{u}-{v}"),
+                "cyrus" => format!("{v}.{u}"),
+                "dovecot" => format!("{u:08x}{v:08x}"),
+                "courier-0" => view.file_name(uid).unwrap(),
+                _ => format!("x-{u}"),
+            };
+            assert!(said.contains(&format!("\r\n+OK 1 {expected}\r\n")), "{form}: {said}");
+        }
+    });
+}
+
+#[test]
+fn login_delay_and_expire_are_told_and_kept() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Pop3, layout, |c| {
+            c.pop3.login_delay_seconds = 600;
+            c.pop3.expire_days = Some(0);
+        });
+        site.store("jo", "INBOX", FIRST).await;
+        site.store("jo", "INBOX", SECOND).await;
+        let said = site.say(&format!("CAPA\r\n{LOGIN}RETR 1\r\nTOP 2 0\r\nQUIT\r\n")).await;
+        assert!(said.contains("\r\nLOGIN-DELAY 600\r\n"), "{said}");
+        assert!(said.contains("\r\nEXPIRE 0\r\n"), "{said}");
+        assert_eq!(site.messages("jo", "INBOX").await, [SECOND], "retrieved is removed");
+        let said = site.say(&format!("{LOGIN}QUIT\r\n")).await;
+        assert!(said.contains("-ERR [LOGIN-DELAY]"), "{said}");
+        let said = pop3(layout).say("CAPA\r\nQUIT\r\n").await;
+        assert!(said.contains("\r\nEXPIRE NEVER\r\n") && !said.contains("DELAY"), "{said}");
+    });
+}
+
+#[test]
+fn languages_and_utf8() {
+    on_a_core(|layout| async move {
+        const MESSAGE: &str = "Subject: Grüße\r\n\r\nKörper.\r\n";
+        const ASCII: &str = "Subject: =?utf-8?B?R3LDvMOfZQ==?=\r\n\r\nKörper.\r\n";
+        let site = pop3(layout);
+        site.store("jo", "INBOX", MESSAGE).await;
+        let said = site.say("CAPA\r\nLANG\r\nLANG *\r\nLANG en\r\nLANG MUL\r\nQUIT\r\n").await;
+        assert!(said.contains("\r\nUTF8 USER\r\n") && said.contains("\r\nLANG\r\n"), "{said}");
+        assert!(said.contains("follow\r\nen English\r\n.\r\n+OK en "), "{said}");
+        assert!(
+            said.ends_with(
+                "+OK en English it is\r\n-ERR this language isn't spoken here, \
+            see LANG\r\n+OK bye\r\n"
+            ),
+            "{said}"
+        );
+        let said = site.say(&format!("{LOGIN}RETR 1\r\nTOP 1 0\r\nQUIT\r\n")).await;
+        assert!(said.contains(ASCII) && !said.contains("Grüße"), "{said}");
+        let said = site.say(&format!("UTF8\r\n{LOGIN}RETR 1\r\nUTF8\r\nQUIT\r\n")).await;
+        assert!(said.contains(MESSAGE), "{said}");
+        assert!(said.contains("-ERR you are logged in already"), "{said}");
+    });
+}
+
+#[test]
+fn last_is_the_highest_number_that_was_read() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let said = site
+            .say(&format!("{LOGIN}LAST\r\nRETR 1\r\nLAST\r\nRSET\r\nLAST\r\nRETR 1\r\nQUIT\r\n"))
+            .await;
+        let behind = behind_login(&said);
+        assert!(behind.starts_with("+OK 0\r\n"), "{said}");
+        assert!(behind.contains("\r\n.\r\n+OK 1\r\n+OK 2 messages\r\n+OK 0\r\n"), "{said}");
+        let said = site.say(&format!("{LOGIN}LAST\r\nQUIT\r\n")).await;
+        assert!(behind_login(&said).starts_with("+OK 1\r\n"), "{said}");
+    });
+}
+
+#[test]
+fn what_imap_expunged_can_be_listed_but_not_read() {
+    on_a_core(|layout| async move {
+        let site = with_two(layout).await;
+        let mut client = site.connect();
+        client.write_all(format!("{LOGIN}NOOP\r\n").as_bytes()).await.unwrap();
+        let mut said = vec![0; 512];
+        let mut len = 0;
+        while !String::from_utf8_lossy(&said[..len]).contains("2 messages\r\n+OK\r\n") {
+            len += client.read(&mut said[len..]).await.unwrap();
+        }
+        let inbox = site.user("jo").await.mailbox("INBOX").await.unwrap();
+        let view = inbox.refresh().await.unwrap();
+        let first = view.uid(protocol::types::SeqNum(1)).unwrap();
+        inbox.expunge(&view, vec![first]).await.unwrap();
+        site.store("jo", "INBOX", FIRST).await;
+        client
+            .write_all(b"STAT\r\nLIST 1\r\nUIDL 3\r\nDELE 1\r\nDELE 2\r\nQUIT\r\n")
+            .await
+            .unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).await.unwrap();
+        assert!(
+            said.starts_with("+OK 2 ") && said.contains("\r\n-ERR no such message\r\n"),
+            "{said}"
+        );
+        assert!(
+            said.ends_with("+OK message 1 deleted\r\n+OK message 2 deleted\r\n+OK bye\r\n"),
+            "{said}"
+        );
+        // What came meanwhile is there for the next session, and nothing else.
+        assert_eq!(site.messages("jo", "INBOX").await, [FIRST]);
     });
 }

@@ -131,6 +131,11 @@ pub enum UserCommand {
     Passwd {
         /// Who
         name: String,
+        /// Secrets for mechanisms that need their own: scram-sha-1, scram-sha-512, cram-md5,
+        /// cram-sha1, cram-sha256, digest-md5, clear; "" for none. Without the option: of the kinds
+        /// that the user has
+        #[arg(long, value_name = "KIND,...")]
+        secrets: Option<String>,
     },
     /// List users
     List,
@@ -156,6 +161,10 @@ pub struct UserAdd {
     /// Settings as the users file has them, such as quota_bytes=10G,detail=yes
     #[arg(long, value_name = "KEY=VALUE,...", default_value = "")]
     pub attributes: String,
+    /// Secrets for mechanisms that need their own: scram-sha-1, scram-sha-512, cram-md5, cram-sha1,
+    /// cram-sha256, digest-md5, clear
+    #[arg(long, value_name = "KIND,...", default_value = "", conflicts_with = "hashed")]
+    pub secrets: String,
 }
 
 /// Commands on mailboxes.

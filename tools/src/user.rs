@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use admin::Request;
 use auth::UserName;
-use auth::credential::Credentials;
+use auth::credential::{Credentials, SecretKind};
 use auth::users::{NewUser, Users, edit};
 use config::Config;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
@@ -22,13 +22,17 @@ use crate::place;
 pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), Failed> {
     let file = config.users_file();
     match command {
-        UserCommand::Add(args) if args.bulk => add_bulk(args, &file, out)?,
-        UserCommand::Add(args) => add(args, &file, out)?,
-        UserCommand::Passwd { name } => {
+        UserCommand::Add(args) if args.bulk => add_bulk(args, config, out)?,
+        UserCommand::Add(args) => add(args, config, out)?,
+        UserCommand::Passwd { name, secrets } => {
             let name = UserName::new(name)?;
             let password = read_password(&format!("New password for {name}: "))?;
-            let credentials =
-                Credentials::for_password(&password).map_err(auth::users::EditError::from)?;
+            let kinds = match secrets {
+                Some(list) => secret_kinds(list)?,
+                None => kinds_of(&file, &name),
+            };
+            let credentials = Credentials::with_secrets(&name, &realm(config), &password, &kinds)
+                .map_err(auth::users::EditError::from)?;
             edit(&file, |document| document.set_credentials(&name, credentials))?;
             out.line(&serde_json::json!({ "changed": name.as_str() }), &format!("changed {name}"));
         }
@@ -42,6 +46,28 @@ pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), F
     tell_server(config)
 }
 
+/// Reads a list as the option has it; an empty one asks for none.
+fn secret_kinds(list: &str) -> Result<Vec<SecretKind>, Failed> {
+    let kinds = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let read = |word: &str| {
+        word.parse().map_err(|e| Failed::new(Kind::Data, format!("--secrets: {word:?}: {e}")))
+    };
+    kinds.map(read).collect()
+}
+
+/// What the user has now: a new password brings new secrets of the same kinds.
+fn kinds_of(file: &Path, name: &UserName) -> Vec<SecretKind> {
+    let users = Users::parse(std::fs::read(file).unwrap_or_default());
+    users.find(name).and_then(Result::ok).map_or(Vec::new(), |r| r.credentials.secret_kinds())
+}
+
+/// The realm of DIGEST-MD5, as the server takes it.
+fn realm(config: &Config) -> String {
+    let named = [&config.auth.realm, &config.server.hostname];
+    let named = named.into_iter().find(|n| !n.is_empty()).cloned();
+    named.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
 /// A running server would notice by itself; this way it has noticed when we return.
 fn tell_server(config: &Config) -> Result<(), Failed> {
     let Some(mut client) = place::connect(config)? else { return Ok(()) };
@@ -49,23 +75,25 @@ fn tell_server(config: &Config) -> Result<(), Failed> {
     Ok(())
 }
 
-fn add(args: &UserAdd, file: &Path, out: &Output) -> Result<(), Failed> {
+fn add(args: &UserAdd, config: &Config, out: &Output) -> Result<(), Failed> {
+    let file = &config.users_file();
     let name = UserName::new(args.name.as_deref().unwrap_or_default())?;
     let secret = match args.hashed {
         true => read_line()?,
         false => read_password(&format!("Password for {name}: "))?,
     };
-    let user = new_user(name.clone(), &secret, args)?;
+    let user = new_user(name.clone(), &secret, args, &realm(config))?;
     make_parent(file)?;
     edit(file, |document| document.add(user))?;
     out.line(&serde_json::json!({ "added": [name.as_str()] }), &format!("added {name}"));
     Ok(())
 }
 
-fn new_user(name: UserName, secret: &str, args: &UserAdd) -> Result<NewUser, Failed> {
+fn new_user(name: UserName, secret: &str, args: &UserAdd, realm: &str) -> Result<NewUser, Failed> {
+    let kinds = secret_kinds(&args.secrets)?;
     Ok(match args.hashed {
         true => NewUser::with_hash(name, secret, &args.attributes)?,
-        false => NewUser::with_password(name, secret, &args.attributes)?,
+        false => NewUser::with_password(name, secret, &args.attributes, realm, &kinds)?,
     })
 }
 
@@ -77,13 +105,14 @@ fn make_parent(file: &Path) -> Result<(), Failed> {
     made.map_err(|e| Failed::new(Kind::Incomplete, format!("{}: {e}", parent.display())))
 }
 
-fn add_bulk(args: &UserAdd, file: &Path, out: &Output) -> Result<(), Failed> {
+fn add_bulk(args: &UserAdd, config: &Config, out: &Output) -> Result<(), Failed> {
+    let file = &config.users_file();
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)
         .map_err(|e| Failed::new(Kind::Data, format!("standard input: {e}")))?;
     let pairs = parse_bulk(&text)?;
-    let users = hash_all(&pairs, args, out)?;
+    let users = hash_all(&pairs, args, &realm(config), out)?;
     let count = users.len();
     make_parent(file)?;
     edit(file, |document| document.add_all(users))?;
@@ -110,6 +139,7 @@ fn parse_bulk(text: &str) -> Result<Vec<(UserName, &str)>, Failed> {
 fn hash_all(
     pairs: &[(UserName, &str)],
     args: &UserAdd,
+    realm: &str,
     out: &Output,
 ) -> Result<Vec<NewUser>, Failed> {
     let bar = out.progress(pairs.len() as u64, "hashing");
@@ -120,7 +150,7 @@ fn hash_all(
         for _ in 0..threads.min(pairs.len()) {
             scope.spawn(|| {
                 while let Some((name, secret)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let user = new_user(name.clone(), secret, args)
+                    let user = new_user(name.clone(), secret, args, realm)
                         .map_err(|e| Failed::new(e.kind(), format!("{name}: {e}")));
                     if let Ok(mut done) = done.lock() {
                         done.push(user);
@@ -147,6 +177,8 @@ struct UserLine {
     partition: Option<String>,
     detail: Option<bool>,
     disabled: bool,
+    /// All of them, as the users file has them.
+    settings: String,
 }
 
 fn list(file: &Path, out: &Output) -> Result<(), Failed> {
@@ -171,6 +203,7 @@ fn list(file: &Path, out: &Output) -> Result<(), Failed> {
             partition: record.account.attributes.partition.clone(),
             detail: record.account.attributes.detail,
             disabled: record.account.attributes.disabled,
+            settings: record.account.attributes.to_string(),
         })
         .collect();
     lines.sort_by(|a, b| a.name.cmp(&b.name));
@@ -178,20 +211,10 @@ fn list(file: &Path, out: &Output) -> Result<(), Failed> {
         headings: &["user", "credentials", "settings"],
         rows: lines
             .iter()
-            .map(|l| vec![l.name.clone(), l.schemes.join(" "), settings(l)])
+            .map(|l| vec![l.name.clone(), l.schemes.join(" "), l.settings.clone()])
             .collect(),
     });
     Ok(())
-}
-
-fn settings(line: &UserLine) -> String {
-    let mut settings = Vec::new();
-    settings.extend(line.quota_bytes.map(|n| format!("quota_bytes={n}")));
-    settings.extend(line.quota_messages.map(|n| format!("quota_messages={n}")));
-    settings.extend(line.partition.as_ref().map(|p| format!("partition={p}")));
-    settings.extend(line.detail.map(|d| format!("detail={}", if d { "yes" } else { "no" })));
-    settings.extend(line.disabled.then(|| "disabled=yes".to_owned()));
-    settings.join(",")
 }
 
 /// One line of standard input, asked for twice and without echo on a terminal.

@@ -268,7 +268,7 @@ impl MetadataLine {
     /// `None` where the line is not what [`MetadataLine::of`] makes.
     pub(super) fn read(self) -> Option<(Key, Value)> {
         let digits = self.value.as_bytes();
-        if digits.len() % 2 != 0 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
         let byte = |at: usize| u8::from_str_radix(self.value.get(at..at + 2)?, 16).ok();

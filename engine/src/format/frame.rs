@@ -262,7 +262,7 @@ impl Frame {
             Frame::Quota { user, limits } => {
                 w.bytes(user.as_bytes());
                 w.u8(u8::from(limits.is_some()));
-                for limit in limits.iter().flat_map(QuotaLimits::to_array) {
+                for limit in limits.iter().copied().flat_map(QuotaLimits::to_array) {
                     w.u64(limit.unwrap_or(u64::MAX));
                 }
             }

@@ -404,6 +404,16 @@ impl View {
         file
     }
 
+    /// The base name of a message's file: in a Maildir what stands before the flags. `None` as for
+    /// [`View::record_of`], and where the name is not text.
+    pub fn file_name(&self, uid: Uid) -> Option<String> {
+        let location = self.location(uid)?;
+        match location.base.is_empty() {
+            true => Some(format!("{}.", uid.0)),
+            false => String::from_utf8(location.base).ok(),
+        }
+    }
+
     /// Stored octets and content id of a message.
     pub(crate) fn stored(&self, uid: Uid) -> Option<(u32, [u8; 16])> {
         let position = self.position_of(uid)?;

@@ -40,6 +40,19 @@ pub enum Command<'a> {
     },
     /// `AUTH` alone: some clients ask so for the mechanisms.
     AuthList,
+    /// `APOP name digest`
+    Apop {
+        /// Who.
+        name: &'a [u8],
+        /// 32 hexadecimal digits.
+        digest: &'a [u8],
+    },
+    /// `UTF8`: RFC 6856.
+    Utf8,
+    /// `LANG [range]`: RFC 6856.
+    Lang(Option<&'a [u8]>),
+    /// `LAST`: of RFC 1460, gone since RFC 1725.
+    Last,
     /// `STLS`
     Stls,
     /// `CAPA`
@@ -90,6 +103,12 @@ pub enum CommandError {
     /// `PASS` without a password.
     #[error("expected PASS and a password")]
     Pass,
+    /// `APOP` without a name and a digest.
+    #[error("expected APOP, a name and a digest of 32 hexadecimal digits")]
+    Apop,
+    /// `LANG` with more than one word.
+    #[error("expected LANG and at most one language")]
+    Lang,
     /// `AUTH` with more than a mechanism and an initial response.
     #[error("expected AUTH, a mechanism and at most one initial response")]
     Auth,
@@ -121,6 +140,13 @@ impl<'a> Command<'a> {
             b"USER" => argument.map(Command::User).ok_or(CommandError::User),
             b"PASS" => rest.map(Command::Pass).ok_or(CommandError::Pass),
             b"AUTH" => auth(argument),
+            b"APOP" => argument.map_or(Err(CommandError::Apop), apop),
+            b"UTF8" => bare(Command::Utf8),
+            b"LANG" => match argument {
+                Some(range) if range.contains(&b' ') => Err(CommandError::Lang),
+                range => Ok(Command::Lang(range)),
+            },
+            b"LAST" => bare(Command::Last),
             b"STLS" => bare(Command::Stls),
             b"CAPA" => bare(Command::Capa),
             b"STAT" => bare(Command::Stat),
@@ -142,6 +168,10 @@ impl<'a> Command<'a> {
             Command::User(_) => "USER",
             Command::Pass(_) => "PASS",
             Command::Auth { .. } | Command::AuthList => "AUTH",
+            Command::Apop { .. } => "APOP",
+            Command::Utf8 => "UTF8",
+            Command::Lang(_) => "LANG",
+            Command::Last => "LAST",
             Command::Stls => "STLS",
             Command::Capa => "CAPA",
             Command::Stat => "STAT",
@@ -174,6 +204,17 @@ fn auth(argument: Option<&[u8]>) -> Result<Command<'_>, CommandError> {
     match (words.next(), words.next(), words.next()) {
         (Some(mechanism), initial, None) => Ok(Command::Auth { mechanism, initial }),
         _ => Err(CommandError::Auth),
+    }
+}
+
+/// The name may hold blanks; a digest holds none.
+fn apop(argument: &[u8]) -> Result<Command<'_>, CommandError> {
+    let at = argument.iter().rposition(|&b| b == b' ').ok_or(CommandError::Apop)?;
+    let name = argument.get(..at).unwrap_or_default().trim_ascii_end();
+    let digest = argument.get(at + 1..).unwrap_or_default();
+    match !name.is_empty() && digest.len() == 32 && digest.iter().all(u8::is_ascii_hexdigit) {
+        true => Ok(Command::Apop { name, digest }),
+        false => Err(CommandError::Apop),
     }
 }
 
@@ -227,6 +268,13 @@ mod tests {
         let auth = Command::Auth { mechanism: b"PLAIN", initial: Some(b"AHQAdA==") };
         assert_eq!(parse("AUTH PLAIN AHQAdA=="), Ok(auth));
         assert_eq!(parse("AUTH"), Ok(Command::AuthList));
+        let digest = b"c4c9334bac560ecc979e58001b3e22fb";
+        let apop = Command::Apop { name: b"mrose", digest };
+        assert_eq!(parse("APOP mrose c4c9334bac560ecc979e58001b3e22fb"), Ok(apop));
+        assert_eq!(parse("lang es"), Ok(Command::Lang(Some(b"es"))));
+        assert_eq!(parse("LANG"), Ok(Command::Lang(None)));
+        assert_eq!(parse("UTF8"), Ok(Command::Utf8));
+        assert_eq!(parse("LAST"), Ok(Command::Last));
     }
 
     #[test]
@@ -248,6 +296,11 @@ mod tests {
         }
         assert_eq!(parse("TOP 1"), Err(CommandError::Lines));
         assert_eq!(parse("AUTH PLAIN a b"), Err(CommandError::Auth));
+        for line in ["APOP", "APOP jo", "APOP jo xyz", "APOP c4c9334bac560ecc979e58001b3e22fb"] {
+            assert_eq!(parse(line), Err(CommandError::Apop), "{line}");
+        }
+        assert_eq!(parse("LANG en de"), Err(CommandError::Lang));
+        assert_eq!(parse("UTF8 on"), Err(CommandError::NoArgument));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! What a POP3 server says.
 
-/// Response codes in `-ERR [CODE]`: RFC 2449 section 8, RFC 3206, RFC 5034.
+/// Response codes in `-ERR [CODE]`: RFC 2449 section 8, RFC 3206, RFC 5034, RFC 6856.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RespCode {
+    /// The user logged in too short a time ago.
+    LoginDelay,
+    /// The message has UTF-8 in its header, and the client didn't say UTF8: RFC 6856.
+    Utf8,
     /// The maildrop is held by another session.
     InUse,
     /// A fault that will pass.
@@ -17,6 +21,8 @@ impl RespCode {
     /// As written on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
+            RespCode::LoginDelay => "[LOGIN-DELAY]",
+            RespCode::Utf8 => "[UTF8]",
             RespCode::InUse => "[IN-USE]",
             RespCode::SysTemp => "[SYS/TEMP]",
             RespCode::SysPerm => "[SYS/PERM]",

@@ -3,26 +3,43 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::acting::{Claim, may_act};
+use crate::channel::Channel;
 use crate::credential::{Credentials, PASSWORD_BYTES_MAX};
+use crate::digest_md5;
 use crate::directory::{Account, AuthError, Candidate, PassDb, PasswordCheck, Unavailable, UserDb};
+use crate::hash::{HashKind, HmacKey, hex};
 use crate::limit::{FailureSettings, Failures, Origin};
+use crate::mechanism::Mechanism;
 use crate::name::UserName;
 use crate::pool::{HashPool, PoolSettings};
 use crate::remember::Remembered;
-use crate::sasl::{Exchange, Mechanism};
-use crate::scram::{ScramVerifier, ServerFirst};
+use crate::sasl::Exchange;
+use crate::scram::ScramVerifier;
+use crate::token::{Refusal, TokenCheck};
+use subtle::ConstantTimeEq as _;
 
 /// Who is asking.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
     /// Where the connection comes from.
     pub origin: Origin,
-    /// `imap`, `pop3`, ...: for directories that decide by service, and for logs.
+    /// `imap`, `pop3`, ...: for accounts that may not use all of them, and for logs.
     pub service: &'static str,
 }
 
+impl Context {
+    /// The service's name as GSSAPI has it registered, which DIGEST-MD5 uses.
+    pub(crate) fn registered_service(&self) -> &'static str {
+        match self.service {
+            "pop3" => "pop",
+            other => other,
+        }
+    }
+}
+
 /// Limits and times. Each field is a setting of the configuration's `[auth]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Threads that hash passwords.
     pub hash_threads: usize,
@@ -40,6 +57,16 @@ pub struct Settings {
     pub failures_per_address_max: u32,
     /// Time in which that many failures are forgotten.
     pub failure_window: Duration,
+    /// The realm that DIGEST-MD5 offers.
+    pub realm: String,
+    /// `user*master` logs `master` in as `user`, with this character between them.
+    pub master_separator: Option<char>,
+    /// Whose mail ANONYMOUS reads.
+    pub anonymous_user: Option<UserName>,
+    /// Who says whose a bearer token is.
+    pub tokens: Option<Arc<dyn TokenCheck>>,
+    /// What is said about a token that is refused.
+    pub token_refusal: Refusal,
 }
 
 impl Default for Settings {
@@ -53,6 +80,11 @@ impl Default for Settings {
             failure_delay_max: Duration::from_secs(15),
             failures_per_address_max: 50,
             failure_window: Duration::from_secs(10 * 60),
+            realm: String::new(),
+            master_separator: None,
+            anonymous_user: None,
+            tokens: None,
+            token_refusal: Refusal::default(),
         }
     }
 }
@@ -66,6 +98,7 @@ pub struct Authenticator {
     remembered: Remembered,
     decoy: Arc<Credentials>,
     decoy_secret: [u8; 32],
+    settings: Settings,
 }
 
 impl Authenticator {
@@ -102,6 +135,7 @@ impl Authenticator {
             remembered: Remembered::new(secret()?, settings.remember),
             decoy: Arc::new(decoy),
             decoy_secret: secret()?,
+            settings,
         }))
     }
 
@@ -112,19 +146,66 @@ impl Authenticator {
         password: &[u8],
         context: Context,
     ) -> Result<Account, AuthError> {
-        let name = UserName::new(user).ok();
-        let result = match &name {
+        self.plain_as("", user, password, context).await
+    }
+
+    /// As [`Authenticator::plain`], to act as `authzid` unless that is empty.
+    pub async fn plain_as(
+        &self,
+        authzid: &str,
+        user: &str,
+        password: &[u8],
+        context: Context,
+    ) -> Result<Account, AuthError> {
+        let claim = self.claim(user, authzid);
+        let verified = match &claim.user {
             Some(name) if password.len() <= PASSWORD_BYTES_MAX => {
-                self.check(name, password, context.origin).await
+                self.verify(name, password, context.origin).await
             }
             _ => Err(AuthError::Wrong),
         };
-        self.settle(name.as_ref(), context.origin, result).await
+        self.conclude(&claim, verified, context).await
+    }
+
+    /// Logs in by POP3's APOP (RFC 1939 section 7): `digest` is what the client made of `stamp` and
+    /// its password.
+    pub async fn apop(
+        &self,
+        user: &str,
+        stamp: &str,
+        digest: &[u8],
+        context: Context,
+    ) -> Result<Account, AuthError> {
+        let claim = self.claim(user, "");
+        let secrets = self.secrets(&claim, context.origin).await?;
+        let known = secrets.as_ref().and_then(|s| s.password());
+        let password = known.map_or_else(|| hex(&self.decoy_secret), str::to_owned);
+        let right = hex(&HashKind::Md5.digest(format!("{stamp}{password}").as_bytes()));
+        let fits = bool::from(right.as_bytes().ct_eq(digest)) && known.is_some();
+        self.conclude(&claim, verdict(fits), context).await
     }
 
     /// Begins a SASL exchange.
-    pub fn begin(self: &Arc<Self>, mechanism: Mechanism, context: Context) -> Exchange {
-        Exchange::new(self.clone(), mechanism, context)
+    pub fn begin(
+        self: &Arc<Self>,
+        mechanism: Mechanism,
+        context: Context,
+        channel: Channel,
+    ) -> Exchange {
+        Exchange::new(self.clone(), mechanism, context, channel)
+    }
+
+    /// Whether the mechanism can work with these settings, so that it makes sense to offer it.
+    pub fn can(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::OAuthBearer | Mechanism::XOAuth2 => self.settings.tokens.is_some(),
+            Mechanism::Anonymous => self.settings.anonymous_user.is_some(),
+            _ => true,
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The account, without a login: for delivery. `None` if there certainly is no such user.
@@ -132,18 +213,19 @@ impl Authenticator {
         self.users.lookup(user).await
     }
 
-    async fn check(
+    /// Whether the password is the user's.
+    async fn verify(
         &self,
         user: &UserName,
         password: &[u8],
         origin: Origin,
-    ) -> Result<Account, AuthError> {
+    ) -> Result<(), AuthError> {
         let candidate = self.passwords.find(user).await?;
         let (check, token): (Arc<dyn PasswordCheck>, _) = match candidate {
-            Candidate::Known { check, version, .. } => {
+            Candidate::Known { check, version } => {
                 let token = self.remembered.token(user, password, &version);
                 if self.remembered.knows(&token, Instant::now()) {
-                    return self.account(user).await;
+                    return Ok(());
                 }
                 (check, Some(token))
             }
@@ -159,75 +241,184 @@ impl Authenticator {
         if !right? {
             return Err(AuthError::Wrong);
         }
-        let account = self.account(user).await?;
         self.remembered.keep(token, Instant::now());
-        Ok(account)
+        Ok(())
     }
 
-    async fn account(&self, user: &UserName) -> Result<Account, AuthError> {
-        match self.users.lookup(user).await? {
-            Some(account) if account.attributes.disabled => Err(AuthError::Disabled),
-            Some(account) => Ok(account),
+    async fn account(&self, user: &UserName, service: &str) -> Result<Account, AuthError> {
+        let Some(account) = self.users.lookup(user).await? else {
             // Removed between the two questions, or two directories that disagree.
-            None => Err(AuthError::Wrong),
+            return Err(AuthError::Wrong);
+        };
+        let attributes = &account.attributes;
+        let refused = match service {
+            "imap" | "smap" => attributes.disableimap,
+            "pop3" => attributes.disablepop3,
+            _ => false,
+        };
+        match refused || attributes.disabled {
+            true => Err(AuthError::Disabled),
+            false => Ok(account),
         }
     }
 
-    /// Counts a failure and waits, without holding a thread.
-    async fn settle(
+    /// Who is named by a name as clients send it, and an authorisation identity.
+    pub(crate) fn claim(&self, named: &str, authzid: &str) -> Claim {
+        Claim::new(named, authzid, self.settings.master_separator)
+    }
+
+    /// The user's secrets, for a mechanism that never sees the password; `None` for an unknown user.
+    pub(crate) async fn secrets(
         &self,
-        user: Option<&UserName>,
+        claim: &Claim,
         origin: Origin,
-        result: Result<Account, AuthError>,
+    ) -> Result<Option<Arc<dyn PasswordCheck>>, AuthError> {
+        if self.failures.is_limited(origin, Instant::now()) {
+            return Err(AuthError::Limited);
+        }
+        let Some(user) = &claim.user else { return Ok(None) };
+        match self.passwords.find(user).await? {
+            Candidate::Known { check, .. } => Ok(Some(check)),
+            Candidate::Unknown { .. } => Ok(None),
+        }
+    }
+
+    /// The verifier that a SCRAM exchange runs against, and whether it is real.
+    pub(crate) async fn scram_verifier(
+        &self,
+        claim: &Claim,
+        hash: HashKind,
+        origin: Origin,
+    ) -> Result<(ScramVerifier, bool), AuthError> {
+        let found = self.secrets(claim, origin).await?.and_then(|s| s.scram(hash));
+        let real = found.is_some();
+        let decoy = || ScramVerifier::decoy(hash, &self.decoy_secret, &claim.named);
+        Ok((found.unwrap_or_else(decoy), real))
+    }
+
+    /// Checks the answer to a CRAM challenge.
+    pub(crate) async fn cram(
+        &self,
+        claim: &Claim,
+        hash: HashKind,
+        challenge: &[u8],
+        digest: &[u8],
+        origin: Origin,
+    ) -> Result<(), AuthError> {
+        let found = self.secrets(claim, origin).await?.and_then(|s| s.hmac_key(hash));
+        let real = found.is_some();
+        let key = found.or_else(|| HmacKey::new(hash, &self.decoy_secret));
+        let right = key.map(|key| hex(&key.mac(challenge))).unwrap_or_default();
+        verdict(bool::from(right.as_bytes().ct_eq(digest)) && real)
+    }
+
+    /// Checks a DIGEST-MD5 response; gives the proof of the server.
+    pub(crate) async fn digest_md5(
+        &self,
+        claim: &Claim,
+        response: &digest_md5::Response,
+        origin: Origin,
+    ) -> Result<Vec<u8>, AuthError> {
+        let secrets = self.secrets(claim, origin).await?;
+        let own = &self.settings.realm;
+        let found = secrets.zip(claim.user.as_ref()).and_then(|(secrets, user)| {
+            secrets.digest_md5(user, &response.user, &response.realm, own)
+        });
+        let real = found.is_some();
+        let decoy =
+            || digest_md5::secret(&response.user, &response.realm, &hex(&self.decoy_secret));
+        let secret = found.unwrap_or_else(decoy);
+        verdict(response.check(&secret) && real).map(|()| response.server_proof(&secret))
+    }
+
+    /// Ends a login: counts and delays a failure, without holding a thread; or finds the account
+    /// that the client may use.
+    pub(crate) async fn conclude(
+        &self,
+        claim: &Claim,
+        verified: Result<(), AuthError>,
+        context: Context,
     ) -> Result<Account, AuthError> {
-        match (&result, user) {
+        let result = match (verified, &claim.user) {
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => Err(AuthError::Wrong),
+            (Ok(()), Some(user)) => self.admit(user, claim, context).await,
+        };
+        match (&result, &claim.user) {
             (Ok(_), Some(user)) => self.failures.forget_user(user),
-            (Err(AuthError::Wrong), _) => {
-                tokio::time::sleep(self.failures.add(origin, user, Instant::now())).await;
+            (Err(AuthError::Wrong), user) => {
+                let wait = self.failures.add(context.origin, user.as_ref(), Instant::now());
+                tokio::time::sleep(wait).await;
             }
             _ => {}
         }
         result
     }
 
-    /// The verifier that a SCRAM exchange for `user` runs against, and whether it is real.
-    pub(crate) async fn scram_verifier(
+    /// As [`Authenticator::conclude`] after a proof that needs no password; the caller counts a
+    /// failure, with another call.
+    pub(crate) async fn conclude_quietly(
         &self,
-        user: Option<&UserName>,
-        named: &str,
+        claim: &Claim,
+        context: Context,
+    ) -> Result<Account, AuthError> {
+        let Some(user) = &claim.user else { return Err(AuthError::Wrong) };
+        self.admit(user, claim, context).await
+    }
+
+    /// The account of a user who has proved to be `user`, or of the one that he may act as.
+    async fn admit(
+        &self,
+        user: &UserName,
+        claim: &Claim,
+        context: Context,
+    ) -> Result<Account, AuthError> {
+        let own = self.account(user, context.service).await;
+        let Some(target) = &claim.acting_as else { return own };
+        let own = own?;
+        // Not allowed and not there are one answer: whoever may not act shall not learn who exists.
+        let target = target.as_ref().map_err(|_| AuthError::Denied)?;
+        let Some(other) = self.users.lookup(target).await? else { return Err(AuthError::Denied) };
+        if !may_act(&own, &other) {
+            return Err(AuthError::Denied);
+        }
+        let mut account = self.account(target, context.service).await?;
+        account.attributes.read_only |= own.attributes.read_only;
+        Ok(Account { by: Some(own.name), ..account })
+    }
+
+    /// The account that ANONYMOUS opens: for reading only.
+    pub(crate) async fn anonymous(&self, context: Context) -> Result<Account, AuthError> {
+        if self.failures.is_limited(context.origin, Instant::now()) {
+            return Err(AuthError::Limited);
+        }
+        let user = self.settings.anonymous_user.as_ref().ok_or(AuthError::Disabled)?;
+        let mut account = match self.account(user, context.service).await {
+            Err(AuthError::Wrong) => return Err(AuthError::Disabled),
+            other => other?,
+        };
+        account.attributes.read_only = true;
+        Ok(account)
+    }
+
+    /// The user that a bearer token names.
+    pub(crate) async fn token_user(
+        &self,
+        token: &str,
         origin: Origin,
-    ) -> Result<(ScramVerifier, bool), AuthError> {
+    ) -> Result<String, AuthError> {
         if self.failures.is_limited(origin, Instant::now()) {
             return Err(AuthError::Limited);
         }
-        let found = match user {
-            None => None,
-            Some(user) => match self.passwords.find(user).await? {
-                Candidate::Known { scram, .. } => scram,
-                Candidate::Unknown { .. } => None,
-            },
-        };
-        let real = found.is_some();
-        Ok((found.unwrap_or_else(|| ScramVerifier::decoy(&self.decoy_secret, named)), real))
+        match &self.settings.tokens {
+            Some(tokens) => tokens.check(token).await,
+            None => Err(AuthError::Wrong),
+        }
     }
+}
 
-    /// Checks a SCRAM proof; gives the account and the server's final message.
-    pub(crate) async fn scram_finish(
-        &self,
-        user: Option<&UserName>,
-        server: ServerFirst,
-        real: bool,
-        message: &[u8],
-        origin: Origin,
-    ) -> Result<(Account, Vec<u8>), AuthError> {
-        let proof = server.finish(message);
-        let (result, last) = match (proof, user) {
-            (Ok(last), Some(user)) if real => (self.account(user).await, last),
-            (Err(error @ AuthError::Malformed(_)), _) => (Err(error), Vec::new()),
-            _ => (Err(AuthError::Wrong), Vec::new()),
-        };
-        self.settle(user, origin, result).await.map(|account| (account, last))
-    }
+fn verdict(right: bool) -> Result<(), AuthError> {
+    if right { Ok(()) } else { Err(AuthError::Wrong) }
 }
 
 #[cfg(test)]
@@ -250,7 +441,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
         let user = |name, attributes| {
-            NewUser::with_password(UserName::new(name).unwrap(), "geheim", attributes).unwrap()
+            NewUser::with_password(UserName::new(name).unwrap(), "geheim", attributes, "", &[])
+                .unwrap()
         };
         users::edit(&path, |d| d.add_all([user("jo", ""), user("off", "disabled=yes")])).unwrap();
         let file = Arc::new(UserFile::open(&path).unwrap());

@@ -3,20 +3,30 @@
 //! | scheme | form |
 //! |---|---|
 //! | `{ARGON2ID}`, `{ARGON2I}` | `$argon2id$v=19$m=…,t=…,p=…$salt$hash`: what new passwords get |
-//! | `{SCRAM-SHA-256}` | `iterations,salt,stored key,server key`: also lets the user use SCRAM |
+//! | `{SCRAM-SHA-256}`, `{SCRAM-SHA-1}`, `{SCRAM-SHA-512}` | `iterations,salt,stored key,server key`: also lets the user use SCRAM |
 //! | `{SHA512-CRYPT}`, `{SHA256-CRYPT}` | `$6$…`, `$5$…`, as in `/etc/shadow` |
 //! | `{BLF-CRYPT}` | `$2y$…`, `$2b$…`, `$2a$…` |
+//! | `{CRAM-MD5}`, `{CRAM-SHA1}`, `{CRAM-SHA256}` | hexadecimal: the key of an HMAC, hashed |
+//! | `{DIGEST-MD5}` | hexadecimal: `H(user:realm:password)` |
+//! | `{PLAIN.B64}` | the password itself in base64: for APOP, and for all of the two rows above |
 //!
-//! `{CRYPT}` takes any of the crypt forms.
+//! `{CRYPT}` takes any of the crypt forms. The last three rows are secrets that a thief of the file
+//! can use: they are made only when somebody asks for them.
 
 use std::fmt;
 
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use sha_crypt::ShaCrypt;
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
+use crate::digest_md5;
 use crate::directory::{PasswordCheck, Unavailable};
+use crate::hash::{HashKind, HmacKey, hex, unhex};
+use crate::name::UserName;
 use crate::scram::ScramVerifier;
 
 /// Longest password in bytes; a longer one is wrong without being hashed.
@@ -33,6 +43,69 @@ pub enum Credential {
     ShaCrypt(String),
     /// bcrypt.
     Bcrypt(String),
+    /// For CRAM.
+    Hmac(HmacKey),
+    /// For DIGEST-MD5, and for nothing else: it doesn't fit a password without user and realm.
+    DigestMd5(Vec<u8>),
+    /// The password itself.
+    Clear(String),
+}
+
+/// A secret that some mechanism needs beside the hash that passwords are checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretKind {
+    /// For SCRAM.
+    Scram(HashKind),
+    /// For CRAM.
+    Cram(HashKind),
+    /// For DIGEST-MD5.
+    DigestMd5,
+    /// For APOP, CRAM and DIGEST-MD5.
+    Clear,
+}
+
+impl SecretKind {
+    /// All that can be asked for. SCRAM-SHA-256 is always made.
+    pub const ALL: [SecretKind; 7] = [
+        SecretKind::Scram(HashKind::Sha1),
+        SecretKind::Scram(HashKind::Sha512),
+        SecretKind::Cram(HashKind::Md5),
+        SecretKind::Cram(HashKind::Sha1),
+        SecretKind::Cram(HashKind::Sha256),
+        SecretKind::DigestMd5,
+        SecretKind::Clear,
+    ];
+
+    /// The scheme's name.
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            SecretKind::Scram(HashKind::Sha1) => "SCRAM-SHA-1",
+            SecretKind::Scram(HashKind::Sha512) => "SCRAM-SHA-512",
+            SecretKind::Scram(_) => "SCRAM-SHA-256",
+            SecretKind::Cram(HashKind::Sha1) => "CRAM-SHA1",
+            SecretKind::Cram(HashKind::Sha256) => "CRAM-SHA256",
+            SecretKind::Cram(_) => "CRAM-MD5",
+            SecretKind::DigestMd5 => "DIGEST-MD5",
+            SecretKind::Clear => "PLAIN.B64",
+        }
+    }
+}
+
+impl std::str::FromStr for SecretKind {
+    type Err = String;
+
+    /// The scheme's name in any case; `clear` for `{PLAIN.B64}`.
+    fn from_str(text: &str) -> Result<SecretKind, String> {
+        let named = |kind: &SecretKind| {
+            kind.scheme().eq_ignore_ascii_case(text)
+                || (*kind == SecretKind::Clear && text.eq_ignore_ascii_case("clear"))
+        };
+        Self::ALL.into_iter().find(named).ok_or_else(|| {
+            "expected scram-sha-1, scram-sha-512, cram-md5, cram-sha1, cram-sha256, digest-md5 or \
+             clear"
+                .to_owned()
+        })
+    }
 }
 
 /// Why a text is no credential.
@@ -41,7 +114,8 @@ pub enum CredentialError {
     /// The scheme is unknown.
     #[error(
         "unknown password scheme: expected {{ARGON2ID}}, {{SCRAM-SHA-256}}, {{SHA512-CRYPT}}, \
-         {{BLF-CRYPT}} or a $6$, $2y$, $2b$ or $argon2id$ string"
+         {{BLF-CRYPT}}, {{CRAM-MD5}}, {{DIGEST-MD5}}, {{PLAIN.B64}}, \
+         {{SCRAM-SHA-1}}, {{SCRAM-SHA-512}}, {{CRAM-SHA1}}, {{CRAM-SHA256}} or a $6$, $2y$, $2b$ or $argon2id$ string"
     )]
     Scheme,
     /// The hash does not have its scheme's form.
@@ -78,7 +152,10 @@ impl Credential {
         match self {
             Credential::Argon2(hash) if hash.starts_with("$argon2id$") => "ARGON2ID",
             Credential::Argon2(_) => "ARGON2I",
-            Credential::Scram(_) => "SCRAM-SHA-256",
+            Credential::Scram(verifier) => SecretKind::Scram(verifier.kind()).scheme(),
+            Credential::Hmac(key) => SecretKind::Cram(key.kind()).scheme(),
+            Credential::DigestMd5(_) => SecretKind::DigestMd5.scheme(),
+            Credential::Clear(_) => SecretKind::Clear.scheme(),
             Credential::ShaCrypt(hash) if hash.starts_with("$5$") => "SHA256-CRYPT",
             Credential::ShaCrypt(_) => "SHA512-CRYPT",
             Credential::Bcrypt(_) => "BLF-CRYPT",
@@ -96,9 +173,23 @@ impl Credential {
             false => Err(CredentialError::Form(expected)),
         };
         match scheme.as_str() {
-            "SCRAM-SHA-256" => ScramVerifier::parse(hash).map(Credential::Scram).ok_or(
-                CredentialError::Form("iterations,salt,stored key,server key, these in base64"),
-            ),
+            "SCRAM-SHA-1" => scram(HashKind::Sha1, hash),
+            "SCRAM-SHA-256" => scram(HashKind::Sha256, hash),
+            "SCRAM-SHA-512" => scram(HashKind::Sha512, hash),
+            "CRAM-MD5" => cram(HashKind::Md5, hash),
+            "CRAM-SHA1" => cram(HashKind::Sha1, hash),
+            "CRAM-SHA256" => cram(HashKind::Sha256, hash),
+            "DIGEST-MD5" => unhex(hash)
+                .filter(|h| h.len() == HashKind::Md5.bytes())
+                .map(Credential::DigestMd5)
+                .ok_or(CredentialError::Form("32 hexadecimal digits")),
+            "PLAIN.B64" => BASE64
+                .decode(hash)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .filter(|password| is_possible(password).is_ok())
+                .map(Credential::Clear)
+                .ok_or(CredentialError::Form("a password in base64")),
             "ARGON2ID" | "ARGON2I" | "ARGON2" | "CRYPT" if hash.starts_with("$argon2") => {
                 form(is_argon2(hash), Credential::Argon2, "$argon2id$v=19$m=…,t=…,p=…$salt$hash")
             }
@@ -141,6 +232,13 @@ impl Credential {
                 ShaCrypt::default().verify_password(password, hash.as_str()).is_ok()
             }
             Credential::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
+            Credential::Hmac(key) => key.check(password),
+            Credential::DigestMd5(_) => false,
+            // Hashes, so that the time doesn't tell the length.
+            Credential::Clear(right) => {
+                let hash = |data: &[u8]| HashKind::Sha256.digest(data);
+                hash(right.as_bytes()).ct_eq(&hash(password)).into()
+            }
         }
     }
 }
@@ -151,6 +249,11 @@ impl fmt::Display for Credential {
             Credential::Scram(verifier) => write!(f, "{{{}}}{verifier}", self.scheme()),
             Credential::Argon2(hash) | Credential::ShaCrypt(hash) | Credential::Bcrypt(hash) => {
                 write!(f, "{{{}}}{hash}", self.scheme())
+            }
+            Credential::Hmac(key) => write!(f, "{{{}}}{key}", self.scheme()),
+            Credential::DigestMd5(hash) => write!(f, "{{{}}}{}", self.scheme(), hex(hash)),
+            Credential::Clear(password) => {
+                write!(f, "{{{}}}{}", self.scheme(), BASE64.encode(password))
             }
         }
     }
@@ -165,37 +268,105 @@ impl Credentials {
     ///
     /// Takes a good part of a second.
     pub fn for_password(password: &str) -> Result<Credentials, PasswordError> {
-        if password.is_empty() {
-            return Err(PasswordError::Empty);
-        }
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(PasswordError::TooLong);
-        }
-        if password.contains(['\0', '\r', '\n']) {
-            return Err(PasswordError::Character);
-        }
+        is_possible(password)?;
         let hash = Argon2::default()
             .hash_password(password.as_bytes())
             .map_err(|_| PasswordError::Random)?;
-        let verifier = ScramVerifier::new(password).map_err(|_| PasswordError::Random)?;
+        let verifier =
+            ScramVerifier::new(HashKind::Sha256, password).map_err(|_| PasswordError::Random)?;
         Ok(Credentials(vec![Credential::Argon2(hash.to_string()), Credential::Scram(verifier)]))
     }
 
-    /// The verifier for SCRAM, if there is one.
-    pub fn scram(&self) -> Option<&ScramVerifier> {
+    /// As [`Credentials::for_password`], with secrets that mechanisms need. `realm` is the one that
+    /// DIGEST-MD5 offers.
+    pub fn with_secrets(
+        name: &UserName,
+        realm: &str,
+        password: &str,
+        kinds: &[SecretKind],
+    ) -> Result<Credentials, PasswordError> {
+        let mut credentials = Self::for_password(password)?;
+        for kind in SecretKind::ALL.iter().filter(|k| kinds.contains(k)) {
+            credentials.0.extend(match *kind {
+                SecretKind::Scram(hash) => {
+                    let verifier = ScramVerifier::new(hash, password);
+                    Some(Credential::Scram(verifier.map_err(|_| PasswordError::Random)?))
+                }
+                SecretKind::Cram(hash) => {
+                    HmacKey::new(hash, password.as_bytes()).map(Credential::Hmac)
+                }
+                SecretKind::DigestMd5 => {
+                    let (user, realm) = digest_md5::stored_identity(name, realm);
+                    Some(Credential::DigestMd5(digest_md5::secret(user, realm, password)))
+                }
+                SecretKind::Clear => Some(Credential::Clear(password.to_owned())),
+            });
+        }
+        Ok(credentials)
+    }
+
+    /// The kinds of secrets that are here, SCRAM-SHA-256 aside.
+    pub fn secret_kinds(&self) -> Vec<SecretKind> {
+        let has = |kind: &SecretKind| self.0.iter().any(|c| c.scheme() == kind.scheme());
+        SecretKind::ALL.into_iter().filter(has).collect()
+    }
+
+    fn clear(&self) -> Option<&str> {
         self.0.iter().find_map(|c| match c {
-            Credential::Scram(verifier) => Some(verifier),
+            Credential::Clear(password) => Some(password.as_str()),
             _ => None,
         })
     }
 }
 
 impl PasswordCheck for Credentials {
-    /// Asks one hash, not several: all are of the same password, and the time must not tell which
-    /// failed. A SCRAM verifier is asked only when there is nothing else.
+    /// Asks one credential, not several: all are of the same password, and the time must not tell
+    /// which failed. The slowest to guess at is asked.
     fn check(&self, password: &[u8]) -> Result<bool, Unavailable> {
-        let hash = self.0.iter().find(|c| !matches!(c, Credential::Scram(_)));
-        Ok(hash.or_else(|| self.0.first()).is_some_and(|c| c.check(password)))
+        let rank = |credential: &&Credential| match credential {
+            Credential::Scram(_) => 1,
+            Credential::Clear(_) => 2,
+            Credential::Hmac(_) => 3,
+            Credential::DigestMd5(_) => 4,
+            _ => 0,
+        };
+        Ok(self.0.iter().min_by_key(rank).is_some_and(|c| c.check(password)))
+    }
+
+    fn scram(&self, hash: HashKind) -> Option<ScramVerifier> {
+        self.0.iter().find_map(|c| match c {
+            Credential::Scram(verifier) if verifier.kind() == hash => Some(verifier.clone()),
+            _ => None,
+        })
+    }
+
+    fn hmac_key(&self, hash: HashKind) -> Option<HmacKey> {
+        let kept = self.0.iter().find_map(|c| match c {
+            Credential::Hmac(key) if key.kind() == hash => Some(key.clone()),
+            _ => None,
+        });
+        kept.or_else(|| HmacKey::new(hash, self.clear()?.as_bytes()))
+    }
+
+    fn digest_md5(
+        &self,
+        name: &UserName,
+        user: &str,
+        realm: &str,
+        own_realm: &str,
+    ) -> Option<Vec<u8>> {
+        if let Some(password) = self.clear() {
+            return Some(digest_md5::secret(user, realm, password));
+        }
+        let fits = digest_md5::stored_identity(name, own_realm) == (user, realm);
+        self.0.iter().find_map(|c| match c {
+            Credential::DigestMd5(secret) if fits => Some(secret.clone()),
+            _ => None,
+        })
+    }
+
+    fn password(&self) -> Option<&str> {
+        self.clear()
     }
 }
 
@@ -209,6 +380,30 @@ impl fmt::Display for Credentials {
         }
         Ok(())
     }
+}
+
+/// Whether a client could send this password.
+fn is_possible(password: &str) -> Result<(), PasswordError> {
+    if password.is_empty() {
+        Err(PasswordError::Empty)
+    } else if password.len() > PASSWORD_BYTES_MAX {
+        Err(PasswordError::TooLong)
+    } else if password.contains(['\0', '\r', '\n']) {
+        Err(PasswordError::Character)
+    } else {
+        Ok(())
+    }
+}
+
+fn scram(kind: HashKind, hash: &str) -> Result<Credential, CredentialError> {
+    let expected = "iterations,salt,stored key,server key, these in base64";
+    let verifier = ScramVerifier::parse(kind, hash).map(Credential::Scram);
+    verifier.ok_or(CredentialError::Form(expected))
+}
+
+fn cram(kind: HashKind, hash: &str) -> Result<Credential, CredentialError> {
+    let expected = "hexadecimal digits, four for each byte of the hash";
+    HmacKey::parse(kind, hash).map(Credential::Hmac).ok_or(CredentialError::Form(expected))
 }
 
 fn is_argon2(hash: &str) -> bool {
@@ -260,10 +455,65 @@ mod tests {
         assert_eq!(format!("{credentials:?}"), "Credentials([ARGON2ID, SCRAM-SHA-256])");
         assert_eq!(credentials.check("pässword".as_bytes()), Ok(true));
         assert_eq!(credentials.check(b"password"), Ok(false));
-        assert!(credentials.scram().unwrap().check("pässword".as_bytes()));
+        assert!(credentials.scram(HashKind::Sha256).unwrap().check("pässword".as_bytes()));
         let again: Vec<_> =
             credentials.to_string().split(' ').map(|c| Credential::parse(c).unwrap()).collect();
         assert_eq!(Credentials(again), credentials);
+    }
+
+    #[test]
+    fn secrets_are_made_when_asked_for_and_read_back() {
+        let jo = UserName::new("jo@example.org").unwrap();
+        let all = Credentials::with_secrets(&jo, "here", "geheim", &SecretKind::ALL).unwrap();
+        assert_eq!(all.secret_kinds(), SecretKind::ALL);
+        let again: Vec<_> =
+            all.to_string().split(' ').map(|c| Credential::parse(c).unwrap()).collect();
+        assert_eq!(Credentials(again), all);
+        for credential in &all.0 {
+            let alone = Credentials(vec![credential.clone()]);
+            let checks = !matches!(credential, Credential::DigestMd5(_));
+            assert_eq!(alone.check(b"geheim"), Ok(checks), "{credential:?}");
+            assert_eq!(alone.check(b"Geheim"), Ok(false), "{credential:?}");
+        }
+        assert!(!format!("{all:?}").contains("geheim") && !all.to_string().contains("geheim"));
+        for kind in SecretKind::ALL {
+            assert_eq!(kind.scheme().to_ascii_lowercase().parse(), Ok(kind));
+        }
+        assert_eq!("clear".parse(), Ok(SecretKind::Clear));
+        assert!("md5".parse::<SecretKind>().is_err());
+    }
+
+    #[test]
+    fn a_stored_digest_fits_its_own_spelling_and_a_password_any() {
+        let jo = UserName::new("jo@example.org").unwrap();
+        let made = |kind| Credentials::with_secrets(&jo, "here", "geheim", &[kind]).unwrap();
+        let stored = made(SecretKind::DigestMd5);
+        assert!(stored.digest_md5(&jo, "jo", "example.org", "here").is_some());
+        assert!(stored.digest_md5(&jo, "jo@example.org", "here", "here").is_none());
+        let clear = made(SecretKind::Clear);
+        let expected = digest_md5::secret("jo@example.org", "here", "geheim");
+        assert_eq!(clear.digest_md5(&jo, "jo@example.org", "here", "here"), Some(expected));
+        assert!(stored.hmac_key(HashKind::Md5).is_none());
+        assert!(clear.hmac_key(HashKind::Md5).unwrap().check(b"geheim"));
+    }
+
+    /// Made by `doveadm pw` of "pencil" and "geheim".
+    #[test]
+    fn dovecots_schemes_check() {
+        for (text, password) in [
+            (
+                "{SCRAM-SHA-1}4096,TMkEowzFYvLjNVLHJ5IpdQ==,mJ7DHSkuMkkB1IjjPpfyPqIu16I=,\
+              a9ZQtlp0l7L26wAIpev3YzJfuPU=",
+                "pencil",
+            ),
+            (
+                "{CRAM-MD5}f16f9cd57afad6931bff9508ef68ea2db1b62513b604cf995e4f882bed6d4f1a",
+                "geheim",
+            ),
+            ("{PLAIN.b64}Z2VoZWlt", "geheim"),
+        ] {
+            assert!(Credential::parse(text).unwrap().check(password.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::hash::{HashKind, HmacKey};
 use crate::name::UserName;
 use crate::scram::ScramVerifier;
 
@@ -30,6 +31,26 @@ pub struct Attributes {
     pub detail: Option<bool>,
     /// Logins are refused. Mail still arrives.
     pub disabled: bool,
+    /// IMAP and SMAP logins are refused.
+    pub disableimap: bool,
+    /// POP3 logins are refused.
+    pub disablepop3: bool,
+    /// Sessions can read and nothing else.
+    pub read_only: bool,
+    /// As whom else the user may act.
+    pub proxy: Proxy,
+}
+
+/// As whom else a user may act, after logging in with his own credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Proxy {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Users of the same domain that may not act as others themselves.
+    Domain,
+    /// Everybody.
+    Everybody,
 }
 
 /// One user, as sessions see it.
@@ -39,6 +60,15 @@ pub struct Account {
     pub name: UserName,
     /// The user's settings.
     pub attributes: Attributes,
+    /// Who logged in and acts as this user, if that is somebody else.
+    pub by: Option<UserName>,
+}
+
+impl Account {
+    /// A user who acts for himself.
+    pub fn new(name: UserName, attributes: Attributes) -> Account {
+        Account { name, attributes, by: None }
+    }
 }
 
 /// A directory can't answer now; says why, for the log. Never means "unknown user".
@@ -52,9 +82,12 @@ pub enum AuthError {
     /// Unknown user or wrong password: one answer for both.
     #[error("wrong user name or password")]
     Wrong,
-    /// The password is right and the account may not log in.
+    /// The password is right and the account may not log in, or not by this protocol.
     #[error("account is disabled")]
     Disabled,
+    /// The password is right and the user may not act as the other one; or there is none.
+    #[error("not allowed to act as that user")]
+    Denied,
     /// Too many logins wait for a hashing thread.
     #[error("too many logins are waiting")]
     Busy,
@@ -64,6 +97,9 @@ pub enum AuthError {
     /// Too many wrong passwords from this address.
     #[error("too many failed logins from this address")]
     Limited,
+    /// The connection isn't what the client believes; names what was expected.
+    #[error("channel binding: expected {0}")]
+    Binding(&'static str),
     /// The client broke the mechanism's rules; names what was expected.
     #[error("bad authentication exchange: expected {0}")]
     Malformed(&'static str),
@@ -76,10 +112,37 @@ impl AuthError {
     }
 }
 
-/// Tells whether a password is right. May take long and may block: it runs on a hashing thread.
+/// Tells whether a password is right; and gives what mechanisms need that never see the password.
 pub trait PasswordCheck: Send + Sync {
-    /// Compares in constant time.
+    /// Compares in constant time. May take long and may block: it runs on a hashing thread.
     fn check(&self, password: &[u8]) -> Result<bool, Unavailable>;
+
+    /// For SCRAM with that hash.
+    fn scram(&self, _hash: HashKind) -> Option<ScramVerifier> {
+        None
+    }
+
+    /// For CRAM with that hash.
+    fn hmac_key(&self, _hash: HashKind) -> Option<HmacKey> {
+        None
+    }
+
+    /// For DIGEST-MD5: `H(user:realm:password)` for user and realm as the client sent them. `name`
+    /// is the user whose secrets these are, `own_realm` the realm that the server offers.
+    fn digest_md5(
+        &self,
+        _name: &UserName,
+        _user: &str,
+        _realm: &str,
+        _own_realm: &str,
+    ) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// The password itself, for APOP.
+    fn password(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Changes whenever the user's credentials do, so that remembered logins die with them.
@@ -89,10 +152,8 @@ pub type CredentialVersion = [u8; 32];
 pub enum Candidate {
     /// The user exists.
     Known {
-        /// Checks the password.
+        /// Checks the password, and has the secrets for other mechanisms.
         check: Arc<dyn PasswordCheck>,
-        /// For SCRAM; without one the user can't use that mechanism.
-        scram: Option<ScramVerifier>,
         /// Which credentials these are.
         version: CredentialVersion,
     },

@@ -6,31 +6,45 @@
 //! | [`directory`] | the seam: where PAM, SQL or LDAP plug in beside the user file |
 //! | [`users`] | the embedded user file and its editing |
 //! | [`credential`] | password schemes |
-//! | [`scram`] | SCRAM-SHA-256: RFC 5802, RFC 7677 |
-//! | [`sasl`] | mechanisms as steps of bytes |
+//! | [`sasl`] | SASL exchanges as steps of bytes |
+//! | [`mechanism`] | the names of mechanisms |
+//! | [`channel`] | what a mechanism may know about the connection |
+//! | [`scram`], [`digest_md5`] | mechanisms with more than one formula |
+//! | [`token`], [`introspection`] | bearer tokens, and who says whose they are |
+//! | [`acting`] | who may act as whom |
+//! | [`hash`] | the hash functions that mechanisms name |
 //! | [`pool`] | hashing threads, fair by address |
 //! | [`limit`] | what wrong passwords cost |
 //! | [`remember`] | good logins kept as keyed hashes |
 //! | [`name`] | the one canonical form of a user's name |
 //!
-//! Invariants: no password is logged, stored or compared in clear; a password is compared in
-//! constant time; an unknown user costs what a wrong password costs; nothing here blocks the
+//! Invariants: no password is logged; none is stored in clear unless the operator asks for it; a
+//! password is compared in constant time; an unknown user costs what a wrong password costs; nothing here blocks the
 //! thread of the caller for longer than a small file read.
 
+pub mod acting;
 pub mod authenticator;
+pub mod channel;
 pub mod credential;
+pub mod digest_md5;
 pub mod directory;
+pub mod hash;
+pub mod introspection;
 pub mod limit;
+pub mod mechanism;
 pub mod name;
 pub mod pool;
 pub mod remember;
 pub mod sasl;
 pub mod scram;
+pub mod token;
 pub mod users;
 
 pub use authenticator::{Authenticator, Context, Settings};
-pub use directory::{Account, Attributes, AuthError, Unavailable};
+pub use channel::Channel;
+pub use directory::{Account, Attributes, AuthError, Proxy, Unavailable};
 pub use limit::Origin;
+pub use mechanism::Mechanism;
 pub use name::UserName;
-pub use sasl::{Exchange, Mechanism, Step};
+pub use sasl::{Exchange, Step};
 pub use users::UserFile;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::directory::CredentialVersion;
+use crate::hash::HashKind;
 use crate::name::UserName;
-use crate::scram::hmac;
 
 /// Logins remembered at once. Past that the older ones are forgotten early.
 const LOGINS_MAX: usize = 65_536;
@@ -42,7 +42,9 @@ impl Remembered {
         data.extend_from_slice(name);
         data.extend_from_slice(version);
         data.extend_from_slice(password);
-        Token(hmac(&self.key, &data))
+        let mut token = [0; 32];
+        token.iter_mut().zip(HashKind::Sha256.hmac(&self.key, &data)).for_each(|(t, b)| *t = b);
+        Token(token)
     }
 
     /// Whether this login succeeded not long ago.

@@ -1,49 +1,23 @@
-//! SASL mechanisms as steps of bytes: RFC 4422. Base64 is the protocol's affair.
+//! SASL exchanges as steps of bytes: RFC 4422. Base64 is the protocol's affair.
 //!
 //! An exchange begins with the client's initial response, or with `None` if the client sent none;
 //! each [`Step::Challenge`] is answered by one response until `Done` or `Failed`.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use crate::acting::Claim;
 use crate::authenticator::{Authenticator, Context};
+use crate::channel::Channel;
+use crate::digest_md5;
 use crate::directory::{Account, AuthError};
-use crate::name::UserName;
+use crate::hash::{HashKind, hex};
+use crate::mechanism::Mechanism;
 use crate::scram::{ClientFirst, ServerFirst};
+use crate::token::Bearer;
 
-/// A mechanism that we offer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// Never standardised; old clients know no other.
-    Login,
-    /// RFC 7677.
-    ScramSha256,
-}
-
-impl Mechanism {
-    /// All of them, best first.
-    pub const ALL: [Mechanism; 3] = [Mechanism::ScramSha256, Mechanism::Plain, Mechanism::Login];
-
-    /// The registered name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::Login => "LOGIN",
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-        }
-    }
-
-    /// The mechanism of that name, in any case.
-    pub fn parse(name: &[u8]) -> Option<Mechanism> {
-        Self::ALL.into_iter().find(|m| m.name().as_bytes().eq_ignore_ascii_case(name))
-    }
-
-    /// Whether it shows the password to the server, and to the network without TLS.
-    pub const fn is_plaintext(self) -> bool {
-        matches!(self, Mechanism::Plain | Mechanism::Login)
-    }
-}
+/// Longest trace of an anonymous client that is logged: RFC 4505 section 2.
+const TRACE_CHARS_MAX: usize = 255;
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +32,29 @@ pub enum Step {
 
 enum State {
     Start,
-    LoginPassword { user: String },
-    ScramProof { user: Option<UserName>, server: ServerFirst, real: bool },
-    ScramDone { account: Account },
+    LoginPassword {
+        user: String,
+    },
+    ScramProof {
+        claim: Claim,
+        server: ServerFirst,
+        real: bool,
+    },
+    Cram {
+        challenge: Vec<u8>,
+    },
+    Digest {
+        nonce: String,
+    },
+    /// The server has said all; the client answers with nothing.
+    LastWord {
+        account: Account,
+    },
+    /// The client was told why its token is refused, and answers with anything.
+    TokenRefused {
+        claim: Claim,
+        error: AuthError,
+    },
     Over,
 }
 
@@ -69,6 +63,7 @@ pub struct Exchange {
     authenticator: Arc<Authenticator>,
     mechanism: Mechanism,
     context: Context,
+    channel: Channel,
     state: State,
     user: String,
 }
@@ -78,8 +73,10 @@ impl Exchange {
         authenticator: Arc<Authenticator>,
         mechanism: Mechanism,
         context: Context,
+        channel: Channel,
     ) -> Exchange {
-        Exchange { authenticator, mechanism, context, state: State::Start, user: String::new() }
+        let (state, user) = (State::Start, String::new());
+        Exchange { authenticator, mechanism, context, channel, state, user }
     }
 
     /// Who the client says it is, once it has said so: for the log. Not checked in any way.
@@ -90,38 +87,69 @@ impl Exchange {
     /// Takes the client's response; `None` only at the start, when there is no initial response.
     pub async fn step(&mut self, response: Option<&[u8]>) -> Step {
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Start => match (self.mechanism, response) {
-                (Mechanism::Login, None) => self.ask(State::Start, b"Username:"),
-                (_, None) => self.ask(State::Start, b""),
-                (Mechanism::Plain, Some(response)) => self.plain(response).await,
-                (Mechanism::Login, Some(user)) => {
-                    let user = String::from_utf8_lossy(user).into_owned();
-                    self.user.clone_from(&user);
-                    self.ask(State::LoginPassword { user }, b"Password:")
-                }
-                (Mechanism::ScramSha256, Some(response)) => self.scram_first(response).await,
-            },
+            State::Start => self.start(response).await,
             State::LoginPassword { user } => {
                 let password = response.unwrap_or_default();
                 done(self.authenticator.plain(&user, password, self.context).await)
             }
-            State::ScramProof { user, server, real } => {
-                let message = response.unwrap_or_default();
-                let origin = self.context.origin;
-                let finished =
-                    self.authenticator.scram_finish(user.as_ref(), server, real, message, origin);
-                match finished.await {
-                    Ok((account, last)) => self.ask(State::ScramDone { account }, &last),
-                    Err(error) => Step::Failed(error),
-                }
+            State::ScramProof { claim, server, real } => {
+                self.scram_proof(&claim, server, real, response.unwrap_or_default()).await
             }
-            State::ScramDone { account } if response.unwrap_or_default().is_empty() => {
+            State::Cram { challenge } => self.cram(&challenge, response.unwrap_or_default()).await,
+            State::Digest { nonce } => self.digest(&nonce, response.unwrap_or_default()).await,
+            State::LastWord { account } if response.unwrap_or_default().is_empty() => {
                 Step::Done(account)
             }
-            State::ScramDone { .. } => {
+            State::LastWord { .. } => {
                 Step::Failed(AuthError::Malformed("an empty response after the server's proof"))
             }
+            State::TokenRefused { claim, error } => {
+                done(self.authenticator.conclude(&claim, Err(error), self.context).await)
+            }
             State::Over => Step::Failed(AuthError::Malformed("a new exchange")),
+        }
+    }
+
+    async fn start(&mut self, response: Option<&[u8]>) -> Step {
+        let needs_challenge = matches!(self.mechanism, Mechanism::Cram(_) | Mechanism::DigestMd5);
+        match (self.mechanism, response) {
+            // RFC 4422 section 5: the server speaks first in these.
+            (_, Some(_)) if needs_challenge => {
+                Step::Failed(AuthError::Malformed("no initial response"))
+            }
+            (Mechanism::Cram(_), _) => match nonce() {
+                Ok(nonce) => {
+                    let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
+                    let challenge = format!("<{nonce}.{now}@{}>", self.channel.host).into_bytes();
+                    self.ask(State::Cram { challenge: challenge.clone() }, &challenge)
+                }
+                Err(error) => Step::Failed(error),
+            },
+            (Mechanism::DigestMd5, _) => match nonce() {
+                Ok(nonce) => {
+                    let realm = &self.authenticator.settings().realm;
+                    let challenge = digest_md5::challenge(realm, &nonce);
+                    self.ask(State::Digest { nonce }, &challenge)
+                }
+                Err(error) => Step::Failed(error),
+            },
+            (Mechanism::Login, None) => self.ask(State::Start, b"Username:"),
+            (_, None) => self.ask(State::Start, b""),
+            (Mechanism::Plain, Some(response)) => self.plain(response).await,
+            (Mechanism::Login, Some(user)) => {
+                let user = String::from_utf8_lossy(user).into_owned();
+                self.user.clone_from(&user);
+                self.ask(State::LoginPassword { user }, b"Password:")
+            }
+            (Mechanism::Scram { hash, plus }, Some(response)) => {
+                self.scram_first(hash, plus, response).await
+            }
+            (Mechanism::External, Some(authzid)) => self.external(authzid).await,
+            (Mechanism::Anonymous, Some(trace)) => self.anonymous(trace).await,
+            (Mechanism::OAuthBearer, Some(response)) => self.bearer(Bearer::parse(response)).await,
+            (Mechanism::XOAuth2, Some(response)) => {
+                self.bearer(Bearer::parse_xoauth2(response)).await
+            }
         }
     }
 
@@ -144,32 +172,153 @@ impl Exchange {
             return malformed();
         };
         user.clone_into(&mut self.user);
-        if !acts_as_itself(authzid, user) {
-            return Step::Failed(AuthError::Wrong);
-        }
-        done(self.authenticator.plain(user, password, self.context).await)
+        done(self.authenticator.plain_as(authzid, user, password, self.context).await)
     }
 
-    async fn scram_first(&mut self, response: &[u8]) -> Step {
+    async fn scram_first(&mut self, hash: HashKind, plus: bool, response: &[u8]) -> Step {
         let first = match ClientFirst::parse(response) {
             Ok(first) => first,
             Err(error) => return Step::Failed(error),
         };
         self.user.clone_from(&first.user);
-        if !acts_as_itself(first.authzid.as_deref().unwrap_or_default(), &first.user) {
-            return Step::Failed(AuthError::Wrong);
-        }
-        let user = UserName::new(&first.user).ok();
+        let authzid = first.authzid.as_deref().unwrap_or_default();
+        let claim = self.authenticator.claim(&first.user, authzid);
         let origin = self.context.origin;
-        let found = self.authenticator.scram_verifier(user.as_ref(), &first.user, origin).await;
-        let (verifier, real) = match found {
+        let (verifier, real) = match self.authenticator.scram_verifier(&claim, hash, origin).await {
             Ok(found) => found,
             Err(error) => return Step::Failed(error),
         };
-        match first.answer(verifier) {
-            Ok((server, message)) => self.ask(State::ScramProof { user, server, real }, &message),
-            Err(_) => Step::Failed(AuthError::Busy),
+        match first.answer(verifier, plus, &self.channel) {
+            Ok((server, message)) => self.ask(State::ScramProof { claim, server, real }, &message),
+            Err(error) => Step::Failed(error),
         }
+    }
+
+    async fn scram_proof(
+        &mut self,
+        claim: &Claim,
+        server: ServerFirst,
+        real: bool,
+        response: &[u8],
+    ) -> Step {
+        let (verified, last) = match server.finish(response) {
+            Ok(last) if real => (Ok(()), last),
+            Ok(_) => (Err(AuthError::Wrong), Vec::new()),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        match self.authenticator.conclude(claim, verified, self.context).await {
+            Ok(account) => self.ask(State::LastWord { account }, &last),
+            Err(error) => Step::Failed(error),
+        }
+    }
+
+    /// RFC 2195: the user's name, a space, the HMAC of our challenge in hexadecimal digits.
+    async fn cram(&mut self, challenge: &[u8], response: &[u8]) -> Step {
+        let Mechanism::Cram(hash) = self.mechanism else {
+            return Step::Failed(AuthError::Malformed("a new exchange"));
+        };
+        // A name may hold blanks, a digest can't.
+        let parts = std::str::from_utf8(response).ok().and_then(|r| r.rsplit_once(' '));
+        let Some((user, digest)) = parts else {
+            return Step::Failed(AuthError::Malformed("a name, a space and a digest"));
+        };
+        user.clone_into(&mut self.user);
+        let claim = self.authenticator.claim(user, "");
+        let digest = digest.to_ascii_lowercase();
+        let (digest, origin) = (digest.as_bytes(), self.context.origin);
+        let verified = self.authenticator.cram(&claim, hash, challenge, digest, origin).await;
+        done(self.authenticator.conclude(&claim, verified, self.context).await)
+    }
+
+    async fn digest(&mut self, nonce: &str, response: &[u8]) -> Step {
+        let service = self.context.registered_service();
+        let response = match digest_md5::Response::parse(response, nonce, service) {
+            Ok(response) => response,
+            Err(error) => return Step::Failed(error),
+        };
+        self.user.clone_from(&response.user);
+        // `jo` of the realm `example.org` is `jo@example.org`.
+        let realm = &response.realm;
+        let is_whole = response.user.contains('@')
+            || realm.is_empty()
+            || *realm == self.authenticator.settings().realm;
+        let named = match is_whole {
+            true => response.user.clone(),
+            false => format!("{}@{realm}", response.user),
+        };
+        let authzid = response.authzid.as_deref().unwrap_or_default();
+        let claim = self.authenticator.claim(&named, authzid);
+        let origin = self.context.origin;
+        let (verified, proof) = match self.authenticator.digest_md5(&claim, &response, origin).await
+        {
+            Ok(proof) => (Ok(()), proof),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        match self.authenticator.conclude(&claim, verified, self.context).await {
+            Ok(account) => self.ask(State::LastWord { account }, &proof),
+            Err(error) => Step::Failed(error),
+        }
+    }
+
+    /// RFC 4422 appendix A. The handshake has verified the certificate; the first of its names that
+    /// is a user's counts.
+    async fn external(&mut self, authzid: &[u8]) -> Step {
+        let Ok(authzid) = std::str::from_utf8(authzid) else {
+            return Step::Failed(AuthError::Malformed("an authorization identity in UTF-8"));
+        };
+        let names = self.channel.certificate_users.clone();
+        self.user = names.join(" ");
+        for name in &names {
+            let claim = self.authenticator.claim(name, authzid);
+            match self.authenticator.conclude_quietly(&claim, self.context).await {
+                Err(AuthError::Wrong) => {}
+                other => {
+                    self.user.clone_from(name);
+                    return done(other);
+                }
+            }
+        }
+        let nobody = self.authenticator.claim("", "");
+        done(self.authenticator.conclude(&nobody, Err(AuthError::Wrong), self.context).await)
+    }
+
+    async fn anonymous(&mut self, trace: &[u8]) -> Step {
+        let trace = std::str::from_utf8(trace).ok();
+        let Some(trace) = trace.filter(|t| t.chars().count() <= TRACE_CHARS_MAX) else {
+            return Step::Failed(AuthError::Malformed(
+                "a trace of at most 255 characters in UTF-8",
+            ));
+        };
+        self.user = format!("anonymous {trace}").trim_end().to_owned();
+        done(self.authenticator.anonymous(self.context).await)
+    }
+
+    async fn bearer(&mut self, message: Result<Bearer, AuthError>) -> Step {
+        let Bearer { named, token } = match message {
+            Ok(bearer) => bearer,
+            Err(error) => return Step::Failed(error),
+        };
+        self.user.clone_from(&named);
+        let (claim, error) = match self.authenticator.token_user(&token, self.context.origin).await
+        {
+            Ok(user) => {
+                let claim = self.authenticator.claim(&user, &named);
+                match self.authenticator.conclude_quietly(&claim, self.context).await {
+                    Err(error) => (claim, error),
+                    done => return self::done(done),
+                }
+            }
+            Err(AuthError::Wrong) => (self.authenticator.claim(&named, ""), AuthError::Wrong),
+            Err(error) => return Step::Failed(error),
+        };
+        let status = match error {
+            AuthError::Wrong => "invalid_token",
+            // The token is good and says too little.
+            AuthError::Denied | AuthError::Disabled => "insufficient_scope",
+            error => return Step::Failed(error),
+        };
+        let json = self.authenticator.settings().token_refusal.to_json(status);
+        self.ask(State::TokenRefused { claim, error }, &json)
     }
 }
 
@@ -177,9 +326,11 @@ fn done(result: Result<Account, AuthError>) -> Step {
     result.map_or_else(Step::Failed, Step::Done)
 }
 
-/// Acting as somebody else needs an administrator's right, which nobody has yet.
-fn acts_as_itself(authzid: &str, user: &str) -> bool {
-    authzid.is_empty() || (UserName::new(authzid).is_ok_and(|a| UserName::new(user) == Ok(a)))
+/// Random text that no other exchange has.
+fn nonce() -> Result<String, AuthError> {
+    let mut random = [0u8; 16];
+    getrandom::fill(&mut random).map_err(|_| AuthError::Busy)?;
+    Ok(hex(&random))
 }
 
 #[cfg(test)]
@@ -187,14 +338,17 @@ mod tests {
     use super::*;
     use crate::authenticator::Settings;
     use crate::limit::Origin;
+    use crate::name::UserName;
     use crate::users::{self, NewUser, UserFile};
 
+    const SCRAM: Mechanism = Mechanism::Scram { hash: HashKind::Sha256, plus: false };
     const CONTEXT: Context = Context { origin: Origin::Local, service: "test" };
 
     fn authenticator() -> (tempfile::TempDir, Arc<Authenticator>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
-        let user = NewUser::with_password(UserName::new("jo").unwrap(), "geheim", "").unwrap();
+        let user =
+            NewUser::with_password(UserName::new("jo").unwrap(), "geheim", "", "", &[]).unwrap();
         users::edit(&path, |d| d.add(user)).unwrap();
         let file = Arc::new(UserFile::open(&path).unwrap());
         let failure_delay_first = std::time::Duration::ZERO;
@@ -209,7 +363,7 @@ mod tests {
         mechanism: Mechanism,
         responses: &[Option<&[u8]>],
     ) -> Step {
-        let mut exchange = auth.begin(mechanism, CONTEXT);
+        let mut exchange = auth.begin(mechanism, CONTEXT, Channel::default());
         let mut step = Step::Failed(AuthError::Busy);
         for response in responses {
             step = exchange.step(*response).await;
@@ -230,7 +384,9 @@ mod tests {
         assert_eq!(first, Step::Challenge(vec![]));
         assert!(is_jo(&run(&auth, Mechanism::Plain, &[None, Some(good)]).await));
         assert!(is_jo(&run(&auth, Mechanism::Plain, &[Some(b"JO\0jo\0geheim")]).await));
-        for wrong in [&b"mo\0jo\0geheim"[..], b"\0jo\0Geheim", b"\0\0", b"\0mo\0geheim"] {
+        let step = run(&auth, Mechanism::Plain, &[Some(b"mo\0jo\0geheim")]).await;
+        assert_eq!(step, Step::Failed(AuthError::Denied));
+        for wrong in [&b"mo\0jo\0wrong"[..], b"\0jo\0Geheim", b"\0\0", b"\0mo\0geheim"] {
             let step = run(&auth, Mechanism::Plain, &[Some(wrong)]).await;
             assert_eq!(step, Step::Failed(AuthError::Wrong), "{wrong:?}");
         }
@@ -258,21 +414,20 @@ mod tests {
     fn client_final(server_first: &str, password: &str) -> String {
         use base64::Engine as _;
         use base64::engine::general_purpose::STANDARD as BASE64;
-        use sha2::{Digest as _, Sha256};
         let field = |p| server_first.split(',').find_map(|f| f.strip_prefix(p)).unwrap();
         let (nonce, iterations) = (field("r="), field("i=").parse().unwrap());
         let salt = BASE64.decode(field("s=")).unwrap();
-        let salted =
-            pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, iterations);
-        let client_key = crate::scram::hmac(&salted, b"Client Key");
+        let kind = HashKind::Sha256;
+        let client_key =
+            kind.hmac(&kind.pbkdf2(password.as_bytes(), &salt, iterations), b"Client Key");
         let message = format!("n=jo,r=abc,{server_first},c=biws,r={nonce}");
-        let signature = crate::scram::hmac(&Sha256::digest(client_key), message.as_bytes());
+        let signature = kind.hmac(&kind.digest(&client_key), message.as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(signature).map(|(a, b)| a ^ b).collect();
         format!("c=biws,r={nonce},p={}", BASE64.encode(proof))
     }
 
     async fn scram(auth: &Arc<Authenticator>, password: &str) -> Step {
-        let mut exchange = auth.begin(Mechanism::ScramSha256, CONTEXT);
+        let mut exchange = auth.begin(SCRAM, CONTEXT, Channel::default());
         let Step::Challenge(first) = exchange.step(Some(b"n,,n=jo,r=abc")).await else {
             panic!("no server-first-message");
         };
@@ -299,12 +454,233 @@ mod tests {
         let mut salts = Vec::new();
         for user in ["nobody", "nobody", "jo"] {
             let first = format!("n,,n={user},r=abc");
-            let step = run(&auth, Mechanism::ScramSha256, &[Some(first.as_bytes())]).await;
+            let step = run(&auth, SCRAM, &[Some(first.as_bytes())]).await;
             let Step::Challenge(answer) = step else { panic!("{user} is told apart") };
             let answer = String::from_utf8(answer).unwrap();
             assert!(answer.ends_with(",i=32768"), "{answer}");
             salts.push(answer.split(',').nth(1).unwrap().to_owned());
         }
         assert_eq!(salts[0], salts[1]);
+    }
+
+    /// With `jo` and `boss` (may act as everybody), who have every secret, and settings of choice.
+    fn with_secrets(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Arc<Authenticator>) {
+        use crate::credential::SecretKind;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let user = |name, attributes| {
+            let name = UserName::new(name).unwrap();
+            let kinds = &SecretKind::ALL[..6];
+            NewUser::with_password(name, "geheim", attributes, "here", kinds).unwrap()
+        };
+        let clear = NewUser::with_hash(UserName::new("clear").unwrap(), "{PLAIN.B64}Z2VoZWlt", "");
+        users::edit(&path, |d| d.add_all([user("jo", ""), user("boss", "proxy=all"), clear?]))
+            .unwrap();
+        let file = Arc::new(UserFile::open(&path).unwrap());
+        let mut settings = Settings {
+            failure_delay_first: std::time::Duration::ZERO,
+            realm: "here".into(),
+            ..Settings::default()
+        };
+        change(&mut settings);
+        (dir, Authenticator::start(file.clone(), file, settings).unwrap())
+    }
+
+    async fn begin(auth: &Arc<Authenticator>, mechanism: Mechanism) -> (Exchange, String) {
+        let channel = Channel { host: "host".into(), ..Channel::default() };
+        let mut exchange = auth.begin(mechanism, CONTEXT, channel);
+        let Step::Challenge(challenge) = exchange.step(None).await else { panic!("no challenge") };
+        (exchange, String::from_utf8(challenge).unwrap())
+    }
+
+    #[tokio::test]
+    async fn cram_answers_a_challenge_that_is_never_the_same() {
+        let (_dir, auth) = with_secrets(|_| {});
+        for hash in crate::hash::HmacKey::KINDS {
+            let mut seen = std::collections::HashSet::new();
+            for (user, password, good) in [
+                ("jo", "geheim", true),
+                ("clear", "geheim", true),
+                ("jo", "anders", false),
+                ("nobody", "geheim", false),
+            ] {
+                let (mut exchange, challenge) = begin(&auth, Mechanism::Cram(hash)).await;
+                assert!(challenge.starts_with('<') && challenge.ends_with("@host>"), "{challenge}");
+                let mac = hex(&hash.hmac(password.as_bytes(), challenge.as_bytes()));
+                let step = exchange.step(Some(format!("{user} {mac}").as_bytes())).await;
+                assert_eq!(matches!(step, Step::Done(_)), good, "{user} {step:?}");
+                assert!(good || step == Step::Failed(AuthError::Wrong));
+                assert!(seen.insert(challenge));
+            }
+        }
+        let (mut exchange, _) = begin(&auth, Mechanism::Cram(HashKind::Md5)).await;
+        let step = exchange.step(Some(b"nothing")).await;
+        assert!(matches!(step, Step::Failed(AuthError::Malformed(_))));
+        let early = run(&auth, Mechanism::Cram(HashKind::Md5), &[Some(b"jo x")]).await;
+        assert!(matches!(early, Step::Failed(AuthError::Malformed(_))));
+    }
+
+    #[tokio::test]
+    async fn digest_md5_proves_both_sides() {
+        let (_dir, auth) = with_secrets(|_| {});
+        for (user, password, authzid, by) in [
+            ("jo", "geheim", "", Some(None)),
+            ("clear", "geheim", "", Some(None)),
+            ("boss", "geheim", "jo", Some(Some("boss"))),
+            ("jo", "geheim", "boss", None),
+            ("jo", "anders", "", None),
+            ("nobody", "geheim", "", None),
+        ] {
+            let (mut exchange, challenge) = begin(&auth, Mechanism::DigestMd5).await;
+            let nonce = challenge.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+            let head = format!(
+                "username=\"{user}\",realm=\"here\",nonce=\"{nonce}\",nc=00000001,\
+                cnonce=\"c\",digest-uri=\"test/host\",qop=auth,authzid=\"{authzid}\""
+            );
+            let secret = digest_md5::secret(user, "here", password);
+            let colon = |parts: &[&[u8]]| hex(&HashKind::Md5.digest(&parts.join(&b':')));
+            let mut a1 = vec![&secret[..], nonce.as_bytes(), b"c"];
+            if !authzid.is_empty() {
+                a1.push(authzid.as_bytes());
+            }
+            let (a1, a2) = (colon(&a1), colon(&[b"AUTHENTICATE", b"test/host"]));
+            let parts = [&*a1, nonce, "00000001", "c", "auth", &*a2].map(str::as_bytes);
+            let last = format!("{head},response={}", colon(&parts));
+            let step = exchange.step(Some(last.as_bytes())).await;
+            match by {
+                Some(by) => {
+                    let Step::Challenge(proof) = step else { panic!("{user}: {step:?}") };
+                    assert!(proof.starts_with(b"rspauth="));
+                    let Step::Done(account) = exchange.step(Some(b"")).await else { panic!() };
+                    assert_eq!(account.by.as_ref().map(|n| n.as_str()), by);
+                }
+                None => assert!(
+                    matches!(step, Step::Failed(AuthError::Wrong | AuthError::Denied)),
+                    "{user}"
+                ),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn masters_act_as_others_and_nobody_else_does() {
+        let (_dir, auth) = with_secrets(|s| s.master_separator = Some('*'));
+        let act = async |message: &str| {
+            let step = run(&auth, Mechanism::Plain, &[Some(message.as_bytes())]).await;
+            match step {
+                Step::Done(a) => Ok((a.name.to_string(), a.by.map(|n| n.to_string()))),
+                Step::Failed(error) => Err(error),
+                Step::Challenge(_) => panic!(),
+            }
+        };
+        let boss = || Some("boss".to_owned());
+        assert_eq!(act("jo\0boss\0geheim").await, Ok(("jo".into(), boss())));
+        assert_eq!(act("\0jo*boss\0geheim").await, Ok(("jo".into(), boss())));
+        assert_eq!(act("\0boss\0geheim").await, Ok(("boss".into(), None)));
+        assert_eq!(act("nobody\0boss\0geheim").await, Err(AuthError::Denied));
+        assert_eq!(act("boss\0jo\0geheim").await, Err(AuthError::Denied));
+        assert_eq!(act("\0boss*jo\0geheim").await, Err(AuthError::Denied));
+        assert_eq!(act("jo\0boss\0anders").await, Err(AuthError::Wrong));
+        let plain = auth.plain("jo*boss", b"geheim", CONTEXT).await.unwrap();
+        assert_eq!(plain.name.as_str(), "jo");
+    }
+
+    #[tokio::test]
+    async fn certificates_name_users() {
+        let (_dir, auth) = with_secrets(|_| {});
+        let external = async |names: &[&str], authzid: &[u8]| {
+            let names = names.iter().map(|n| (*n).to_owned()).collect();
+            let channel = Channel { certificate_users: names, ..Channel::default() };
+            auth.begin(Mechanism::External, CONTEXT, channel).step(Some(authzid)).await
+        };
+        assert!(is_jo(&external(&["jo"], b"").await));
+        assert!(is_jo(&external(&["unknown", "not a name", "jo"], b"").await));
+        assert!(is_jo(&external(&["jo"], b"jo").await));
+        assert!(is_jo(&external(&["boss"], b"jo").await));
+        assert_eq!(external(&["jo"], b"boss").await, Step::Failed(AuthError::Denied));
+        assert_eq!(external(&["nobody"], b"").await, Step::Failed(AuthError::Wrong));
+        assert_eq!(external(&[], b"jo").await, Step::Failed(AuthError::Wrong));
+    }
+
+    #[tokio::test]
+    async fn anonymous_reads_one_account() {
+        let jo = UserName::new("jo").unwrap();
+        let (_dir, auth) = with_secrets(|s| s.anonymous_user = Some(jo));
+        let step = run(&auth, Mechanism::Anonymous, &[Some(b"sirhc")]).await;
+        let Step::Done(account) = step else { panic!("{step:?}") };
+        assert!(account.name.as_str() == "jo" && account.attributes.read_only);
+        let long = "x".repeat(256);
+        let step = run(&auth, Mechanism::Anonymous, &[Some(long.as_bytes())]).await;
+        assert!(matches!(step, Step::Failed(AuthError::Malformed(_))));
+        let (_dir, without) = with_secrets(|_| {});
+        assert!(!without.can(Mechanism::Anonymous) && !without.can(Mechanism::OAuthBearer));
+        let step = run(&without, Mechanism::Anonymous, &[Some(b"")]).await;
+        assert_eq!(step, Step::Failed(AuthError::Disabled));
+    }
+
+    /// Takes the user's name for the token.
+    #[derive(Debug)]
+    struct NameIsToken;
+
+    impl crate::token::TokenCheck for NameIsToken {
+        fn check<'a>(
+            &'a self,
+            token: &'a str,
+        ) -> crate::directory::BoxFuture<'a, Result<String, AuthError>> {
+            Box::pin(async move {
+                match token {
+                    "bad" => Err(AuthError::Wrong),
+                    "down" => Err(crate::token::unavailable("down")),
+                    name => Ok(name.to_owned()),
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn tokens_log_in_and_a_refusal_says_why() {
+        let (_dir, auth) = with_secrets(|s| s.tokens = Some(Arc::new(NameIsToken)));
+        for mechanism in [Mechanism::OAuthBearer, Mechanism::XOAuth2] {
+            let message = |named: &str, token: &str| match mechanism {
+                Mechanism::XOAuth2 => format!("user={named}\x01auth=Bearer {token}\x01\x01"),
+                _ => format!("n,a={named},\x01auth=Bearer {token}\x01\x01"),
+            };
+            for (named, token) in [("jo", "jo"), ("jo", "boss")] {
+                let message = message(named, token);
+                assert!(is_jo(&run(&auth, mechanism, &[Some(message.as_bytes())]).await));
+            }
+            for (named, token, status, error) in [
+                ("jo", "bad", "invalid_token", AuthError::Wrong),
+                ("nobody", "nobody", "invalid_token", AuthError::Wrong),
+                ("boss", "jo", "insufficient_scope", AuthError::Denied),
+            ] {
+                let message = message(named, token);
+                let step = run(&auth, mechanism, &[Some(message.as_bytes())]).await;
+                let Step::Challenge(json) = step else { panic!("{named}: {step:?}") };
+                let json = String::from_utf8(json).unwrap();
+                assert!(json.contains(&format!("\"status\":\"{status}\"")), "{json}");
+                let step = run(&auth, mechanism, &[Some(message.as_bytes()), Some(b"\x01")]).await;
+                assert_eq!(step, Step::Failed(error), "{named}");
+            }
+            let message = message("jo", "down");
+            let step = run(&auth, mechanism, &[Some(message.as_bytes())]).await;
+            assert!(matches!(step, Step::Failed(AuthError::Unavailable(_))), "{step:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn apop_needs_the_password_itself() {
+        let (_dir, auth) = with_secrets(|_| {});
+        let stamp = "<1896.697170952@dbc.mtview.ca.us>";
+        let digest = |password| hex(&HashKind::Md5.digest(format!("{stamp}{password}").as_bytes()));
+        // RFC 1939 section 7.
+        assert_eq!(digest("tanstaaf"), "c4c9334bac560ecc979e58001b3e22fb");
+        let apop = async |user: &str, password| {
+            auth.apop(user, stamp, digest(password).as_bytes(), CONTEXT).await.map(|a| a.name)
+        };
+        assert_eq!(apop("clear", "geheim").await.unwrap().as_str(), "clear");
+        for (user, password) in [("clear", "anders"), ("jo", "geheim"), ("nobody", "geheim")] {
+            assert_eq!(apop(user, password).await, Err(AuthError::Wrong), "{user}");
+        }
     }
 }

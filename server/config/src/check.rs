@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
-use crate::{Config, ConfigError, ConfigErrors, ListenerAddress, PlainLogin, Protocol, TlsMode};
+use crate::{
+    ClientCertificates, Config, ConfigError, ConfigErrors, ListenerAddress, PlainLogin, Pop3,
+    Protocol, SaslMechanism, TlsMode,
+};
 
 /// IMAP's literals and sizes have 32 bits.
 const MESSAGE_BYTES_CEILING: u64 = u32::MAX as u64;
@@ -38,6 +41,8 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     limits(config, &mut findings);
     imap(config, &mut findings);
     archive(config, &mut findings);
+    logins(config, &mut findings);
+    pop3(config, &mut findings);
     others(config, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
 }
@@ -133,6 +138,17 @@ fn tls(config: &Config, out: &mut Findings<'_>) {
         (None, Some(_)) => out.add("tls.certificate", "nothing", "the certificate of tls.key"),
         (Some(_), Some(_)) | (None, None) => {}
     }
+    let asks = config.tls.client_certificates != ClientCertificates::None;
+    if asks && config.tls.client_ca.is_none() {
+        out.add("tls.client_ca", "nothing", "a PEM file, as tls.client_certificates asks for it");
+    }
+    if !asks && config.tls.client_ca.is_some() {
+        let expected = "\"optional\" or \"required\" beside tls.client_ca";
+        out.add("tls.client_certificates", "\"none\"", expected);
+    }
+    if config.tls.client_crl.is_some() && config.tls.client_ca.is_none() {
+        out.add("tls.client_crl", "a file", "nothing without tls.client_ca");
+    }
 }
 
 fn limits(config: &Config, out: &mut Findings<'_>) {
@@ -182,6 +198,62 @@ fn archive(config: &Config, out: &mut Findings<'_>) {
     out.at_least("archive.pending_bytes_max", archive.pending_bytes_max, 64 << 20);
     out.at_least("archive.segment_seconds_max", archive.segment_seconds_max, 1);
     out.at_least("archive.command_seconds_max", archive.command_seconds_max, 1);
+}
+
+fn logins(config: &Config, out: &mut Findings<'_>) {
+    let auth = &config.auth;
+    let offers = |mechanism| auth.mechanisms.contains(&mechanism);
+    for (i, mechanism) in auth.mechanisms.iter().enumerate() {
+        if auth.mechanisms[..i].contains(mechanism) {
+            out.add("auth.mechanisms", quoted(mechanism.as_str()), "each mechanism once");
+        }
+    }
+    let separator = &auth.master_separator;
+    if !separator.is_empty() {
+        let mut characters = separator.chars();
+        // What no user's name may hold, or it would be taken apart.
+        let good = matches!(characters.next(), Some('*' | '%' | '/' | '\\' | '"'));
+        if !good || characters.next().is_some() {
+            let expected = "one of the characters * % / \\ \", which no user's name holds, or \"\"";
+            out.add("auth.master_separator", quoted(separator), expected);
+        }
+    }
+    let anonymous = !auth.anonymous_user.is_empty();
+    if anonymous != offers(SaslMechanism::Anonymous) {
+        let expected = "a user where auth.mechanisms has ANONYMOUS, else \"\"";
+        out.add("auth.anonymous_user", quoted(&auth.anonymous_user), expected);
+    }
+    if offers(SaslMechanism::External) && config.tls.client_certificates == ClientCertificates::None
+    {
+        let expected = "\"optional\" or \"required\", as auth.mechanisms has EXTERNAL";
+        out.add("tls.client_certificates", "\"none\"", expected);
+    }
+    let oauth = &auth.oauth;
+    let bearer = offers(SaslMechanism::OAuthBearer) || offers(SaslMechanism::XOAuth2);
+    if bearer != oauth.is_on() {
+        let expected = "keys or introspection where auth.mechanisms has OAUTHBEARER or XOAUTH2, \
+                        and only there";
+        out.add("auth.oauth.keys", if oauth.is_on() { "something" } else { "nothing" }, expected);
+    }
+    if oauth.keys.is_some() && !oauth.introspection.is_empty() {
+        out.add("auth.oauth.introspection", quoted(&oauth.introspection), "nothing beside keys");
+    }
+    if oauth.user_claim.is_empty() {
+        out.add("auth.oauth.user_claim", "\"\"", "the claim that names the user");
+    }
+    if oauth.client_id.is_empty() != oauth.client_secret_file.is_none() {
+        let expected = "both client_id and client_secret_file, or neither";
+        out.add("auth.oauth.client_id", quoted(&oauth.client_id), expected);
+    }
+}
+
+fn pop3(config: &Config, out: &mut Findings<'_>) {
+    if !Pop3::is_form(config.pop3.uidl_form()) {
+        let names: Vec<_> = Pop3::UIDL_NAMES.iter().map(|(name, _)| quoted(name)).collect();
+        let expected =
+            format!("{}, or a form with %u or %f, also %v, as in \"%08Xu%08Xv\"", names.join(", "));
+        out.add("pop3.uidl", quoted(&config.pop3.uidl), &expected);
+    }
 }
 
 fn others(config: &Config, out: &mut Findings<'_>) {

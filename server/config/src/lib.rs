@@ -8,14 +8,18 @@
 //! without effect is an error that names it. Every key is described in `docs/configuration.md`;
 //! a test compares the two.
 
+mod auth;
 mod check;
 mod error;
 mod limits;
 mod listener;
+mod pop3;
 
+pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
 pub use error::{ConfigError, ConfigErrors};
 pub use limits::Limits;
 pub use listener::{Listener, ListenerAddress, PlainLogin, Protocol, TlsMode};
+pub use pop3::Pop3;
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +58,9 @@ pub struct Config {
     /// What IMAP sessions do.
     #[serde(default)]
     pub imap: Imap,
+    /// What POP3 sessions do.
+    #[serde(default)]
+    pub pop3: Pop3,
     /// How messages are searched.
     #[serde(default)]
     pub search: Search,
@@ -267,46 +274,25 @@ pub struct Tls {
     /// Whether ALPN names (`imap`, `pop3`) are offered (RFC 7301). Off: a client that asks for
     /// some other name is served all the same.
     pub alpn: bool,
+    /// Whether clients are asked for a certificate.
+    pub client_certificates: ClientCertificates,
+    /// PEM file with the authorities whose client certificates are good.
+    pub client_ca: Option<PathBuf>,
+    /// PEM file with their revocation lists.
+    pub client_crl: Option<PathBuf>,
 }
 
-/// Accounts.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Auth {
-    /// File with one user a line. Absent: `users` in `state_dir`.
-    pub users_file: Option<PathBuf>,
-    /// Seconds that a good login is remembered as a keyed hash, in memory. 0: never.
-    pub remember_seconds: u64,
-    /// Threads that compute password hashes.
-    pub hash_threads: usize,
-    /// Logins that may wait for such a thread, in all.
-    pub hash_queue_max: usize,
-    /// Logins that may wait for such a thread, from one address.
-    pub hash_queue_per_address_max: usize,
-    /// Seconds that a first wrong password costs; doubles with each further one.
-    pub failure_delay_first_seconds: u64,
-    /// Most seconds that a wrong password costs.
-    pub failure_delay_seconds_max: u64,
-    /// Wrong passwords from one address, within the window, before it is refused.
-    pub failures_per_address_max: u32,
-    /// Seconds in which that many failures are forgotten.
-    pub failure_window_seconds: u64,
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        Auth {
-            users_file: None,
-            remember_seconds: 300,
-            hash_threads: 2,
-            hash_queue_max: 1024,
-            hash_queue_per_address_max: 64,
-            failure_delay_first_seconds: 1,
-            failure_delay_seconds_max: 15,
-            failures_per_address_max: 50,
-            failure_window_seconds: 600,
-        }
-    }
+/// Whether clients are asked for a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// No.
+    #[default]
+    None,
+    /// Yes, and those without one are served too.
+    Optional,
+    /// Yes, and the handshake fails without one.
+    Required,
 }
 
 /// What IMAP sessions do.
@@ -321,6 +307,8 @@ pub struct Imap {
     pub save_limit: u32,
     /// How to reach the administrator, a URI: the server's metadata `/shared/admin`. Empty: unset.
     pub metadata_admin: String,
+    /// Whether clients may change over to SMAP1, Courier's own protocol.
+    pub smap: bool,
 }
 
 /// When a STORE of a session without CONDSTORE is answered. Conditional ones, and all of sessions
@@ -587,6 +575,7 @@ impl Config {
             auth: Auth::default(),
             limits: Limits::default(),
             imap: Imap::default(),
+            pop3: Pop3::default(),
             search: Search::default(),
             lmtp: Lmtp::default(),
             archive: Archive::default(),
@@ -635,7 +624,11 @@ impl Config {
         self.search.index_dir.as_mut().map(absolute);
         self.tls.certificate.as_mut().map(absolute);
         self.tls.key.as_mut().map(absolute);
+        self.tls.client_ca.as_mut().map(absolute);
+        self.tls.client_crl.as_mut().map(absolute);
         self.auth.users_file.as_mut().map(absolute);
+        self.auth.oauth.keys.as_mut().map(absolute);
+        self.auth.oauth.client_secret_file.as_mut().map(absolute);
         self.archive.directory.as_mut().map(absolute);
         self.admin.socket.as_mut().map(absolute);
         for listener in &mut self.listener {

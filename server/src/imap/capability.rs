@@ -1,10 +1,10 @@
 //! What we offer, when. Every word that can stand in CAPABILITY is here, and has a row in
 //! `docs/protocols.md`.
 
-use auth::Mechanism;
 use config::Config;
 
 use crate::net::Conn;
+use crate::services::Services;
 
 /// Before and after login.
 const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE"];
@@ -49,7 +49,8 @@ const LOGGED_IN: &[&str] = &[
 ];
 
 /// The words of CAPABILITY for this connection now.
-pub(super) fn words(conn: &Conn, logged_in: bool, config: &Config) -> String {
+pub(super) fn words(conn: &Conn, logged_in: bool, services: &Services) -> String {
+    let config = services.config();
     let mut words = ALWAYS.join(" ");
     let mut offer = |word: &str, on: bool| {
         if on {
@@ -59,17 +60,18 @@ pub(super) fn words(conn: &Conn, logged_in: bool, config: &Config) -> String {
     };
     if !logged_in {
         BEFORE_LOGIN.iter().for_each(|word| offer(word, true));
+        offer("SMAP1", config.imap.smap && conn.may_log_in());
         offer("STARTTLS", conn.may_start_tls());
-        offer("LOGINDISABLED", !conn.may_log_in());
+        offer("LOGINDISABLED", !conn.may_log_in() || !services.takes_passwords());
         if conn.may_log_in() {
-            for mechanism in Mechanism::ALL {
+            for mechanism in services.mechanisms(conn) {
                 offer(&format!("AUTH={}", mechanism.name()), true);
             }
         }
         return words;
     }
     LOGGED_IN.iter().for_each(|word| offer(word, true));
-    configured(config).iter().for_each(|word| offer(word, true));
+    configured(&config).iter().for_each(|word| offer(word, true));
     words
 }
 
@@ -90,6 +92,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use auth::Mechanism;
+
     use super::*;
 
     /// All that can be offered; an argument that is a number of the configuration as `n`.
@@ -101,7 +105,8 @@ mod tests {
             Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => format!("{name}=n"),
             _ => word,
         };
-        let fixed = [ALWAYS, BEFORE_LOGIN, LOGGED_IN, &["STARTTLS", "LOGINDISABLED"]].concat();
+        let fixed =
+            [ALWAYS, BEFORE_LOGIN, LOGGED_IN, &["STARTTLS", "LOGINDISABLED", "SMAP1"]].concat();
         let mechanisms = Mechanism::ALL.iter().map(|m| format!("AUTH={}", m.name()));
         let fixed = fixed.into_iter().map(str::to_owned).chain(mechanisms);
         fixed.chain(configured(&config).into_iter().map(numbers)).collect()

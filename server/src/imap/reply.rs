@@ -35,6 +35,11 @@ impl Reply {
         Reply { status: Status::Bad, code: None, text: text.into(), silent: false }
     }
 
+    /// Refused to a login that may read and nothing else.
+    pub(super) fn read_only_login() -> Reply {
+        Reply::no("This login can read and nothing else").word("NOPERM")
+    }
+
     /// Nothing: the command has answered itself.
     pub(super) fn silent() -> Reply {
         Reply { silent: true, ..Reply::ok("") }
@@ -82,6 +87,8 @@ impl Reply {
 pub(super) enum End {
     /// The client said LOGOUT, and was answered.
     Logout,
+    /// The client goes on in SMAP.
+    Smap,
     /// The client closed the connection.
     Closed,
     /// Say BYE with this text first.

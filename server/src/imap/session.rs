@@ -1,6 +1,7 @@
 //! One client: state, the loop, waiting for input.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,12 +42,29 @@ pub(super) struct Session {
     pub(super) login_failures: u32,
     /// Of the command that is carried out, if that may take long.
     pub(super) tag: Option<Tag>,
+    /// The login may read and nothing else.
+    pub(super) read_only: bool,
+    /// The present command's tag asks for SMAP.
+    smap: bool,
     bad_commands: u32,
     /// Whether message files are asked for before their turn.
     pub(super) ahead: Ahead,
     /// Say BYE with this text once the present command is answered.
     pub(super) last_words: Option<&'static str>,
 }
+
+/// What is left to do when IMAP has ended.
+enum After {
+    /// To say goodbye.
+    Close,
+    /// Nothing: the connection is of no more use.
+    Drop,
+    /// All the rest.
+    Smap,
+}
+
+/// The tag that leads to SMAP, and its blank. No tag of IMAP's.
+const SMAP_TAG: &[u8] = b"\\SMAP1 ";
 
 /// The next thing that a client sent.
 enum Input {
@@ -79,13 +97,17 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         notices: None,
         login_failures: 0,
         tag: None,
+        read_only: false,
+        smap: false,
         bad_commands: 0,
         ahead: Ahead::default(),
         last_words: None,
     };
     async move {
-        if session.run().await {
-            session.conn.close().await;
+        match session.run().await {
+            After::Close => session.conn.close().await,
+            After::Drop => {}
+            After::Smap => session.go_on_in_smap().await,
         }
     }
 }
@@ -103,13 +125,14 @@ fn framing_limits(services: &Services, logged_in: bool) -> Limits {
 }
 
 impl Session {
-    /// To the end; whether the client can still be told goodbye.
-    async fn run(&mut self) -> bool {
+    /// To the end; and what comes after it.
+    async fn run(&mut self) -> After {
         let end = match self.serve().await {
             Ok(never) => match never {},
             Err(end) => end,
         };
         let reason = match &end {
+            End::Smap => return After::Smap,
             End::Logout => "logout".to_owned(),
             End::Closed => "closed by the client".to_owned(),
             End::Bye(text) => (*text).to_owned(),
@@ -120,12 +143,21 @@ impl Session {
             self.untagged(Status::Bye, None, text);
         }
         self.selected = None;
-        !matches!(end, End::Io(_))
+        if matches!(end, End::Io(_)) { After::Drop } else { After::Close }
+    }
+
+    /// All that follows a login in SMAP's way. Boxed apart, as [`Conn::close`] is.
+    fn go_on_in_smap(self) -> Pin<Box<dyn Future<Output = ()>>> {
+        let Session { conn, services, user, read_only, .. } = self;
+        match user {
+            Some(user) => Box::pin(crate::smap::run(conn, services, user, read_only)),
+            None => conn.close(),
+        }
     }
 
     fn greet(&mut self) {
         let greeting = format!("{} Cursus ready", self.services.hostname());
-        let code = Code::Capability(capability::words(&self.conn, false, &self.services.config()));
+        let code = Code::Capability(capability::words(&self.conn, false, &self.services));
         self.untagged(Status::Ok, Some(&code), &greeting);
     }
 
@@ -156,7 +188,12 @@ impl Session {
             let (used, event) = self.framer.next(self.conn.input());
             let input = match event {
                 None => None,
-                Some(Event::Command(text)) => Some(Input::Command(decode::command(text, dialect))),
+                Some(Event::Command(text)) => {
+                    self.smap = self.services.config().imap.smap && text.starts_with(SMAP_TAG);
+                    // Behind the backslash it is a tag like others.
+                    let text = if self.smap { &text[1..] } else { text };
+                    Some(Input::Command(decode::command(text, dialect)))
+                }
                 Some(Event::AppendMessage { text, literal, .. }) => {
                     Some(Input::Append { text: text.to_vec(), literal })
                 }
@@ -248,6 +285,9 @@ impl Session {
     async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
         self.ahead.command();
         self.services.meter.doing(body.name());
+        if std::mem::take(&mut self.smap) {
+            return self.change_over(&tag, body).await;
+        }
         let sync = SyncPoint::of(&body);
         if looks_at_flags(&body)
             && let Some(selected) = &self.selected
@@ -275,6 +315,22 @@ impl Session {
         self.finish(&tag, &reply)
     }
 
+    /// A login whose tag asks for SMAP: answered in SMAP's way.
+    async fn change_over(&mut self, tag: &Tag, body: Body) -> Result<(), End> {
+        let reply = match body {
+            Body::Login { .. } | Body::Authenticate { .. } => self.carry_out(tag, body).await?,
+            _ => Reply::bad("Log in"),
+        };
+        if reply.status == Status::Ok && self.user.is_some() {
+            return Err(End::Smap);
+        }
+        self.conn.out.push(format!("-ERR {}\n", reply.text).as_bytes());
+        match self.last_words {
+            Some(text) => Err(End::Bye(text)),
+            None => self.count_bad(),
+        }
+    }
+
     async fn carry_out(&mut self, tag: &Tag, body: Body) -> Outcome {
         if let Some(refusal) = self.refusal(&body) {
             return Ok(refusal);
@@ -295,6 +351,7 @@ impl Session {
             Body::Namespace => cmd::namespace::run(self),
             Body::Idle => Box::pin(cmd::idle::run(self)).await,
             Body::Select { mailbox, read_only, condstore, qresync } => {
+                let read_only = read_only || self.read_only;
                 Box::pin(cmd::select::run(self, &mailbox, read_only, condstore, qresync)).await
             }
             Body::Create { mailbox, special_use } => {
@@ -341,6 +398,9 @@ impl Session {
         let (logged_in, selected) = (self.user.is_some(), self.selected.is_some());
         if self.features.uid_only && needs_sequence_numbers(body) {
             return Some(Reply::bad("Only UIDs are in use").word("UIDREQUIRED"));
+        }
+        if self.read_only && !only_reads(body) {
+            return Some(Reply::read_only_login());
         }
         match body {
             Body::Capability | Body::Noop | Body::Logout | Body::Id(_) => None,
@@ -575,8 +635,9 @@ impl Session {
     }
 
     /// After a login: wider limits, the user's mailboxes.
-    pub(super) fn log_in(&mut self, user: User) {
+    pub(super) fn log_in(&mut self, user: User, read_only: bool) {
         self.user = Some(user);
+        self.read_only = read_only;
         self.bad_commands = 0;
         self.framer.set_limits(framing_limits(&self.services, true));
     }
@@ -585,6 +646,38 @@ impl Session {
     pub(super) fn start_over(&mut self) {
         self.framer = Framer::new(framing_limits(&self.services, false));
     }
+}
+
+/// Commands for a login that may read and nothing else. Those that change flags by the way (FETCH)
+/// find the mailbox selected for reading.
+fn only_reads(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Capability
+            | Body::Noop
+            | Body::Check
+            | Body::Logout
+            | Body::Id(_)
+            | Body::Enable(_)
+            | Body::Namespace
+            | Body::Idle
+            | Body::Select { .. }
+            | Body::Unselect
+            | Body::Close
+            | Body::List(_)
+            | Body::Lsub { .. }
+            | Body::Status { .. }
+            | Body::Notify(_)
+            | Body::GetMetadata(_)
+            | Body::GetQuota { .. }
+            | Body::GetQuotaRoot { .. }
+            | Body::Search(_)
+            | Body::UidBatches(_)
+            | Body::Fetch(_)
+            | Body::StartTls
+            | Body::Login { .. }
+            | Body::Authenticate { .. }
+    )
 }
 
 /// Whether a command's answer depends on flags: it then waits for changes that were answered before

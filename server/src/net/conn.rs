@@ -352,15 +352,28 @@ impl Conn {
         self.bytes_out
     }
 
-    /// The `tls-exporter` channel binding (RFC 9266) for SCRAM-PLUS; `None` without TLS 1.3.
-    pub fn channel_binding(&self) -> Option<[u8; 32]> {
+    /// The `tls-exporter` channel binding (RFC 9266); `None` without TLS 1.3.
+    pub fn exporter(&self) -> Option<[u8; 32]> {
         let Stream::Tls(pump) = &self.stream else { return None };
         let session = pump.session();
         if session.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
             return None;
         }
         let label = b"EXPORTER-Channel-Binding";
+        // No context is another value than an empty one in TLS 1.2; RFC 9266 has none.
         session.export_keying_material([0; 32], label, None).ok()
+    }
+
+    /// The `tls-server-end-point` channel binding (RFC 5929); `None` without TLS.
+    pub fn end_point(&self) -> Option<&[u8]> {
+        let Stream::Tls(pump) = &self.stream else { return None };
+        pump.served().end_point.as_deref()
+    }
+
+    /// The client's own certificate in DER, which the handshake has verified.
+    pub fn client_certificate(&self) -> Option<&[u8]> {
+        let Stream::Tls(pump) = &self.stream else { return None };
+        pump.session().peer_certificates().and_then(<[_]>::first).map(|c| c.as_ref())
     }
 }
 

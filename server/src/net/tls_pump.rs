@@ -8,16 +8,18 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConnection;
 
 use super::buffer::{BufferPool, InBuffer};
 use super::out_queue::OutQueue;
 use super::socket::{Polled, Socket};
+use crate::tls::Served;
 
 /// A socket with a TLS session over it.
 pub(crate) struct TlsPump {
     socket: Socket,
     session: ServerConnection,
+    served: Arc<Served>,
 }
 
 fn is_would_block(error: &io::Error) -> bool {
@@ -25,9 +27,9 @@ fn is_would_block(error: &io::Error) -> bool {
 }
 
 impl TlsPump {
-    pub(crate) fn new(socket: Socket, config: Arc<ServerConfig>) -> io::Result<TlsPump> {
-        let session = ServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(TlsPump { socket, session })
+    pub(crate) fn new(socket: Socket, served: Arc<Served>) -> io::Result<TlsPump> {
+        let session = ServerConnection::new(served.config.clone()).map_err(io::Error::other)?;
+        Ok(TlsPump { socket, session, served })
     }
 
     /// What lies below.
@@ -37,6 +39,11 @@ impl TlsPump {
 
     pub(crate) fn session(&self) -> &ServerConnection {
         &self.session
+    }
+
+    /// What the handshake was made with.
+    pub(crate) fn served(&self) -> &Served {
+        &self.served
     }
 
     /// Ready when the handshake is complete and all of its bytes are sent.

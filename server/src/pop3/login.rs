@@ -1,8 +1,8 @@
-//! The AUTHORIZATION state: USER and PASS, AUTH, STLS.
+//! The AUTHORIZATION state: USER and PASS, APOP, AUTH, STLS, UTF8.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use auth::{Account, AuthError, Context, Mechanism, Origin, Step};
+use auth::{Account, AuthError, Step};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use protocol::pop3::{Command, Reply, RespCode};
@@ -10,6 +10,7 @@ use protocol::pop3::{Command, Reply, RespCode};
 use super::maildrop::{Maildrop, OpenError};
 use super::{Flow, Session, State};
 use crate::lines::Incoming;
+use crate::login::context;
 use crate::services::LoginEvent;
 
 impl Session {
@@ -21,10 +22,26 @@ impl Session {
         match command {
             Command::Stls => return self.stls().await,
             Command::AuthList if self.conn.may_log_in() => {
-                let names = Mechanism::ALL.map(Mechanism::name).join("\r\n");
-                self.conn.out.push(format!("+OK mechanisms follow\r\n{names}\r\n.\r\n").as_bytes());
+                let mut text = String::from("+OK mechanisms follow\r\n");
+                for mechanism in self.services.mechanisms(&self.conn) {
+                    text.push_str(mechanism.name());
+                    text.push_str("\r\n");
+                }
+                self.conn.out.push(text.as_bytes());
+                self.conn.out.push(b".\r\n");
             }
-            _ if !self.conn.may_log_in() => self.err("logins need TLS: use STLS first"),
+            // RFC 6856 section 2.1: it says how mail is sent, and logs nobody in.
+            _ if !self.conn.may_log_in() && !matches!(command, Command::Utf8) => {
+                self.err("logins need TLS: use STLS first")
+            }
+            Command::Utf8 => {
+                self.utf8 = true;
+                self.ok("UTF-8 it is");
+            }
+            Command::Apop { name, digest } => return self.apop(name, digest).await,
+            Command::User(_) if !self.services.takes_passwords() => {
+                self.err("passwords in clear aren't taken, see CAPA for mechanisms");
+            }
             Command::User(name) => match std::str::from_utf8(name) {
                 Ok(name) => {
                     self.state = State::Authorization { user: Some(name.to_owned()) };
@@ -56,11 +73,6 @@ impl Session {
         }
     }
 
-    fn context(&self) -> Context {
-        let origin = self.conn.peer().ip().map_or(Origin::Local, Origin::from);
-        Context { origin, service: "pop3" }
-    }
-
     async fn pass(&mut self, password: &[u8]) -> Flow {
         let State::Authorization { user } = &mut self.state else { return Flow::Continue };
         let Some(user) = user.take() else {
@@ -68,16 +80,29 @@ impl Session {
             return Flow::Continue;
         };
         let start = Instant::now();
-        let result = self.services.auth.plain(&user, password, self.context()).await;
+        let result = self.services.auth.plain(&user, password, context(&self.conn, "pop3")).await;
         self.logged_in("USER", &user, start, result).await
     }
 
+    /// RFC 1939 section 7.
+    async fn apop(&mut self, name: &[u8], digest: &[u8]) -> Flow {
+        let (Some(stamp), Ok(name)) = (self.stamp.clone(), std::str::from_utf8(name)) else {
+            self.err("APOP isn't available here, or the name isn't in UTF-8");
+            return Flow::Continue;
+        };
+        let (start, digest) = (Instant::now(), digest.to_ascii_lowercase());
+        let context = context(&self.conn, "pop3");
+        let result = self.services.auth.apop(name, &stamp, &digest, context).await;
+        self.logged_in("APOP", name, start, result).await
+    }
+
     async fn auth(&mut self, name: &[u8], initial: Option<&[u8]>) -> Flow {
-        let Some(mechanism) = Mechanism::parse(name) else {
+        let Some(mechanism) = self.services.mechanism(&self.conn, name) else {
             self.err("unknown mechanism: see CAPA");
             return Flow::Continue;
         };
-        let mut exchange = self.services.auth.begin(mechanism, self.context());
+        let (context, channel) = (context(&self.conn, "pop3"), self.services.channel(&self.conn));
+        let mut exchange = self.services.auth.begin(mechanism, context, channel);
         let mut start = Instant::now();
         let mut response = match initial {
             None => None,
@@ -132,8 +157,12 @@ impl Session {
         result: Result<Account, AuthError>,
     ) -> Flow {
         let failure = result.as_ref().err().map(AuthError::to_string);
-        let event =
-            LoginEvent { user, mechanism, failure: failure.as_deref(), duration: start.elapsed() };
+        let (user, by) = match &result {
+            Ok(account) => (account.name.as_str(), account.by.as_ref().map(|n| n.as_str())),
+            Err(_) => (user, None),
+        };
+        let (failure, duration) = (failure.as_deref(), start.elapsed());
+        let event = LoginEvent { user, by, mechanism, failure, duration };
         self.services.log_login(&self.conn, &event);
         match result {
             Ok(account) => self.open(account).await,
@@ -145,6 +174,10 @@ impl Session {
         let (code, text) = match error {
             AuthError::Wrong => (Some(RespCode::Auth), "wrong user name or password"),
             AuthError::Disabled => (Some(RespCode::Auth), "this account is disabled"),
+            AuthError::Denied => (Some(RespCode::Auth), "not allowed to act as that user"),
+            AuthError::Binding(_) => {
+                (Some(RespCode::Auth), "the channel binding is not this connection's")
+            }
             AuthError::Malformed(_) => (None, "bad authentication exchange"),
             AuthError::Limited => {
                 (Some(RespCode::SysTemp), "too many failed logins from your address")
@@ -162,6 +195,13 @@ impl Session {
     }
 
     async fn open(&mut self, account: Account) -> Flow {
+        let delay = Duration::from_secs(self.services.config().pop3.login_delay_seconds);
+        let delays = &self.services.shared().pop3_delays;
+        if !delays.admit(account.name.as_str(), delay, Instant::now()) {
+            let text = "the last login was too short a time ago";
+            self.reply(Reply::Err(Some(RespCode::LoginDelay), text));
+            return Flow::Continue;
+        }
         match Maildrop::open(&self.services, &account).await {
             Ok(maildrop) => {
                 let text = format!("{} messages", maildrop.count());

@@ -5,6 +5,7 @@ use engine::{Mailbox, MaildropLock, Record, StoreMode, StoreRequest, View};
 use protocol::pop3::MessageNumber;
 use protocol::types::{SeqNum, SystemFlags, Uid};
 
+use super::uidl::{self, Names};
 use crate::services::Services;
 
 /// Why there is no maildrop.
@@ -35,6 +36,8 @@ pub(super) enum NoMessage {
     None,
     /// DELE was here.
     Deleted,
+    /// The login may read and nothing else.
+    ReadOnly,
 }
 
 impl NoMessage {
@@ -42,6 +45,7 @@ impl NoMessage {
         match self {
             NoMessage::None => "no such message",
             NoMessage::Deleted => "message is deleted",
+            NoMessage::ReadOnly => "this login can read and nothing else",
         }
     }
 }
@@ -50,6 +54,15 @@ pub(super) struct Maildrop {
     pub(super) mailbox: Mailbox,
     view: View,
     user: String,
+    read_only: bool,
+    /// Retrieved messages go with QUIT.
+    remove_retrieved: bool,
+    /// The form of UIDLs.
+    form: Box<str>,
+    /// The highest number that was asked for, for LAST.
+    last: u32,
+    /// Its value at the login.
+    last_before: u32,
     deleted: Marks,
     retrieved: Marks,
     /// Of all messages, deleted or not.
@@ -68,15 +81,25 @@ impl Maildrop {
         let lock = user.lock_maildrop().ok_or(OpenError::InUse)?;
         let mailbox = user.mailbox("INBOX").await?;
         let view = mailbox.refresh().await?;
+        let pop3 = &services.config().pop3;
         let mut all = Totals::default();
-        for (_, record) in view.records(SeqNum(1), SeqNum(view.exists())) {
+        let mut seen = 0;
+        for (seq, record) in view.records(SeqNum(1), SeqNum(view.exists())) {
             all.messages += 1;
             all.bytes += u64::from(record.size);
+            if record.flags.contains(SystemFlags::SEEN) {
+                seen = seq.0;
+            }
         }
         Ok(Maildrop {
             mailbox,
             view,
             user: account.name.to_string(),
+            read_only: account.attributes.read_only,
+            remove_retrieved: pop3.expire_days == Some(0),
+            form: pop3.uidl_form().into(),
+            last: seen,
+            last_before: seen,
             deleted: Marks::default(),
             retrieved: Marks::default(),
             all,
@@ -128,29 +151,51 @@ impl Maildrop {
 
     /// The name of a message that never changes.
     pub(super) fn uidl(&self, uid: Uid) -> String {
-        format!("{:08x}{:08x}", self.view.uid_validity().0, uid.0)
+        let file = match uidl::needs_file(&self.form) {
+            true => self.view.file_name(uid),
+            false => None,
+        };
+        let validity = self.view.uid_validity();
+        uidl::write(&self.form, Names { validity, uid, file: file.as_deref() })
     }
 
     pub(super) fn delete(&mut self, message: MessageNumber) -> Result<(), NoMessage> {
         let record = self.find(message)?;
+        if self.read_only {
+            return Err(NoMessage::ReadOnly);
+        }
         self.deleted.insert(message.index());
         self.gone.messages += 1;
         self.gone.bytes += u64::from(record.size);
         Ok(())
     }
 
+    /// The highest number that was asked for, now or before: RFC 1460.
+    pub(super) fn last(&self) -> u32 {
+        self.last
+    }
+
     /// Notes that the whole message was given.
     pub(super) fn retrieved(&mut self, message: MessageNumber) {
-        self.retrieved.insert(message.index());
+        let number = u32::try_from(message.index() + 1).unwrap_or(u32::MAX);
+        self.last = self.last.max(number);
+        if !self.read_only {
+            self.retrieved.insert(message.index());
+        }
     }
 
     pub(super) fn reset(&mut self) {
+        self.last = self.last_before;
         self.deleted = Marks::default();
         self.gone = Totals::default();
     }
 
     /// The UPDATE state: what was deleted is removed, durably; what was read is marked as seen.
     pub(super) async fn update(&mut self) -> engine::Result<()> {
+        if self.remove_retrieved {
+            let retrieved = std::mem::take(&mut self.retrieved);
+            retrieved.iter().for_each(|index| self.deleted.insert(index));
+        }
         let uid =
             |index: usize| u32::try_from(index + 1).ok().and_then(|n| self.view.uid(SeqNum(n)));
         let deleted: Vec<Uid> = self.deleted.iter().filter_map(uid).collect();

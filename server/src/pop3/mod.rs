@@ -1,26 +1,31 @@
-//! POP3 sessions: RFC 1939, 2449, 2595, 3206, 5034.
+//! POP3 sessions: RFC 1939, 2449, 2595, 3206, 5034, 6856.
 //!
 //! | module | says |
 //! |---|---|
-//! | `login` | USER, PASS, AUTH, STLS: the AUTHORIZATION state |
+//! | `login` | USER, PASS, APOP, AUTH, STLS, UTF8: the AUTHORIZATION state |
+//! | `delay` | LOGIN-DELAY |
 //! | `maildrop` | the locked snapshot of INBOX, and what QUIT does to it |
 //! | `transaction` | the commands of the TRANSACTION state |
+//! | `uidl` | the forms of UIDLs |
 //!
 //! Invariants: the maildrop is one [`engine::View`], so numbers hold still whatever other sessions
 //! do; one POP3 session at a time has it; messages are removed by QUIT and by nothing else; a
 //! message that breaks off in the middle closes the connection, so the client can't take a part
 //! for the whole.
 //!
-//! A UIDL is 16 hexadecimal digits: 8 of UIDVALIDITY, 8 of the UID. It is the same in every
-//! session and is never given to another message.
+//! A UIDL is the same in every session and is never given to another message.
 
+mod delay;
 mod login;
 mod maildrop;
 mod transaction;
+mod uidl;
+
+pub use delay::LoginDelays;
 
 use std::fmt::Write as _;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use protocol::pop3::{Command, LINE_BYTES_MAX, Reply, RespCode};
 use tokio::time::Instant;
@@ -37,10 +42,12 @@ pub async fn run(conn: Conn, services: Rc<Services>) {
         services,
         lines: LineReader::new(LINE_BYTES_MAX),
         state: State::Authorization { user: None },
+        stamp: None,
+        utf8: false,
         login_failures: 0,
         bad_commands: 0,
     };
-    session.reply(Reply::Ok("Cursus POP3 ready"));
+    session.greet();
     let reason = session.serve().await;
     let Session { conn, services, state, .. } = session;
     let user = match &state {
@@ -71,11 +78,42 @@ struct Session {
     services: Rc<Services>,
     lines: LineReader,
     state: State,
+    /// The greeting's timestamp, where APOP is offered.
+    stamp: Option<Box<str>>,
+    /// The client said UTF8.
+    utf8: bool,
     login_failures: u32,
     bad_commands: u32,
 }
 
 impl Session {
+    fn greet(&mut self) {
+        if self.services.config().pop3.apop {
+            let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
+            // Without random numbers there is no APOP, as its answer could be replayed.
+            self.stamp = getrandom::u64()
+                .ok()
+                .map(|random| format!("<{random:016x}.{now}@{}>", self.services.hostname()).into());
+        }
+        match self.stamp.as_deref().map(|stamp| format!("Cursus POP3 ready {stamp}")) {
+            Some(text) => self.ok(&text),
+            None => self.ok("Cursus POP3 ready"),
+        }
+    }
+
+    /// LANG: RFC 6856 section 3. We speak English.
+    fn lang(&mut self, range: Option<&[u8]>) {
+        let Some(range) = range else {
+            self.conn.out.push(b"+OK languages follow\r\nen English\r\n.\r\n");
+            return;
+        };
+        // RFC 4647 section 3.3.1: a basic range matches itself and what it is a prefix of.
+        match range == b"*" || range.eq_ignore_ascii_case(b"en") {
+            true => self.ok("en English it is"),
+            false => self.err("this language isn't spoken here, see LANG"),
+        }
+    }
+
     fn reply(&mut self, reply: Reply<'_>) {
         self.conn.out.with_vec(|out| {
             out.extend_from_slice(reply.to_string().as_bytes());
@@ -150,8 +188,11 @@ impl Session {
             Command::Capa => self.capa(),
             Command::Noop if matches!(self.state, State::Transaction(_)) => self.ok(""),
             Command::Quit => return self.quit().await,
+            Command::Lang(range) => self.lang(range),
             Command::User(_)
             | Command::Pass(_)
+            | Command::Apop { .. }
+            | Command::Utf8
             | Command::Auth { .. }
             | Command::AuthList
             | Command::Stls => return self.authorization(command).await,
@@ -169,8 +210,11 @@ impl Session {
     fn capa(&mut self) {
         let mut text = String::from("+OK capabilities follow\r\n");
         if self.conn.may_log_in() {
-            text.push_str("USER\r\nSASL");
-            for mechanism in auth::Mechanism::ALL {
+            if self.services.takes_passwords() {
+                text.push_str("USER\r\n");
+            }
+            text.push_str("SASL");
+            for mechanism in self.services.mechanisms(&self.conn) {
                 let _ = write!(text, " {}", mechanism.name());
             }
             text.push_str("\r\n");
@@ -178,9 +222,17 @@ impl Session {
         if self.conn.may_start_tls() && matches!(self.state, State::Authorization { .. }) {
             text.push_str("STLS\r\n");
         }
+        let pop3 = &self.services.config().pop3;
+        if pop3.login_delay_seconds > 0 {
+            let _ = write!(text, "LOGIN-DELAY {}\r\n", pop3.login_delay_seconds);
+        }
+        match pop3.expire_days {
+            None => text.push_str("EXPIRE NEVER\r\n"),
+            Some(days) => drop(write!(text, "EXPIRE {days}\r\n")),
+        }
         text.push_str(
-            "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\n\
-             IMPLEMENTATION Cursus\r\n.\r\n",
+            "TOP\r\nUIDL\r\nRESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\nUTF8 USER\r\n\
+             LANG\r\nIMPLEMENTATION Cursus\r\n.\r\n",
         );
         self.conn.out.push(text.as_bytes());
     }

@@ -4,13 +4,16 @@ use std::io::Write as _;
 
 use engine::Record;
 use protocol::line::DotEncoder;
-use protocol::pop3::{Command, MessageNumber, Reply, RespCode, TopLimit};
+use protocol::pop3::{Command, MessageNumber, Reply, RespCode, TopLimit, surrogate};
 
 use super::maildrop::{Maildrop, Totals};
 use super::{Flow, Session, State};
 
 /// Messages listed between two looks at the output queue.
 const LIST_BATCH: u32 = 1024;
+
+/// Longest header that is rewritten for a client without UTF-8; a longer one is sent as it is.
+const SURROGATE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a listing says about each message.
 #[derive(Clone, Copy)]
@@ -43,6 +46,7 @@ impl Session {
                 let Totals { messages, bytes } = maildrop.totals();
                 Ok(format!("{messages} {bytes}"))
             }
+            Command::Last => Ok(maildrop.last().to_string()),
             Command::List(Some(message)) => one(maildrop, message, Column::Size),
             Command::Uidl(Some(message)) => one(maildrop, message, Column::Uidl),
             Command::Dele(message) => match maildrop.delete(message) {
@@ -139,6 +143,24 @@ impl Session {
         let end = file.stored_size();
         let mut reader = file.served(0, end, 0, u64::MAX);
         let mut chunk = reader.next().await.map_err(Broken::BeforeReply)?;
+        let size = usize::try_from(record.header_size).unwrap_or(usize::MAX);
+        if !self.utf8 && size <= SURROGATE_BYTES_MAX {
+            // A header seldom ends beyond the first chunk.
+            while let Some(head) = &mut chunk
+                && head.len() < size
+            {
+                match reader.next().await.map_err(Broken::BeforeReply)? {
+                    Some(more) => head.extend_from_slice(&more),
+                    None => break,
+                }
+            }
+            if let Some(head) = &mut chunk
+                && let Some((header, body)) = head.split_at_checked(size)
+                && !header.is_ascii()
+            {
+                *head = [&surrogate(header), body].concat();
+            }
+        }
         match lines {
             None => self.ok(&format!("{} octets", record.size)),
             Some(_) => self.ok("top of message follows"),

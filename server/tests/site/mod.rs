@@ -41,8 +41,9 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// With the users `jo`, `mo@example.org` (no details), `full` (2 KiB), and a line for `bad` that
-    /// can't be read.
+    /// With the users `jo`, `mo@example.org` (no details), `full` (2 KiB), `boss` (may act as
+    /// everybody), `web` (no POP3), `drop` (no IMAP), `guest` (reads only), and a line for `bad` that
+    /// can't be read. All have their password in clear as well.
     pub(crate) fn new(
         protocol: Protocol,
         layout: LayoutKind,
@@ -55,15 +56,25 @@ impl Site {
         let path = dir.path().join("users");
         let hash = auth::credential::Credentials::for_password(PASSWORD).unwrap().to_string();
         let user = |name: &str, attributes: &str| {
-            NewUser::with_hash(UserName::new(name).unwrap(), &hash, attributes).unwrap()
+            let name = UserName::new(name).unwrap();
+            // Of the same password; what it costs to make them is spent once.
+            let secrets = "{PLAIN.B64}Z2VoZWlt";
+            NewUser::with_hash(name, &format!("{hash} {secrets}"), attributes).unwrap()
         };
         std::fs::write(&path, "bad:geheim\n").unwrap();
-        let users =
-            [user("jo", ""), user("mo@example.org", "detail=no"), user("full", "quota_bytes=2K")];
+        let users = [
+            user("jo", ""),
+            user("mo@example.org", "detail=no"),
+            user("full", "quota_bytes=2K"),
+            user("boss", "proxy=all"),
+            user("web", "disablepop3=yes"),
+            user("drop", "disableimap=yes"),
+            user("guest", "read_only=yes"),
+        ];
         auth::users::edit(&path, |d| d.add_all(users)).unwrap();
         let users = Arc::new(UserFile::open(&path).unwrap());
-        let failure_delay_first = Duration::ZERO;
-        let settings = Settings { failure_delay_first, ..Settings::default() };
+        let settings = server::run::auth_settings(&config, "mail.example.org").unwrap();
+        let settings = Settings { failure_delay_first: Duration::ZERO, ..settings };
         let authenticator = Authenticator::start(users.clone(), users.clone(), settings).unwrap();
         let storage = Arc::new(Blocking::new());
         let store = admin::store::open(&config, "test", storage, Drive::Threads).unwrap();

@@ -61,7 +61,7 @@ impl Fetched {
     /// Reads the items of a FETCH response.
     pub(crate) fn read(items: &[Value]) -> Result<Fetched, Wrong> {
         let mut fetched = Fetched::default();
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err(format!("FETCH has an item without a value: {items:?}"));
         }
         for pair in items.chunks_exact(2) {

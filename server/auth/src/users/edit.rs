@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::MODE_NEW;
 use super::line::{self, LineError, UserRecord};
-use crate::credential::{Credential, Credentials, PasswordError};
+use crate::credential::{Credential, Credentials, PasswordError, SecretKind};
 use crate::directory::{Account, Attributes};
 use crate::name::UserName;
 
@@ -69,14 +69,17 @@ impl NewUser {
     }
 
     /// Hashes a password. Takes a good part of a second, so a bulk import does it on many threads
-    /// and before it takes the file's lock.
+    /// and before it takes the file's lock. See [`Credentials::with_secrets`].
     pub fn with_password(
         name: UserName,
         password: &str,
         attributes: &str,
+        realm: &str,
+        secrets: &[SecretKind],
     ) -> Result<NewUser, EditError> {
         let attributes = line::parse_attributes(attributes)?;
-        Ok(NewUser { name, credentials: Credentials::for_password(password)?, attributes })
+        let credentials = Credentials::with_secrets(&name, realm, password, secrets)?;
+        Ok(NewUser { name, credentials, attributes })
     }
 }
 
@@ -130,7 +133,7 @@ impl Document {
             if !known.insert(user.name.clone()) {
                 return Err(EditError::Exists(user.name));
             }
-            let account = Account { name: user.name, attributes: user.attributes };
+            let account = Account::new(user.name, user.attributes);
             added.push(Self::line_of(UserRecord {
                 account,
                 credentials: Arc::new(user.credentials),
@@ -181,7 +184,7 @@ impl Document {
         match self.lines.get(at).map(|l| line::parse(&l.text)) {
             Some(Ok(Some(record))) => record,
             _ => UserRecord {
-                account: Account { name: user.clone(), attributes: Attributes::default() },
+                account: Account::new(user.clone(), Attributes::default()),
                 credentials: Arc::default(),
             },
         }

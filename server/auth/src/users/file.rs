@@ -318,11 +318,9 @@ impl PassDb for UserFile {
             let users = self.fresh().await;
             match users.entry(user) {
                 None => Ok(Candidate::Unknown { decoy: users.decoy(user) }),
-                Some(Ok(Entry { record, version })) => Ok(Candidate::Known {
-                    version: *version,
-                    scram: record.credentials.scram().cloned(),
-                    check: record.credentials.clone(),
-                }),
+                Some(Ok(Entry { record, version })) => {
+                    Ok(Candidate::Known { version: *version, check: record.credentials.clone() })
+                }
                 Some(Err(error)) => Err(Self::unavailable(user, error)),
             }
         })

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::credential::{Credential, CredentialError, Credentials};
-use crate::directory::{Account, Attributes, CredentialVersion};
+use crate::directory::{Account, Attributes, CredentialVersion, Proxy};
 use crate::name::{NameError, UserName};
 
 /// A user, as the file has it.
@@ -39,7 +39,8 @@ pub enum LineError {
     KeyValue(String),
     /// The key is unknown.
     #[error(
-        "unknown key {0:?}: expected quota_bytes, quota_messages, partition, detail or disabled"
+        "unknown key {0:?}: expected quota_bytes, quota_messages, partition, detail, disabled, \
+         disableimap, disablepop3, read_only or proxy"
     )]
     Key(String),
     /// The value does not fit its key.
@@ -73,10 +74,11 @@ impl fmt::Display for Problem {
 }
 
 impl UserRecord {
-    /// Changes with every change of the credentials or of `disabled`. Costs a hash.
+    /// Changes with every change of the credentials or of what decides over logins. Costs a hash.
     pub fn version(&self) -> CredentialVersion {
         let mut hash = Sha256::new();
-        hash.update([u8::from(self.account.attributes.disabled)]);
+        let Attributes { disabled, disableimap, disablepop3, .. } = self.account.attributes;
+        hash.update([disabled, disableimap, disablepop3].map(u8::from));
         hash.update(self.credentials.to_string());
         hash.finalize().into()
     }
@@ -140,7 +142,7 @@ fn parse_rest(name: UserName, rest: &str) -> Result<UserRecord, LineError> {
     // left in clear must not be quoted as an unknown key.
     let credentials = Credentials(credentials?);
     let attributes = parse_attributes(attributes)?;
-    Ok(UserRecord { account: Account { name, attributes }, credentials: Arc::new(credentials) })
+    Ok(UserRecord { account: Account::new(name, attributes), credentials: Arc::new(credentials) })
 }
 
 /// Reads `key=value,...`.
@@ -156,10 +158,21 @@ pub(super) fn parse_attributes(text: &str) -> Result<Attributes, LineError> {
             "partition" => attributes.partition = Some(partition(value)?),
             "detail" => attributes.detail = Some(yes_no("detail", value)?),
             "disabled" => attributes.disabled = yes_no("disabled", value)?,
+            "disableimap" => attributes.disableimap = yes_no("disableimap", value)?,
+            "disablepop3" => attributes.disablepop3 = yes_no("disablepop3", value)?,
+            "read_only" => attributes.read_only = yes_no("read_only", value)?,
+            "proxy" => attributes.proxy = proxy(value)?,
             key => return Err(LineError::Key(key.to_owned())),
         }
     }
     Ok(attributes)
+}
+
+impl fmt::Display for Attributes {
+    /// `key=value,...`, without those that are as by default.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_attributes(self))
+    }
 }
 
 fn format_attributes(attributes: &Attributes) -> String {
@@ -177,8 +190,20 @@ fn format_attributes(attributes: &Attributes) -> String {
     if let Some(detail) = attributes.detail {
         pairs.push(format!("detail={}", yes_no(detail)));
     }
-    if attributes.disabled {
-        pairs.push("disabled=yes".to_owned());
+    for (key, is_on) in [
+        ("disabled", attributes.disabled),
+        ("disableimap", attributes.disableimap),
+        ("disablepop3", attributes.disablepop3),
+        ("read_only", attributes.read_only),
+    ] {
+        if is_on {
+            pairs.push(format!("{key}=yes"));
+        }
+    }
+    match attributes.proxy {
+        Proxy::Nobody => {}
+        Proxy::Domain => pairs.push("proxy=domain".to_owned()),
+        Proxy::Everybody => pairs.push("proxy=all".to_owned()),
     }
     pairs.join(",")
 }
@@ -188,6 +213,15 @@ fn yes_no(key: &'static str, value: &str) -> Result<bool, LineError> {
         "yes" | "true" | "1" => Ok(true),
         "no" | "false" | "0" => Ok(false),
         _ => Err(LineError::Value { key, expected: "yes or no" }),
+    }
+}
+
+fn proxy(value: &str) -> Result<Proxy, LineError> {
+    match value {
+        "no" => Ok(Proxy::Nobody),
+        "domain" => Ok(Proxy::Domain),
+        "all" => Ok(Proxy::Everybody),
+        _ => Err(LineError::Value { key: "proxy", expected: "no, domain or all" }),
     }
 }
 
@@ -237,6 +271,12 @@ mod tests {
         assert_eq!(record.account.attributes.quota_bytes, Some(2 << 30));
         assert_eq!(record.account.attributes.detail, Some(false));
         assert!(record.account.attributes.disabled);
+        let line = "jo::disableimap=1,disablepop3=yes,read_only=yes,proxy=domain";
+        let other = parse(line.as_bytes()).unwrap().unwrap();
+        let Attributes { disableimap, disablepop3, read_only, proxy, .. } =
+            other.account.attributes;
+        assert!(disableimap && disablepop3 && read_only && proxy == Proxy::Domain);
+        assert_eq!(parse(other.to_string().as_bytes()), Ok(Some(other)));
         assert_eq!(parse(record.to_string().as_bytes()), Ok(Some(record)));
         assert_eq!(parse(b"  # jo:x"), Ok(None));
         assert_eq!(parse(b" "), Ok(None));

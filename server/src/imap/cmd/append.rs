@@ -61,6 +61,9 @@ async fn answer(session: &mut Session, tag: &Tag, reply: &Reply) -> Result<(), E
 
 async fn open(session: &mut Session, name: &str) -> Result<Destination, Reply> {
     let user = session.user()?;
+    if session.read_only {
+        return Err(Reply::read_only_login());
+    }
     let mailbox = session.mailbox(name, "TRYCREATE").await?;
     Ok(Destination { user, mailbox })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use auth::{AuthError, Mechanism, Step};
+use auth::{AuthError, Step};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::imap::decode;
@@ -10,6 +10,7 @@ use protocol::imap::decode;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::{Line, Session};
 use super::login;
+use crate::login::context;
 
 pub(in super::super) async fn run(
     session: &mut Session,
@@ -19,12 +20,13 @@ pub(in super::super) async fn run(
     if !session.conn.may_log_in() {
         return Ok(Reply::no("Start TLS before you log in").word("PRIVACYREQUIRED"));
     }
-    let Some(mechanism) = Mechanism::parse(mechanism.as_bytes()) else {
+    let Some(mechanism) = session.services.mechanism(&session.conn, mechanism.as_bytes()) else {
         return Ok(Reply::no("Unknown mechanism").word("CANNOT"));
     };
     let started = Instant::now();
-    let context = login::context(session);
-    let mut exchange = session.services.auth.begin(mechanism, context);
+    let context = context(&session.conn, "imap");
+    let channel = session.services.channel(&session.conn);
+    let mut exchange = session.services.auth.begin(mechanism, context, channel);
     let mut response = initial;
     let checked = loop {
         match exchange.step(response.as_deref()).await {

@@ -2,28 +2,26 @@
 
 use std::time::Instant;
 
-use auth::{Account, AuthError, Context, Origin};
+use auth::{Account, AuthError};
 use protocol::imap::encode::Code;
 
 use super::super::capability::words;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
+use crate::login::context;
 use crate::services::LoginEvent;
 
 pub(in super::super) async fn run(session: &mut Session, user: &str, password: &[u8]) -> Outcome {
     if !session.conn.may_log_in() {
         return Ok(Reply::no("Start TLS before you log in").word("PRIVACYREQUIRED"));
     }
+    if !session.services.takes_passwords() {
+        return Ok(Reply::no("Passwords in clear are not taken here").word("CANNOT"));
+    }
     let started = Instant::now();
-    let context = context(session);
+    let context = context(&session.conn, "imap");
     let checked = session.services.auth.plain(user, password, context).await;
     admit(session, user, "LOGIN", started, checked).await
-}
-
-/// Who is asking, for the authenticator.
-pub(super) fn context(session: &Session) -> Context {
-    let origin = session.conn.peer().ip().map_or(Origin::Local, Origin::from);
-    Context { origin, service: "imap" }
 }
 
 /// Opens the user's mailboxes after a good login; counts a bad one. Logs both.
@@ -34,9 +32,10 @@ pub(super) async fn admit(
     started: Instant,
     checked: Result<Account, AuthError>,
 ) -> Outcome {
+    let by = checked.as_ref().ok().and_then(|a| a.by.clone());
     let log = |session: &Session, user: &str, failure: Option<&str>| {
-        let duration = started.elapsed();
-        let event = LoginEvent { user, mechanism, failure, duration };
+        let (by, duration) = (by.as_ref().map(|n| n.as_str()), started.elapsed());
+        let event = LoginEvent { user, by, mechanism, failure, duration };
         session.services.log_login(&session.conn, &event);
     };
     let account = match checked {
@@ -49,8 +48,8 @@ pub(super) async fn admit(
     match session.services.open_user(&account).await {
         Ok(user) => {
             log(session, account.name.as_str(), None);
-            session.log_in(user);
-            let code = Code::Capability(words(&session.conn, true, &session.services.config()));
+            session.log_in(user, account.attributes.read_only);
+            let code = Code::Capability(words(&session.conn, true, &session.services));
             Ok(Reply::ok("Logged in").code(code))
         }
         Err(error) => {
@@ -67,6 +66,10 @@ fn refuse(session: &mut Session, error: &AuthError) -> Reply {
     }
     match error {
         AuthError::Wrong => Reply::no("Wrong user name or password").word("AUTHENTICATIONFAILED"),
+        AuthError::Binding(_) => Reply::no(error.to_string()).word("AUTHENTICATIONFAILED"),
+        AuthError::Denied => {
+            Reply::no("Not allowed to act as that user").word("AUTHORIZATIONFAILED")
+        }
         AuthError::Disabled => Reply::no("Account is disabled").word("AUTHORIZATIONFAILED"),
         AuthError::Busy => Reply::no("Too many logins are waiting").word("UNAVAILABLE"),
         AuthError::Limited => Reply::no("Too many failed logins").word("LIMIT"),

@@ -103,7 +103,7 @@ fn tls_carries_much_both_ways() {
         let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
         let (near, far) = tokio::join!(conn.start_tls(), client.connect(name, far));
         near.unwrap();
-        assert!(conn.may_log_in() && !conn.may_start_tls() && conn.channel_binding().is_some());
+        assert!(conn.may_log_in() && !conn.may_start_tls() && conn.exporter().is_some());
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| (n % 251) as u8).collect();
         let (mut read, mut write) = tokio::io::split(far.unwrap());
         let serve = async {
