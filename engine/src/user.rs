@@ -599,7 +599,7 @@ impl UserInner {
                 }
             }
             if suspect(&files) {
-                files.distrust_records();
+                files.distrust_records()?;
             }
             Ok(files)
         };

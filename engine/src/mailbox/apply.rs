@@ -234,7 +234,10 @@ impl MailboxInner {
             }
             Frame::Expunge { modseq, moved, ranges } => {
                 let dead = apply_expunge(files, *modseq, ranges)?;
-                self.unlink_dead(files, place, item.lsn, *moved, &dead);
+                // What another program removed has no file; one that comes back is a new message.
+                if !item.from_rescan {
+                    self.unlink_dead(files, place, item.lsn, *moved, &dead);
+                }
                 Ok(())
             }
             Frame::Keywords { names } => files.set_keywords(names),
@@ -262,18 +265,23 @@ impl MailboxInner {
             let uid = files.record(position).uid;
             // What may still be asked for by the log's readers outlives the checkpoint, too.
             if moved || self.shared.aside.is_on() || pinned.contains_key(&uid) {
-                self.doomed.lock().insert(uid);
-                let what = DoomedKind::Message(self.clone(), uid);
-                self.shared.doomed.lock().push(Doomed { lsn, what });
+                self.doom(uid, lsn);
             } else {
                 self.unlink_message(files, place, position);
             }
         }
     }
 
-    /// Removes the file of a tombstone. A file that is elsewhere by now is left to the rescan,
-    /// which knows the tombstone's name.
-    pub(crate) fn unlink_message(&self, files: &Files, place: &Place, position: usize) {
+    /// Has the file of a tombstone removed behind the checkpoint that covers `lsn`.
+    pub(crate) fn doom(self: &Arc<Self>, uid: Uid, lsn: Lsn) {
+        self.doomed.lock().insert(uid);
+        let what = DoomedKind::Message(self.clone(), uid);
+        self.shared.doomed.lock().push(Doomed { lsn, what });
+    }
+
+    /// Removes the file of a tombstone; tries again later what fails. A file that is elsewhere by
+    /// now is left to the rescan, which knows the tombstone's name.
+    pub(crate) fn unlink_message(self: &Arc<Self>, files: &Files, place: &Place, position: usize) {
         let Some(at) = files.location(position) else { return };
         let path = place.partition.layout.path(&place.dir, &at);
         self.issued(&path);
@@ -282,10 +290,12 @@ impl MailboxInner {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if place.partition.layout.kind() == LayoutKind::Maildir {
                     self.strayed(&[path.as_path()]);
+                    self.foreign.lock().strayed = true;
                 }
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an expunged message");
+                self.doom(files.record(position).uid, Lsn(0));
             }
         }
     }

@@ -5,9 +5,11 @@
 //! [`Compaction::copy`] writes the new files and makes them durable beside the running work;
 //! [`Files::end_compaction`] adds what changed meanwhile and gives the new files the names.
 //!
-//! The new files are durable before they get the names; older views keep the old ones open. A
-//! crash in between leaves the new facts beside the index that they agree with, or with none:
-//! [`settle_facts`] tells which at the next opening.
+//! The new files and their first names are durable before they get the names, and the index has its
+//! name for good before the facts get theirs: a filesystem may keep a later change of names and lose
+//! an earlier one. Older views keep the old files open. A crash in between leaves the new facts
+//! beside the index that they agree with, or with none: [`settle_facts`] tells which at the next
+//! opening.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -118,6 +120,8 @@ impl Compaction {
         for file in [&index, &facts] {
             file.sync_data().map_err(Error::io("sync", dir))?;
         }
+        // The index must not get its name while a power cut may take the facts' away.
+        storage.sync_dir(dir).map_err(Error::io("sync", dir))?;
         self.copied = Some((index, facts));
         Ok(())
     }
@@ -201,10 +205,13 @@ impl Files {
                 // A generation is compacted once.
                 let _ = std::mem::replace(&mut self.heir, next).set(heir);
                 self.lineage = Some(lineage);
-                // By the index all is done; the facts are found under either name.
+                // By the index all is done; the facts are found under either name. The old ones
+                // lose theirs when the old index can't come back.
                 let from = self.dir.join("cursus.facts.new");
-                let named = storage.rename(&from, &self.dir.join("cursus.facts"));
-                if let Err(error) = named.and_then(|()| storage.sync_dir(&self.dir)) {
+                let durable = storage.sync_dir(&self.dir);
+                let named =
+                    durable.and_then(|()| storage.rename(&from, &self.dir.join("cursus.facts")));
+                if let Err(error) = named {
                     tracing::warn!(%error, "new facts keep their first name for now");
                 }
                 Ok(())

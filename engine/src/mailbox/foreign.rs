@@ -33,6 +33,9 @@ pub(crate) struct Foreign {
     removed: HashSet<Vec<u8>>,
     /// Events were lost, or something did not fit.
     pub(super) distrusted: bool,
+    /// The file of a message that we removed was not where it should be, and no look at all names
+    /// came since: only the tombstone tells it from a delivery of another program.
+    pub(super) strayed: bool,
     /// Staged files of a store that stopped uncleanly may be about.
     pub(super) after_crash: bool,
     /// `new/` may hold what the index does not know; `cur/` does not.
@@ -42,8 +45,8 @@ pub(crate) struct Foreign {
 impl Foreign {
     pub(crate) fn from_head(head: &Head) -> Foreign {
         let (new_mtime, cur_mtime, listed_at) = (head.new_mtime, head.cur_mtime, head.listed_at);
-        let new_listed_at = listed_at;
-        Foreign { new_mtime, cur_mtime, listed_at, new_listed_at, ..Foreign::default() }
+        let (new_listed_at, strayed) = (listed_at, listed_at == 0);
+        Foreign { new_mtime, cur_mtime, listed_at, new_listed_at, strayed, ..Foreign::default() }
     }
 
     pub(crate) fn fold_into_head(&self, head: &mut Head) {
@@ -57,6 +60,14 @@ impl Foreign {
     pub(crate) fn crashed(&mut self) {
         self.after_crash = true;
         self.distrusted = true;
+        // Files may be under two names.
+        self.strayed = true;
+    }
+
+    /// See [`Foreign::strayed`]; if so, the next look lists.
+    pub(crate) fn is_strayed(&mut self) -> bool {
+        self.distrusted |= self.strayed;
+        self.strayed
     }
 
     /// The next look lists, whatever the directory times say.

@@ -16,6 +16,7 @@ mod cold;
 mod compact;
 mod copy;
 pub(crate) mod damage;
+pub(crate) mod doubles;
 mod early;
 pub(crate) mod events;
 pub(crate) mod files;

@@ -12,6 +12,7 @@ use super::files::{Files, Head, INDEX_NAME};
 use super::tombs::Tombstones;
 use super::view::KeywordTable;
 use crate::error::{Error, Result};
+use crate::format::facts::FACTS_BYTES;
 use crate::format::index::{NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, SLOT_BYTES, Slot};
 use crate::format::wire::Reader;
 use crate::format::{FormatError, cache, heap, turn_one_bit_back};
@@ -33,6 +34,9 @@ pub(crate) fn begin_anew(
     let slot = Slot::empty(store_id.0, id.0, uid_validity.0);
     index.write_at(&slot.encode(), 0).map_err(Error::io("write", path))
 }
+
+/// Zeros that are written at a time.
+const ZEROS_BYTES: u64 = 1 << 20;
 
 /// Bytes that the names of all keywords of a mailbox may take when one damaged bit is looked for.
 const KEYWORD_ENTRY_BYTES_MAX: usize = 2048;
@@ -270,14 +274,40 @@ impl Files {
         self.tombs = Tombstones::default().with(dead);
     }
 
-    /// Has every record looked at: after a crash some may be half written.
-    pub(crate) fn distrust_records(&mut self) {
+    /// Has every record looked at: after a crash some may be half written, and facts may point
+    /// into the heap behind the end that the last checkpoint knew.
+    pub(crate) fn distrust_records(&mut self) -> Result<()> {
         self.torn_allowed = true;
+        let size = self.cold.heap.size().map_err(Error::io("stat", &self.dir))?;
+        self.head.heap_bytes = self.head.heap_bytes.max(size.next_multiple_of(8));
         for position in 0..self.head.count {
             if self.table.record(position, self.head.count).is_none() {
                 self.damage.note(position);
             }
         }
+        Ok(())
+    }
+
+    /// Overwrites what lies behind the last record and its facts. Recovery found messages void
+    /// that were applied before the crash, and who has lost both headers looks for records behind
+    /// the committed ones.
+    pub(crate) fn clear_tail(&self) -> Result<()> {
+        let count = self.head.count as u64;
+        let tails = [
+            (&self.index, RECORDS_OFFSET + count * RECORD_BYTES as u64, INDEX_NAME),
+            (&self.cold.facts, count * FACTS_BYTES as u64, "cursus.facts"),
+        ];
+        for (file, end, name) in tails {
+            let path = || self.dir.join(name);
+            let mut at = end;
+            let size = file.size().map_err(Error::io("stat", path()))?;
+            while at < size {
+                let zeros = vec![0; (size - at).min(ZEROS_BYTES) as usize];
+                file.write_at(&zeros, at).map_err(Error::io("write", path()))?;
+                at += zeros.len() as u64;
+            }
+        }
+        Ok(())
     }
 
     /// Counts again what the header counts: after recovery.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
+use super::doubles::drop_doubles;
 use super::files::Files;
 use super::foreign::TICK_NS;
 use super::intake::foreign_append;
@@ -90,6 +91,12 @@ impl MailboxInner {
 
     pub(super) fn directory_times(&self) -> (i64, i64) {
         directory_times(&*self.shared.storage, &self.place.read().dir)
+    }
+
+    /// Whether a file of a message that we removed may still be about, under a name that only a
+    /// listing tells. If so, the next look lists.
+    pub(crate) fn must_look_first(&self) -> bool {
+        self.is_maildir() && self.foreign.lock().is_strayed()
     }
 
     /// Asks the appliers for a rescan; `None` where none is needed or possible.
@@ -207,6 +214,7 @@ impl MailboxInner {
         let after_crash = {
             let mut foreign = self.foreign.lock();
             foreign.events().clear();
+            foreign.strayed = false;
             std::mem::take(&mut foreign.after_crash)
         };
         if after_crash {
@@ -214,7 +222,10 @@ impl MailboxInner {
         }
         let began = self.shared.storage.now_ns();
         let times = self.directory_times();
-        let found = self.list(&place, false)?;
+        let mut found = self.list(&place, false)?;
+        if after_crash {
+            found = drop_doubles(&*self.shared.storage, &place, found)?;
+        }
         let mut names = files.names()?;
         if files.damage.any() && !self.heal_files(files, false).mended.is_empty() {
             names = files.names()?;
@@ -332,7 +343,7 @@ impl MailboxInner {
     /// The file of a tombstone that is still there: removed now unless a checkpoint must come
     /// first.
     pub(super) fn finish_removal(
-        &self,
+        self: &Arc<Self>,
         files: &Files,
         place: &Place,
         position: usize,
@@ -344,8 +355,13 @@ impl MailboxInner {
         }
         let path = place.partition.layout.path(&place.dir, file);
         self.issued(&path);
-        if let Err(error) = self.shared.storage.unlink(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove an expunged message");
+        match self.shared.storage.unlink(&path) {
+            // The next checkpoint makes it durable.
+            Ok(()) => self.mark_dirty(),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an expunged message");
+                self.foreign.lock().strayed = true;
+            }
         }
     }
 
@@ -443,6 +459,11 @@ impl MailboxInner {
         files: &mut Files,
         seen: &[Found],
     ) -> Result<()> {
+        if seen.is_empty() {
+            return Ok(());
+        }
+        // Or it could be closed and opened again with the heap's end as it was.
+        self.mark_dirty();
         let mut records = Vec::with_capacity(seen.len());
         for file in seen {
             let Some(position) = files.position_of(file.uid) else { continue };

@@ -225,7 +225,7 @@ impl Shared {
     ///
     /// A tombstone is what tells an expunged message's file, should a power cut bring it back,
     /// from one that another program delivered: so the removals of their files are made durable
-    /// first.
+    /// first. One whose file another program had renamed waits for a look at all names.
     fn compact(self: &Arc<Self>, mailbox: &Arc<MailboxInner>) {
         let storage = &*self.storage;
         let begun = {
@@ -234,6 +234,10 @@ impl Shared {
             let min = self.config.compact_tombstones_min;
             let many = tombstones >= min.max(1) && tombstones * 4 >= files.head.count;
             if !many || !mailbox.doomed.lock().is_empty() {
+                return;
+            }
+            if mailbox.must_look_first() {
+                mailbox.ask_rescan();
                 return;
             }
             files.begin_compaction(storage)
@@ -269,8 +273,10 @@ impl Shared {
             return Ok(());
         }
         self.destroy_doomed(Lsn(u64::MAX));
-        // Once more, for the removals: then nothing is left that a crash could undo.
-        self.clean.store(true, Ordering::Release);
+        // Once more, for the removals: then nothing is left that a crash could undo. What could
+        // not be removed is the next start's work, as after a crash.
+        let clean = self.doomed.lock().is_empty();
+        self.clean.store(clean, Ordering::Release);
         self.checkpoint()?;
         self.log.clear()
     }

@@ -30,6 +30,7 @@ use crate::log::{KeepSegments, Log, LogStart, Scan, Transaction, scan};
 use crate::mailbox::apply::{
     apply_expunge, apply_flags, location_of, new_message, place_file, scan_file,
 };
+use crate::mailbox::doubles::drop_doubles;
 use crate::mailbox::files::Files;
 use crate::mailbox::opening::stamp;
 use crate::mailbox::ranges;
@@ -352,6 +353,8 @@ struct Redo<'a> {
     letters: HashMap<MailboxId, HashMap<Uid, Letters>>,
     /// UIDs that frames remove.
     expunged: HashMap<MailboxId, Vec<(u32, u32)>>,
+    /// Appends to mailboxes that were deleted since: a copy may have its bytes from there.
+    orphans: HashMap<(MailboxId, Uid), Append>,
     /// Mailboxes of messages that were logged and have no bytes.
     burnt: HashSet<MailboxId>,
     /// Who owns a mailbox, as frames tell.
@@ -387,6 +390,7 @@ impl<'a> Redo<'a> {
             names: HashMap::new(),
             letters: HashMap::new(),
             expunged: HashMap::new(),
+            orphans: HashMap::new(),
             burnt: HashSet::new(),
             owners: HashMap::new(),
             homes: HashMap::new(),
@@ -411,6 +415,7 @@ impl<'a> Redo<'a> {
         for mailbox in touched.values() {
             self.tell_renames_apart(mailbox)?;
             let mut files = mailbox.files.lock();
+            files.clear_tail()?;
             files.recount();
             files.account();
             if self.burnt.contains(&mailbox.id) {
@@ -598,7 +603,12 @@ impl<'a> Redo<'a> {
             if !is_mailbox {
                 continue;
             }
-            let Some(mailbox) = self.mailbox(id)? else { continue };
+            let Some(mailbox) = self.mailbox(id)? else {
+                if let Frame::Append(append) = frame {
+                    self.orphans.insert((id, append.uid), append);
+                }
+                continue;
+            };
             touched.insert(id, mailbox.clone());
             let body = match &frame {
                 Frame::Append(append) => Some(self.find_body(&mailbox, append)?),
@@ -669,9 +679,7 @@ impl<'a> Redo<'a> {
                 let dead = apply_expunge(files, modseq, &ranges)?;
                 for position in dead {
                     let uid = files.record(position).uid;
-                    mailbox.doomed.lock().insert(uid);
-                    let what = DoomedKind::Message(mailbox.clone(), uid);
-                    self.shared.doomed.lock().push(Doomed { lsn: Lsn(0), what });
+                    mailbox.doom(uid, Lsn(0));
                 }
                 Ok(())
             }
@@ -790,6 +798,8 @@ impl<'a> Redo<'a> {
             return Ok(());
         }
         self.names.remove(&mailbox.id);
+        // A file may then be under one of the two names, and under a third one.
+        let weak = self.shared.syncs_names(&place.partition.name);
         let mut files = mailbox.files.lock();
         let mut records = Vec::with_capacity(letters.len());
         for (uid, Letters { all, some }) in letters {
@@ -798,7 +808,7 @@ impl<'a> Redo<'a> {
             let mut record = files.record(position);
             let wanted = record.name_flags_wanted(files.keywords().passed_bit());
             let renamed = Location { flags: wanted, in_new: false, ..at.clone() };
-            let now = match self.one_of(&place, [&at, &renamed]) {
+            let now = match self.one_of(&place, [&at, &renamed]).filter(|_| !weak) {
                 Some(now) => now,
                 None => match self.name_now(mailbox, &at.base)? {
                     Some(now) => now,
@@ -829,13 +839,13 @@ impl<'a> Redo<'a> {
     fn name_now(&mut self, mailbox: &MailboxInner, base: &[u8]) -> Result<Option<Location>> {
         if !self.names.contains_key(&mailbox.id) {
             let place = mailbox.place.read().clone();
-            let mut names = HashMap::new();
-            let mut each = |found: Location| {
-                names.insert(found.base.clone(), found);
-            };
+            let mut found = Vec::new();
+            let mut each = |file: Location| found.push(file);
             let storage = &*self.shared.storage;
             let listed = place.partition.layout.list(storage, &place.dir, false, &mut each);
             listed.map_err(Error::io("list", &place.dir))?;
+            let found = drop_doubles(storage, &place, found)?;
+            let names = found.into_iter().map(|file| (file.base.clone(), file)).collect();
             self.names.insert(mailbox.id, names);
         }
         Ok(self.names[&mailbox.id].get(base).cloned())
@@ -871,8 +881,33 @@ impl<'a> Redo<'a> {
         let (storage, store_id) = (&*self.shared.storage, self.shared.store_id);
         let limit = Lsn(self.shared.checkpointed.load(Ordering::Acquire));
         let files = Files::open(storage, &dir, store_id, from, none, limit, &self.shared.trust)?;
+        let orphan = self.orphans.get(&(from, uid)).cloned();
+        // The log's frames were not redone there.
         let at = files.position_of(uid).and_then(|position| files.location(position));
-        Ok(at.map(|at| partition.layout.path(&dir, &at)))
+        let mut paths = Vec::new();
+        if let Some(at) = at.or_else(|| orphan.as_ref().map(location_of)) {
+            paths.push(partition.layout.path(&dir, &at));
+            if partition.layout.kind() == LayoutKind::Maildir {
+                let mut each = |found: Location| {
+                    if found.base == at.base {
+                        paths.push(partition.layout.path(&dir, &found));
+                    }
+                };
+                let listed = partition.layout.list(storage, &dir, false, &mut each);
+                listed.map_err(Error::io("list", &dir))?;
+            }
+        }
+        let source = orphan.map(|append| append.source);
+        if let Some(Source::Staged(stage) | Source::Linked { stage, .. }) = &source {
+            paths.push(partition.layout.stage_path(&partition.path, &dir, stage));
+        }
+        if let Some(path) = paths.into_iter().find(|path| storage.stat(path).is_ok()) {
+            return Ok(Some(path));
+        }
+        match source {
+            Some(Source::Linked { mailbox, uid, .. }) => self.source_path(mailbox, uid, target),
+            _ => Ok(None),
+        }
     }
 
     /// Usage of users whose mailboxes were touched: summaries are older than the log.

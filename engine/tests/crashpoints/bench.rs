@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 
 use engine::io::sim::Sim;
@@ -25,7 +25,7 @@ pub const USERS: [(&str, &str); 2] = [("alice", "maildir"), ("bob", "cyrus")];
 const RETRIES_MAX: usize = 4;
 
 /// What was seen of one mailbox, ever.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     validity: Option<UidValidity>,
     uid_next: u32,
@@ -58,7 +58,14 @@ pub struct Bench {
     pub seen: Memory,
 }
 
+/// Settings of the store under test. Made once: a hundred thousand starts use them.
 pub fn config(sync_names: bool) -> StoreConfig {
+    static MADE: LazyLock<StoreConfig> = LazyLock::new(settings);
+    // For the weak mode; the other one needs only less.
+    StoreConfig { sync_names, ..MADE.clone() }
+}
+
+fn settings() -> StoreConfig {
     let partition = |name: &str, kind| Partition {
         name: name.into(),
         path: PathBuf::from("/").join(name),
@@ -68,8 +75,6 @@ pub fn config(sync_names: bool) -> StoreConfig {
     let partitions =
         vec![partition("maildir", LayoutKind::Maildir), partition("cyrus", LayoutKind::Cyrus)];
     let mut config = StoreConfig::new("/state", partitions);
-    // For the weak mode; the other one needs only less.
-    config.sync_names = sync_names;
     config.helpers = 1;
     config.open_mailboxes_max = 1;
     // Small, so that a short history has many segments and compactions.
@@ -222,8 +227,11 @@ impl Bench {
         }
         assert_eq!(folder.messages.len(), view.exists() as usize, "{at:?}: records are damaged");
         assert_eq!(bytes, view.bytes(), "bytes of {at:?}");
-        let seen = Arc::make_mut(self.seen.entry(id).or_default());
         let validity = view.uid_validity();
+        let same = |(_, seen): &(&MailboxId, &Arc<Seen>)| seen.validity == Some(validity);
+        let other = self.seen.iter().filter(same).find(|(other, _)| **other != id);
+        assert!(other.is_none(), "UIDVALIDITY of {at:?} was that of {other:?}");
+        let seen = Arc::make_mut(self.seen.entry(id).or_default());
         assert_eq!(*seen.validity.get_or_insert(validity), validity, "UIDVALIDITY of {at:?}");
         for (uid, message) in &folder.messages {
             let modseq = modseqs[uid];

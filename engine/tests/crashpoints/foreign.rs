@@ -112,8 +112,8 @@ fn letters(flags: u8) -> String {
     LETTERS.iter().filter(|(_, bit)| flags & bit != 0).map(|(letter, _)| *letter).collect()
 }
 
-/// A message of which there is one file and one record: its UID and text.
-fn one_message(bench: &Bench, random: &mut Random, at: &Place) -> Result<Option<(u32, u32)>> {
+/// A message of which there is one file and one record: its UID and the file's base name.
+fn one_message(bench: &Bench, random: &mut Random, at: &Place) -> Result<Option<(u32, String)>> {
     let mailbox = bench.mailbox(at)?;
     let mut files = Bench::maildir_files(&bench.sim, at);
     let mut candidates: Vec<(u32, u32)> = Vec::new();
@@ -125,13 +125,23 @@ fn one_message(bench: &Bench, random: &mut Random, at: &Place) -> Result<Option<
             _ => candidates.retain(|(_, one)| *one != token),
         }
     }
-    Ok(random.pick(&candidates).copied())
+    let Some((uid, token)) = random.pick(&candidates).copied() else { return Ok(None) };
+    let mut files = Bench::maildir_files(&bench.sim, at).remove(&token).unwrap_or_default();
+    Ok(files.pop().map(|(path, _)| (uid, base_of(&path))))
 }
 
-/// Where the only file of a text is now.
-fn only_file(sim: &Sim, at: &Place, token: u32) -> Option<(PathBuf, String)> {
-    let mut found = Bench::maildir_files(sim, at).remove(&token)?;
-    if found.len() == 1 { found.pop() } else { None }
+fn base_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split(":2,").next().unwrap_or_default().to_owned()
+}
+
+/// The only file of this base name as it is now. By the name and not by the text: a MOVE within
+/// the mailbox makes another message of the same text meanwhile.
+fn only_file(sim: &Sim, at: &Place, base: &str) -> Option<(PathBuf, String)> {
+    let files = Bench::maildir_files(sim, at).into_values().flatten();
+    let mut found = files.filter(|(path, _)| base_of(path) == base);
+    let first = found.next();
+    if found.next().is_none() { first } else { None }
 }
 
 pub fn flags(bench: &Bench, random: &mut Random) -> Result<Op> {
@@ -139,16 +149,16 @@ pub fn flags(bench: &Bench, random: &mut Random) -> Result<Op> {
     let mailbox = bench.mailbox(&at)?;
     let message = one_message(bench, random, &at)?;
     let (sim, flags) = (bench.sim.clone(), random.flags());
+    // A letter that means nothing to us, as other servers use for keywords.
+    let other = if random.once_in(3) { "a" } else { "" };
     Ok(op("foreign flags", mailbox.clone(), move |coming| {
-        let Some((uid, token)) = message else { return Ok(()) };
+        let Some((uid, base)) = message else { return Ok(()) };
         let Some(dir) = dir_now(&sim, &at, &mailbox) else { return Ok(()) };
-        let Some((path, old)) = only_file(&sim, &at, token) else { return Ok(()) };
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let base = name.split(":2,").next().unwrap_or_default();
+        let Some((path, old)) = only_file(&sim, &at, &base) else { return Ok(()) };
         let set = LETTERS.iter().filter(|(letter, _)| old.contains(*letter));
         let before: u8 = set.fold(0, |bits, (_, bit)| bits | bit);
         let passed = if old.contains('P') { "P" } else { "" };
-        let mut sorted: Vec<char> = format!("{}{passed}", letters(flags)).chars().collect();
+        let mut sorted: Vec<char> = format!("{}{passed}{other}", letters(flags)).chars().collect();
         sorted.sort_unstable();
         let cur = dir.join("cur");
         let to = cur.join(format!("{base}:2,{}", sorted.into_iter().collect::<String>()));
@@ -164,9 +174,9 @@ pub fn removal(bench: &Bench, random: &mut Random) -> Result<Op> {
     let message = one_message(bench, random, &at)?;
     let sim = bench.sim.clone();
     Ok(op("foreign removal", mailbox.clone(), move |coming| {
-        let Some((uid, token)) = message else { return Ok(()) };
+        let Some((uid, base)) = message else { return Ok(()) };
         let Some(_) = dir_now(&sim, &at, &mailbox) else { return Ok(()) };
-        let Some((path, _)) = only_file(&sim, &at, token) else { return Ok(()) };
+        let Some((path, _)) = only_file(&sim, &at, &base) else { return Ok(()) };
         coming(Effect::Expunge { at, uids: vec![uid] });
         sim.unlink(&path)?;
         sync_names(&sim, path.parent().unwrap_or(Path::new("/")))

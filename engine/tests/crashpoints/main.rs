@@ -12,6 +12,7 @@
 //! | `CURSUS_CRASH_SECONDS` | but no longer than this |
 //! | `CURSUS_CRASH_FIRST` | the first seed; threads take turns |
 //! | `CURSUS_CRASH_SEED` | this seed alone, every image of it |
+//! | `CURSUS_LOG` | with a seed: show the store's log lines, as `cursusd` filters them |
 //! | `CURSUS_CRASH_THREADS` | as many as there are processors when absent |
 //!
 //! A failure prints its seed and what the run did. To soak:
@@ -21,6 +22,7 @@
 mod bench;
 mod explore;
 mod foreign;
+mod mended;
 mod model;
 mod threads;
 mod together;
@@ -59,13 +61,22 @@ fn number(key: &str) -> Option<u64> {
     std::env::var(key).ok().and_then(|v| v.parse().ok())
 }
 
+/// How long seeds are run.
+fn seconds() -> Duration {
+    Duration::from_secs(number("CURSUS_CRASH_SECONDS").unwrap_or(SECONDS))
+}
+
 /// Runs `run` with one seed after the other on all processors, until `enough` or time is over.
 fn with_seeds(name: &str, enough: impl Fn() -> bool + Sync, run: impl Fn(u64) + Sync) {
     if let Some(seed) = number("CURSUS_CRASH_SEED") {
+        if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("CURSUS_LOG") {
+            let lines = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+            let _ = lines.with_writer(std::io::stderr).with_ansi(false).try_init();
+        }
         let _guard = SeedGuard { name, seed };
         return run(seed);
     }
-    let seconds = Duration::from_secs(number("CURSUS_CRASH_SECONDS").unwrap_or(SECONDS));
+    let seconds = seconds();
     let threads = number("CURSUS_CRASH_THREADS")
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64));
     let began = Instant::now();
@@ -100,6 +111,7 @@ thread_local! {
 }
 
 fn note(line: String) {
+    tracing::debug!("{line}");
     JOURNAL.with_borrow_mut(|journal| journal.push(line));
 }
 
@@ -124,6 +136,8 @@ struct Exploring<'a> {
     count: &'a Count,
     random: Random,
     stride: u64,
+    /// The rest of a run is not looked at once time is over.
+    until: Option<Instant>,
 }
 
 struct Run<'a> {
@@ -214,6 +228,9 @@ impl<'a> Run<'a> {
 
     fn explored(&mut self, image: &Image, worlds: &[World], memory: &Memory) {
         let Some(exploring) = &mut self.exploring else { return };
+        if exploring.until.is_some_and(|until| Instant::now() >= until) {
+            return;
+        }
         let sync_names = self.mode == Mode::Weak;
         let known = Known { worlds, memory, sync_names };
         explore(image, &known, &mut exploring.random, exploring.count);
@@ -330,19 +347,20 @@ fn kind(seed: u64) -> (Mode, bool) {
 }
 
 #[test]
-#[ignore = "finds faults that are not mended yet: see docs/design.md"]
+#[ignore = "finds a fault that is not mended yet: see docs/design.md"]
 fn every_moment_is_a_good_one_for_a_power_cut() {
     let count = Count::default();
     let wanted = number("CURSUS_CRASH_POINTS");
     let points = || count.points.load(Ordering::Relaxed);
     let enough = || wanted.is_some_and(|wanted| points() >= wanted);
     let alone = number("CURSUS_CRASH_SEED").is_some();
+    let until = (!alone).then(|| Instant::now() + seconds());
     with_seeds("every_moment", enough, |seed| {
         let (mode, faults) = kind(seed);
         let mut run = Run::begin(seed, mode);
         let mut random = Random(!seed);
         let stride = STRIDES[random.below(STRIDES.len() as u64) as usize];
-        run.exploring = Some(Exploring { count: &count, random, stride });
+        run.exploring = Some(Exploring { count: &count, random, stride, until });
         run.bench.sim.record(true);
         for _ in 0..CYCLES {
             run.cycle(faults);
@@ -365,7 +383,6 @@ fn nothing_acknowledged_is_undone_when_threads_race_with_the_cut() {
 }
 
 #[test]
-#[ignore = "finds faults that are not mended yet: see docs/design.md"]
 fn a_store_that_was_closed_opens_without_recovery() {
     with_seeds(
         "closes",
@@ -412,12 +429,19 @@ fn a_seed_gives_the_same_run_again() {
 }
 
 /// Messages of the mailbox that is compacted, and how many of them stay.
-const COMPACTED: (u32, u32) = (120, 20);
+const COMPACTED: (u32, u32) = (48, 12);
 
 #[test]
 fn compaction_may_be_cut_anywhere() {
+    compaction_cut(1, Mode::Ordered);
+    for seed in 2..4 {
+        compaction_cut(seed, Mode::Weak);
+    }
+}
+
+fn compaction_cut(seed: u64, mode: Mode) {
     let count = Count::default();
-    let mut run = Run::begin(1, Mode::Ordered);
+    let mut run = Run::begin(seed, mode);
     let at = ("alice".to_owned(), "INBOX".to_owned());
     work::fill(&run.bench, &at, COMPACTED.0);
     let mailbox = run.bench.mailbox(&at).expect("an INBOX");
@@ -425,7 +449,7 @@ fn compaction_may_be_cut_anywhere() {
     let doomed = doomed.take((COMPACTED.0 - COMPACTED.1) as usize).collect();
     run.bench.result(mailbox.expunge(&mailbox.view(), doomed)).expect("an expunge");
     run.worlds = vec![run.bench.look().expect("a look")];
-    run.exploring = Some(Exploring { count: &count, random: Random(1), stride: 1 });
+    run.exploring = Some(Exploring { count: &count, random: Random(seed), stride: 1, until: None });
     run.bench.sim.record(true);
     run.bench.result(run.bench.store.checkpoint()).expect("a checkpoint");
     let index = run.bench.sim.stat(Path::new("/maildir/alice/cursus.index")).expect("an index");

@@ -73,10 +73,13 @@ pub enum Effect {
         pairs: Vec<(u32, Option<u32>)>,
         remove: bool,
     },
-    /// All that there is: RENAME of an INBOX.
+    /// RENAME of an INBOX: a MOVE of all that was there when the new mailbox was made. What comes
+    /// while it runs may stay, as a COPY beside a MOVE of its source does.
     MoveAll {
         from: Place,
         to: Place,
+        /// UIDNEXT before it began: messages below it were there.
+        since: u32,
     },
     Create {
         at: Place,
@@ -104,8 +107,47 @@ impl World {
         self.users.get_mut(&at.0)?.folders.get_mut(&at.1).map(Arc::make_mut)
     }
 
-    /// The world after an effect; `None` where it cannot happen.
-    pub fn after(&self, effect: &Effect) -> Option<World> {
+    /// The worlds that an effect may lead to; none where it cannot happen.
+    pub fn after(&self, effect: &Effect) -> Vec<World> {
+        match effect {
+            Effect::MoveAll { from, to, since } => self.moved_all(from, to, *since),
+            other => self.changed(other).into_iter().collect(),
+        }
+    }
+
+    /// Messages leave by rising UID up to some place, as a view shows them; of those whose UIDs
+    /// nobody was told, any may have come too late.
+    fn moved_all(&self, from: &Place, to: &Place, since: u32) -> Vec<World> {
+        let Some(inbox) = self.folder(from).filter(|_| self.folder(to).is_some()) else {
+            return Vec::new();
+        };
+        let later = inbox.messages.range(since..).map(|(uid, _)| uid + 1);
+        let ends: Vec<u32> = [since].into_iter().chain(later).collect();
+        let mut worlds = Vec::new();
+        for (end, nameless) in
+            ends.iter().flat_map(|end| (0..1 << inbox.nameless.len()).map(move |n: u32| (end, n)))
+        {
+            let mut world = self.clone();
+            let mut all = Vec::new();
+            if let Some(folder) = world.folder_mut(from) {
+                let stay = folder.messages.split_off(end);
+                all.extend(std::mem::replace(&mut folder.messages, stay).into_values());
+                let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut folder.nameless)
+                    .into_iter()
+                    .enumerate()
+                    .partition(|(i, _)| nameless & (1 << i) != 0);
+                all.extend(go.into_iter().map(|(_, message)| message));
+                folder.nameless = stay.into_iter().map(|(_, message)| message).collect();
+            }
+            if let Some(folder) = world.folder_mut(to) {
+                folder.nameless.extend(all);
+            }
+            worlds.push(world);
+        }
+        worlds
+    }
+
+    fn changed(&self, effect: &Effect) -> Option<World> {
         let mut world = self.clone();
         match effect {
             Effect::Append { at, messages } => {
@@ -134,8 +176,12 @@ impl World {
                 }
             }
             Effect::Merge { at, uid, set, clear } => {
-                let message = world.folder_mut(at)?.messages.get_mut(uid)?;
-                message.flags = message.flags & !clear | set;
+                // Of a message that is gone the file may still be there: it goes after the
+                // removal's commit, and a MOVE has its link of it before that. Another program
+                // that renames it meanwhile changes no message any more.
+                if let Some(message) = world.folder_mut(at)?.messages.get_mut(uid) {
+                    message.flags = message.flags & !clear | set;
+                }
             }
             Effect::Expunge { at, uids } => {
                 let folder = world.folder_mut(at)?;
@@ -154,12 +200,7 @@ impl World {
                     }
                 }
             }
-            Effect::MoveAll { from, to } => {
-                let folder = world.folder_mut(from)?;
-                let mut all: Vec<Msg> = std::mem::take(&mut folder.nameless);
-                all.extend(std::mem::take(&mut folder.messages).into_values());
-                world.folder_mut(to)?.nameless.extend(all);
-            }
+            Effect::MoveAll { .. } => return None,
             Effect::Create { at } => {
                 let space = world.users.get_mut(&at.0)?;
                 if space.folders.insert(at.1.clone(), Arc::default()).is_some() {
@@ -322,6 +363,33 @@ mod tests {
         let counts: BTreeSet<usize> =
             both.iter().map(|w| w.folder(&place()).unwrap().messages.len()).collect();
         assert_eq!(counts, BTreeSet::from([0, 1]));
+    }
+
+    #[test]
+    fn renaming_an_inbox_may_leave_what_comes_meanwhile() {
+        let world = begin().remove(0).after(&append(1)).remove(0).after(&append(5)).remove(0);
+        let to = ("u".to_owned(), "B".to_owned());
+        let world = world.after(&Effect::Create { at: to.clone() }).remove(0);
+        let left = |since| -> BTreeSet<usize> {
+            let worlds = world.after(&Effect::MoveAll { from: place(), to: to.clone(), since });
+            worlds.iter().map(|w| w.folder(&place()).unwrap().messages.len()).collect()
+        };
+        assert_eq!(left(6), BTreeSet::from([0]));
+        assert_eq!(left(5), BTreeSet::from([0, 1]));
+    }
+
+    #[test]
+    fn flags_of_a_file_whose_message_was_moved_may_change_nothing() {
+        let to = ("u".to_owned(), "B".to_owned());
+        let world = begin().remove(0).after(&append(1)).remove(0);
+        let world = world.after(&Effect::Create { at: to.clone() });
+        let pairs = vec![(1, Some(1))];
+        let moved = Effect::Transfer { from: place(), to: to.clone(), pairs, remove: true };
+        let merged = Effect::Merge { at: place(), uid: 1, set: 8, clear: 0 };
+        let worlds = possible(&world, &[vec![(moved, true)], vec![(merged, true)]]);
+        let flags: BTreeSet<u8> =
+            worlds.iter().map(|w| w.folder(&to).unwrap().messages[&1].flags).collect();
+        assert_eq!(flags, BTreeSet::from([0, 8]));
     }
 
     #[test]

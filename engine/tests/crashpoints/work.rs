@@ -426,9 +426,10 @@ fn rename(bench: &Bench, random: &mut Random) -> Result<Op> {
     let holder = bench.user(&user)?;
     let mut effects = Vec::new();
     if from == "INBOX" {
-        let there = (user.clone(), to.clone());
+        let (inbox, there) = ((user.clone(), from.clone()), (user, to.clone()));
+        let since = bench.mailbox(&inbox)?.view().uid_next().0;
         effects.push(Effect::Create { at: there.clone() });
-        effects.push(Effect::MoveAll { from: (user, from.clone()), to: there });
+        effects.push(Effect::MoveAll { from: inbox, to: there, since });
     } else {
         effects.push(Effect::Rename { user, from: from.clone(), to: to.clone() });
     }
