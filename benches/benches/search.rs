@@ -1,4 +1,4 @@
-//! What SEARCH costs: matching messages in memory on one core, by how their text is encoded; and a
+//! What SEARCH, SORT and THREAD cost: matching messages in memory on one core, by how their text is encoded; and a
 //! mailbox on disk (in the page cache) on all cores, without and with its full-text index.
 //!
 //! `CURSUS_BENCH_MESSAGES` sets the size of the mailbox, 2,000 unless said; `CURSUS_BENCH_CORPUS`
@@ -18,7 +18,10 @@ use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::message::{Ingest, LineEnds};
 use engine::search::{Context, Program, Record, Scratch, SearchKey, Source};
-use engine::{Delivery, Drive, IndexMode, Partition, Store, StoreConfig, Target, UserOptions};
+use engine::{
+    Collation, Delivery, Drive, IndexMode, Partition, Store, StoreConfig, Target, UserOptions,
+};
+use protocol::imap::sort::{SortCriterion, SortKey, ThreadAlgorithm};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
 const TEXT_BYTES: usize = 15_000;
@@ -126,8 +129,14 @@ fn one_core(c: &mut Criterion) {
     ];
     let mut group = c.benchmark_group("one core, in memory");
     for (name, message, needle) in cases {
-        let context =
-            Context { uid_largest: Uid(1), seq_largest: 1, saved: &[], keyword_bit: &|_| None };
+        let context = Context {
+            uid_largest: Uid(1),
+            seq_largest: 1,
+            saved: &[],
+            collation: Default::default(),
+            now: 0,
+            keyword_bit: &|_| None,
+        };
         let program = Program::new(&SearchKey::Body(needle.to_owned()), &context);
         let mut source = InMemory::new(&message);
         let mut scratch = Scratch::default();
@@ -210,9 +219,41 @@ fn mailbox(c: &mut Criterion) {
             let bytes = bytes.then(|| view.bytes());
             group.throughput(bytes.map_or(Throughput::Elements(count), Throughput::Bytes));
             group.bench_function(format!("{name}{indexed}"), |b| {
-                b.iter(|| runtime.block_on(mailbox.search(&view, key)).expect("an answer").len());
+                b.iter(|| {
+                    runtime
+                        .block_on(mailbox.search(&view, key, Collation::default()))
+                        .expect("an answer")
+                        .len()
+                });
             });
         }
+    }
+    group.throughput(Throughput::Elements(count));
+    let all = SearchKey::All;
+    for (name, criteria) in [
+        ("SORT (ARRIVAL)", vec![SortKey::Arrival]),
+        ("SORT (DATE)", vec![SortKey::Date]),
+        ("SORT (SUBJECT)", vec![SortKey::Subject]),
+        ("SORT (FROM DATE)", vec![SortKey::From, SortKey::Date]),
+        ("SORT (DISPLAYTO)", vec![SortKey::DisplayTo]),
+    ] {
+        let criterion = |key| SortCriterion { key, reverse: false };
+        let criteria: Vec<_> = criteria.into_iter().map(criterion).collect();
+        let collation = Collation::default();
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let sort = mailbox.sort(&view, &all, &criteria, collation, false);
+                assert_eq!(runtime.block_on(sort).expect("an answer").messages.len() as u64, count);
+            });
+        });
+    }
+    for (name, algorithm) in ThreadAlgorithm::ALL {
+        group.bench_function(format!("THREAD {name}"), |b| {
+            b.iter(|| {
+                let thread = mailbox.thread(&view, &all, algorithm, Collation::default());
+                assert!(runtime.block_on(thread).expect("an answer").len() as u64 >= count);
+            });
+        });
     }
     group.finish();
     store.close().expect("a clean stop");

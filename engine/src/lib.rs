@@ -10,6 +10,7 @@
 //! | `log` | the commit log: groups, segments, reading back |
 //! | [`message`] | one pass over a message; stored and served forms; wire-ready extras |
 //! | [`search`] | does a message match |
+//! | `order`, `collation` | SORT and THREAD; how strings compare |
 //! | `fulltext` | which messages may: an index of their text |
 //! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
@@ -26,6 +27,7 @@
 
 pub mod archive;
 mod catalog;
+mod collation;
 mod config;
 mod delivery;
 mod error;
@@ -42,6 +44,7 @@ pub mod message;
 mod metadata;
 mod mount;
 mod namespace;
+mod order;
 mod owner;
 mod quota;
 pub mod search;
@@ -51,6 +54,7 @@ mod store;
 mod user;
 mod watch;
 
+pub use collation::Collation;
 pub use config::{Partition, StoreConfig};
 pub use delivery::{Appended, Delivery, Target};
 pub use error::{Error, Result};
@@ -61,8 +65,8 @@ pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{
     Answered, Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus,
-    Matched, MessageFile, Records, SeqMatch, ServedReader, StoreMode, StoreOutcome, StoreRequest,
-    View, Watcher,
+    Matched, MessageFile, Records, SeqMatch, ServedReader, Sorted, StoreMode, StoreOutcome,
+    StoreRequest, View, Watcher,
 };
 pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};

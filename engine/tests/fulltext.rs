@@ -8,8 +8,8 @@ use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::search::SearchKey;
 use engine::{
-    Delivery, Drive, IndexMode, Mailbox, MountOptions, Partition, Store, StoreConfig, Target, User,
-    UserOptions,
+    Collation, Delivery, Drive, IndexMode, Mailbox, MountOptions, Partition, Store, StoreConfig,
+    Target, User, UserOptions,
 };
 use protocol::types::SystemFlags;
 use tokio::runtime::Runtime;
@@ -67,7 +67,10 @@ impl Site {
     }
 
     fn search(&self, key: &SearchKey) -> Vec<u32> {
-        let found = self.runtime.block_on(self.mailbox.search(&self.mailbox.view(), key)).unwrap();
+        let found = self
+            .runtime
+            .block_on(self.mailbox.search(&self.mailbox.view(), key, Collation::default()))
+            .unwrap();
         found.into_iter().map(|(_, record)| record.uid.0).collect()
     }
 
@@ -536,7 +539,7 @@ fn fuzzy_searches_find_and_rank_the_same_with_and_without_an_index() {
     ];
     let ask = |site: &Site, key: &SearchKey| {
         let view = site.mailbox.view();
-        let search = site.mailbox.search_by_relevancy(&view, key);
+        let search = site.mailbox.search_by_relevancy(&view, key, Collation::default());
         let (found, scores) = site.runtime.block_on(search).unwrap();
         let uids: Vec<u32> = found.iter().map(|(_, record)| record.uid.0).collect();
         uids.into_iter().zip(scores).filter(|(uid, _)| *uid <= 5).collect::<Vec<_>>()

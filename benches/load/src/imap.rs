@@ -174,9 +174,9 @@ impl Imap {
     }
 
     /// SEARCH; hands back how many messages matched.
-    pub(crate) async fn search(&mut self, criteria: &str) -> Result<u32> {
+    pub(crate) async fn search(&mut self, command: &str) -> Result<u32> {
         let mut count = 0;
-        self.each(&format!("SEARCH {criteria}"), &Words::default(), |response| {
+        self.each(command, &Words::default(), |response| {
             if let Kind::Search(found) = response.kind {
                 count += found;
             }

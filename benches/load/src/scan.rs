@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Expunge(u32),
     /// Sequence number.
     Fetch(u32),
-    /// How many numbers followed.
+    /// How many numbers followed: SEARCH, SORT, THREAD.
     Search(u32),
     Other,
 }
@@ -119,7 +119,8 @@ impl Kind {
             b"NO" => Self::Status(Status::No),
             b"BAD" => Self::Status(Status::Bad),
             b"BYE" => Self::Bye,
-            b"SEARCH" => Self::Search(count_numbers(rest)),
+            b"SEARCH" | b"SORT" => Self::Search(count_numbers(rest)),
+            b"THREAD" => Self::Search(count_members(rest)),
             _ => Self::Other,
         }
     }
@@ -175,9 +176,22 @@ fn count_numbers(bytes: &[u8]) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
+/// The numbers in nested parentheses.
+fn count_members(bytes: &[u8]) -> u32 {
+    let runs = bytes.split(|byte| !byte.is_ascii_digit()).filter(|run| !run.is_empty());
+    u32::try_from(runs.count()).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_of_threads_are_counted() {
+        let line = b"* THREAD (2)(3 6 (4 23)(44 7 96))\r\n";
+        assert_eq!(Kind::parse(line), Kind::Search(8));
+        assert_eq!(Kind::parse(b"* SORT 5 3\r\n"), Kind::Search(2));
+    }
 
     #[test]
     fn literals_are_announced_at_line_ends_only() {

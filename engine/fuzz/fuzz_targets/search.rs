@@ -68,7 +68,14 @@ fuzz_target!(|data: &[u8]| {
         _ => SearchKey::Or(Box::new(SearchKey::Body(text.clone())), Box::new(SearchKey::To(text))),
     };
     let context =
-        Context { uid_largest: Uid(1), seq_largest: 1, saved: &[], keyword_bit: &|_| None };
+        Context {
+            uid_largest: Uid(1),
+            seq_largest: 1,
+            saved: &[],
+            collation: Default::default(),
+            now: 0,
+            keyword_bit: &|_| None,
+        };
     let program = Program::new(&key, &context);
     let mut ingest = Ingest::new(LineEnds::Lf);
     let mut stored = Vec::new();

@@ -21,7 +21,7 @@ const STRING_BYTES_MAX: usize = TERM_BYTES_MAX - WINDOW_STEP + 1;
 /// The tables behind case and classes belong to the Unicode version of the build.
 pub(super) const RULES: u32 = {
     let (major, minor, patch) = char::UNICODE_VERSION;
-    1 << 24 | (major as u32) << 16 | (minor as u32) << 8 | patch as u32
+    2 << 24 | (major as u32) << 16 | (minor as u32) << 8 | patch as u32
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

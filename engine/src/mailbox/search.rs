@@ -18,6 +18,7 @@ use super::cold::Sweep;
 use super::message::line_ends;
 use super::view::ExtrasRef;
 use super::{Mailbox, MailboxInner, View};
+use crate::collation::Collation;
 use crate::error::{Error, Result};
 use crate::format::index::Record;
 use crate::fulltext::IndexMode;
@@ -25,7 +26,8 @@ use crate::io::{Open, StoredFile};
 use crate::message::LineEnds;
 use crate::search::crew::Turns;
 use crate::search::{
-    Context, Leaf, Needs, Program, Scratch, Source, Text, WordHit, each_text, relevancy,
+    Context, Fields, Leaf, Needs, Program, Scratch, Source, Text, WordHit, each_text, relevancy,
+    with_fields,
 };
 
 /// Messages that are looked through on the session's core when the index alone decides; more are a
@@ -59,8 +61,13 @@ impl From<&Record> for Matched {
 impl Mailbox {
     /// The messages of a view that match, in its order. `$` and `\Recent` have been replaced by
     /// UID sets by the session, which knows them. Dropping the future ends the search.
-    pub async fn search(&self, view: &View, key: &SearchKey) -> Result<Vec<(SeqNum, Matched)>> {
-        let program = Mailbox::program(view, key);
+    pub async fn search(
+        &self,
+        view: &View,
+        key: &SearchKey,
+        collation: Collation,
+    ) -> Result<Vec<(SeqNum, Matched)>> {
+        let program = self.program(view, key, collation);
         if program.needs() == Needs::Index {
             if view.exists() <= INLINE_MESSAGES_MAX {
                 return Ok(by_index(view, &program));
@@ -69,7 +76,7 @@ impl Mailbox {
             let look = move || by_index(&view, &program);
             return self.0.shared.helpers.run(look).await.map_err(|_| Error::Closing);
         }
-        let found = self.hunt(view, program).await?;
+        let found = self.gather(view, program, List).await?;
         Ok(found.iter().map(Found::matched).collect())
     }
 
@@ -79,15 +86,17 @@ impl Mailbox {
         &self,
         view: &View,
         key: &SearchKey,
+        collation: Collation,
     ) -> Result<(Vec<(SeqNum, Matched)>, Vec<u8>)> {
-        let found = self.hunt(view, Mailbox::program(view, key)).await?;
+        let program = self.program(view, key, collation);
+        let found = self.gather(view, program, List).await?;
         let measured: Vec<_> = found.iter().map(|f| (f.record.size, &*f.hits)).collect();
         let scores = relevancy(&measured, view.exists());
         Ok((found.iter().map(Found::matched).collect(), scores))
     }
 
     /// A key tree made ready for the messages of a view.
-    fn program(view: &View, key: &SearchKey) -> Program {
+    pub(super) fn program(&self, view: &View, key: &SearchKey, collation: Collation) -> Program {
         let uid_largest = view.uid(SeqNum(view.exists())).unwrap_or(Uid(0));
         Program::new(
             key,
@@ -95,6 +104,8 @@ impl Mailbox {
                 uid_largest,
                 seq_largest: view.exists(),
                 saved: &[],
+                collation,
+                now: self.0.shared.now_seconds(),
                 keyword_bit: &|keyword| {
                     let bit = view.keywords().bit(keyword);
                     (bit != 0).then(|| bit.trailing_zeros())
@@ -103,7 +114,13 @@ impl Mailbox {
         )
     }
 
-    async fn hunt(&self, view: &View, program: Program) -> Result<Vec<Found>> {
+    /// Has the messages that match looked at by `gather`, on the store's search threads.
+    pub(super) async fn gather<G: Gather>(
+        &self,
+        view: &View,
+        program: Program,
+        gather: G,
+    ) -> Result<G::Answer> {
         let program = if !program.leaves().iter().any(Leaf::can_ask)
             || self.0.shared.config.index.mode == IndexMode::Off
         {
@@ -117,10 +134,78 @@ impl Mailbox {
             self.0.shared.helpers.run(ask).await.map_err(|_| Error::Closing)?
         };
         let (answer, heard) = oneshot::channel();
-        if let Some(hunt) = Hunt::new(self.0.clone(), view.clone(), program, answer) {
+        if let Some(hunt) = Hunt::new(self.0.clone(), view.clone(), program, gather, answer) {
             self.0.shared.searchers.begin(Arc::new(hunt));
         }
         heard.await.map_err(|_| Error::Closing)?
+    }
+}
+
+/// What is made of the messages that match.
+pub(super) trait Gather: Send + Sync + 'static {
+    /// What one turn found.
+    type Batch: Default + Send;
+    /// What the search is answered with.
+    type Answer: Send;
+
+    /// Takes a message that matches; `scratch` tells how well.
+    fn keep(&self, found: Match<'_, '_>, batch: &mut Self::Batch) -> Result<()>;
+
+    /// Called when a turn has looked at all its messages.
+    fn settle(&self, _batch: &mut Self::Batch) {}
+
+    /// Puts the turns together, which come in the order of the view.
+    fn finish(&self, batches: Vec<Self::Batch>) -> Self::Answer;
+}
+
+/// A message that matches, as a [`Gather`] sees it.
+pub(super) struct Match<'a, 'm> {
+    message: &'a mut Message<'m>,
+    scratch: &'a mut Scratch,
+}
+
+impl Match<'_, '_> {
+    pub(super) fn record(&self) -> &Record {
+        &self.message.record
+    }
+
+    pub(super) fn seq(&self) -> SeqNum {
+        self.message.seq
+    }
+
+    /// How well it meets words that need not be there exactly.
+    pub(super) fn hits(&self) -> Box<[WordHit]> {
+        self.scratch.hits().into()
+    }
+
+    /// Gives its record, and its header fields if `wanted`.
+    pub(super) fn with_fields<R>(
+        &mut self,
+        wanted: bool,
+        f: impl FnOnce(&crate::search::Record, Fields<'_>) -> R,
+    ) -> Result<R> {
+        let record = self.message.record();
+        match wanted {
+            true => with_fields(self.message, self.scratch, |fields| f(&record, fields)),
+            false => Ok(f(&record, Fields::Unread)),
+        }
+    }
+}
+
+/// Lists what matches.
+struct List;
+
+impl Gather for List {
+    type Batch = Vec<Found>;
+    type Answer = Vec<Found>;
+
+    fn keep(&self, found: Match<'_, '_>, batch: &mut Vec<Found>) -> Result<()> {
+        batch.push(Found { seq: found.seq(), record: *found.record(), hits: found.hits() });
+        Ok(())
+    }
+
+    fn finish(&self, batches: Vec<Vec<Found>>) -> Vec<Found> {
+        batches.into_iter().flatten().collect()
     }
 }
 
@@ -139,10 +224,11 @@ impl Found {
 }
 
 /// A search on its way.
-struct Hunt {
+struct Hunt<G: Gather> {
     mailbox: Arc<MailboxInner>,
     view: View,
     program: Program,
+    gather: G,
     line_ends: LineEnds,
     /// Messages of a turn.
     step: u32,
@@ -151,14 +237,14 @@ struct Hunt {
     next: AtomicU32,
     /// Whether turns wait for the disk.
     cold: AtomicBool,
-    state: Mutex<Progress>,
+    state: Mutex<Progress<G>>,
 }
 
-struct Progress {
+struct Progress<G: Gather> {
     /// `None` once it was used.
-    answer: Option<oneshot::Sender<Result<Vec<Found>>>>,
+    answer: Option<oneshot::Sender<Result<G::Answer>>>,
     /// What the turns found, by their numbers.
-    found: Vec<(u32, Vec<Found>)>,
+    found: Vec<(u32, G::Batch)>,
     done: u32,
     /// Buffers that no turn is using.
     tools: Vec<Tools>,
@@ -170,29 +256,30 @@ struct Tools {
     sweep: Sweep,
 }
 
-impl Hunt {
+impl<G: Gather> Hunt<G> {
     /// `None` when the view is empty; the answer was given then.
     fn new(
         mailbox: Arc<MailboxInner>,
         view: View,
         program: Program,
-        answer: oneshot::Sender<Result<Vec<Found>>>,
-    ) -> Option<Hunt> {
+        gather: G,
+        answer: oneshot::Sender<Result<G::Answer>>,
+    ) -> Option<Hunt<G>> {
         let is_dear = program.needs() == Needs::Bytes && !program.is_narrowed();
         let step = if is_dear { TURN_FILES } else { TURN_RECORDS };
         let turns = view.exists().div_ceil(step);
         if turns == 0 {
-            let _ = answer.send(Ok(Vec::new()));
+            let _ = answer.send(Ok(gather.finish(Vec::new())));
             return None;
         }
         let line_ends = line_ends(mailbox.place.read().partition.layout.kind());
         let (found, done, tools) = (Vec::new(), 0, Vec::new());
         let state = Mutex::new(Progress { answer: Some(answer), found, done, tools });
         let (next, cold) = (AtomicU32::new(0), AtomicBool::new(false));
-        Some(Hunt { mailbox, view, program, line_ends, step, turns, next, cold, state })
+        Some(Hunt { mailbox, view, program, gather, line_ends, step, turns, next, cold, state })
     }
 
-    fn look(&self, turn: u32, tools: &mut Tools) -> Result<Vec<Found>> {
+    fn look(&self, turn: u32, tools: &mut Tools) -> Result<G::Batch> {
         let started = Instant::now();
         let first = turn * self.step + 1;
         let records = || self.view.records(SeqNum(first), SeqNum(first + self.step - 1));
@@ -208,7 +295,7 @@ impl Hunt {
             }
         }
         let mut ahead = ahead.into_iter();
-        let mut found = Vec::new();
+        let mut batch = G::Batch::default();
         for (seq, record) in records() {
             let mut message = Message {
                 mailbox: &self.mailbox,
@@ -220,19 +307,24 @@ impl Hunt {
                 extras: None,
                 file: ahead.next().flatten(),
             };
-            match self.program.matches(&mut message, &mut tools.scratch) {
+            let kept = match self.program.matches(&mut message, &mut tools.scratch) {
                 Ok(true) => {
-                    let hits = tools.scratch.hits().into();
-                    found.push(Found { seq, record, hits });
+                    let found = Match { message: &mut message, scratch: &mut tools.scratch };
+                    self.gather.keep(found, &mut batch)
                 }
-                Ok(false) => {}
+                Ok(false) => Ok(()),
+                Err(error) => Err(error),
+            };
+            match kept {
+                Ok(()) => {}
                 // Gone since the view was made: nothing to match.
                 Err(Error::Expunged(_)) => {}
                 Err(error) => return Err(error),
             }
         }
+        self.gather.settle(&mut batch);
         self.cold.store(started.elapsed() > WARM_MAX * self.step, Ordering::Relaxed);
-        Ok(found)
+        Ok(batch)
     }
 
     fn open_ahead(
@@ -251,7 +343,7 @@ impl Hunt {
     }
 }
 
-impl Turns for Hunt {
+impl<G: Gather> Turns for Hunt<G> {
     fn turn(&self) -> bool {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         if turn >= self.turns {
@@ -270,8 +362,7 @@ impl Turns for Hunt {
         state.tools.push(tools);
         state.done += 1;
         match looked {
-            Ok(found) if found.is_empty() => {}
-            Ok(found) => state.found.push((turn, found)),
+            Ok(batch) => state.found.push((turn, batch)),
             Err(error) => {
                 if let Some(answer) = state.answer.take() {
                     let _ = answer.send(Err(error));
@@ -283,8 +374,10 @@ impl Turns for Hunt {
             && let Some(answer) = state.answer.take()
         {
             let mut found = std::mem::take(&mut state.found);
+            drop(state);
             found.sort_unstable_by_key(|(turn, _)| *turn);
-            let _ = answer.send(Ok(found.into_iter().flat_map(|(_, found)| found).collect()));
+            let batches = found.into_iter().map(|(_, batch)| batch).collect();
+            let _ = answer.send(Ok(self.gather.finish(batches)));
         }
         turn + 1 < self.turns
     }
@@ -339,14 +432,19 @@ pub(crate) struct Swept<'a, 's> {
     scratch: &'s mut Scratch,
 }
 
-impl Swept<'_, '_> {
+impl<'a> Swept<'a, '_> {
+    /// As if it were what was looked for.
+    pub(super) fn as_match(&mut self) -> Match<'_, 'a> {
+        Match { message: &mut self.message, scratch: self.scratch }
+    }
+
     /// Gives all text that string keys look at; false when some was left out.
     pub(crate) fn each_text(&mut self, each: &mut dyn FnMut(Text<'_>)) -> Result<bool> {
         each_text(&mut self.message, self.scratch, each)
     }
 }
 
-struct Message<'a> {
+pub(super) struct Message<'a> {
     mailbox: &'a Arc<MailboxInner>,
     view: &'a View,
     line_ends: LineEnds,

@@ -78,6 +78,39 @@ pub(crate) fn each_text<S: Source>(
     Message::new(source, scratch).each_text(each)
 }
 
+/// The header fields of a message that [`Field`] knows.
+pub(crate) enum Fields<'a> {
+    /// All of them, from the cache.
+    Kept(&'a Extras<'a>),
+    /// The header as it stands.
+    Block(&'a [u8]),
+    /// Nobody wanted them.
+    Unread,
+}
+
+impl Fields<'_> {
+    /// What `f` first makes of a field's value, trimmed and folded.
+    pub(crate) fn first<R>(&self, field: Field, f: impl FnMut(&[u8]) -> Option<R>) -> Option<R> {
+        match self {
+            Fields::Kept(extras) => extras.values(field).find_map(f),
+            Fields::Block(block) => header::fields(block)
+                .filter(|raw| raw.name.eq_ignore_ascii_case(field.name().as_bytes()))
+                .map(|raw| header::trim(raw.value))
+                .find_map(f),
+            Fields::Unread => None,
+        }
+    }
+}
+
+/// Gives a message's header fields: from its cached extras, else from its file.
+pub(crate) fn with_fields<S: Source, R>(
+    source: &mut S,
+    scratch: &mut Scratch,
+    f: impl FnOnce(Fields<'_>) -> R,
+) -> Result<R, S::Error> {
+    Message::new(source, scratch).with_fields(f)
+}
+
 /// One message during its evaluation: what was loaded stays loaded for further keys.
 pub(super) struct Message<'a, S: Source> {
     source: &'a mut S,
@@ -108,6 +141,19 @@ impl<'a, S: Source> Message<'a, S> {
     /// The day of the Date field as written, from the extras.
     pub(super) fn sent_day(&mut self) -> Result<Option<i32>, S::Error> {
         self.with_extras(|extras, _| extras.sent_day())
+    }
+
+    fn with_fields<R>(&mut self, f: impl FnOnce(Fields<'_>) -> R) -> Result<R, S::Error> {
+        let mut f = Some(f);
+        let kept = self.with_extras(|extras, _| {
+            let f = extras.has_all_fields().then(|| f.take())??;
+            Some(f(Fields::Kept(extras)))
+        })?;
+        let Some(f) = f else { return Ok(kept.expect("f was called when it was taken")) };
+        self.load_parts()?;
+        let place = self.scratch.parts.first().map_or(0..0, |part| part.header.clone());
+        self.load_header(place)?;
+        Ok(f(Fields::Block(&self.scratch.header)))
     }
 
     /// When the message was saved into its mailbox, seconds since 1970.

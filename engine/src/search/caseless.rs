@@ -58,11 +58,6 @@ impl Caseless {
         Caseless { needle: needle.into(), rare: [first, second] }
     }
 
-    /// The string, in lower case.
-    pub(super) fn needle(&self) -> &[u8] {
-        &self.needle
-    }
-
     /// Whether `hay` contains the string.
     pub(super) fn is_in(&self, hay: &[u8]) -> bool {
         let Some(places) = (hay.len() + 1).checked_sub(self.needle.len()) else { return false };

@@ -1,89 +1,73 @@
 //! Taking case off text, so that two strings that differ in case only become equal.
+//!
+//! This is `i;unicode-casemap` (RFC 5051) with the case of ASCII letters turned back: what text has
+//! most of stays as it is, and one pass more makes ligatures and the like equal to their letters.
 
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-/// Characters that UTF-8 writes in two bytes: U+0080 to U+07FF.
-const TWO_BYTES: std::ops::Range<u32> = 0x80..0x800;
+use crate::collation::Collation;
 
-/// The folded form of each two-byte character where that is one two-byte character, else 0.
-static FOLDED: LazyLock<Box<[u16]>> = LazyLock::new(|| {
-    let folded = |code: u32| {
-        let c = char::from_u32(code)?;
-        let mut whole = String::new();
-        fold_slowly(c, &mut |lower| whole.push(lower));
-        let mut chars = whole.chars();
-        let single = chars.next().filter(|lower| TWO_BYTES.contains(&u32::from(*lower)))?;
-        chars.next().is_none().then_some(u32::from(single) as u16)
-    };
-    TWO_BYTES.map(|code| folded(code).unwrap_or(0)).collect()
+/// Appends `text` with case taken off.
+pub(super) fn fold(text: &str, out: &mut Vec<u8>) {
+    let from = out.len();
+    Collation::UnicodeCasemap.form(text, out);
+    out[from..].make_ascii_lowercase();
+}
+
+/// Characters of two and three bytes that are told apart; of others it is known by their first byte.
+const KNOWN: std::ops::Range<u32> = 0x80..0x3400;
+
+/// By character of [`KNOWN`]: whether its form has an ASCII character, a bit each.
+static HAS_ASCII: LazyLock<Box<[u64]>> = LazyLock::new(|| {
+    let mut bits = vec![0u64; KNOWN.len().div_ceil(64)];
+    let mut form = Vec::new();
+    for c in KNOWN.filter_map(char::from_u32) {
+        form.clear();
+        fold(c.encode_utf8(&mut [0; 4]), &mut form);
+        if form.iter().any(u8::is_ascii) {
+            let at = (u32::from(c) - KNOWN.start) as usize;
+            bits[at / 64] |= 1 << (at % 64);
+        }
+    }
+    bits.into()
 });
 
-/// Appends `text` with case taken off. A character beyond ASCII never becomes ASCII, so that an
-/// ASCII string can be looked for in bytes that were not decoded.
-pub(super) fn fold(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text;
+/// Whether folding these bytes of UTF-8 gives ASCII characters that are not in them: of letters with
+/// marks, wide forms and the like. True, too, where they are not whole UTF-8.
+pub(super) fn gives_ascii(bytes: &[u8]) -> bool {
+    let known = &**HAS_ASCII;
+    let mut rest = bytes;
     loop {
-        let ascii = ascii_prefix(rest.as_bytes());
-        let from = out.len();
-        out.extend_from_slice(&rest.as_bytes()[..ascii]);
-        out[from..].make_ascii_lowercase();
-        rest = &rest[ascii..];
-        if rest.is_empty() {
-            return;
-        }
-        let table = &**FOLDED;
-        let mut chars = rest.chars();
-        // Words of one script stand together: no search for ASCII between its characters.
-        while let Some(c) = chars.clone().next().filter(|c| !c.is_ascii()) {
-            chars.next();
-            let code = u32::from(c);
-            let known = code.checked_sub(TWO_BYTES.start).and_then(|i| table.get(i as usize));
-            match known {
-                Some(&folded) if folded != 0 => {
-                    let folded = u32::from(folded);
-                    out.extend_from_slice(&[
-                        0xc0 | (folded >> 6) as u8,
-                        0x80 | (folded & 0x3f) as u8,
-                    ]);
+        rest = &rest[crate::collation::ascii_prefix(rest)..];
+        // Words of one script stand together.
+        let looked = loop {
+            let tail = |byte: &u8| (0x80..0xc0).contains(byte);
+            let (code, length) = match rest {
+                [0xc2..0xe0, b, ..] if tail(b) => {
+                    (u32::from(rest[0] & 0x1f) << 6 | u32::from(b & 0x3f), 2)
                 }
-                _ if is_caseless(code) => push(c, out),
-                _ => fold_slowly(c, &mut |lower| push(lower, out)),
+                [0xe0..0xf0, b, c, ..] if tail(b) && tail(c) => {
+                    let code = u32::from(rest[0] & 0xf) << 12;
+                    (code | u32::from(b & 0x3f) << 6 | u32::from(c & 0x3f), 3)
+                }
+                [] => return false,
+                [0..0x80, ..] => break ControlFlow::Continue(()),
+                _ => break ControlFlow::Break(()),
+            };
+            let gives = match code.checked_sub(KNOWN.start) {
+                Some(at) if code < KNOWN.end => known[at as usize / 64] >> (at % 64) & 1 == 1,
+                // Han and Hangul give none.
+                _ => !matches!(code, 0x3400..=0x9fff | 0xac00..=0xd7a3),
+            };
+            if gives {
+                break ControlFlow::Break(());
             }
+            rest = &rest[length..];
+        };
+        if looked.is_break() {
+            return true;
         }
-        rest = chars.as_str();
-    }
-}
-
-fn push(c: char, out: &mut Vec<u8>) {
-    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-}
-
-/// Length of the ASCII bytes that `bytes` begin with.
-fn ascii_prefix(bytes: &[u8]) -> usize {
-    const STEP: usize = 32;
-    let mut at = 0;
-    while let Some(step) = bytes.get(at..at + STEP) {
-        if !step.is_ascii() {
-            break;
-        }
-        at += STEP;
-    }
-    at + bytes[at..].iter().take_while(|b| b.is_ascii()).count()
-}
-
-/// Large blocks of characters that have no case: general punctuation; the scripts of China, Japan
-/// and Korea.
-fn is_caseless(code: u32) -> bool {
-    matches!(code, 0x2000..=0x20ff | 0x3000..=0x9fff | 0xac00..=0xd7a3)
-}
-
-/// By way of the upper case, so that ς and σ are one.
-fn fold_slowly(c: char, each: &mut dyn FnMut(char)) {
-    let lower = || c.to_uppercase().flat_map(char::to_lowercase);
-    if !c.is_ascii() && lower().any(|lower| lower.is_ascii()) {
-        each(c);
-    } else {
-        lower().for_each(each);
     }
 }
 
@@ -98,18 +82,24 @@ mod tests {
     }
 
     #[test]
-    fn every_character_folds_as_by_the_slow_way() {
-        for c in '\0'..=char::MAX {
-            let mut slow = String::new();
-            fold_slowly(c, &mut |lower| slow.push(lower));
-            assert_eq!(folded(c.encode_utf8(&mut [0; 4])), slow, "U+{:04X}", u32::from(c));
-        }
+    fn strings_that_differ_in_case_become_equal() {
+        assert_eq!(folded("\u{3a3}\u{3c2}\u{3c3} ABC \u{df}"), "\u{3a3}\u{3a3}\u{3a3} abc \u{df}");
+        assert_eq!(folded("CAF\u{c9} caf\u{e9}"), "cafe\u{301} cafe\u{301}");
+        assert_eq!(folded("\u{212a}\u{131}\u{17f}\u{fb01}"), "kisfi");
     }
 
     #[test]
-    fn nothing_becomes_ascii_that_was_not() {
-        // KELVIN SIGN, LATIN CAPITAL LETTER I WITH DOT ABOVE, LATIN SMALL LETTER LONG S
-        assert_eq!(folded("\u{212a}\u{130}\u{17f}"), "\u{212a}\u{130}\u{17f}");
-        assert_eq!(folded("\u{3a3}\u{3c2}\u{3c3} ABC \u{df}"), "\u{3c3}\u{3c3}\u{3c3} abc \u{df}");
+    fn what_gives_ascii_is_known_beforehand() {
+        for c in '\u{80}'..=char::MAX {
+            let text = format!("a{c}\u{436}");
+            let gives = folded(&c.to_string()).bytes().any(|b| b.is_ascii());
+            if gives || u32::from(c) < 0x3400 {
+                assert_eq!(gives_ascii(text.as_bytes()), gives, "{c:?}");
+            }
+        }
+        assert!(!gives_ascii("plain \u{436}\u{2019}\u{4e2d}\u{ac00}".as_bytes()));
+        assert!(gives_ascii(b"a\xe9"));
+        assert!(gives_ascii(b"a\xc3"));
+        assert!(!gives_ascii(b""));
     }
 }

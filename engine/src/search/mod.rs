@@ -29,7 +29,7 @@ use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 use crate::message::LineEnds;
 
 pub use body::Scratch;
-pub(crate) use body::{Text, each_text};
+pub(crate) use body::{Fields, Text, each_text, with_fields};
 pub(crate) use fuzzy::{Word, WordHit, relevancy};
 pub(crate) use program::{Leaf, Place, Verdict};
 pub(crate) use text::folded;

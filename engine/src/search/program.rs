@@ -9,6 +9,7 @@ use super::body::{Message, Scratch};
 use super::fuzzy::Word;
 use super::needle::Needle;
 use super::{Needs, Record, Source, folded};
+use crate::collation::Collation;
 use crate::fulltext::{Bits, Clues};
 
 /// The first letter of an EMAILID.
@@ -24,6 +25,10 @@ pub struct Context<'a> {
     pub seq_largest: u32,
     /// The UIDs that `$` stands for, as ascending inclusive ranges.
     pub saved: &'a [(u32, u32)],
+    /// How strings compare.
+    pub collation: Collation,
+    /// Seconds since 1970.
+    pub now: i64,
     /// The bit of a keyword in [`Record::keywords`]; `None` when no message has it.
     pub keyword_bit: &'a dyn Fn(&Keyword) -> Option<u32>,
 }
@@ -91,6 +96,8 @@ enum Node {
     Seq(Ranges),
     Uid(Ranges),
     Internal(Order, i32),
+    /// The internal date is this or later, in seconds since 1970.
+    Arrived(i64),
     Sent(Order, i32),
     Saved(Order, i32),
     EmailId([u8; 16]),
@@ -183,14 +190,17 @@ impl Program {
 
 fn compile(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> Node {
     let leaf = |text: &str, place, leaves: &mut Vec<Leaf>| {
-        let (clues, words) = (Clues::of(&folded(text)), Vec::new());
+        // Terms are without case.
+        let is_default = context.collation == Collation::default();
+        let clues = is_default.then(|| Clues::of(&folded(text))).flatten();
+        let words = Vec::new();
         leaves.push(Leaf { clues, place, words, words_from: 0 });
         leaves.len() - 1
     };
     let field = |name: &str, text: &str, leaves: &mut Vec<Leaf>| Node::Field {
         name: name.as_bytes().into(),
         known: Field::of(name.as_bytes()),
-        needle: Needle::new(text),
+        needle: Needle::new(text, context.collation),
         leaf: leaf(text, Place::Field, leaves),
     };
     match key {
@@ -216,6 +226,13 @@ fn compile(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> No
         SearchKey::Before(date) => Node::Internal(Order::Before, day(date)),
         SearchKey::On(date) => Node::Internal(Order::On, day(date)),
         SearchKey::Since(date) => Node::Internal(Order::Since, day(date)),
+        SearchKey::Younger(seconds) => {
+            Node::Arrived(context.now.saturating_sub(i64::from(*seconds)))
+        }
+        SearchKey::Older(seconds) => {
+            let since = context.now.saturating_sub(i64::from(*seconds));
+            Node::Not(Box::new(Node::Arrived(since)))
+        }
         SearchKey::SentBefore(date) => Node::Sent(Order::Before, day(date)),
         SearchKey::SentOn(date) => Node::Sent(Order::On, day(date)),
         SearchKey::SentSince(date) => Node::Sent(Order::Since, day(date)),
@@ -241,10 +258,21 @@ fn compile(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> No
         SearchKey::Fuzzy(key) => fuzzy(key, context, leaves),
         SearchKey::Body(text) if text.is_empty() => Node::Constant(true),
         SearchKey::Text(text) if text.is_empty() => Node::Constant(true),
-        SearchKey::Body(text) => Node::Bodies(Needle::new(text), leaf(text, Place::Bodies, leaves)),
+        SearchKey::Body(text) => {
+            Node::Bodies(Needle::new(text, context.collation), leaf(text, Place::Bodies, leaves))
+        }
         SearchKey::Text(text) => {
-            let headers = Node::Headers(Needle::new(text), leaf(text, Place::Headers, leaves));
-            any(vec![headers, Node::Bodies(Needle::new(text), leaf(text, Place::Bodies, leaves))])
+            let headers = Node::Headers(
+                Needle::new(text, context.collation),
+                leaf(text, Place::Headers, leaves),
+            );
+            any(vec![
+                headers,
+                Node::Bodies(
+                    Needle::new(text, context.collation),
+                    leaf(text, Place::Bodies, leaves),
+                ),
+            ])
         }
     }
 }
@@ -392,6 +420,7 @@ impl Node {
             Node::Seq(ranges) => within(ranges, record.seq.0),
             Node::Uid(ranges) => within(ranges, record.uid.0),
             Node::Internal(order, day) => order.holds(day_of(record.internal_date), *day),
+            Node::Arrived(since) => record.internal_date >= *since,
             Node::Sent(order, day) => return sent_by_index(*order, *day, record.sent_date),
             Node::Saved(..) | Node::EmailId(_) | Node::ThreadId(_) => return None,
             Node::Larger(size) => u64::from(record.size) > *size,
@@ -567,6 +596,8 @@ mod tests {
             uid_largest: Uid(10),
             seq_largest: 5,
             saved: &[(2, 3), (7, 7)],
+            collation: Collation::default(),
+            now: 0,
             keyword_bit: &bit,
         };
         Program::new(key, &context)

@@ -4,6 +4,7 @@
 //! too. Sets of the client are kept as written: only a session can resolve `*` and `$`.
 
 use super::search::SearchKey;
+use super::sort::{SortCriterion, ThreadAlgorithm};
 use crate::types::{Keyword, ModSeq, PartialRange, SequenceSet, SystemFlags, UidValidity};
 
 /// The client's name for one command, echoed in its tagged response. Never empty, at most
@@ -66,6 +67,11 @@ pub enum Body {
     UidExpunge(SetArgument),
     UidBatches(UidBatches),
     Search(Search),
+    MultiSearch(MultiSearch),
+    Sort(Sort),
+    Thread(Thread),
+    CancelUpdate(Vec<String>),
+    Comparator(Vec<String>),
     Fetch(Fetch),
     Store(Store),
     Copy(Copy),
@@ -108,6 +114,11 @@ impl Body {
             Body::UidExpunge(_) => "UID EXPUNGE",
             Body::UidBatches(_) => "UIDBATCHES",
             Body::Search(_) => "SEARCH",
+            Body::MultiSearch(_) => "ESEARCH",
+            Body::CancelUpdate(_) => "CANCELUPDATE",
+            Body::Comparator(_) => "COMPARATOR",
+            Body::Sort(_) => "SORT",
+            Body::Thread(_) => "THREAD",
             Body::Fetch(_) => "FETCH",
             Body::Store(_) => "STORE",
             Body::Copy(_) => "COPY",
@@ -292,8 +303,64 @@ pub struct SearchReturn {
     pub count: bool,
     pub save: bool,
     pub relevancy: bool,
-    /// RFC 9394; never beside `all`.
+    pub context: bool,
+    pub update: bool,
+    /// RFC 9394 and RFC 5267 section 4.4; never beside `all`.
     pub partial: Option<PartialRange>,
+}
+
+/// ESEARCH: RFC 7377.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MultiSearch {
+    /// IN (...). `None`: not given, the selected mailbox is meant.
+    pub sources: Option<Vec<SearchSource>>,
+    /// What is told of each mailbox.
+    pub options: SearchReturn,
+    /// What messages have to meet.
+    pub key: SearchKey,
+}
+
+/// Mailboxes that ESEARCH looks into: RFC 7377 section 2.2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SearchSource {
+    /// The selected one.
+    Selected,
+    /// Those that mail is delivered to.
+    Inboxes,
+    /// All in the personal namespace.
+    Personal,
+    /// Those that the user has subscribed to.
+    Subscribed,
+    /// These and all below.
+    Subtree(Vec<String>),
+    /// These and those one level below.
+    SubtreeOne(Vec<String>),
+    /// These.
+    Mailboxes(Vec<String>),
+}
+
+/// SORT and UID SORT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sort {
+    /// Answer in UIDs.
+    pub uid: bool,
+    /// RETURN (...), RFC 5267 section 3. `None`: not given, the answer is `* SORT`.
+    pub options: Option<SearchReturn>,
+    /// The first one counts most; never empty.
+    pub criteria: Vec<SortCriterion>,
+    /// What messages have to meet.
+    pub key: SearchKey,
+}
+
+/// THREAD and UID THREAD.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Answer in UIDs.
+    pub uid: bool,
+    /// How messages are put together.
+    pub algorithm: ThreadAlgorithm,
+    /// What messages have to meet.
+    pub key: SearchKey,
 }
 
 /// FETCH and UID FETCH.

@@ -8,6 +8,7 @@ use std::io::Write;
 
 use super::command::{StatusItem, Tag};
 use super::mutf7;
+use super::sort::ThreadNode;
 use crate::types::{Keyword, ModSeq, PartialRange, SequenceSet, SystemFlags, Uid, UidValidity};
 
 /// Ranges of one VANISHED line.
@@ -69,6 +70,8 @@ pub enum Code {
     BadCharset(&'static [&'static str]),
     /// `CAPABILITY …`
     Capability(String),
+    /// `NOUPDATE "tag"` (RFC 5267)
+    NoUpdate(Tag),
     /// `INPROGRESS ("tag" done total)` (RFC 9585)
     InProgress(Option<Tag>, Option<(u64, u64)>),
     /// `MESSAGELIMIT limit uid` (RFC 9738): the lowest UID that was worked on, unless none was.
@@ -98,6 +101,10 @@ impl Code {
             }
             Code::BadCharset(names) => {
                 print(out, format_args!("BADCHARSET ({})", names.join(" ")));
+            }
+            Code::NoUpdate(tag) => {
+                out.extend_from_slice(b"NOUPDATE ");
+                string(out, tag.as_str().as_bytes(), false);
             }
             Code::Capability(list) => print(out, format_args!("CAPABILITY {list}")),
             Code::InProgress(tag, counted) => {
@@ -373,6 +380,8 @@ fn status_item(item: StatusItem) -> &'static str {
 /// What one ESEARCH response tells; absent parts are not written.
 #[derive(Clone, Debug, Default)]
 pub struct ESearch {
+    /// The mailbox's name as [`mailbox`] writes it, where several are searched (RFC 7377).
+    pub mailbox: Option<(Vec<u8>, UidValidity)>,
     /// The numbers are UIDs.
     pub uid: bool,
     /// The least match.
@@ -395,6 +404,11 @@ pub struct ESearch {
 pub fn esearch(out: &mut Vec<u8>, tag: &Tag, result: &ESearch) {
     out.extend_from_slice(b"* ESEARCH (TAG ");
     string(out, tag.as_str().as_bytes(), false);
+    if let Some((name, uid_validity)) = &result.mailbox {
+        out.extend_from_slice(b" MAILBOX ");
+        out.extend_from_slice(name);
+        print(out, format_args!(" UIDVALIDITY {uid_validity}"));
+    }
     out.push(b')');
     if result.uid {
         out.extend_from_slice(b" UID");
@@ -429,6 +443,25 @@ pub fn esearch(out: &mut Vec<u8>, tag: &Tag, result: &ESearch) {
         out.push(b')');
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// `* ESEARCH (TAG "t") UID ADDTO (0 32768:32769)`, RFC 5267 section 4.3: positions, each with what
+/// comes there; or REMOVEFROM.
+pub fn context_update(
+    out: &mut Vec<u8>,
+    tag: &Tag,
+    uid: bool,
+    what: &str,
+    pairs: &[(u32, SequenceSet)],
+) {
+    out.extend_from_slice(b"* ESEARCH (TAG ");
+    string(out, tag.as_str().as_bytes(), false);
+    print(out, format_args!(") {}{what} (", if uid { "UID " } else { "" }));
+    for (i, (position, set)) in pairs.iter().enumerate() {
+        let space = if i > 0 { " " } else { "" };
+        print(out, format_args!("{space}{position} {set}"));
+    }
+    out.extend_from_slice(b")\r\n");
 }
 
 /// `M6d99ac32`: an object id (RFC 8474 section 3) of a letter that tells the kind, and hexadecimal
@@ -473,13 +506,81 @@ pub fn vanished(out: &mut Vec<u8>, earlier: bool, ranges: &[(u32, u32)]) {
 
 /// `* SEARCH 1 2 3 (MODSEQ n)`
 pub fn search(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>, modseq: Option<ModSeq>) {
-    out.extend_from_slice(b"* SEARCH");
+    found(out, b"* SEARCH", numbers, modseq);
+}
+
+fn found(
+    out: &mut Vec<u8>,
+    what: &[u8],
+    numbers: impl IntoIterator<Item = u32>,
+    modseq: Option<ModSeq>,
+) {
+    out.extend_from_slice(what);
     for n in numbers {
         out.push(b' ');
         number(out, u64::from(n));
     }
     if let Some(modseq) = modseq {
         print(out, format_args!(" (MODSEQ {modseq})"));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `* SORT 5 3 4 (MODSEQ n)`, RFC 5256 and RFC 7162 section 3.1.6.
+pub fn sort(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>, modseq: Option<ModSeq>) {
+    found(out, b"* SORT", numbers, modseq);
+}
+
+/// A parent whose children are being written.
+struct OpenThread {
+    left: u32,
+    /// Each child has parentheses of its own.
+    splits: bool,
+    /// It stands in parentheses.
+    enclosed: bool,
+    /// A blank comes before its first child's parenthesis.
+    blank: bool,
+}
+
+/// `* THREAD (2)(3 6 (4 23)(44 7 96))`. However deep threads are, the stack is not.
+pub fn threads(out: &mut Vec<u8>, nodes: impl IntoIterator<Item = ThreadNode<u32>>) {
+    out.extend_from_slice(b"* THREAD");
+    let mut open: Vec<OpenThread> = Vec::new();
+    let mut is_first = true;
+    for node in nodes {
+        let enclosed = open.last().is_none_or(|parent| parent.splits);
+        let blank = match open.last_mut() {
+            None => std::mem::take(&mut is_first),
+            Some(parent) if parent.splits => std::mem::take(&mut parent.blank),
+            Some(_) => true,
+        };
+        if blank {
+            out.push(b' ');
+        }
+        if enclosed {
+            out.push(b'(');
+        }
+        if let Some(n) = node.message {
+            number(out, u64::from(n));
+        }
+        if node.children > 0 {
+            let (left, splits) = (node.children, node.children > 1 || node.message.is_none());
+            open.push(OpenThread { left, splits, enclosed, blank: node.message.is_some() });
+            continue;
+        }
+        if enclosed {
+            out.push(b')');
+        }
+        while let Some(parent) = open.last_mut() {
+            parent.left -= 1;
+            if parent.left > 0 {
+                break;
+            }
+            if parent.enclosed {
+                out.push(b')');
+            }
+            open.pop();
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -592,6 +693,21 @@ mod tests {
             "* SEARCH 2 84 882 (MODSEQ 5)\r\n"
         );
         assert_eq!(written(|out| search(out, [], None)), "* SEARCH\r\n");
+    }
+
+    /// RFC 5256, BASE.7.2.THREAD.
+    #[test]
+    fn threads_nest_as_in_the_rfc() {
+        let node = |n: u32, children| ThreadNode { message: (n > 0).then_some(n), children };
+        let told = [(2, 0), (3, 1), (6, 2), (4, 1), (23, 0), (44, 1), (7, 1), (96, 0)];
+        let told = told.map(|(n, children)| node(n, children));
+        assert_eq!(written(|out| threads(out, told)), "* THREAD (2)(3 6 (4 23)(44 7 96))\r\n");
+        let siblings = [node(0, 2), node(3, 0), node(5, 0)];
+        assert_eq!(written(|out| threads(out, siblings)), "* THREAD ((3)(5))\r\n");
+        assert_eq!(written(|out| threads(out, [])), "* THREAD\r\n");
+        let deep = (1..=200_000).map(|n| node(n, u32::from(n < 200_000)));
+        assert!(written(|out| threads(out, deep)).ends_with(" 200000)\r\n"));
+        assert_eq!(written(|out| sort(out, [5, 3, 4], None)), "* SORT 5 3 4\r\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | [`framing`] | where commands begin and end; literals under limits |
 //! | [`mutf7`] | the mailbox names of rev1 |
 //! | [`search`] | the SEARCH key tree |
+//! | [`sort`] | what SORT and THREAD are told and tell |
 
 pub mod command;
 pub mod decode;
@@ -15,5 +16,6 @@ pub mod encode;
 pub mod framing;
 pub mod mutf7;
 pub mod search;
+pub mod sort;
 
 pub use search::{Date, SearchKey};

@@ -27,7 +27,7 @@ pub struct Date {
 
 /// One condition on a message, or a combination of conditions.
 ///
-/// String matches are substring matches without case (`i;unicode-casemap` class). An empty string
+/// String matches are substring matches by the session's collation. An empty string
 /// matches every message that has the field at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SearchKey {
@@ -61,6 +61,10 @@ pub enum SearchKey {
     SentOn(Date),
     /// `Date:` header is within or later than the day.
     SentSince(Date),
+    /// The internal date is within so many seconds before now (RFC 5032).
+    Younger(u32),
+    /// The internal date is not within so many seconds before now (RFC 5032).
+    Older(u32),
     /// The date of saving into this mailbox is earlier than the day (RFC 8514).
     SavedBefore(Date),
     /// The date of saving is within the day.

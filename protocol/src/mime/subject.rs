@@ -13,9 +13,16 @@ pub struct BaseSubject {
 
 /// The base subject of a raw Subject value (folded, encoded words and all).
 pub fn base(value: &[u8]) -> BaseSubject {
+    let mut room = String::new();
+    let (text, is_reply_or_forward) = base_in(value, &mut room);
+    BaseSubject { text: text.to_owned(), is_reply_or_forward }
+}
+
+/// As [`base`], without an allocation once `text` has grown.
+pub fn base_in<'t>(value: &[u8], text: &'t mut String) -> (&'t str, bool) {
     let unfolded = header::unfold(value);
     let decoded = encoded_word::decode(&unfolded);
-    let mut text = String::with_capacity(decoded.len());
+    text.clear();
     for word in decoded.split([' ', '\t', '\r', '\n']).filter(|w| !w.is_empty()) {
         if !text.is_empty() {
             text.push(' ');
@@ -35,7 +42,7 @@ pub fn base(value: &[u8]) -> BaseSubject {
             None => break,
         }
     }
-    BaseSubject { text: s.to_owned(), is_reply_or_forward: marked }
+    (s, marked)
 }
 
 /// `subj-trailer = "(fwd)" / WSP`

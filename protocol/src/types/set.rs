@@ -54,7 +54,8 @@ impl SequenceSet {
         merged
     }
 
-    /// The shortest set that holds exactly the ascending `numbers`.
+    /// The shortest set that holds exactly the ascending `numbers`. Of numbers in another order, the
+    /// set that tells them in theirs: only those become a range that rise by one.
     pub fn from_ascending(numbers: impl IntoIterator<Item = u32>) -> SequenceSet {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         for n in numbers {

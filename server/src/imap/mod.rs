@@ -9,6 +9,7 @@
 //! | `reply` | tagged answers; the store's errors as response codes |
 //! | `selected` | the selected mailbox: its view, sync points, sets |
 //! | `notify` | what is told without having been asked for |
+//! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
 //! | `cmd` | a file per command |
 //!
@@ -23,6 +24,7 @@
 
 mod capability;
 mod cmd;
+mod contexts;
 mod fetch;
 mod limit;
 mod notify;

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use engine::io::HelperPool;
-use engine::{Mailbox, Record, View};
+use engine::{Collation, Mailbox, Record, View};
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
 use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
 
+use super::contexts::Contexts;
 use super::reply::Reply;
 use super::session::YIELD_BYTES;
 
@@ -32,6 +33,8 @@ pub(super) struct Features {
     pub(super) qresync: bool,
     /// UIDONLY (RFC 9586): no sequence numbers, UIDFETCH for FETCH, VANISHED for EXPUNGE.
     pub(super) uid_only: bool,
+    /// How strings compare (RFC 5255).
+    pub(super) collation: Collation,
 }
 
 /// The selected mailbox.
@@ -51,6 +54,8 @@ pub(super) struct Selected {
     answered: BTreeMap<Uid, ModSeq>,
     /// How many keywords the client was told of.
     keywords_told: Cell<usize>,
+    /// Searches that asked for updates.
+    pub(super) contexts: Contexts,
 }
 
 /// `FLAGS (…)` of messages without keywords, by the bits of their system flags.
@@ -93,8 +98,9 @@ impl Selected {
     pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
         let (recent, saved, answered) = (vec![], vec![], BTreeMap::new());
         let keywords_told = Cell::new(0);
+        let contexts = Contexts::default();
         let mut selected =
-            Selected { mailbox, view, read_only, recent, saved, answered, keywords_told };
+            Selected { mailbox, view, read_only, recent, saved, answered, keywords_told, contexts };
         selected.claim_recent();
         selected
     }

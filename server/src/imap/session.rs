@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::{Mailbox, User, View};
+use engine::{Changes, Mailbox, User, View};
 use protocol::imap::command::{Body, Command, FetchItem, Tag};
 use protocol::imap::decode::{self, DecodeError, DecodeErrorKind, Dialect};
 use protocol::imap::encode::{self, Code, Status};
@@ -16,7 +16,7 @@ use super::fetch::ahead::Ahead;
 use super::notify::Notices;
 use super::reply::{End, Outcome, Reply};
 use super::selected::{Features, Selected};
-use super::{capability, cmd};
+use super::{capability, cmd, contexts};
 use crate::net::Conn;
 use crate::services::Services;
 
@@ -386,6 +386,11 @@ impl Session {
             Body::UidExpunge(set) => Box::pin(cmd::expunge::run(self, Some(set))).await,
             Body::UidBatches(asked) => cmd::uid_batches::run(self, tag, asked),
             Body::Search(search) => Box::pin(cmd::search::run(self, tag, search)).await,
+            Body::MultiSearch(search) => Box::pin(cmd::multi_search::run(self, tag, search)).await,
+            Body::CancelUpdate(tags) => cmd::cancel_update::run(self, &tags),
+            Body::Comparator(names) => cmd::comparator::run(self, &names),
+            Body::Sort(sort) => Box::pin(cmd::sort::run(self, tag, sort)).await,
+            Body::Thread(thread) => Box::pin(cmd::thread::run(self, thread)).await,
             Body::Fetch(fetch) => Box::pin(cmd::fetch::run(self, fetch)).await,
             Body::Store(store) => Box::pin(cmd::store::run(self, store)).await,
             Body::Copy(copy) => Box::pin(cmd::copy::run(self, copy)).await,
@@ -414,6 +419,9 @@ impl Session {
             | Body::UidExpunge(_)
             | Body::UidBatches(_)
             | Body::Search(_)
+            | Body::Sort(_)
+            | Body::Thread(_)
+            | Body::CancelUpdate(_)
             | Body::Fetch(_)
             | Body::Store(_)
             | Body::Copy(_)
@@ -470,6 +478,9 @@ impl Session {
     ) -> Result<(), End> {
         let Some(selected) = self.selected.as_ref() else { return Ok(()) };
         self.services.meter.doing("sync point");
+        // Contexts have to know of the session's own changes, too.
+        let old = (!selected.contexts.is_empty()).then(|| selected.view.clone());
+        let modseq = if old.is_some() { ModSeq(0) } else { modseq };
         let changes = selected.mailbox.changes(&newest, &selected.view, modseq).await;
         let changes = changes.map_err(|_| End::Bye("Server is shutting down"))?;
         if !expunges && !changes.expunged.is_empty() {
@@ -477,6 +488,10 @@ impl Session {
         }
         let features = self.features;
         let tells_flags = self.tells_flags();
+        if let (Some(old), Some(selected)) = (&old, self.selected.as_mut()) {
+            let remove = |out: &mut Vec<u8>| selected.contexts.remove(old, &changes.vanished, out);
+            self.conn.out.with_vec(remove);
+        }
         if features.qresync || features.uid_only {
             for some in changes.vanished.chunks(EXPUNGED_TURN) {
                 self.conn.out.with_vec(|out| Selected::write_vanished(out, some));
@@ -508,7 +523,34 @@ impl Session {
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
         self.conn.out.with_vec(|out| selected.forget_answered(out, features));
+        if let Some(old) = old {
+            self.update_contexts(&changes, &old).await;
+        }
         Ok(())
+    }
+
+    /// Tells what differs in the results of searches that asked for updates.
+    async fn update_contexts(&mut self, changes: &Changes, old: &View) {
+        let Some(selected) = self.selected.as_mut() else { return };
+        let touched = contexts::touched(changes, old, &selected.view);
+        if touched.is_empty() {
+            return;
+        }
+        let mut contexts = std::mem::take(&mut selected.contexts);
+        let (selected, mut lines) = (&*selected, Vec::new());
+        let settle = |key| cmd::search::settle(key, selected);
+        let view = &selected.view;
+        let updated = contexts.update(&selected.mailbox, view, &touched, &settle, &mut lines).await;
+        self.conn.out.push_vec(lines);
+        if let Err(error) = updated {
+            self.failure("update a search", &error, "NONEXISTENT");
+            for tag in contexts.into_tags() {
+                let code = Code::NoUpdate(tag);
+                self.untagged(Status::No, Some(&code), "Updates cannot be had any more");
+            }
+        } else if let Some(selected) = self.selected.as_mut() {
+            selected.contexts = contexts;
+        }
     }
 
     pub(super) fn not_understood(&mut self, error: DecodeError) -> Result<(), End> {
@@ -689,6 +731,9 @@ fn looks_at_flags(body: &Body) -> bool {
             fetch.changed_since.is_some() || fetch.items.iter().any(flags)
         }
         Body::Search(_)
+        | Body::Sort(_)
+        | Body::Thread(_)
+        | Body::MultiSearch(_)
         | Body::Copy(_)
         | Body::Move(_)
         | Body::Expunge
@@ -724,6 +769,9 @@ fn needs_sequence_numbers(body: &Body) -> bool {
         Body::Store(store) => !store.uid,
         Body::Copy(copy) | Body::Move(copy) => !copy.uid,
         Body::Search(search) => !search.uid || search.key.names_sequence_numbers(),
+        Body::Sort(sort) => !sort.uid || sort.key.names_sequence_numbers(),
+        Body::Thread(thread) => !thread.uid || thread.key.names_sequence_numbers(),
+        Body::MultiSearch(search) => search.key.names_sequence_numbers(),
         Body::Select { qresync: Some(known), .. } => known.matched.is_some(),
         _ => false,
     }
@@ -752,6 +800,10 @@ impl SyncPoint {
             Body::Store(store) if !store.uid => SyncPoint::None,
             // RFC 7162 section 3.2.10.2 for the second.
             Body::Search(search) if !search.uid || search.key.names_sequence_numbers() => {
+                SyncPoint::None
+            }
+            Body::Sort(sort) if !sort.uid || sort.key.names_sequence_numbers() => SyncPoint::None,
+            Body::Thread(thread) if !thread.uid || thread.key.names_sequence_numbers() => {
                 SyncPoint::None
             }
             // Their answers begin or end with the whole state of a mailbox.

@@ -1,4 +1,5 @@
-//! SEARCH by body text, header fields and a flag; hits are checked against the planted words.
+//! SEARCH by body text, header fields and a flag; hits are checked against the planted words. SORT
+//! and THREAD of all messages, as far as the server offers them.
 
 use super::Run;
 use crate::error::{Result, check_equal};
@@ -32,12 +33,34 @@ impl Search {
         // Serials start at 0, so `person(7)` wrote those 7, 207, …: one more than fits below 7.
         let from = planted(count.saturating_sub(7), PERSONS);
         let mut kinds = vec![
-            ("subject", format!("SUBJECT {WORD_SUBJECT}"), planted(count, WORD_SUBJECT_EVERY)),
-            ("from", format!("FROM {}@", person(7)), from),
-            ("unflagged", "UNFLAGGED".to_owned(), count),
+            (
+                "subject",
+                format!("SEARCH SUBJECT {WORD_SUBJECT}"),
+                planted(count, WORD_SUBJECT_EVERY),
+            ),
+            ("from", format!("SEARCH FROM {}@", person(7)), from),
+            ("unflagged", "SEARCH UNFLAGGED".to_owned(), count),
         ];
         if !self.no_body {
-            kinds.push(("body", format!("BODY {WORD_BODY}"), planted(count, WORD_BODY_EVERY)));
+            kinds.push((
+                "body",
+                format!("SEARCH BODY {WORD_BODY}"),
+                planted(count, WORD_BODY_EVERY),
+            ));
+        }
+        let whole = [
+            ("SORT", "sort arrival", "SORT (ARRIVAL) UTF-8 ALL"),
+            ("SORT", "sort date", "SORT (DATE) UTF-8 ALL"),
+            ("SORT", "sort subject", "SORT (SUBJECT) UTF-8 ALL"),
+            ("SORT", "sort reverse from, date", "SORT (REVERSE FROM DATE) UTF-8 ALL"),
+            ("THREAD=ORDEREDSUBJECT", "thread orderedsubject", "THREAD ORDEREDSUBJECT UTF-8 ALL"),
+            ("THREAD=REFERENCES", "thread references", "THREAD REFERENCES UTF-8 ALL"),
+            ("THREAD=REFS", "thread refs", "THREAD REFS UTF-8 ALL"),
+        ];
+        for (capability, name, command) in whole {
+            if imap.has(capability).await? {
+                kinds.push((name, command.to_owned(), count));
+            }
         }
         imap.run("STORE 1:* -FLAGS.SILENT (\\Flagged)").await?;
         for _ in 0..run.rounds {

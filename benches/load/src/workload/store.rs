@@ -44,7 +44,7 @@ impl StoreAll {
                 if !self.silent {
                     check_equal("FETCH responses to STORE", exists, answers)?;
                 }
-                check_equal("SEARCH FLAGGED", flagged, imap.search("FLAGGED").await?)?;
+                check_equal("SEARCH FLAGGED", flagged, imap.search("SEARCH FLAGGED").await?)?;
             }
         }
         imap.logout().await?;
@@ -87,7 +87,11 @@ impl StoreOne {
                 run.findings.sample(name, "1/s", Better::Higher, rate);
             }
             let answered = set.iter().filter(|&&set| set).count();
-            check_equal("SEARCH ANSWERED", answered, imap.search("ANSWERED").await? as usize)?;
+            check_equal(
+                "SEARCH ANSWERED",
+                answered,
+                imap.search("SEARCH ANSWERED").await? as usize,
+            )?;
         }
         imap.logout().await?;
         run.findings.checked("every STORE was answered with FETCH, and SEARCH ANSWERED agrees");

@@ -11,6 +11,7 @@
 //! | `fetch` | FETCH and STORE arguments |
 //! | `search` | SEARCH arguments |
 //! | `select` | parameters of SELECT and EXAMINE |
+//! | `sort` | SORT and THREAD arguments |
 //! | `list` | LIST and STATUS arguments |
 //! | `quota`, `metadata`, `notify` | arguments of the commands of these names |
 
@@ -21,12 +22,13 @@ mod notify;
 mod quota;
 mod search;
 mod select;
+mod sort;
 mod token;
 
 use nom::Parser;
 use nom::bytes::complete::{tag, tag_no_case, take_while};
 use nom::combinator::{cut, opt, rest};
-use nom::multi::many1;
+use nom::multi::{many0, many1};
 use nom::sequence::{delimited, preceded};
 
 use super::command::{AppendHead, AppendOptions, Body, Command, Copy, Tag, UidBatches};
@@ -175,6 +177,8 @@ fn message_command<'a>(name: &[u8], uid: bool, i: &'a [u8]) -> Res<'a, Option<Bo
         b"FETCH" => fetch::fetch(i, uid).map(|(i, fetch)| (i, Body::Fetch(fetch)))?,
         b"STORE" => fetch::store(i, uid).map(|(i, store)| (i, Body::Store(store)))?,
         b"SEARCH" => search::search(i, uid).map(|(i, search)| (i, Body::Search(search)))?,
+        b"SORT" => sort::sort(i, uid).map(|(i, sort)| (i, Body::Sort(sort)))?,
+        b"THREAD" => sort::thread(i, uid).map(|(i, thread)| (i, Body::Thread(thread)))?,
         _ => return Ok((i, None)),
     };
     Ok((i, Some(body)))
@@ -209,6 +213,15 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
             (i, Body::Enable(names.into_iter().map(str::to_ascii_uppercase).collect()))
         }
         b"ID" => id(i)?,
+        b"ESEARCH" => search::multi_search(i, dialect).map(|(i, s)| (i, Body::MultiSearch(s)))?,
+        b"CANCELUPDATE" => {
+            let (i, tags) = many1(preceded(sp, utf8("a tag", string))).parse(i)?;
+            (i, Body::CancelUpdate(tags))
+        }
+        b"COMPARATOR" => {
+            let (i, names) = many0(preceded(sp, utf8("a comparator", astring))).parse(i)?;
+            (i, Body::Comparator(names))
+        }
         b"UIDBATCHES" => uid_batches(i)?,
         b"LIST" => list::list(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
         b"XLIST" => list::xlist(i, dialect).map(|(i, list)| (i, Body::List(list)))?,

@@ -1,33 +1,31 @@
-//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5182, 6203, 7162, 9394, 9738.
+//! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5032, 5182, 5267, 6203, 7162,
+//! 9394, 9738; of ESEARCH: RFC 7377.
 
 use std::cell::Cell;
 
 use encoding_rs::Encoding;
 use nom::Parser;
+use nom::branch::alt;
 use nom::bytes::complete::tag_no_case;
 use nom::character::complete::char;
-use nom::combinator::{cut, opt};
-use nom::multi::separated_list0;
+use nom::combinator::{cut, map, opt};
+use nom::multi::{separated_list0, separated_list1};
 use nom::sequence::{delimited, preceded};
 
-use super::super::command::{Search, SearchReturn};
+use super::super::command::{MultiSearch, Search, SearchReturn, SearchSource};
 use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
+use super::Dialect;
 use super::token::{
-    Reject, Res, astring, date, expect, flag_keyword, keyword_upper, modseq, modseq_entry,
+    Reject, Res, astring, date, expect, flag_keyword, keyword_upper, mailbox, modseq, modseq_entry,
     number_nonzero, number64, object_id, partial_range, sequence_set, sp,
 };
 use crate::types::{Flag, SequenceSet, SetRange, SetValue, SystemFlags};
 
 pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
-    let (i, options) =
-        opt(preceded((sp, tag_no_case("RETURN"), sp), cut(return_options))).parse(i)?;
+    let (i, options) = opt(return_options).parse(i)?;
     let (i, charset) = opt(preceded((sp, tag_no_case("CHARSET"), sp), charset)).parse(i)?;
-    let context = Context {
-        charset: charset.unwrap_or(encoding_rs::UTF_8),
-        keys_left: Cell::new(SEARCH_KEYS_MAX),
-    };
     let (i, _) = sp(i)?;
-    let (rest, key) = context.keys(i, 1)?;
+    let (rest, key) = Context::new(charset).keys(i, 1)?;
     // RFC 6203 section 4.
     if options.is_some_and(|options| options.relevancy) && !key.is_fuzzy() {
         return Err(Reject::error(i, "a FUZZY key with RELEVANCY"));
@@ -36,7 +34,53 @@ pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
     Ok((i, Search { uid, options, key }))
 }
 
-fn return_options(i: &[u8]) -> Res<'_, SearchReturn> {
+/// The arguments of ESEARCH: RFC 7377 section 4.
+pub(super) fn multi_search(i: &[u8], dialect: Dialect) -> Res<'_, MultiSearch> {
+    let (i, sources) =
+        opt(preceded((sp, tag_no_case("IN"), sp), cut(|i| sources(i, dialect)))).parse(i)?;
+    let (rest, Search { options, key, .. }) = search(i, true)?;
+    let all = SearchReturn { all: true, ..SearchReturn::default() };
+    Ok((rest, MultiSearch { sources, options: options.unwrap_or(all), key }))
+}
+
+fn sources(i: &[u8], dialect: Dialect) -> Res<'_, Vec<SearchSource>> {
+    let list = separated_list1(sp, |i| search_source(i, dialect));
+    delimited(expect("(", char('(')), list, expect(")", char(')'))).parse(i)
+}
+
+fn search_source(i: &[u8], dialect: Dialect) -> Res<'_, SearchSource> {
+    let (rest, name) = expect("a mailbox specifier", keyword_upper).parse(i)?;
+    let names = |kind: fn(Vec<String>) -> SearchSource| {
+        let one = map(|i| mailbox(i, dialect), |name| vec![name]);
+        let many = separated_list1(sp, |i| mailbox(i, dialect));
+        let many = delimited(char('('), many, expect(")", char(')')));
+        map(preceded(sp, alt((many, one))), kind).parse(rest)
+    };
+    match name.as_str() {
+        "SELECTED" => Ok((rest, SearchSource::Selected)),
+        "INBOXES" => Ok((rest, SearchSource::Inboxes)),
+        "PERSONAL" => Ok((rest, SearchSource::Personal)),
+        "SUBSCRIBED" => Ok((rest, SearchSource::Subscribed)),
+        "SUBTREE" => names(SearchSource::Subtree),
+        "SUBTREE-ONE" => names(SearchSource::SubtreeOne),
+        "MAILBOXES" => names(SearchSource::Mailboxes),
+        _ => Err(Reject::error(i, "a mailbox specifier")),
+    }
+}
+
+/// The charset and what messages have to meet, as SORT and THREAD have them.
+pub(super) fn charset_and_keys(i: &[u8]) -> Res<'_, SearchKey> {
+    let (i, charset) = charset(i)?;
+    let (i, _) = sp(i)?;
+    Context::new(Some(charset)).keys(i, 1)
+}
+
+/// ` RETURN (…)`
+pub(super) fn return_options(i: &[u8]) -> Res<'_, SearchReturn> {
+    preceded((sp, tag_no_case("RETURN"), sp), cut(option_list)).parse(i)
+}
+
+fn option_list(i: &[u8]) -> Res<'_, SearchReturn> {
     let one = |i| {
         let (rest, name) = keyword_upper(i)?;
         let (rest, partial) = match name.as_str() {
@@ -66,7 +110,9 @@ fn return_options(i: &[u8]) -> Res<'_, SearchReturn> {
             "COUNT" => options.count = true,
             "SAVE" => options.save = true,
             "RELEVANCY" => options.relevancy = true,
-            _ => return Err(Reject::error(i, "MIN, MAX, ALL, COUNT, PARTIAL, SAVE or RELEVANCY")),
+            "CONTEXT" => options.context = true,
+            "UPDATE" => options.update = true,
+            _ => return Err(Reject::error(i, "a RETURN option that is known")),
         }
     }
     Ok((rest, options))
@@ -87,6 +133,11 @@ struct Context {
 }
 
 impl Context {
+    fn new(charset: Option<&'static Encoding>) -> Context {
+        let charset = charset.unwrap_or(encoding_rs::UTF_8);
+        Context { charset, keys_left: Cell::new(SEARCH_KEYS_MAX) }
+    }
+
     /// One or more keys, all of which have to hold.
     fn keys<'a>(&self, i: &'a [u8], depth: usize) -> Res<'a, SearchKey> {
         let (mut i, first) = self.key(i, depth + 1)?;
@@ -174,6 +225,11 @@ impl Context {
                     rest,
                     if larger { SearchKey::Larger(bytes) } else { SearchKey::Smaller(bytes) },
                 ))
+            }
+            "YOUNGER" | "OLDER" => {
+                let (rest, seconds) = preceded(sp, number_nonzero).parse(rest)?;
+                let key = if name == "YOUNGER" { SearchKey::Younger } else { SearchKey::Older };
+                Ok((rest, key(seconds)))
             }
             "KEYWORD" | "UNKEYWORD" => {
                 let (rest, keyword) = preceded(sp, flag_keyword).parse(rest)?;
