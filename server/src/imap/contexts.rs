@@ -9,12 +9,12 @@
 //! Invariant: a context's results are what the same command would find in the session's view, flags
 //! as they were looked at last.
 
-use engine::{Changes, Collation, Mailbox, Record, View};
+use engine::{Changes, Collation, Mailbox, View};
 use protocol::imap::SearchKey;
 use protocol::imap::command::Tag;
 use protocol::imap::encode;
 use protocol::imap::sort::{SortCriterion, SortKey};
-use protocol::types::{SeqNum, SequenceSet, Uid};
+use protocol::types::{SequenceSet, Uid};
 
 /// Updates that one session can have at a time; for more NOUPDATE is told.
 pub(super) const UPDATES_MAX: usize = 32;
@@ -102,7 +102,7 @@ impl Contexts {
             let matching: Vec<Uid> = match &context.results {
                 Results::Found(_) => {
                     let found = mailbox.search(view, &key, context.collation).await?;
-                    found.iter().map(|(_, record): &(SeqNum, Record)| record.uid).collect()
+                    found.iter().map(|(_, message)| message.uid).collect()
                 }
                 Results::Sorted(criteria, _) => {
                     let sort = mailbox.sort(view, &key, criteria, context.collation, false);
