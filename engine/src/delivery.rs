@@ -5,6 +5,8 @@
 //! file's sync and the log's group write run side by side, and both are the commit point. What
 //! can fail fails before; dropping a delivery removes what was staged.
 
+mod replace;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

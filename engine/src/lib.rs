@@ -59,6 +59,7 @@ pub use config::{Partition, StoreConfig};
 pub use delivery::{Appended, Delivery, Target};
 pub use error::{Error, Result};
 pub use events::{EVENTS_MAX, Event, Heard, Listener, MessageEvents};
+pub use format::frame::UrlKey;
 pub use format::index::Record;
 pub use fulltext::{IndexConfig, IndexMode, IndexStatus};
 pub use ids::{Lsn, MailboxId, StoreId};

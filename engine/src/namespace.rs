@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use protocol::types::UidValidity;
 use serde::{Deserialize, Serialize};
 
-use crate::format::frame::Frame;
+use crate::format::frame::{Frame, UrlKey};
 use crate::ids::MailboxId;
 use crate::quota::QuotaLimits;
 
@@ -96,9 +96,16 @@ pub struct Namespace {
     pub subscriptions: BTreeSet<String>,
     /// Limits of the user's own quota root, where they are not the account's.
     pub quota: Option<QuotaLimits>,
+    /// Of mailboxes that URLs were authorised for (RFC 4467).
+    pub(crate) url_keys: BTreeMap<MailboxId, UrlKey>,
 }
 
 impl Namespace {
+    /// The key that URLs into a mailbox are authorised with, if there is one.
+    pub fn url_key(&self, name: &str) -> Option<&UrlKey> {
+        self.url_keys.get(&self.mailboxes.get(name)?.id)
+    }
+
     /// The internal form of a name: INBOX in upper case whatever its case, also as first level.
     pub fn canonical(name: &str) -> String {
         let (first, rest) = match name.split_once(SEPARATOR) {
@@ -181,7 +188,13 @@ impl NamespaceEdit {
                 let there = self.namespace.mailboxes.insert(name.clone(), entry);
                 self.displaced.extend(there.map(|entry| (entry.id, entry)));
             }
-            Frame::MailboxGone { .. } => self.remove(id),
+            Frame::MailboxGone { .. } => {
+                self.remove(id);
+                self.namespace.url_keys.remove(&id);
+            }
+            Frame::UrlKey { key, .. } => {
+                self.namespace.url_keys.insert(id, *key);
+            }
             Frame::Subscription { name, on: true, .. } => {
                 self.namespace.subscriptions.insert(name.clone());
             }
@@ -246,6 +259,9 @@ pub(crate) struct MailboxRecord {
     partition: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quota: Option<QuotaLimits>,
+    /// Of [`Frame::UrlKey`], in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url_key: Option<String>,
 }
 
 impl UserRecord {
@@ -265,14 +281,21 @@ impl UserRecord {
 }
 
 impl MailboxRecord {
-    pub(crate) fn of(name: &str, entry: &MailboxEntry) -> MailboxRecord {
+    pub(crate) fn of(name: &str, entry: &MailboxEntry, key: Option<&UrlKey>) -> MailboxRecord {
         MailboxRecord {
             name: name.to_owned(),
             uid_validity: entry.uid_validity.0,
             special_use: SpecialUse::to_bits(&entry.special_use),
             partition: entry.partition.clone(),
             quota: entry.quota,
+            // An id is as long, and so written.
+            url_key: key.map(|key| MailboxId(*key).to_string()),
         }
+    }
+
+    /// The key that URLs are authorised with.
+    pub(crate) fn url_key(&self) -> Option<UrlKey> {
+        MailboxId::parse(self.url_key.as_deref()?).map(|key| key.0)
     }
 
     /// The name with its entry.
@@ -296,6 +319,7 @@ impl From<UserRecord> for Namespace {
             mailboxes: record.mailboxes.into_iter().filter_map(entry).collect(),
             subscriptions: record.subscriptions,
             quota: record.quota,
+            url_keys: BTreeMap::new(),
         }
     }
 }

@@ -250,19 +250,30 @@ impl Share {
 
     /// Whether so much may come into this mailbox, from another one with `from`.
     pub(crate) fn allow(&self, from: Option<&Share>, bytes: u64, messages: u64) -> Result<()> {
-        let root = self.root.load();
-        if let Some(from) = from {
-            let same = |a: &Option<Arc<Root>>, b: &Option<Arc<Root>>| match (a, b) {
-                (Some(a), Some(b)) => a.id == b.id,
-                (None, None) => true,
-                _ => false,
-            };
-            // A move within a root changes nothing that it counts.
-            if Arc::ptr_eq(&self.ledger, &from.ledger) && same(&root, &from.root.load()) {
-                return Ok(());
-            }
+        // A move within a root changes nothing that it counts.
+        if from.is_some_and(|from| self.has_root_of(from)) {
+            return Ok(());
         }
-        self.ledger.allow(root.as_deref(), Usage { bytes, messages, mailboxes: 0 })
+        let more = Usage { bytes, messages, mailboxes: 0 };
+        self.ledger.allow(self.root.load().as_deref(), more)
+    }
+
+    /// Whether a message of so many octets may come into this mailbox as one of `freed` goes from
+    /// the mailbox with `from`.
+    pub(crate) fn allow_instead(&self, from: &Share, bytes: u64, freed: u64) -> Result<()> {
+        match self.has_root_of(from) {
+            true => self.allow(None, bytes.saturating_sub(freed), 0),
+            false => self.allow(None, bytes, 1),
+        }
+    }
+
+    fn has_root_of(&self, other: &Share) -> bool {
+        let same = match (&*self.root.load(), &*other.root.load()) {
+            (Some(a), Some(b)) => a.id == b.id,
+            (None, None) => true,
+            _ => false,
+        };
+        Arc::ptr_eq(&self.ledger, &other.ledger) && same
     }
 }
 

@@ -17,7 +17,7 @@ use crate::catalog::{StoredUser, Unsaved, UserChanges};
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::events::{Event, Hub};
-use crate::format::frame::Frame;
+use crate::format::frame::{Frame, UrlKey};
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::files::{Files, INDEX_NAME};
 use crate::mailbox::opening::{begin_anew, stamp};
@@ -202,6 +202,39 @@ impl User {
         .await
     }
 
+    /// The key that URLs into a mailbox are authorised with (RFC 4467); made, and durable, if there
+    /// is none.
+    pub async fn url_key(&self, name: &str) -> Result<UrlKey> {
+        let name = Namespace::canonical(name);
+        self.change(move |user| {
+            let namespace = user.namespace.load();
+            if let Some(key) = namespace.url_key(&name) {
+                return Ok(*key);
+            }
+            let id = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?.id;
+            drop(namespace);
+            user.new_url_keys(vec![id])?;
+            user.namespace.load().url_key(&name).copied().ok_or(Error::NoSuchMailbox)
+        })
+        .await
+    }
+
+    /// Makes new keys for a mailbox, or for all of the user's that have one: no URL that was
+    /// authorised before is honoured any more.
+    pub async fn reset_url_keys(&self, name: Option<&str>) -> Result<()> {
+        let name = name.map(Namespace::canonical);
+        self.change(move |user| {
+            let namespace = user.namespace.load();
+            let ids = match &name {
+                Some(name) => vec![namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?.id],
+                None => namespace.url_keys.keys().copied().collect(),
+            };
+            drop(namespace);
+            user.new_url_keys(ids)
+        })
+        .await
+    }
+
     /// Opens a mailbox.
     pub async fn mailbox(&self, name: &str) -> Result<Mailbox> {
         let name = Namespace::canonical(name);
@@ -321,6 +354,22 @@ impl UserInner {
         Ok(())
     }
 
+    fn new_url_keys(self: &Arc<Self>, ids: Vec<MailboxId>) -> Result<()> {
+        let frame = |id| {
+            // An id is as long as a key, and as random.
+            let MailboxId(key) = MailboxId::random(&*self.shared.storage);
+            (id, Frame::UrlKey { user: self.name.clone(), key })
+        };
+        let frames: Vec<_> = ids.into_iter().map(frame).collect();
+        if frames.is_empty() {
+            return Ok(());
+        }
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
+        self.applied(lsn);
+        Ok(())
+    }
+
     pub(crate) fn mark_dirty(self: &Arc<Self>) {
         self.shared.dirty_users.lock().insert(self.name.clone(), self.clone());
     }
@@ -342,7 +391,7 @@ impl UserInner {
         let mut unsaved = self.unsaved.lock();
         for (id, frame) in frames {
             match frame {
-                Frame::Mailbox { .. } | Frame::MailboxGone { .. } => {
+                Frame::Mailbox { .. } | Frame::MailboxGone { .. } | Frame::UrlKey { .. } => {
                     unsaved.mailboxes.insert(id);
                 }
                 // The user's own root is in the user's row, which every checkpoint writes.

@@ -282,3 +282,78 @@ fn other_programs_may_deliver_move_and_remove() {
         bench.store.close().unwrap();
     }
 }
+
+/// RFC 4467: keys are there after a restart, whether a checkpoint or the log has them.
+#[test]
+fn url_keys_survive_a_restart_and_renames_and_die_with_their_mailbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path(), LayoutKind::Maildir, Drive::Inline);
+    let user = bench.user();
+    block(user.create("x", &[])).unwrap();
+    let (inbox, x) = (block(user.url_key("INBOX")).unwrap(), block(user.url_key("x")).unwrap());
+    assert_ne!(inbox, x);
+    assert_eq!(block(user.url_key("inbox")).unwrap(), inbox);
+    assert!(matches!(block(user.url_key("y")), Err(Error::NoSuchMailbox)));
+    block(user.rename("x", "y")).unwrap();
+    drop(user);
+    bench.store.close().unwrap();
+    drop(bench);
+    let bench = Bench::open(dir.path(), LayoutKind::Maildir, Drive::Inline);
+    let user = bench.user();
+    assert_eq!(user.namespace().url_key("INBOX"), Some(&inbox));
+    assert_eq!(user.namespace().url_key("y"), Some(&x));
+    block(user.reset_url_keys(Some("y"))).unwrap();
+    assert_ne!(user.namespace().url_key("y"), Some(&x));
+    assert_eq!(user.namespace().url_key("INBOX"), Some(&inbox));
+    block(user.reset_url_keys(None)).unwrap();
+    assert_ne!(user.namespace().url_key("INBOX"), Some(&inbox));
+    block(user.delete("y")).unwrap();
+    block(user.create("y", &[])).unwrap();
+    assert_eq!(user.namespace().url_key("y"), None);
+    drop(user);
+    bench.store.close().unwrap();
+}
+
+/// RFC 8508: the new message and the removal are one transaction.
+#[test]
+fn a_replaced_message_is_never_gone_without_its_replacement() {
+    for kind in [LayoutKind::Maildir, LayoutKind::Cyrus] {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Bench::open(dir.path(), kind, Drive::Inline);
+        block(bench.user().create("Sent", &[])).unwrap();
+        let old = bench.append("INBOX", "Subject: old\r\n\r\nold\r\n");
+        let replace = |target: &str, old: Uid, text: &str| {
+            let target = Target {
+                user: bench.user(),
+                mailbox: bench.mailbox(target),
+                flags: SystemFlags::DRAFT,
+                keywords: vec![],
+                internal_date: None,
+            };
+            let source = bench.mailbox("INBOX");
+            block(async {
+                let mut delivery = Delivery::new(&bench.store, &bench.lane, vec![target]).unwrap();
+                delivery.write(text.as_bytes()).await.unwrap();
+                delivery.replace(&source, old).await
+            })
+        };
+        let new = replace("INBOX", old.uid, "Subject: new\r\n\r\nnew\r\n").unwrap();
+        assert!(new.uid > old.uid && new.modseq > old.modseq);
+        let inbox = bench.mailbox("INBOX");
+        assert!(inbox.view().record_of(old.uid).is_none());
+        assert!(inbox.view().record_of(new.uid).is_some());
+        // What is gone can't be replaced, and nothing is added.
+        let again = replace("INBOX", old.uid, "Subject: newer\r\n\r\nnewer\r\n");
+        assert!(matches!(again, Err(Error::Expunged(uid)) if uid == old.uid), "{again:?}");
+        assert_eq!(inbox.view().exists(), 1);
+        let sent = replace("Sent", new.uid, "Subject: sent\r\n\r\nsent\r\n").unwrap();
+        assert_eq!(inbox.view().exists(), 0);
+        drop(inbox);
+        bench.store.close().unwrap();
+        drop(bench);
+        let bench = Bench::open(dir.path(), kind, Drive::Inline);
+        assert_eq!(bench.mailbox("INBOX").view().exists(), 0);
+        assert!(bench.mailbox("Sent").view().record_of(sent.uid).is_some());
+        bench.store.close().unwrap();
+    }
+}

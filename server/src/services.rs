@@ -298,6 +298,23 @@ impl Services {
             reason = %error, "failed");
     }
 
+    /// Logs what an IMAP client says of itself (RFC 2971), escaped and cut to a sensible length.
+    pub fn log_id(&self, conn: &Conn, user: Option<&str>, pairs: &[(String, Option<String>)]) {
+        const TEXT_BYTES_MAX: usize = 2048;
+        let mut text = String::new();
+        for (name, value) in pairs {
+            let value = value.as_deref().unwrap_or_default();
+            let piece = format!("{}={:?} ", name.escape_debug(), value);
+            if text.len() + piece.len() > TEXT_BYTES_MAX {
+                break;
+            }
+            text.push_str(&piece);
+        }
+        let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());
+        tracing::info!(target: "cursus::session", %protocol, ?user, %addr, %session,
+            id = text.trim_end(), "client");
+    }
+
     /// Logs the end of a session, at debug level: logins were logged already.
     pub fn log_end(&self, conn: &Conn, user: Option<&str>, reason: &str) {
         let (protocol, addr, session) = (conn.protocol(), conn.peer(), conn.id());

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::accept::Accepted;
-use crate::net::{BufferPool, Conn, NetCore, Peer, Socket};
+use crate::net::{BufferPool, Conn, DeflatePool, NetCore, Peer, Socket};
 use crate::services::{Services, Shared};
 use crate::stalls::{self, Meter, Stalls};
 
@@ -176,7 +176,11 @@ fn run(
         let meter = Rc::new(Meter::new(stalls.clone()));
         tokio::task::spawn_local(async move { stalls::probe(&stalls).await });
         let shared = &setup.shared;
-        let net = Rc::new(NetCore { pool: BufferPool::new(), tls: shared.tls.clone() });
+        let net = Rc::new(NetCore {
+            pool: BufferPool::new(),
+            deflate: DeflatePool::default(),
+            tls: shared.tls.clone(),
+        });
         let services = Rc::new(Services::new(shared.clone(), lane, meter));
         while let Some(accepted) = receiver.recv().await {
             serve(accepted, &net, &services);

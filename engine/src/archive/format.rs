@@ -241,6 +241,8 @@ impl UserLine {
             mailboxes: self.mailboxes.into_iter().filter_map(entry).collect(),
             subscriptions: self.subscriptions,
             quota: self.quota,
+            // A restored mailbox honours no URL that was given out before.
+            url_keys: Default::default(),
         }
     }
 }

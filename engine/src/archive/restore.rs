@@ -122,6 +122,7 @@ impl Only {
             | Frame::Subscription { user, .. }
             | Frame::Quota { user, .. }
             | Frame::Metadata { user, .. }
+            | Frame::UrlKey { user, .. }
             | Frame::MailboxGone { user, .. } => user == only,
             Frame::Mailbox { user, .. } => {
                 if user == only {

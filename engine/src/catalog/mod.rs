@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, unclean_epoch |
 //! | users | user | JSON: partition of new mailboxes, quota: limits of the user's own quota root (bytes, messages, mailboxes, annotation_bytes) |
-//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise |
+//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise, url_key |
 //! | subscriptions | user, name | nothing |
 //! | owners | mailbox id | user |
 //! | metadata | mailbox id (zeros: the server), user (empty: shared), entry | value |
@@ -202,6 +202,7 @@ fn user_in(read: &redb::ReadTransaction, user: &str) -> Result<Option<StoredUser
             let (key, value) = attempt!("read", entry);
             let record: MailboxRecord = json(user, value.value())?;
             let id = MailboxId(*key.value().1);
+            namespace.url_keys.extend(record.url_key().map(|key| (id, key)));
             namespace.mailboxes.extend([record.into_entry(id)]);
         }
     }
@@ -348,7 +349,11 @@ impl Catalog {
                 for (name, entry) in &namespace.mailboxes {
                     let changed = gone.remove(&entry.id).is_some();
                     if changed || unsaved.all {
-                        let row = to_json(&MailboxRecord::of(name, entry));
+                        let row = to_json(&MailboxRecord::of(
+                            name,
+                            entry,
+                            namespace.url_keys.get(&entry.id),
+                        ));
                         let key = (user.as_str(), &entry.id.0);
                         attempt!("write", rows.insert(key, row.as_slice()));
                         attempt!("write", owners.insert(&entry.id.0, user.as_str()));

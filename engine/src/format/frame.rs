@@ -108,7 +108,17 @@ pub enum Frame {
         /// Names, with values of what is not removed.
         changes: Vec<(String, Option<Arc<[u8]>>)>,
     },
+    /// The key that URLs into a mailbox are authorised with (RFC 4467) is this.
+    UrlKey {
+        /// Owner.
+        user: String,
+        /// Secret.
+        key: UrlKey,
+    },
 }
+
+/// The key that URLs into one mailbox are authorised with.
+pub type UrlKey = [u8; 16];
 
 /// A message comes to exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +219,7 @@ impl Frame {
             Frame::Keywords { .. } => 8,
             Frame::Quota { .. } => 16,
             Frame::Metadata { .. } => 17,
+            Frame::UrlKey { .. } => 20,
         }
     }
 
@@ -275,6 +286,10 @@ impl Frame {
                     w.u8(u8::from(value.is_some()));
                     value.iter().for_each(|value| w.bytes(value));
                 }
+            }
+            Frame::UrlKey { user, key } => {
+                w.bytes(user.as_bytes());
+                w.raw(key);
             }
         }
     }
@@ -348,6 +363,7 @@ impl Frame {
                 }
                 Frame::Metadata { user, whose, changes }
             }
+            20 => Frame::UrlKey { user: r.text()?, key: r.id()? },
             _ => return Ok(None),
         };
         Ok(Some(frame))
@@ -483,6 +499,7 @@ mod tests {
                 user: "a".into(),
                 limits: Some(QuotaLimits { messages: Some(0), ..QuotaLimits::default() }),
             },
+            Frame::UrlKey { user: "a".into(), key: [7; 16] },
         ]
     }
 

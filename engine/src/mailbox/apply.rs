@@ -247,7 +247,8 @@ impl MailboxInner {
             | Frame::MailboxGone { .. }
             | Frame::Subscription { .. }
             | Frame::Quota { .. }
-            | Frame::Metadata { .. } => Ok(()),
+            | Frame::Metadata { .. }
+            | Frame::UrlKey { .. } => Ok(()),
         }
     }
 

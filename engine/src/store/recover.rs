@@ -468,7 +468,8 @@ impl<'a> Redo<'a> {
                 | Frame::Mailbox { user, .. }
                 | Frame::MailboxGone { user, .. }
                 | Frame::Subscription { user, .. }
-                | Frame::Quota { user, .. } => user,
+                | Frame::Quota { user, .. }
+                | Frame::UrlKey { user, .. } => user,
                 _ => continue,
             };
             if !users.contains_key(name) {

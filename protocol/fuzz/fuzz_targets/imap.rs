@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use protocol::imap::decode::{self, Dialect};
+use protocol::imap::decode::{self, AppendText, Dialect};
 use protocol::imap::framing::{Event, Framer, Limits};
 
 const LIMITS: Limits =
@@ -13,6 +13,7 @@ fn events(input: &[u8], piece_bytes: usize, accept: bool) -> Vec<String> {
     let mut framer = Framer::new(LIMITS);
     let mut out: Vec<String> = Vec::new();
     let mut message: Option<Vec<u8>> = None;
+    let mut append: Option<AppendText> = None;
     for piece in input.chunks(piece_bytes) {
         let mut rest = piece;
         loop {
@@ -29,13 +30,20 @@ fn events(input: &[u8], piece_bytes: usize, accept: bool) -> Vec<String> {
                 Event::Flood => return out,
                 Event::AppendMessage { text, first, .. } => {
                     if first {
-                        let _ = decode::append_head(text, Dialect::default());
-                    } else {
-                        let _ = decode::append_options(text);
+                        let begun = AppendText::begin(text, true, Dialect::default());
+                        append = begun.ok().map(|(_, reader, _)| reader);
+                    } else if let Some(reader) = &mut append {
+                        let _ = reader.next(text, true);
                     }
                     if accept { framer.accept() } else { framer.refuse() }
                 }
+                Event::AppendEnd(text) => {
+                    if let Some(reader) = &mut append {
+                        let _ = reader.next(text, false);
+                    }
+                }
                 Event::Command(command) => {
+                    let _ = AppendText::begin(command, false, Dialect::default());
                     for utf8_names in [false, true] {
                         let _ = decode::command(command, Dialect { utf8_names });
                     }

@@ -39,6 +39,12 @@ pub enum Body {
     Noop,
     Logout,
     StartTls,
+    Compress { algorithm: String },
+    Unauthenticate,
+    Language(Vec<String>),
+    GenUrlAuth(Vec<(String, String)>),
+    ResetKey { mailbox: Option<String>, mechanisms: Vec<String> },
+    UrlFetch(Vec<UrlFetch>),
     Login { user: String, password: Vec<u8> },
     Authenticate { mechanism: String, initial: Option<Vec<u8>> },
     Enable(Vec<String>),
@@ -86,6 +92,12 @@ impl Body {
             Body::Noop => "NOOP",
             Body::Logout => "LOGOUT",
             Body::StartTls => "STARTTLS",
+            Body::Compress { .. } => "COMPRESS",
+            Body::Language(_) => "LANGUAGE",
+            Body::GenUrlAuth(_) => "GENURLAUTH",
+            Body::ResetKey { .. } => "RESETKEY",
+            Body::UrlFetch(_) => "URLFETCH",
+            Body::Unauthenticate => "UNAUTHENTICATE",
             Body::Login { .. } => "LOGIN",
             Body::Authenticate { .. } => "AUTHENTICATE",
             Body::Enable(_) => "ENABLE",
@@ -487,15 +499,60 @@ pub struct Copy {
     pub mailbox: String,
 }
 
-/// The beginning of APPEND, up to its first message.
+/// One URL of URLFETCH (RFC 4467).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrlFetch {
+    /// As written.
+    pub url: String,
+    /// What of it (RFC 5524); `None`: the plain form.
+    pub items: Option<Vec<UrlItem>>,
+}
+
+/// What URLFETCH can tell of a URL (RFC 5524).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlItem {
+    /// BODY
+    Body,
+    /// BINARY
+    Binary,
+    /// BODYPARTSTRUCTURE
+    Structure,
+}
+
+/// The beginning of APPEND or REPLACE, up to its first message or piece of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AppendHead {
     /// Echoed in the answer.
     pub tag: Tag,
+    /// REPLACE (RFC 8508).
+    pub replaced: Option<Replaced>,
     /// Where to.
     pub mailbox: String,
-    /// For the first message.
-    pub options: AppendOptions,
+}
+
+/// The message that REPLACE removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replaced {
+    /// UID REPLACE
+    Uid(u32),
+    /// REPLACE
+    Seq(u32),
+}
+
+/// What stands in APPEND between the mailbox, its literals, and the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendItem {
+    /// A message begins.
+    Message(AppendOptions),
+    /// What the URL names belongs to the message next (RFC 4469).
+    Url(String),
+    /// The literal behind the text is what belongs to the message next.
+    Text {
+        /// Whether its header may be in UTF-8 (RFC 6855 section 4).
+        utf8: bool,
+    },
+    /// The literal behind the text is a URL, as [`AppendItem::Url`].
+    UrlLiteral,
 }
 
 /// What stands before each message of APPEND.

@@ -68,6 +68,12 @@ pub enum Code {
     PermanentFlags(SystemFlags, Vec<Keyword>, bool),
     /// `BADCHARSET (UTF-8 …)`: the charsets that are known.
     BadCharset(&'static [&'static str]),
+    /// `REFERRAL url` (RFC 2221)
+    Referral(String),
+    /// `URLMECH INTERNAL`: how URLs are authorised (RFC 4467).
+    UrlMechanism,
+    /// `BADURL url` (RFC 4469)
+    BadUrl(String),
     /// `CAPABILITY …`
     Capability(String),
     /// `NOUPDATE "tag"` (RFC 5267)
@@ -105,6 +111,13 @@ impl Code {
             Code::NoUpdate(tag) => {
                 out.extend_from_slice(b"NOUPDATE ");
                 string(out, tag.as_str().as_bytes(), false);
+            }
+            Code::Referral(url) => print(out, format_args!("REFERRAL {url}")),
+            Code::UrlMechanism => out.extend_from_slice(b"URLMECH INTERNAL"),
+            Code::BadUrl(url) => {
+                out.extend_from_slice(b"BADURL ");
+                let plain = |b: u8| (b'!'..0x7f).contains(&b) && b != b']';
+                out.extend(url.bytes().map(|b| if plain(b) { b } else { b'?' }));
             }
             Code::Capability(list) => print(out, format_args!("CAPABILITY {list}")),
             Code::InProgress(tag, counted) => {
@@ -168,6 +181,28 @@ pub fn status(
     code: Option<&Code>,
     text: &str,
 ) {
+    begin_status(out, tag, status, code);
+    let plain = |b| if (b' '..0x7f).contains(&b) { b } else { b'?' };
+    out.extend(text_of_status(text).bytes().map(plain));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// As [`status`], with a text in UTF-8: for clients that chose a language (RFC 5255 section 3.5).
+pub fn status_utf8(
+    out: &mut Vec<u8>,
+    tag: Option<&Tag>,
+    status: Status,
+    code: Option<&Code>,
+    text: &str,
+) {
+    begin_status(out, tag, status, code);
+    let plain = |c: char| if c.is_control() { '?' } else { c };
+    let text: String = text_of_status(text).chars().map(plain).collect();
+    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn begin_status(out: &mut Vec<u8>, tag: Option<&Tag>, status: Status, code: Option<&Code>) {
     out.extend_from_slice(tag.map_or("*", Tag::as_str).as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.as_str().as_bytes());
@@ -177,11 +212,12 @@ pub fn status(
         code.write(out);
         out.extend_from_slice(b"] ");
     }
-    // resp-text must not be empty, nor begin with a bracket that is no code.
+}
+
+/// resp-text must not be empty, nor begin with a bracket that is no code.
+fn text_of_status(text: &str) -> &str {
     let text = text.trim_start_matches('[');
-    let text = if text.is_empty() { "-" } else { text };
-    out.extend(text.bytes().map(|b| if (b' '..0x7f).contains(&b) { b } else { b'?' }));
-    out.extend_from_slice(b"\r\n");
+    if text.is_empty() { "-" } else { text }
 }
 
 /// `+ text` with its line end.
@@ -375,6 +411,19 @@ fn status_item(item: StatusItem) -> &'static str {
         StatusItem::AppendLimit => "APPENDLIMIT",
         StatusItem::MailboxId => "MAILBOXID",
     }
+}
+
+/// `* ID ("name" "value" …)`, RFC 2971 section 3.2; NIL for no pairs.
+pub fn id<'a>(out: &mut Vec<u8>, pairs: impl IntoIterator<Item = (&'a str, &'a str)>, utf8: bool) {
+    out.extend_from_slice(b"* ID ");
+    let mut opening = b'(';
+    for (name, value) in pairs {
+        out.push(std::mem::replace(&mut opening, b' '));
+        string(out, name.as_bytes(), utf8);
+        out.push(b' ');
+        string(out, value.as_bytes(), utf8);
+    }
+    out.extend_from_slice(if opening == b'(' { b"NIL\r\n" } else { b")\r\n" });
 }
 
 /// What one ESEARCH response tells; absent parts are not written.
@@ -589,7 +638,7 @@ pub fn threads(out: &mut Vec<u8>, nodes: impl IntoIterator<Item = ThreadNode<u32
 mod tests {
     use super::super::decode;
     use super::*;
-    use crate::imap::command::Body;
+    use crate::imap::command::{AppendItem, AppendOptions, Body};
     use proptest::prelude::*;
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -629,6 +678,8 @@ mod tests {
         }
         let hostile = written(|out| status(out, None, Status::Bye, None, "[x\r\n* OK é"));
         assert_eq!(hostile, "* BYE x??* OK ??\r\n");
+        let utf8 = written(|out| status_utf8(out, None, Status::No, None, "[é\r\n* OK ü"));
+        assert_eq!(utf8, "* NO é??* OK ü\r\n");
     }
 
     #[test]
@@ -743,6 +794,20 @@ mod tests {
     }
 
     #[test]
+    fn id_lines() {
+        let pairs = [("name", "Cursus"), ("os", "Bäume")];
+        assert_eq!(
+            written(|out| id(out, pairs, true)),
+            "* ID (\"name\" \"Cursus\" \"os\" \"Bäume\")\r\n"
+        );
+        assert_eq!(
+            written(|out| id(out, pairs, false)),
+            "* ID (\"name\" \"Cursus\" \"os\" {6}\r\nBäume)\r\n"
+        );
+        assert_eq!(written(|out| id(out, [], false)), "* ID NIL\r\n");
+    }
+
+    #[test]
     fn dates_are_written_as_read() {
         let text = written(|out| date_time(out, 837_596_665));
         assert_eq!(text, "\"17-Jul-1996 09:44:25 +0000\"");
@@ -769,11 +834,13 @@ mod tests {
 
         #[test]
         fn dates_decode_to_themselves(seconds in 0i64..250_000_000_000) {
-            let mut input = b" ".to_vec();
+            let mut input = b"t APPEND x ".to_vec();
             date_time(&mut input, seconds);
             input.push(b' ');
-            let options = decode::append_options(&input).unwrap();
-            prop_assert_eq!(options.internal_date, Some(seconds));
+            let read = decode::AppendText::begin(&input, true, decode::Dialect::default());
+            let (_, _, items) = read.unwrap();
+            let options = AppendOptions { internal_date: Some(seconds), ..Default::default() };
+            prop_assert_eq!(&items[0], &AppendItem::Message(options));
         }
 
         #[test]

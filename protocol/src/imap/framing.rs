@@ -458,13 +458,31 @@ fn without_line_end(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Whether `text` is `tag APPEND mailbox ` and perhaps more: then the literal that follows is a
-/// message, else the mailbox name itself or another command's string.
+/// Whether `text` is `tag APPEND mailbox `, or `tag REPLACE number mailbox ` also behind UID (RFC
+/// 8508), and perhaps more: then the literal that follows is a message or a piece of one (RFC 4469),
+/// else the mailbox name itself or another command's string.
 fn is_append_past_mailbox(text: &[u8]) -> bool {
-    let mut words = text.splitn(3, |&b| b == b' ');
-    let (_tag, name) = (words.next(), words.next());
-    name.is_some_and(|name| name.eq_ignore_ascii_case(b"APPEND"))
-        && words.next().is_some_and(|rest| !rest.is_empty())
+    let after_word = |text: &[u8]| {
+        let end = text.iter().position(|&b| b == b' ')?;
+        Some((text[..end].to_ascii_uppercase(), end + 1))
+    };
+    let mut rest = text;
+    let mut next = || {
+        let (word, behind) = after_word(rest)?;
+        rest = &rest[behind..];
+        Some(word)
+    };
+    let _tag = next();
+    let command = match next() {
+        Some(uid) if uid == b"UID" => next().filter(|name| name == b"REPLACE"),
+        other => other,
+    };
+    match command.as_deref() {
+        Some(b"APPEND") => {}
+        Some(b"REPLACE") => drop(next()),
+        _ => return false,
+    }
+    !rest.is_empty()
 }
 
 #[cfg(test)]

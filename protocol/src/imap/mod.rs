@@ -9,6 +9,7 @@
 //! | [`mutf7`] | the mailbox names of rev1 |
 //! | [`search`] | the SEARCH key tree |
 //! | [`sort`] | what SORT and THREAD are told and tell |
+//! | [`url`] | IMAP URLs |
 
 pub mod command;
 pub mod decode;
@@ -17,5 +18,6 @@ pub mod framing;
 pub mod mutf7;
 pub mod search;
 pub mod sort;
+pub mod url;
 
 pub use search::{Date, SearchKey};

@@ -5,6 +5,8 @@
 //! | [`parser`] | push parser: message bytes in, [`Structure`] out |
 //! | [`structure`] | the flat part table with byte ranges |
 //! | [`wire`] | ENVELOPE, BODY, BODYSTRUCTURE and strings as IMAP writes them |
+//! | [`downgrade`] | ENVELOPE for clients that take no UTF-8 |
+//! | [`part_structure`] | one part's own BODYSTRUCTURE within the whole |
 //! | [`section`] | `1.2.MIME` to a byte range |
 //! | [`header`] | field names, iteration, unfolding, HEADER.FIELDS |
 //! | [`media`] | Content-Type and Content-Disposition values |
@@ -18,12 +20,14 @@
 pub mod address;
 pub mod charset;
 pub mod date;
+pub mod downgrade;
 pub mod encoded_word;
 pub mod header;
 pub mod html;
 mod lexer;
 pub mod media;
 pub mod parser;
+pub mod part_structure;
 pub mod section;
 pub mod structure;
 pub mod subject;

@@ -29,6 +29,8 @@ pub struct Attributes {
     pub partition: Option<String>,
     /// Whether `user+detail` may select the mailbox `detail`.
     pub detail: Option<bool>,
+    /// The server that has the user's mailboxes, if it is another one: IMAP logins are sent there.
+    pub host: Option<String>,
     /// Logins are refused. Mail still arrives.
     pub disabled: bool,
     /// IMAP and SMAP logins are refused.

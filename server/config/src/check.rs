@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::{
-    ClientCertificates, Config, ConfigError, ConfigErrors, ListenerAddress, PlainLogin, Pop3,
-    Protocol, SaslMechanism, TlsMode,
+    ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, ListenerAddress, PlainLogin,
+    Pop3, Protocol, SaslMechanism, TlsMode,
 };
 
 /// IMAP's literals and sizes have 32 bits.
@@ -39,10 +39,10 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     listeners(config, &mut findings);
     tls(config, &mut findings);
     limits(config, &mut findings);
-    imap(config, &mut findings);
     archive(config, &mut findings);
     logins(config, &mut findings);
     pop3(config, &mut findings);
+    imap(config, &mut findings);
     others(config, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
 }
@@ -78,6 +78,15 @@ fn imap(config: &Config, out: &mut Findings<'_>) {
     if config.imap.message_limit > 0 && config.imap.save_limit > 0 {
         let expected = "0 beside imap.message_limit, which also limits what is saved";
         out.add("imap.save_limit", config.imap.save_limit, expected);
+    }
+    if config.imap.compress_level > 9 {
+        out.add("imap.compress_level", config.imap.compress_level, "0 to 9");
+    }
+    for (name, value) in config.imap.id.pairs() {
+        if value.len() > ImapId::VALUE_BYTES_MAX || value.contains(['\0', '\r', '\n']) {
+            let expected = "one line of at most 1024 bytes";
+            out.add(format!("imap.id.{}", name.replace('-', "_")), quoted(value), expected);
+        }
     }
 }
 

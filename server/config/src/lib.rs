@@ -11,12 +11,14 @@
 mod auth;
 mod check;
 mod error;
+mod imap;
 mod limits;
 mod listener;
 mod pop3;
 
 pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
 pub use error::{ConfigError, ConfigErrors};
+pub use imap::{Imap, ImapId, StoreSync, Utf8};
 pub use limits::Limits;
 pub use listener::{Listener, ListenerAddress, PlainLogin, Protocol, TlsMode};
 pub use pop3::Pop3;
@@ -264,15 +266,15 @@ pub enum IoChoice {
 }
 
 /// Certificate and key; both or neither.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// PEM file with the certificate and its chain. Absent: self-signed, kept in `state_dir`.
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<PathBuf>,
-    /// Whether ALPN names (`imap`, `pop3`) are offered (RFC 7301). Off: a client that asks for
-    /// some other name is served all the same.
+    /// Whether ALPN names (`imap`, `pop3`) are offered (RFC 7301), and a client that asks for other
+    /// names alone is refused: it means to speak to somebody else. Off: it is served all the same.
     pub alpn: bool,
     /// Whether clients are asked for a certificate.
     pub client_certificates: ClientCertificates,
@@ -295,32 +297,17 @@ pub enum ClientCertificates {
     Required,
 }
 
-/// What IMAP sessions do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Imap {
-    /// When a plain STORE is answered.
-    pub store_sync: StoreSync,
-    /// Most messages that one command works on (RFC 9738); 0: any number.
-    pub message_limit: u32,
-    /// Most messages that one command saves; 0: any number. Without effect beside `message_limit`.
-    pub save_limit: u32,
-    /// How to reach the administrator, a URI: the server's metadata `/shared/admin`. Empty: unset.
-    pub metadata_admin: String,
-    /// Whether clients may change over to SMAP1, Courier's own protocol.
-    pub smap: bool,
-}
-
-/// When a STORE of a session without CONDSTORE is answered. Conditional ones, and all of sessions
-/// that see MODSEQs, are durable first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StoreSync {
-    /// At once; the change is durable within 50 ms, and before anybody else sees it.
-    #[default]
-    AfterAnswer,
-    /// When the change is durable.
-    BeforeAnswer,
+impl Default for Tls {
+    fn default() -> Tls {
+        Tls {
+            certificate: None,
+            key: None,
+            alpn: true,
+            client_certificates: ClientCertificates::default(),
+            client_ca: None,
+            client_crl: None,
+        }
+    }
 }
 
 /// How messages are searched.

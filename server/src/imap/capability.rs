@@ -1,13 +1,14 @@
 //! What we offer, when. Every word that can stand in CAPABILITY is here, and has a row in
 //! `docs/protocols.md`.
 
-use config::Config;
+use config::{Config, Utf8};
 
 use crate::net::Conn;
 use crate::services::Services;
 
 /// Before and after login.
-const ALWAYS: &[&str] = &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE"];
+const ALWAYS: &[&str] =
+    &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE", "LANGUAGE", "LOGIN-REFERRALS"];
 
 /// Until a login, and of no use behind it.
 const BEFORE_LOGIN: &[&str] = &["SASL-IR"];
@@ -59,6 +60,12 @@ const LOGGED_IN: &[&str] = &[
     "LIST-METADATA",
     "XLIST",
     "NOTIFY",
+    "CATENATE",
+    "REPLACE",
+    "URLAUTH",
+    "URLAUTH=BINARY",
+    "URL-PARTIAL",
+    "MAILBOX-REFERRALS",
 ];
 
 /// The words of CAPABILITY for this connection now.
@@ -84,6 +91,7 @@ pub(super) fn words(conn: &Conn, logged_in: bool, services: &Services) -> String
         return words;
     }
     LOGGED_IN.iter().for_each(|word| offer(word, true));
+    offer("COMPRESS=DEFLATE", config.imap.compress_level > 0 && !conn.is_compressed());
     configured(&config).iter().for_each(|word| offer(word, true));
     words
 }
@@ -94,6 +102,9 @@ fn configured(config: &Config) -> Vec<String> {
     let mut offer = |word: &str, on: bool| words.extend(on.then(|| word.to_owned()));
     offer(&format!("APPENDLIMIT={}", config.limits.message_bytes_max), true);
     offer("SEARCH=FUZZY", config.search.fuzzy);
+    offer("UNAUTHENTICATE", config.imap.unauthenticate);
+    offer("UTF8=ACCEPT", config.imap.utf8 == Utf8::Accept);
+    offer("UTF8=ONLY", config.imap.utf8 == Utf8::Only);
     let (message_limit, save_limit) = (config.imap.message_limit, config.imap.save_limit);
     offer(&format!("MESSAGELIMIT={message_limit}"), message_limit > 0);
     offer(&format!("SAVELIMIT={save_limit}"), save_limit > 0);
@@ -118,8 +129,13 @@ mod tests {
             Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => format!("{name}=n"),
             _ => word,
         };
-        let fixed =
-            [ALWAYS, BEFORE_LOGIN, LOGGED_IN, &["STARTTLS", "LOGINDISABLED", "SMAP1"]].concat();
+        let fixed = [
+            ALWAYS,
+            BEFORE_LOGIN,
+            LOGGED_IN,
+            &["STARTTLS", "LOGINDISABLED", "SMAP1", "COMPRESS=DEFLATE", "UTF8=ONLY"],
+        ]
+        .concat();
         let mechanisms = Mechanism::ALL.iter().map(|m| format!("AUTH={}", m.name()));
         let fixed = fixed.into_iter().map(str::to_owned).chain(mechanisms);
         fixed.chain(configured(&config).into_iter().map(numbers)).collect()

@@ -7,10 +7,12 @@
 //! | `limit` | how many messages one command works on |
 //! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
+//! | `language` | the languages of texts for people |
 //! | `selected` | the selected mailbox: its view, sync points, sets |
 //! | `notify` | what is told without having been asked for |
 //! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
+//! | `url` | messages that IMAP URLs name |
 //! | `cmd` | a file per command |
 //!
 //! Invariants:
@@ -26,11 +28,13 @@ mod capability;
 mod cmd;
 mod contexts;
 mod fetch;
+mod language;
 mod limit;
 mod notify;
 mod progress;
 mod reply;
 mod selected;
 mod session;
+mod url;
 
 pub use session::run;

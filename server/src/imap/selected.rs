@@ -27,6 +27,8 @@ const CHANGED_TURN: usize = 2048;
 pub(super) struct Features {
     /// IMAP4rev2: UTF-8 names and strings, ESEARCH, no RECENT.
     pub(super) rev2: bool,
+    /// UTF8=ACCEPT: UTF-8 names and strings (RFC 6855).
+    pub(super) utf8_accept: bool,
     /// CONDSTORE: flag changes carry MODSEQ.
     pub(super) condstore: bool,
     /// QRESYNC: removals are told by VANISHED.
@@ -35,6 +37,13 @@ pub(super) struct Features {
     pub(super) uid_only: bool,
     /// How strings compare (RFC 5255).
     pub(super) collation: Collation,
+}
+
+impl Features {
+    /// Whether names and quoted strings are UTF-8.
+    pub(super) fn utf8(self) -> bool {
+        self.rev2 || self.utf8_accept
+    }
 }
 
 /// The selected mailbox.

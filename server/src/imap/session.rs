@@ -13,6 +13,7 @@ use protocol::imap::framing::{Event, Excess, Framer, Limits, Literal};
 use protocol::types::{ModSeq, Uid};
 
 use super::fetch::ahead::Ahead;
+use super::language::Language;
 use super::notify::Notices;
 use super::reply::{End, Outcome, Reply};
 use super::selected::{Features, Selected};
@@ -47,6 +48,13 @@ pub(super) struct Session {
     /// The present command's tag asks for SMAP.
     smap: bool,
     bad_commands: u32,
+    /// Since when, counted from the connection's begin, the client has had no login, or had none
+    /// before its first.
+    since_seconds: u32,
+    /// Of texts for people.
+    pub(super) language: Language,
+    /// The client's ID is in the log.
+    pub(super) has_said_id: bool,
     /// Whether message files are asked for before their turn.
     pub(super) ahead: Ahead,
     /// Say BYE with this text once the present command is answered.
@@ -69,8 +77,15 @@ const SMAP_TAG: &[u8] = b"\\SMAP1 ";
 /// The next thing that a client sent.
 enum Input {
     Command(Result<Command, DecodeError>),
-    Append { text: Vec<u8>, literal: Literal },
-    TooLong { tag: Option<Tag>, excess: Excess },
+    /// APPEND or REPLACE; without a literal its parts are URLs.
+    Append {
+        text: Vec<u8>,
+        literal: Option<Literal>,
+    },
+    TooLong {
+        tag: Option<Tag>,
+        excess: Excess,
+    },
 }
 
 /// A line outside commands, as AUTHENTICATE and IDLE want it.
@@ -100,6 +115,9 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         read_only: false,
         smap: false,
         bad_commands: 0,
+        since_seconds: 0,
+        language: Language::default(),
+        has_said_id: false,
         ahead: Ahead::default(),
         last_words: None,
     };
@@ -110,6 +128,11 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
             After::Smap => session.go_on_in_smap().await,
         }
     }
+}
+
+/// The age of a connection.
+fn seconds_of(conn: &Conn) -> u32 {
+    u32::try_from(conn.since().elapsed().as_secs()).unwrap_or(u32::MAX)
 }
 
 fn framing_limits(services: &Services, logged_in: bool) -> Limits {
@@ -192,10 +215,14 @@ impl Session {
                     self.smap = self.services.config().imap.smap && text.starts_with(SMAP_TAG);
                     // Behind the backslash it is a tag like others.
                     let text = if self.smap { &text[1..] } else { text };
-                    Some(Input::Command(decode::command(text, dialect)))
+                    if decode::is_append(text) {
+                        Some(Input::Append { text: text.to_vec(), literal: None })
+                    } else {
+                        Some(Input::Command(decode::command(text, dialect)))
+                    }
                 }
                 Some(Event::AppendMessage { text, literal, .. }) => {
-                    Some(Input::Append { text: text.to_vec(), literal })
+                    Some(Input::Append { text: text.to_vec(), literal: Some(literal) })
                 }
                 Some(Event::TooLong { head, excess }) => {
                     Some(Input::TooLong { tag: decode::tag_of(head), excess })
@@ -275,11 +302,12 @@ impl Session {
             return (idle, "Logged out for inactivity");
         }
         let until_login = Duration::from_secs(limits.login_seconds_max);
-        (until_login.saturating_sub(self.conn.since().elapsed()), "No login in time")
+        let waited = seconds_of(&self.conn).saturating_sub(self.since_seconds);
+        (until_login.saturating_sub(Duration::from_secs(waited.into())), "No login in time")
     }
 
     pub(super) fn dialect(&self) -> Dialect {
-        Dialect { utf8_names: self.features.rev2 }
+        Dialect { utf8_names: self.features.utf8() }
     }
 
     async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
@@ -347,7 +375,17 @@ impl Session {
                 Box::pin(cmd::authenticate::run(self, &mechanism, initial)).await
             }
             Body::Enable(names) => cmd::enable::run(self, &names),
-            Body::Id(_) => cmd::id::run(self),
+            Body::Compress { algorithm } => {
+                Box::pin(cmd::compress::run(self, tag, &algorithm)).await
+            }
+            Body::GenUrlAuth(urls) => Box::pin(cmd::genurlauth::run(self, urls)).await,
+            Body::ResetKey { mailbox, mechanisms } => {
+                Box::pin(cmd::resetkey::run(self, mailbox, &mechanisms)).await
+            }
+            Body::UrlFetch(urls) => Box::pin(cmd::urlfetch::run(self, urls)).await,
+            Body::Language(ranges) => cmd::language::run(self, &ranges),
+            Body::Unauthenticate => Box::pin(cmd::unauthenticate::run(self, tag)).await,
+            Body::Id(pairs) => cmd::id::run(self, &pairs),
             Body::Namespace => cmd::namespace::run(self),
             Body::Idle => Box::pin(cmd::idle::run(self)).await,
             Body::Select { mailbox, read_only, condstore, qresync } => {
@@ -407,8 +445,25 @@ impl Session {
         if self.read_only && !only_reads(body) {
             return Some(Reply::read_only_login());
         }
+        let before_enable = matches!(
+            body,
+            Body::Capability
+                | Body::Noop
+                | Body::Logout
+                | Body::Id(_)
+                | Body::Language(_)
+                | Body::Enable(_)
+                | Body::Compress { .. }
+                | Body::Unauthenticate
+        );
+        if logged_in
+            && !before_enable
+            && let Some(refusal) = self.utf8_refusal()
+        {
+            return Some(refusal);
+        }
         match body {
-            Body::Capability | Body::Noop | Body::Logout | Body::Id(_) => None,
+            Body::Capability | Body::Noop | Body::Logout | Body::Id(_) | Body::Language(_) => None,
             Body::StartTls | Body::Login { .. } | Body::Authenticate { .. } => {
                 logged_in.then(|| Reply::bad("Already logged in"))
             }
@@ -432,6 +487,14 @@ impl Session {
             }
             _ => (!logged_in).then(|| Reply::bad("Log in first")),
         }
+    }
+
+    /// Refuses what may need UTF-8 of clients that have not said that they take it, where that is
+    /// set (RFC 6855 section 6).
+    pub(super) fn utf8_refusal(&self) -> Option<Reply> {
+        let only = self.services.config().imap.utf8 == config::Utf8::Only;
+        (only && !self.features.utf8())
+            .then(|| Reply::no("ENABLE UTF8=ACCEPT first").word("CANNOT"))
     }
 
     /// Tells what happened to the selected mailbox, if this is the time for it.
@@ -586,7 +649,7 @@ impl Session {
         if *silent {
             return Ok(());
         }
-        self.conn.out.with_vec(|out| encode::status(out, Some(tag), *status, code.as_ref(), text));
+        self.write_status(Some(tag), *status, code.as_ref(), text);
         if let Some(text) = self.last_words {
             return Err(End::Bye(text));
         }
@@ -603,7 +666,16 @@ impl Session {
 
     /// Writes an untagged status response.
     pub(super) fn untagged(&mut self, status: Status, code: Option<&Code>, text: &str) {
-        self.conn.out.with_vec(|out| encode::status(out, None, status, code, text));
+        self.write_status(None, status, code, text);
+    }
+
+    fn write_status(&mut self, tag: Option<&Tag>, status: Status, code: Option<&Code>, text: &str) {
+        let text = self.language.say(text);
+        let write = match self.language {
+            Language::Default => encode::status,
+            Language::English | Language::German => encode::status_utf8,
+        };
+        self.conn.out.with_vec(|out| write(out, tag, status, code, &text));
     }
 
     /// Writes a continuation request.
@@ -684,9 +756,41 @@ impl Session {
         self.framer.set_limits(framing_limits(&self.services, true));
     }
 
-    /// After STARTTLS: nothing that was said before counts.
+    /// After STARTTLS and UNAUTHENTICATE: nothing that was said before counts.
     pub(super) fn start_over(&mut self) {
-        self.framer = Framer::new(framing_limits(&self.services, false));
+        // Every field is named, so that none is forgotten.
+        let Session {
+            conn,
+            services,
+            framer,
+            features,
+            user,
+            selected,
+            notices,
+            tag,
+            read_only,
+            smap: _,
+            // Of the connection, whoever logs in.
+            login_failures: _,
+            bad_commands: _,
+            since_seconds,
+            language,
+            has_said_id,
+            ahead,
+            last_words,
+        } = self;
+        *framer = Framer::new(framing_limits(services, false));
+        *features = Features::default();
+        *user = None;
+        *selected = None;
+        *notices = None;
+        *read_only = false;
+        *since_seconds = seconds_of(conn);
+        *language = Language::default();
+        *has_said_id = false;
+        *ahead = Ahead::default();
+        *tag = None;
+        *last_words = None;
     }
 }
 

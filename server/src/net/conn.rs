@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use config::{Limits, Listener, PlainLogin, Protocol, TlsMode};
 use tokio::time::timeout;
 
-use super::buffer::{BufferPool, InBuffer};
+use super::buffer::{BUFFER_BYTES, BufferPool, InBuffer};
+use super::deflate::{DeflatePool, KEEP_IDLE, Layer};
 use super::out_queue::{OutQueue, SLICES_MAX};
 use super::peer::{Peer, SessionId};
 use super::socket::Socket;
@@ -23,6 +24,8 @@ use crate::tls::TlsSwitch;
 pub struct NetCore {
     /// Buffers that are lent while bytes move.
     pub pool: BufferPool,
+    /// Compressors, likewise.
+    pub deflate: DeflatePool,
     /// The certificates in use; SIGHUP may replace them.
     pub tls: Arc<TlsSwitch>,
 }
@@ -55,6 +58,63 @@ enum Stream {
     Gone,
 }
 
+impl Stream {
+    /// Reads behind the unread bytes of `input`; 0 is the end. `None` within: `bytes_max` are unread.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &mut InBuffer,
+        pool: &BufferPool,
+        bytes_max: usize,
+    ) -> Poll<io::Result<Option<usize>>> {
+        match self {
+            Stream::Plain(socket) => {
+                ready!(socket.poll_read_ready(cx))?;
+                let mut pending = false;
+                let read =
+                    input.read_with(pool, bytes_max, |room| match socket.poll_read(cx, room) {
+                        Poll::Ready(done) => done,
+                        Poll::Pending => {
+                            pending = true;
+                            Ok(0)
+                        }
+                    });
+                if pending { Poll::Pending } else { Poll::Ready(read.transpose()) }
+            }
+            Stream::Tls(pump) => pump.poll_fill(cx, input, pool, bytes_max),
+            Stream::Gone => Poll::Ready(Ok(Some(0))),
+        }
+    }
+
+    /// Sends from `out`. Ready when some bytes were taken; `true` when none are left.
+    fn poll_send_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut OutQueue,
+    ) -> Poll<io::Result<bool>> {
+        match self {
+            Stream::Plain(socket) => {
+                if !out.is_empty() {
+                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+                    let count = out.slices(&mut slices);
+                    let sent = ready!(socket.poll_write_vectored(cx, &slices[..count]))?;
+                    if sent == 0 {
+                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    }
+                    out.advance(sent);
+                }
+                Poll::Ready(Ok(out.is_empty()))
+            }
+            Stream::Tls(pump) => pump.poll_flush_some(cx, out),
+            Stream::Gone => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+fn input_is_full() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "input is at its limit and not consumed")
+}
+
 /// One accepted connection on the session's core.
 ///
 /// A session loops over: take what it understands from [`Conn::input`], [`Conn::consume`] it, put
@@ -64,6 +124,8 @@ pub struct Conn {
     /// Bytes owed to the client; sent by [`Conn::flush`].
     pub out: OutQueue,
     stream: Stream,
+    /// Compression, between the buffers here and `stream`.
+    layer: Option<Box<Layer>>,
     input: InBuffer,
     input_bytes_max: usize,
     peer: Peer,
@@ -92,6 +154,7 @@ impl Conn {
         Conn {
             out: OutQueue::new(limits.out_queue_bytes_high, core.pool.clone()),
             stream: Stream::Plain(socket),
+            layer: None,
             input: InBuffer::default(),
             input_bytes_max: limits.command_bytes_max,
             peer,
@@ -116,37 +179,61 @@ impl Conn {
     /// `InvalidInput` if the unread input is at its limit (`limits.command_bytes_max`): the session
     /// should have refused the command before. Else what the socket or TLS says.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        let read = poll_fn(|cx| self.poll_fill(cx)).await?;
+        let read = match self.layer {
+            None => poll_fn(|cx| self.poll_fill(cx)).await?,
+            // Apart from the session's own memory: few compress.
+            Some(_) => Box::pin(self.fill_decompressed()).await?,
+        };
         self.bytes_in += read as u64;
         Ok(read)
     }
 
+    /// As [`Conn::fill`]: lets others run while much comes out of little, and gives back what the
+    /// core has lent when the client keeps it waiting.
+    async fn fill_decompressed(&mut self) -> io::Result<usize> {
+        if self.layer.as_mut().is_some_and(|layer| layer.turn_is_over()) {
+            tokio::task::yield_now().await;
+        }
+        let at_once = poll_fn(|cx| match self.poll_fill(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        if let Some(done) = at_once.await {
+            return done;
+        }
+        let scarce = self.layer.as_mut().is_some_and(|layer| {
+            layer.waited();
+            layer.is_scarce()
+        });
+        if !scarce && let Ok(done) = timeout(KEEP_IDLE, poll_fn(|cx| self.poll_fill(cx))).await {
+            return done;
+        }
+        if let Some(layer) = &mut self.layer {
+            layer.release();
+        }
+        poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let (pool, bytes_max) = (&self.core.pool, self.input_bytes_max);
-        let read = match &mut self.stream {
-            Stream::Plain(socket) => {
-                ready!(socket.poll_read_ready(cx))?;
-                let mut pending = false;
-                let read = self.input.read_with(pool, bytes_max, |room| {
-                    match socket.poll_read(cx, room) {
-                        Poll::Ready(done) => done,
-                        Poll::Pending => {
-                            pending = true;
-                            Ok(0)
-                        }
-                    }
-                });
-                if pending {
-                    return Poll::Pending;
-                }
-                read.transpose()?
-            }
-            Stream::Tls(pump) => ready!(pump.poll_fill(cx, &mut self.input, pool, bytes_max))?,
-            Stream::Gone => Some(0),
+        let Some(layer) = &mut self.layer else {
+            let read = ready!(self.stream.poll_read(cx, &mut self.input, pool, bytes_max))?;
+            return Poll::Ready(read.ok_or_else(input_is_full));
         };
-        Poll::Ready(read.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "input is at its limit and not consumed")
-        }))
+        loop {
+            if layer.has_input() {
+                let made = self.input.read_with(pool, bytes_max, |room| layer.decompress(room));
+                match made {
+                    None => return Poll::Ready(Err(input_is_full())),
+                    Some(Ok(0)) => {}
+                    Some(done) => return Poll::Ready(done),
+                }
+            }
+            let read = ready!(self.stream.poll_read(cx, &mut layer.raw, pool, BUFFER_BYTES))?;
+            if read == Some(0) {
+                return Poll::Ready(Ok(0));
+            }
+        }
     }
 
     /// Tells the client's kernel that everything sent so far has arrived: for a session that waits
@@ -226,28 +313,77 @@ impl Conn {
     /// Ready when some bytes were taken; `true` when none are left.
     fn poll_flush_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let before = self.out.len();
-        let done = match &mut self.stream {
-            Stream::Plain(socket) => {
-                if !self.out.is_empty() {
-                    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                    let count = self.out.slices(&mut slices);
-                    let sent = ready!(socket.poll_write_vectored(cx, &slices[..count]))?;
-                    if sent == 0 {
-                        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                    }
-                    self.out.advance(sent);
-                }
-                self.out.is_empty()
-            }
-            Stream::Tls(pump) => {
-                let done = pump.poll_flush_some(cx, &mut self.out);
-                self.bytes_out += (before - self.out.len()) as u64;
-                return done;
-            }
-            Stream::Gone => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        let Some(layer) = &mut self.layer else {
+            let done = self.stream.poll_send_some(cx, &mut self.out);
+            self.bytes_out += (before - self.out.len()) as u64;
+            return done;
         };
+        let compressed = layer.compress(&mut self.out)?;
         self.bytes_out += (before - self.out.len()) as u64;
-        Poll::Ready(Ok(done))
+        let sent = ready!(self.stream.poll_send_some(cx, &mut layer.wire))?;
+        Poll::Ready(Ok(compressed && sent))
+    }
+
+    /// Sends the queue; everything behind it is compressed, in both directions (RFC 4978).
+    ///
+    /// The session consumes the command that asked for it first. `level` is zlib's, 1 to 9.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the client sent more before the answer, which RFC 4978 forbids. After an
+    /// error the connection is of no more use.
+    pub async fn start_compression(&mut self, level: u8) -> io::Result<()> {
+        if !self.input().is_empty() {
+            let reason = "plain bytes behind the command that starts compression";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        self.flush().await?;
+        let (pool, buffers) = (self.core.deflate.clone(), self.core.pool.clone());
+        self.layer = Some(Box::new(Layer::new(pool, buffers, level)));
+        Ok(())
+    }
+
+    /// Sends the queue compressed, and ends the compression, in both directions. Does nothing where
+    /// there is none.
+    ///
+    /// The session consumes the command that asked for it first.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the client compressed a further command. After an error the connection is
+    /// of no more use.
+    pub async fn end_compression(&mut self) -> io::Result<()> {
+        Box::pin(self.end_compression_unboxed()).await
+    }
+
+    async fn end_compression_unboxed(&mut self) -> io::Result<()> {
+        let Some(layer) = &mut self.layer else { return Ok(()) };
+        if !self.input.unread().is_empty() {
+            let reason = "a command behind the one that ends the compression";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        layer.finish_output();
+        self.flush().await?;
+        poll_fn(|cx| self.poll_end_input(cx)).await?;
+        if let Some(mut layer) = self.layer.take() {
+            self.input = std::mem::take(&mut layer.raw);
+        }
+        Ok(())
+    }
+
+    /// Reads up to the end of what the client compressed.
+    fn poll_end_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(layer) = &mut self.layer else { return Poll::Ready(Ok(())) };
+        while !layer.end_input()? {
+            let (raw, pool) = (&mut layer.raw, &self.core.pool);
+            if ready!(self.stream.poll_read(cx, raw, pool, BUFFER_BYTES))? == Some(0) {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the connection is compressed.
+    pub fn is_compressed(&self) -> bool {
+        self.layer.is_some()
     }
 
     /// Sends the queue, then does the server's side of a TLS handshake.

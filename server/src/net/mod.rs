@@ -5,6 +5,7 @@
 //! | [`Conn`] (`conn`) | what sessions hold |
 //! | [`OutQueue`] (`out_queue`) | bytes owed to the client |
 //! | [`BufferPool`] (`buffer`) | the core's buffers; an idle connection holds none |
+//! | [`DeflatePool`] (`deflate`) | the compression layer; the core's compressors |
 //! | `socket` | TCP and unix sockets, polled |
 //! | `tls_pump` | rustls between socket and buffers |
 //!
@@ -14,6 +15,7 @@
 
 mod buffer;
 mod conn;
+mod deflate;
 mod out_queue;
 mod peer;
 mod socket;
@@ -21,6 +23,7 @@ mod tls_pump;
 
 pub use buffer::{BUFFER_BYTES, BufferPool};
 pub use conn::{Conn, NetCore, Timeouts};
+pub use deflate::DeflatePool;
 pub use out_queue::OutQueue;
 pub use peer::{Peer, SessionId};
 pub use socket::Socket;

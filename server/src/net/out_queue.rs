@@ -75,6 +75,16 @@ impl OutQueue {
         self.chunks.push_back(bytes);
     }
 
+    /// As [`OutQueue::push_vec`], with a buffer of the pool, which goes back there.
+    pub(crate) fn push_buffer(&mut self, buffer: Vec<u8>) {
+        if buffer.len() < MOVE_BYTES_MIN {
+            self.push(&buffer);
+            self.pool.give_back(buffer);
+        } else {
+            self.push_vec(buffer);
+        }
+    }
+
     /// Lets `encode` append to a plain vector: the queue's last chunk, which may grow.
     ///
     /// Called once a message in a long FETCH, so it moves nothing about.

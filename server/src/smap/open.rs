@@ -309,7 +309,7 @@ impl Session {
 
     pub(super) async fn search(&mut self, key: &SearchKey) -> Answer {
         let Some(open) = self.open.as_ref() else { return Ok(Err(not_open())) };
-        match open.mailbox.search(&open.view, key).await {
+        match open.mailbox.search(&open.view, key, Collation::default()).await {
             Ok(found) => {
                 let ranges = MessageSet::write(found.iter().map(|(seq, _)| seq.0));
                 for some in ranges.chunks(RANGES_PER_LINE) {

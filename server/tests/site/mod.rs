@@ -20,7 +20,7 @@ use engine::io::Lane;
 use engine::io::blocking::Blocking;
 use engine::{Drive, Mailbox, User};
 use protocol::types::SeqNum;
-use server::net::{BufferPool, Conn, NetCore, Peer, Socket};
+use server::net::{BufferPool, Conn, DeflatePool, NetCore, Peer, Socket};
 use server::services::{Services, Shared};
 use server::stalls::Meter;
 use server::tls::TlsSwitch;
@@ -42,7 +42,8 @@ pub(crate) struct Site {
 
 impl Site {
     /// With the users `jo`, `mo@example.org` (no details), `full` (2 KiB), `boss` (may act as
-    /// everybody), `web` (no POP3), `drop` (no IMAP), `guest` (reads only), and a line for `bad` that
+    /// everybody), `web` (no POP3), `drop` (no IMAP), `guest` (reads only), `away` (on another
+    /// server), and a line for `bad` that
     /// can't be read. All have their password in clear as well.
     pub(crate) fn new(
         protocol: Protocol,
@@ -70,6 +71,7 @@ impl Site {
             user("web", "disablepop3=yes"),
             user("drop", "disableimap=yes"),
             user("guest", "read_only=yes"),
+            user("away", "host=other.example.org"),
         ];
         auth::users::edit(&path, |d| d.add_all(users)).unwrap();
         let users = Arc::new(UserFile::open(&path).unwrap());
@@ -79,7 +81,11 @@ impl Site {
         let storage = Arc::new(Blocking::new());
         let store = admin::store::open(&config, "test", storage, Drive::Threads).unwrap();
         let tls = Arc::new(TlsSwitch::new(&config).unwrap());
-        let net = Rc::new(NetCore { pool: BufferPool::new(), tls: tls.clone() });
+        let net = Rc::new(NetCore {
+            pool: BufferPool::new(),
+            deflate: DeflatePool::default(),
+            tls: tls.clone(),
+        });
         let limits = config.limits.clone();
         let lane = Lane::pool(store.helpers().clone());
         let shared =

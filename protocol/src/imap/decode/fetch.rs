@@ -161,6 +161,13 @@ fn section(i: &[u8]) -> Res<'_, Section> {
     Ok((i, Section { part, text }))
 }
 
+/// A section without its brackets.
+pub(super) fn section_of_all(text: &[u8]) -> Option<Section> {
+    let in_brackets = [b"[", text, b"]"].concat();
+    let (rest, section) = section(&in_brackets).ok()?;
+    rest.is_empty().then_some(section)
+}
+
 /// What stands behind the part numbers; `named`: something has to.
 fn section_text(i: &[u8], named: bool) -> Res<'_, SectionText> {
     if !named && i.first() == Some(&b']') {

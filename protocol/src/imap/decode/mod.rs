@@ -8,13 +8,16 @@
 //! | module | says |
 //! |---|---|
 //! | `token` | atoms, strings, numbers, sets, flags, dates, mailbox names |
+//! | `append` | what stands around the messages of APPEND and REPLACE |
 //! | `fetch` | FETCH and STORE arguments |
 //! | `search` | SEARCH arguments |
 //! | `select` | parameters of SELECT and EXAMINE |
 //! | `sort` | SORT and THREAD arguments |
+//! | `url` | GENURLAUTH, RESETKEY, URLFETCH arguments |
 //! | `list` | LIST and STATUS arguments |
 //! | `quota`, `metadata`, `notify` | arguments of the commands of these names |
 
+mod append;
 mod fetch;
 mod list;
 mod metadata;
@@ -24,6 +27,7 @@ mod search;
 mod select;
 mod sort;
 mod token;
+mod url;
 
 use nom::Parser;
 use nom::bytes::complete::{tag, tag_no_case, take_while};
@@ -31,11 +35,12 @@ use nom::combinator::{cut, opt, rest};
 use nom::multi::{many0, many1};
 use nom::sequence::{delimited, preceded};
 
-use super::command::{AppendHead, AppendOptions, Body, Command, Copy, Tag, UidBatches};
+pub use append::AppendText;
+
+use super::command::{Body, Command, Copy, Section, Tag, UidBatches};
 use super::mutf7::Mutf7Error;
 use token::{
-    Reject, Res, astring, atom, expect, flag_list, mailbox, nstring, set_argument, sp, string,
-    tag_word, utf8,
+    Reject, Res, astring, atom, expect, mailbox, nstring, set_argument, sp, string, tag_word, utf8,
 };
 
 /// Most pairs that ID may have (RFC 2971 section 3.3).
@@ -99,33 +104,15 @@ pub fn command(input: &[u8], dialect: Dialect) -> Result<Command, DecodeError> {
     }
 }
 
-/// Decodes what stands before APPEND's first message.
-pub fn append_head(text: &[u8], dialect: Dialect) -> Result<AppendHead, DecodeError> {
-    let (after_tag, tag) = match tag_word(text) {
-        Ok(ok) => ok,
-        Err(error) => return Err(refusal(None, error, text)),
-    };
-    let head = |i| {
-        let (i, _) = (sp, tag_no_case("APPEND"), sp).parse(i)?;
-        let (i, mailbox) = mailbox(i, dialect)?;
-        let (i, options) = append_options_after(i)?;
-        end(i)?;
-        Ok((mailbox, options))
-    };
-    match head(after_tag) {
-        Ok((mailbox, options)) => Ok(AppendHead { tag, mailbox, options }),
-        Err(error) => Err(refusal(Some(tag), error, text)),
-    }
+/// Whether `text` is APPEND or REPLACE, whose arguments [`AppendText`] reads.
+pub fn is_append(text: &[u8]) -> bool {
+    let Ok((i, _)) = tag_word(text) else { return false };
+    append::name(i).is_ok()
 }
 
-/// Decodes what stands between two messages of APPEND (RFC 3502).
-pub fn append_options(text: &[u8]) -> Result<AppendOptions, DecodeErrorKind> {
-    let options = |i| {
-        let (i, options) = append_options_after(i)?;
-        end(i)?;
-        Ok(options)
-    };
-    options(text).map_err(|error| refusal(None, error, text).kind)
+/// Decodes what stands in brackets in `BODY[…]`.
+pub fn section(text: &[u8]) -> Option<Section> {
+    fetch::section_of_all(text)
 }
 
 /// The tag at the start of a command that can't be decoded as a whole.
@@ -200,6 +187,11 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
         b"NOOP" => (i, Body::Noop),
         b"LOGOUT" => (i, Body::Logout),
         b"STARTTLS" => (i, Body::StartTls),
+        b"UNAUTHENTICATE" => (i, Body::Unauthenticate),
+        b"COMPRESS" => {
+            let (i, algorithm) = preceded(sp, atom).parse(i)?;
+            (i, Body::Compress { algorithm: algorithm.to_ascii_uppercase() })
+        }
         b"NAMESPACE" => (i, Body::Namespace),
         b"IDLE" => (i, Body::Idle),
         b"CHECK" => (i, Body::Check),
@@ -208,6 +200,14 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
         b"EXPUNGE" => (i, Body::Expunge),
         b"LOGIN" => login(i)?,
         b"AUTHENTICATE" => authenticate(i)?,
+        b"LANGUAGE" => {
+            let range = utf8("a language range", astring);
+            let (i, ranges) = many0(preceded(sp, range)).parse(i)?;
+            (i, Body::Language(ranges))
+        }
+        b"GENURLAUTH" => url::gen_url_auth(i)?,
+        b"URLFETCH" => url::url_fetch(i)?,
+        b"RESETKEY" => url::reset_key(i, dialect)?,
         b"ENABLE" => {
             let (i, names) = many1(preceded(sp, atom)).parse(i)?;
             (i, Body::Enable(names.into_iter().map(str::to_ascii_uppercase).collect()))
@@ -223,9 +223,9 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
             (i, Body::Comparator(names))
         }
         b"UIDBATCHES" => uid_batches(i)?,
-        b"LIST" => list::list(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
+        b"LIST" | b"RLIST" => list::list(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
         b"XLIST" => list::xlist(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
-        b"LSUB" => list::lsub(i, dialect)?,
+        b"LSUB" | b"RLSUB" => list::lsub(i, dialect)?,
         b"STATUS" => list::status(i, dialect)?,
         b"NOTIFY" => notify::notify(i, dialect)?,
         b"GETMETADATA" => metadata::get(i, dialect)?,
@@ -338,22 +338,6 @@ fn id(i: &[u8]) -> Res<'_, Body> {
     let lossy = |value: Option<Vec<u8>>| value.map(|v| String::from_utf8_lossy(&v).into_owned());
     let pairs = pairs.into_iter().map(|(name, value)| (name, lossy(value))).collect();
     Ok((i, Body::Id(pairs)))
-}
-
-/// ` [flags ][date-time ]` with the spaces of the grammar: each item is followed by one.
-fn append_options_after(i: &[u8]) -> Res<'_, AppendOptions> {
-    let (i, _) = sp(i)?;
-    let (i, flags) = opt(|i| {
-        let (i, flags) = flag_list(i)?;
-        Ok((sp(i)?.0, flags))
-    })
-    .parse(i)?;
-    let (i, internal_date) = opt(|i| {
-        let (i, date) = token::date_time(i)?;
-        Ok((sp(i)?.0, date))
-    })
-    .parse(i)?;
-    Ok((i, AppendOptions { flags: flags.unwrap_or_default(), internal_date }))
 }
 
 #[cfg(test)]

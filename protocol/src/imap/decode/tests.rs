@@ -41,6 +41,12 @@ fn bare_commands_and_tags() {
     assert_eq!(bad("NOOP x"), "Expected the end of the command at byte 6");
     assert_eq!(bad("FROB"), "Unknown command");
     assert_eq!(bad("UID NOOP"), "Unknown command");
+    assert_eq!(ok("unauthenticate"), Body::Unauthenticate);
+    assert_eq!(ok("LANGUAGE"), Body::Language(vec![]));
+    assert_eq!(ok("language fr-CA \"en\""), Body::Language(vec!["fr-CA".into(), "en".into()]));
+    assert_eq!(ok("COMPRESS deflate"), Body::Compress { algorithm: "DEFLATE".into() });
+    assert_eq!(bad("COMPRESS"), "Expected a space at byte 10");
+    assert_eq!(bad("UNAUTHENTICATE x"), "Expected the end of the command at byte 16");
     assert_eq!(command(b"", REV1).unwrap_err().tag, None);
     assert_eq!(command(b"+ NOOP", REV1).unwrap_err().tag, None);
     assert_eq!(bad(""), "Unknown command");
@@ -323,22 +329,103 @@ fn store_and_its_flags() {
     assert!(bad("STORE 1 FLAGS (\\Frob)").starts_with("Expected a known system flag"));
 }
 
+/// The first text of an APPEND with a literal behind it: the head and what comes of it.
+fn begin(text: &str) -> (AppendHead, AppendText, Vec<AppendItem>) {
+    AppendText::begin(text.as_bytes(), true, REV1).unwrap_or_else(|e| panic!("{text}: {}", e.kind))
+}
+
 #[test]
 fn append_heads_and_what_is_between_messages() {
-    let head =
-        append_head(b"A003 APPEND saved-messages (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ", REV1)
-            .unwrap();
+    let text = AppendItem::Text { utf8: false };
+    let (head, mut reader, items) =
+        begin("A003 APPEND saved-messages (\\Seen x) \"17-Jul-1996 02:44:25 -0700\" ");
     assert_eq!((head.tag.as_str(), head.mailbox.as_str()), ("A003", "saved-messages"));
-    assert_eq!(head.options.flags.system, SystemFlags::SEEN);
-    assert_eq!(head.options.internal_date, Some(837_596_665));
-    let literal = append_head(b"a append {5}\r\ninbox ", REV1).unwrap();
-    assert_eq!((literal.mailbox.as_str(), literal.options), ("INBOX", AppendOptions::default()));
-    let options = append_options(b" \" 1-Jan-1970 00:00:01 +0000\" ").unwrap();
-    assert_eq!(options.internal_date, Some(1));
-    assert!(append_options(b" \"31-Feb-1994 00:00:00 +0000\" ").is_err());
-    assert!(append_options(b" \"01-Feb-1994 24:00:00 +0000\" ").is_err());
-    assert!(append_options(b" CATENATE (").is_err());
+    let [AppendItem::Message(options), last] = &items[..] else { panic!("{items:?}") };
+    assert_eq!((options.flags.system, last), (SystemFlags::SEEN, &text));
+    assert_eq!(options.internal_date, Some(837_596_665));
+    assert_eq!(reader.next(b"", false), Ok(vec![]));
+    let (head, mut reader, items) = begin("a append {5}\r\ninbox ");
+    assert_eq!(head.mailbox, "INBOX");
+    let message = AppendItem::Message(AppendOptions::default());
+    assert_eq!(items, [message.clone(), text.clone()]);
+    // MULTIAPPEND
+    let dated = reader.next(b" \" 1-Jan-1970 00:00:01 +0000\" ", true).unwrap();
+    let one = AppendOptions { internal_date: Some(1), ..AppendOptions::default() };
+    assert_eq!(dated, [AppendItem::Message(one), text]);
+    for wrong in [
+        " \"31-Feb-1994 00:00:00 +0000\" ",
+        " \"01-Feb-1994 24:00:00 +0000\" ",
+        "x",
+        " CATENATE (",
+        " CATENATE (TEXT",
+        " CATENATE (FROB ",
+        " UTF8 ",
+    ] {
+        assert!(begin("a APPEND x ").1.next(wrong.as_bytes(), true).is_err(), "{wrong}");
+    }
+    assert!(AppendText::begin(b"a APPEND x (\\Seen)", false, REV1).is_err());
     assert!(bad("APPEND x (\\Seen)").starts_with("Expected a message literal"));
+    assert!(is_append(b"a UID replace 4 x") && !is_append(b"a UID COPY 4 x"));
+}
+
+/// RFC 4467 section 9, RFC 5524 section 6.
+#[test]
+fn url_commands() {
+    let rump = "imap://joe@example.com/INBOX/;uid=20/;section=1.2;urlauth=submit+fred";
+    let pair = (rump.to_owned(), "INTERNAL".to_owned());
+    assert_eq!(ok(&format!("GENURLAUTH \"{rump}\" internal")), Body::GenUrlAuth(vec![pair]));
+    assert!(bad("GENURLAUTH x").starts_with("Expected "));
+    let reset = |mailbox: Option<&str>, mechanisms: &[&str]| Body::ResetKey {
+        mailbox: mailbox.map(str::to_owned),
+        mechanisms: mechanisms.iter().map(|&m| m.to_owned()).collect(),
+    };
+    assert_eq!(ok("RESETKEY"), reset(None, &[]));
+    assert_eq!(ok("RESETKEY inbox"), reset(Some("INBOX"), &[]));
+    assert_eq!(ok("RESETKEY x INTERNAL"), reset(Some("x"), &["INTERNAL"]));
+    let simple = |url: &str| UrlFetch { url: url.to_owned(), items: None };
+    assert_eq!(ok("URLFETCH a \"b\""), Body::UrlFetch(vec![simple("a"), simple("b")]));
+    let items = vec![UrlItem::Structure, UrlItem::Binary, UrlItem::Body];
+    let extended = UrlFetch { url: "a".into(), items: Some(items) };
+    let text = "URLFETCH (\"a\" BODYPARTSTRUCTURE BINARY BODY) b ({1}\r\nc)";
+    let none = UrlFetch { url: "c".into(), items: Some(vec![]) };
+    assert_eq!(ok(text), Body::UrlFetch(vec![extended, simple("b"), none]));
+    assert!(bad("URLFETCH (a FROB)").starts_with("Expected "));
+    assert!(bad("URLFETCH").starts_with("Expected "));
+}
+
+/// RFC 4469 section 5, RFC 6855 section 4, RFC 8508 section 4.2.
+#[test]
+fn parts_of_a_message() {
+    let message = || AppendItem::Message(AppendOptions::default());
+    let text = |utf8| AppendItem::Text { utf8 };
+    let url = |url: &str| AppendItem::Url(url.to_owned());
+    let (head, mut reader, items) = begin("A011 UID REPLACE 3002 Drafts CATENATE (TEXT ");
+    assert_eq!((head.replaced, &*head.mailbox), (Some(Replaced::Uid(3002)), "Drafts"));
+    assert_eq!(items, [message(), text(false)]);
+    assert_eq!(
+        reader.next(b" URL \"/Drafts/;UID=3002\")", false),
+        Ok(vec![url("/Drafts/;UID=3002")])
+    );
+    let (head, mut reader, items) = begin("a replace 4 {1}\r\nx CATENATE (URL /x/;UID=1 URL ");
+    assert_eq!(head.replaced, Some(Replaced::Seq(4)));
+    assert_eq!(items, [message(), url("/x/;UID=1"), AppendItem::UrlLiteral]);
+    assert_eq!(reader.next(b" UTF8 (", true), Ok(vec![text(true)]));
+    assert_eq!(
+        reader.next(b") URL b) CATENATE (TEXT ", true).unwrap(),
+        [url("b"), message(), text(false)]
+    );
+    assert_eq!(reader.next(b")", false), Ok(vec![]));
+    let (_, mut reader, items) = begin("a APPEND x UTF8 (");
+    assert_eq!(items, [message(), text(true)]);
+    assert_eq!(reader.next(b") UTF8 (", true), Ok(vec![message(), text(true)]));
+    assert_eq!(reader.next(b")", false), Ok(vec![]));
+    let whole =
+        AppendText::begin(b"a APPEND x CATENATE (URL a URL b) CATENATE (URL c)", false, REV1);
+    assert_eq!(whole.unwrap().2, [message(), url("a"), url("b"), message(), url("c")]);
+    for wrong in ["", " TEXT x)", ") x", " URL a", ")) "] {
+        let mut reader = begin("a APPEND x CATENATE (TEXT ").1;
+        assert!(reader.next(wrong.as_bytes(), false).is_err(), "{wrong}");
+    }
 }
 
 fn search_key(text: &str) -> SearchKey {
@@ -514,7 +601,11 @@ proptest! {
         for name in names.into_iter().chain([name.as_str()]) {
             let input = [b"t ", name.as_bytes(), &bytes[..]].concat();
             let _ = command(&input, REV1);
-            let _ = append_head(&input, REV2);
+            for literal in [false, true] {
+                if let Ok((_, mut reader, _)) = AppendText::begin(&input, literal, REV2) {
+                    let _ = reader.next(&bytes, literal);
+                }
+            }
         }
     }
 }

@@ -354,7 +354,8 @@ pub(super) fn date_time(i: &[u8]) -> Res<'_, i64> {
 }
 
 fn mailbox_text(i: &[u8], bytes: Vec<u8>, dialect: Dialect) -> Result<String, nom::Err<Reject>> {
-    if dialect.utf8_names {
+    // RFC 6855 section 3: UTF-8 in quotes is understood before it is enabled too.
+    if dialect.utf8_names || !bytes.is_ascii() {
         String::from_utf8(bytes).map_err(|_| Reject::mailbox_name(i, None))
     } else {
         mutf7::decode(&bytes).map_err(|error| Reject::mailbox_name(i, Some(error)))

@@ -39,7 +39,7 @@ pub enum LineError {
     KeyValue(String),
     /// The key is unknown.
     #[error(
-        "unknown key {0:?}: expected quota_bytes, quota_messages, partition, detail, disabled, \
+        "unknown key {0:?}: expected quota_bytes, quota_messages, partition, detail, host, disabled, \
          disableimap, disablepop3, read_only or proxy"
     )]
     Key(String),
@@ -157,6 +157,7 @@ pub(super) fn parse_attributes(text: &str) -> Result<Attributes, LineError> {
             "quota_messages" => attributes.quota_messages = Some(size("quota_messages", value)?),
             "partition" => attributes.partition = Some(partition(value)?),
             "detail" => attributes.detail = Some(yes_no("detail", value)?),
+            "host" => attributes.host = Some(host(value)?),
             "disabled" => attributes.disabled = yes_no("disabled", value)?,
             "disableimap" => attributes.disableimap = yes_no("disableimap", value)?,
             "disablepop3" => attributes.disablepop3 = yes_no("disablepop3", value)?,
@@ -189,6 +190,9 @@ fn format_attributes(attributes: &Attributes) -> String {
     }
     if let Some(detail) = attributes.detail {
         pairs.push(format!("detail={}", yes_no(detail)));
+    }
+    if let Some(host) = &attributes.host {
+        pairs.push(format!("host={host}"));
     }
     for (key, is_on) in [
         ("disabled", attributes.disabled),
@@ -247,6 +251,15 @@ pub fn parse_size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
+/// A host's name, as a URL can have it.
+fn host(value: &str) -> Result<String, LineError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    match !value.is_empty() && value.chars().all(good) {
+        true => Ok(value.to_owned()),
+        false => Err(LineError::Value { key: "host", expected: "a host name" }),
+    }
+}
+
 fn partition(value: &str) -> Result<String, LineError> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match !value.is_empty() && value.chars().all(good) {
@@ -265,11 +278,12 @@ mod tests {
 
     #[test]
     fn reads_names_credentials_and_attributes() {
-        let line = format!("Jo@Example.ORG:{HASH}:quota_bytes=2G, detail=no,disabled=yes");
+        let line = format!("Jo@Example.ORG:{HASH}:quota_bytes=2G, detail=no,host=a.b,disabled=yes");
         let record = parse(line.as_bytes()).unwrap().unwrap();
         assert_eq!(record.account.name.as_str(), "jo@example.org");
         assert_eq!(record.account.attributes.quota_bytes, Some(2 << 30));
         assert_eq!(record.account.attributes.detail, Some(false));
+        assert_eq!(record.account.attributes.host.as_deref(), Some("a.b"));
         assert!(record.account.attributes.disabled);
         let line = "jo::disableimap=1,disablepop3=yes,read_only=yes,proxy=domain";
         let other = parse(line.as_bytes()).unwrap().unwrap();
@@ -296,6 +310,7 @@ mod tests {
             ("jo::quota_bytes=G", Some(&jo), "a number"),
             ("jo::quota_bytes=99999999999T", Some(&jo), "a number"),
             ("jo::partition=../x", Some(&jo), "partition"),
+            ("jo::host=a/b", Some(&jo), "a host name"),
             ("jo:::", Some(&jo), "name:credentials"),
         ] {
             let (found, error) = parse(line.as_bytes()).unwrap_err();

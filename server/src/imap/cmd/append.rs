@@ -1,18 +1,21 @@
-//! APPEND: RFC 3501 section 6.3.11, several messages at once by RFC 3502, literal8 by RFC 3516.
+//! APPEND: RFC 3501 section 6.3.11, several messages at once by RFC 3502, literal8 by RFC 3516,
+//! CATENATE by RFC 4469, UTF8 by RFC 6855; and REPLACE, RFC 8508.
 //!
-//! Messages stream from the connection into the store's staging; at most one piece is in memory.
-//! All of one command become visible together or not at all.
+//! Messages stream from the connection, or from those that URLs name, into the store's staging; at
+//! most one piece is in memory. All of one command become visible together or not at all.
 
 use engine::{Appended, Delivery, Mailbox, Target, User};
-use protocol::imap::command::{AppendOptions, Tag};
-use protocol::imap::decode::{self, Dialect};
-use protocol::imap::encode::Code;
+use protocol::imap::command::{AppendHead, AppendItem, AppendOptions, Replaced};
+use protocol::imap::decode::AppendText;
+use protocol::imap::encode::{Code, Status};
 use protocol::imap::framing::{Event, Literal};
-use protocol::types::{SequenceSet, UidValidity};
+use protocol::imap::url::URL_BYTES_MAX;
+use protocol::types::{SeqNum, SequenceSet, Uid, UidValidity};
 
 use super::super::limit::refusal;
 use super::super::reply::{End, Reply};
 use super::super::session::{Session, SyncPoint};
+use super::super::url::{NotFollowed, follow};
 
 /// Most messages in one APPEND.
 const APPEND_MESSAGES_MAX: usize = 1000;
@@ -21,162 +24,376 @@ const APPEND_MESSAGES_MAX: usize = 1000;
 struct Destination {
     user: User,
     mailbox: Mailbox,
+    /// REPLACE: the message that goes.
+    replaced: Option<(Mailbox, Uid)>,
 }
 
-/// Serves an APPEND from its first message's announcement on, and answers it.
+/// The messages of one command.
+#[derive(Default)]
+struct Messages {
+    whole: Vec<Delivery>,
+    /// The one that is coming in.
+    current: Option<Delivery>,
+    header: HeaderScan,
+}
+
+/// Looks for octets in a header that only UTF-8 can mean.
+#[derive(Default)]
+struct HeaderScan {
+    over: bool,
+    /// The line so far is empty.
+    at_line: bool,
+    has_8bit: bool,
+}
+
+impl HeaderScan {
+    fn begin() -> HeaderScan {
+        HeaderScan { at_line: true, ..HeaderScan::default() }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            if self.over {
+                return;
+            }
+            match b {
+                b'\n' => self.over = std::mem::replace(&mut self.at_line, true),
+                b'\r' => {}
+                _ => {
+                    self.at_line = false;
+                    self.has_8bit |= b >= 0x80;
+                }
+            }
+        }
+    }
+}
+
+/// Serves an APPEND or REPLACE from its first message's announcement on, and answers it. Without a
+/// literal `text` is the whole command.
 pub(in super::super) async fn run(
     session: &mut Session,
     text: Vec<u8>,
-    literal: Literal,
+    literal: Option<Literal>,
 ) -> Result<(), End> {
-    let dialect = Dialect { utf8_names: session.features.rev2 };
-    let head = match decode::append_head(&text, dialect) {
-        Ok(head) => head,
+    let begun = AppendText::begin(&text, literal.is_some(), session.dialect());
+    let (head, reader, items) = match begun {
+        Ok(begun) => begun,
         Err(error) => {
-            drain(session).await?;
+            drain(session, literal).await?;
             return session.not_understood(error);
         }
     };
-    let reply = match open(session, &head.mailbox).await {
-        Ok(destination) => match stream(session, &destination, head.options, literal).await? {
-            Ok(deliveries) => commit(session, &destination, deliveries).await,
+    let reply = match open(session, &head).await {
+        Ok(destination) => match stream(session, &destination, reader, items, literal).await? {
+            Ok(deliveries) => commit(session, destination, deliveries).await,
             Err(reply) => reply,
         },
         Err(reply) => {
-            drain(session).await?;
+            drain(session, literal).await?;
             reply
         }
     };
-    answer(session, &head.tag, &reply).await
+    answer(session, &head, &reply).await
 }
 
-async fn answer(session: &mut Session, tag: &Tag, reply: &Reply) -> Result<(), End> {
+async fn answer(session: &mut Session, head: &AppendHead, reply: &Reply) -> Result<(), End> {
     session.expect_own_messages();
-    session.sync_point(SyncPoint::Newest).await?;
+    let removes = head.replaced.is_some();
+    session.sync_point(if removes { SyncPoint::Own } else { SyncPoint::Newest }).await?;
     if session.notices.is_some() {
         Box::pin(session.tell_notices()).await?;
     }
-    session.finish(tag, reply)
+    session.finish(&head.tag, reply)
 }
 
-async fn open(session: &mut Session, name: &str) -> Result<Destination, Reply> {
+async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, Reply> {
     let user = session.user()?;
     if session.read_only {
         return Err(Reply::read_only_login());
     }
-    let mailbox = session.mailbox(name, "TRYCREATE").await?;
-    Ok(Destination { user, mailbox })
+    if let Some(refusal) = session.utf8_refusal() {
+        return Err(refusal);
+    }
+    let replaced = match head.replaced {
+        Some(replaced) => Some(source(session, replaced)?),
+        None => None,
+    };
+    let mailbox = session.mailbox(&head.mailbox, "TRYCREATE").await?;
+    Ok(Destination { user, mailbox, replaced })
+}
+
+/// The message that REPLACE removes.
+fn source(session: &Session, replaced: Replaced) -> Result<(Mailbox, Uid), Reply> {
+    let Some(selected) = &session.selected else {
+        return Err(Reply::bad("Select a mailbox first"));
+    };
+    if selected.read_only {
+        return Err(Reply::no("Mailbox is selected read-only").word("READ-ONLY"));
+    }
+    if session.features.uid_only && matches!(replaced, Replaced::Seq(_)) {
+        return Err(Reply::bad("Only UIDs are in use").word("UIDREQUIRED"));
+    }
+    let uid = match replaced {
+        Replaced::Seq(seq) => {
+            let uid = selected.view.uid(SeqNum(seq));
+            uid.ok_or_else(|| Reply::bad("Sequence number beyond the last message"))?
+        }
+        Replaced::Uid(uid) => {
+            let found = selected.view.record_of(Uid(uid)).map(|(_, record)| record.uid);
+            found.ok_or_else(|| Reply::no("No such message to replace").word("NONEXISTENT"))?
+        }
+    };
+    Ok((selected.mailbox.clone(), uid))
 }
 
 /// Takes every message of the command. If one is refused, the rest is read and dropped first.
 async fn stream(
     session: &mut Session,
     destination: &Destination,
-    first: AppendOptions,
-    literal: Literal,
+    mut reader: AppendText,
+    mut items: Vec<AppendItem>,
+    mut literal: Option<Literal>,
 ) -> Result<Result<Vec<Delivery>, Reply>, End> {
-    let mut deliveries = Vec::new();
-    let mut next = Some((first, literal));
-    let save_limit = session.save_limit();
-    while let Some((options, literal)) = next.take() {
-        let begun = if let Some(limit) = save_limit.filter(|n| deliveries.len() >= *n as usize) {
-            Err(refusal(limit))
-        } else if deliveries.len() >= APPEND_MESSAGES_MAX {
-            Err(Reply::no("Too many messages at once").word("LIMIT"))
-        } else {
-            begin(session, destination, &deliveries, options, literal)
-        };
-        let mut delivery = match begun {
-            Ok(delivery) => delivery,
-            Err(reply) => {
-                drain(session).await?;
-                return Ok(Err(reply));
-            }
-        };
-        if literal.synchronizing {
-            session.continuation("Send the message");
+    let mut messages = Messages::default();
+    loop {
+        let taken = take(session, destination, &mut messages, items, literal).await?;
+        if let Err(reply) = taken {
+            return Ok(Err(reply));
         }
-        session.framer.accept();
-        match receive(session, &mut delivery).await? {
-            Ok(Following::Message(options, literal)) => next = Some((options, literal)),
-            Ok(Following::End) => {}
+        if literal.is_none() {
+            return Ok(messages.finish(session).map(|()| messages.whole));
+        }
+        match following(session, &mut reader).await? {
+            Ok(next) => (items, literal) = next,
             Err(reply) => return Ok(Err(reply)),
         }
-        deliveries.push(delivery);
     }
-    Ok(Ok(deliveries))
 }
 
-fn begin(
-    session: &Session,
+/// Takes what one text asks for, with the literal behind it. What is refused has been drained.
+async fn take(
+    session: &mut Session,
     destination: &Destination,
-    before: &[Delivery],
-    options: AppendOptions,
-    literal: Literal,
-) -> Result<Delivery, Reply> {
-    let bytes_max = session.services.config().limits.message_bytes_max;
-    if literal.bytes > bytes_max {
-        let text = format!("Message larger than {bytes_max} bytes");
-        return Err(Reply::no(text).word("TOOBIG"));
+    messages: &mut Messages,
+    items: Vec<AppendItem>,
+    literal: Option<Literal>,
+) -> Result<Result<(), Reply>, End> {
+    for item in items {
+        let done = match (item, literal) {
+            (AppendItem::Message(options), _) => messages.begin(session, destination, options),
+            (AppendItem::Url(url), _) => messages.copy(session, destination, &url).await,
+            (AppendItem::Text { .. }, Some(literal)) => {
+                match messages.admit(session, destination, literal.bytes) {
+                    Ok(()) => match receive(session, messages, literal).await? {
+                        Ok(()) => continue,
+                        // Drained already.
+                        Err(reply) => return Ok(Err(reply)),
+                    },
+                    Err(reply) => Err(reply),
+                }
+            }
+            (AppendItem::UrlLiteral, Some(literal)) => match url_literal(session, literal).await? {
+                // The literal is read: there is nothing to drain but what follows it.
+                Ok(url) => match messages.copy(session, destination, &url).await {
+                    Ok(()) => continue,
+                    Err(reply) => Err(reply),
+                },
+                Err(reply) => Err(reply),
+            },
+            (AppendItem::Text { .. } | AppendItem::UrlLiteral, None) => {
+                Err(Reply::bad("Expected a literal"))
+            }
+        };
+        if let Err(reply) = done {
+            drain(session, literal).await?;
+            return Ok(Err(reply));
+        }
     }
-    if literal.bytes == 0 {
-        return Err(Reply::no("Empty message").word("CANNOT"));
-    }
-    // What can be refused is refused before the client sends it.
-    let bytes = before.iter().map(Delivery::size).sum::<u64>() + literal.bytes;
-    destination
-        .mailbox
-        .check_quota(bytes, before.len() as u64 + 1)
-        .map_err(|error| session.failure("check a quota", &error, "TRYCREATE"))?;
-    let target = Target {
-        user: destination.user.clone(),
-        mailbox: destination.mailbox.clone(),
-        flags: options.flags.system,
-        keywords: options.flags.keywords,
-        internal_date: options.internal_date,
-    };
-    Delivery::new(&session.services.store, &session.services.lane, vec![target])
-        .map_err(|error| session.failure("begin a delivery", &error, "TRYCREATE"))
+    Ok(Ok(()))
 }
 
-/// What comes behind a message.
-enum Following {
-    Message(AppendOptions, Literal),
-    End,
+impl Messages {
+    /// Begins a message behind the one before.
+    fn begin(
+        &mut self,
+        session: &Session,
+        destination: &Destination,
+        options: AppendOptions,
+    ) -> Result<(), Reply> {
+        self.finish(session)?;
+        if let Some(limit) = session.save_limit().filter(|n| self.whole.len() >= *n as usize) {
+            return Err(refusal(limit));
+        }
+        if self.whole.len() >= APPEND_MESSAGES_MAX {
+            return Err(Reply::no("Too many messages at once").word("LIMIT"));
+        }
+        if destination.replaced.is_some() && !self.whole.is_empty() {
+            return Err(Reply::bad("One message replaces one"));
+        }
+        let target = Target {
+            user: destination.user.clone(),
+            mailbox: destination.mailbox.clone(),
+            flags: options.flags.system,
+            keywords: options.flags.keywords,
+            internal_date: options.internal_date,
+        };
+        let (store, lane) = (&session.services.store, &session.services.lane);
+        let delivery = Delivery::new(store, lane, vec![target])
+            .map_err(|error| session.failure("begin a delivery", &error, "TRYCREATE"))?;
+        self.current = Some(delivery);
+        self.header = HeaderScan::begin();
+        Ok(())
+    }
+
+    /// Whether so many octets more may come. What can be refused is refused before the client sends
+    /// it.
+    fn admit(&self, session: &Session, destination: &Destination, bytes: u64) -> Result<(), Reply> {
+        let bytes_max = session.services.config().limits.message_bytes_max;
+        let size = self.current.as_ref().map_or(0, Delivery::size);
+        if size.saturating_add(bytes) > bytes_max {
+            let text = format!("Message larger than {bytes_max} bytes");
+            return Err(Reply::no(text).word("TOOBIG"));
+        }
+        // What REPLACE frees is known at its end.
+        if destination.replaced.is_some() {
+            return Ok(());
+        }
+        let before = self.whole.iter().map(Delivery::size).sum::<u64>();
+        let (bytes, count) = (before + size + bytes, self.whole.len() as u64 + 1);
+        let checked = destination.mailbox.check_quota(bytes, count);
+        checked.map_err(|error| session.failure("check a quota", &error, "TRYCREATE"))
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> engine::Result<()> {
+        self.header.feed(bytes);
+        match &mut self.current {
+            Some(delivery) => delivery.write(bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds what a URL names.
+    async fn copy(
+        &mut self,
+        session: &Session,
+        destination: &Destination,
+        url: &str,
+    ) -> Result<(), Reply> {
+        let failed = |error: &engine::Error| session.failure("copy a message", error, "TRYCREATE");
+        let mut part = match follow(session, url).await {
+            Ok(part) => part,
+            Err(NotFollowed::BadUrl) => {
+                let reply = Reply::no("The URL names nothing here");
+                return Err(reply.code(Code::BadUrl(url.to_owned())));
+            }
+            Err(NotFollowed::Store(error)) => return Err(failed(&error)),
+        };
+        self.admit(session, destination, part.left())?;
+        while let Some(piece) = part.next().await.map_err(|error| failed(&error))? {
+            self.write(&piece).await.map_err(|error| failed(&error))?;
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Ends the message that is coming in.
+    fn finish(&mut self, session: &Session) -> Result<(), Reply> {
+        let Some(delivery) = self.current.take() else { return Ok(()) };
+        if delivery.size() == 0 {
+            return Err(Reply::no("Empty message").word("CANNOT"));
+        }
+        let refuse = session.services.config().imap.refuse_8bit_headers;
+        if self.header.has_8bit && refuse && !session.features.utf8() {
+            let text = "Header fields in UTF-8: enable UTF8=ACCEPT first";
+            return Err(Reply::no(text).word("CANNOT"));
+        }
+        self.whole.push(delivery);
+        Ok(())
+    }
 }
 
-/// Takes one message, up to what follows it.
+/// Takes one literal of a message. If it is refused, the rest of the command is dropped.
 async fn receive(
     session: &mut Session,
-    delivery: &mut Delivery,
-) -> Result<Result<Following, Reply>, End> {
-    loop {
+    messages: &mut Messages,
+    literal: Literal,
+) -> Result<Result<(), Reply>, End> {
+    if literal.synchronizing {
+        session.continuation("Send the message");
+    }
+    session.framer.accept();
+    let mut left = literal.bytes;
+    while left > 0 {
         let (used, event) = session.framer.next(session.conn.input());
         let mut refused = None;
-        let following = match event {
-            None => None,
+        match event {
+            None => {}
             Some(Event::MessageData(bytes)) => {
-                if let Err(error) = delivery.write(bytes).await {
-                    refused = Some(error);
-                }
-                session.conn.consume(used);
-                match refused {
-                    None => continue,
-                    Some(error) => {
-                        let reply = session.failure("write a message", &error, "TRYCREATE");
-                        drain(session).await?;
-                        return Ok(Err(reply));
-                    }
-                }
+                left -= bytes.len() as u64;
+                refused = messages.write(bytes).await.err();
             }
-            Some(Event::AppendMessage { text, literal, .. }) => Some(
-                decode::append_options(text).map(|options| Following::Message(options, literal)),
-            ),
-            Some(Event::AppendEnd([])) => Some(Ok(Following::End)),
-            Some(Event::AppendEnd(_)) => {
+            Some(_) => return Err(End::Bye("Lost track of the input")),
+        }
+        session.conn.consume(used);
+        if let Some(error) = refused {
+            let reply = session.failure("write a message", &error, "TRYCREATE");
+            drain(session, Some(literal)).await?;
+            return Ok(Err(reply));
+        }
+        if used == 0 {
+            session.fill().await?;
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Takes a literal that is a URL.
+async fn url_literal(
+    session: &mut Session,
+    literal: Literal,
+) -> Result<Result<String, Reply>, End> {
+    if literal.bytes > URL_BYTES_MAX as u64 {
+        return Ok(Err(Reply::no("URL too long").word("TOOBIG")));
+    }
+    if literal.synchronizing {
+        session.continuation("Send the URL");
+    }
+    session.framer.accept();
+    let mut url = Vec::new();
+    while (url.len() as u64) < literal.bytes {
+        let (used, event) = session.framer.next(session.conn.input());
+        match event {
+            None => {}
+            Some(Event::MessageData(bytes)) => url.extend_from_slice(bytes),
+            Some(_) => return Err(End::Bye("Lost track of the input")),
+        }
+        session.conn.consume(used);
+        if used == 0 {
+            session.fill().await?;
+        }
+    }
+    Ok(String::from_utf8(url).map_err(|_| Reply::bad("Expected a URL")))
+}
+
+type Next = (Vec<AppendItem>, Option<Literal>);
+
+/// What stands behind a literal. What can't be read is drained.
+async fn following(
+    session: &mut Session,
+    reader: &mut AppendText,
+) -> Result<Result<Next, Reply>, End> {
+    loop {
+        let (used, event) = session.framer.next(session.conn.input());
+        let (read, literal) = match event {
+            None => {
                 session.conn.consume(used);
-                return Ok(Err(Reply::bad("Expected the end of the command after the message")));
+                session.fill().await?;
+                continue;
             }
+            Some(Event::AppendMessage { text, literal, .. }) => {
+                (reader.next(text, true), Some(literal))
+            }
+            Some(Event::AppendEnd(text)) => (reader.next(text, false), None),
             Some(Event::TooLong { .. }) => {
                 session.conn.consume(used);
                 return Ok(Err(Reply::bad("Line too long").word("LIMIT")));
@@ -184,19 +401,21 @@ async fn receive(
             Some(_) => return Err(End::Bye("Too much input without a command")),
         };
         session.conn.consume(used);
-        match following {
-            None => session.fill().await?,
-            Some(Ok(following)) => return Ok(Ok(following)),
-            Some(Err(kind)) => {
-                drain(session).await?;
-                return Ok(Err(Reply::bad(kind.to_string())));
+        return Ok(match read {
+            Ok(items) => Ok((items, literal)),
+            Err(kind) => {
+                drain(session, literal).await?;
+                Err(Reply::bad(kind.to_string()))
             }
-        }
+        });
     }
 }
 
-/// Gives the command up: reads on to where it ends.
-async fn drain(session: &mut Session) -> Result<(), End> {
+/// Gives the command up: reads on to where it ends, unless it has ended (no `literal` follows).
+async fn drain(session: &mut Session, literal: Option<Literal>) -> Result<(), End> {
+    if literal.is_none() {
+        return Ok(());
+    }
     session.framer.refuse();
     loop {
         let (used, event) = session.framer.next(session.conn.input());
@@ -215,11 +434,15 @@ async fn drain(session: &mut Session) -> Result<(), End> {
 
 async fn commit(
     session: &mut Session,
-    destination: &Destination,
+    destination: Destination,
     mut deliveries: Vec<Delivery>,
 ) -> Reply {
+    let replaces = destination.replaced.is_some();
     let committed: engine::Result<Vec<Appended>> = match (deliveries.len(), deliveries.pop()) {
-        (1, Some(delivery)) => delivery.commit().await.into_iter().collect(),
+        (1, Some(delivery)) => match &destination.replaced {
+            Some((source, old)) => delivery.replace(source, *old).await.map(|new| vec![new]),
+            None => delivery.commit().await.into_iter().collect(),
+        },
         (_, Some(last)) => {
             deliveries.push(last);
             Delivery::commit_all(deliveries).await
@@ -236,5 +459,30 @@ async fn commit(
     };
     let uid_validity = appended.first().map_or(UidValidity(0), |first| first.uid_validity);
     let uids = SequenceSet::from_ascending(appended.iter().map(|appended| appended.uid.0));
-    Reply::ok("Appended").code(Code::AppendUid(uid_validity, uids))
+    let code = Code::AppendUid(uid_validity, uids);
+    if replaces {
+        // RFC 8508 section 4.3: before the EXPUNGE that follows.
+        session.untagged(Status::Ok, Some(&code), "Replacement message ready");
+        return Reply::ok("Replaced");
+    }
+    Reply::ok("Appended").code(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::HeaderScan;
+
+    #[test]
+    fn only_the_header_is_scanned() {
+        let has_8bit = |pieces: &[&str]| {
+            let mut scan = HeaderScan::begin();
+            pieces.iter().for_each(|piece| scan.feed(piece.as_bytes()));
+            scan.has_8bit
+        };
+        assert!(!has_8bit(&["a: b\r\n\r\nü"]));
+        assert!(!has_8bit(&["a: b\r", "\n\r", "\n", "ü"]));
+        assert!(!has_8bit(&["\nü"]));
+        assert!(has_8bit(&["a: b\r\n", "c: ü\r\n\r\n"]));
+        assert!(has_8bit(&["a: b\n", "\u{fc}"]));
+    }
 }

@@ -1,4 +1,4 @@
-//! ENABLE: RFC 5161.
+//! ENABLE: RFC 5161. Names that are unknown, or can't be enabled, are passed over.
 
 use protocol::imap::encode;
 
@@ -22,6 +22,7 @@ pub(in super::super) fn run(session: &mut Session, names: &[String]) -> Outcome 
             "IMAP4REV2" => &mut session.features.rev2,
             "QRESYNC" => &mut session.features.qresync,
             "UIDONLY" => &mut session.features.uid_only,
+            "UTF8=ACCEPT" => &mut session.features.utf8_accept,
             _ => continue,
         };
         if !std::mem::replace(feature, true) {

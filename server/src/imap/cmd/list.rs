@@ -25,7 +25,7 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         return Ok(Reply::ok("Completed"));
     }
     let namespace = user.namespace();
-    let utf8 = session.features.rev2;
+    let utf8 = session.features.utf8();
     let names = namespace.mailboxes.len() + namespace.subscriptions.len();
     let asked = list.clone();
     let find = move || listed(&namespace, &asked, utf8);
@@ -255,12 +255,10 @@ mod tests {
             partition: "default".into(),
             quota: None,
         };
-        Namespace {
-            partition: "default".into(),
-            mailboxes: mailboxes.iter().map(|&name| (name.to_owned(), entry(name))).collect(),
-            subscriptions: subscriptions.iter().map(|&name| name.to_owned()).collect(),
-            quota: None,
-        }
+        let mut namespace = Namespace::default();
+        namespace.mailboxes = mailboxes.iter().map(|&n| (n.to_owned(), entry(n))).collect();
+        namespace.subscriptions = subscriptions.iter().map(|&n| n.to_owned()).collect();
+        namespace
     }
 
     fn lines(namespace: &Namespace, list: &List) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use auth::{Account, AuthError};
 use protocol::imap::encode::Code;
+use protocol::imap::url::home_of;
 
 use super::super::capability::words;
 use super::super::reply::{Outcome, Reply};
@@ -45,6 +46,15 @@ pub(super) async fn admit(
             return Ok(refuse(session, &error));
         }
     };
+    let elsewhere = account.attributes.host.as_deref();
+    let elsewhere =
+        elsewhere.filter(|host| !host.eq_ignore_ascii_case(session.services.hostname()));
+    if let Some(host) = elsewhere {
+        // Only now: nobody else has to know where the user is (RFC 2221 section 6).
+        log(session, account.name.as_str(), Some("referred to the user's server"));
+        let code = Code::Referral(home_of(account.name.as_str(), host));
+        return Ok(Reply::no("Your mail is on another server").code(code));
+    }
     match session.services.open_user(&account).await {
         Ok(user) => {
             log(session, account.name.as_str(), None);

@@ -23,7 +23,7 @@ pub(in super::super) async fn run(
     };
     let namespace = user.namespace();
     let pattern = Pattern::new(reference, pattern);
-    let utf8 = session.features.rev2;
+    let utf8 = session.features.utf8();
     if namespace.subscriptions.len() <= INLINE_NAMES_MAX {
         session.conn.out.with_vec(|out| write(out, &namespace, &pattern, utf8));
         return Ok(Reply::ok("Completed"));

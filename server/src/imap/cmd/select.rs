@@ -116,4 +116,5 @@ fn write_state(
     ok(out, Code::UidNext(view.uid_next()), "Predicted next UID");
     ok(out, Code::HighestModSeq(view.modseq_highest()), "Highest");
     ok(out, Code::MailboxId(mailbox_id(&selected.mailbox.id())), "Mailbox id");
+    ok(out, Code::UrlMechanism, "URLs can be authorised");
 }

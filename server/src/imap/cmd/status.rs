@@ -77,7 +77,7 @@ pub(in super::super) fn write(
         StatusItem::MailboxId => StatusValue::Id(mailbox_id(&status.id)),
         _ => StatusValue::Number(number(item)),
     };
-    let utf8 = session.features.rev2;
+    let utf8 = session.features.utf8();
     let values = items.iter().map(|&item| (item, value(item)));
     session.conn.out.with_vec(|out| encode::mailbox_status(out, name, values, utf8));
 }

@@ -81,6 +81,16 @@ pub(super) async fn write(
         out.push(b']');
         write_origin(out, partial);
     });
+    write_value(session, message, part, partial).await
+}
+
+/// The decoded octets alone.
+pub(super) async fn write_value(
+    session: &mut Session,
+    message: &Message<'_>,
+    part: &[u32],
+    partial: Option<Partial>,
+) -> Result<Option<Reply>, End> {
     let Some(section) = find(message, part) else {
         session.conn.out.push(b"NIL");
         return Ok(None);

@@ -1,11 +1,13 @@
 //! Items of FETCH, and what each message needs for them. All that is the same for every message
 //! (names, sets of fields) is made once.
 
+use engine::io::Lane;
 use engine::message::Extras;
 use engine::search::{EMAIL_ID_KIND, THREAD_ID_KIND};
 use engine::{ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
 use protocol::imap::command::{Fetch, FetchItem, Section, SectionText};
 use protocol::imap::encode;
+use protocol::mime::downgrade;
 use protocol::mime::header::FieldSet;
 use protocol::types::SeqNum;
 
@@ -205,7 +207,10 @@ impl Plan {
                     return false;
                 }
             }
-            (Value::Envelope, Some(extras)) => out.extend_from_slice(extras.envelope()),
+            (Value::Envelope, Some(extras)) if self.features.utf8() => {
+                out.extend_from_slice(extras.envelope());
+            }
+            (Value::Envelope, Some(extras)) => downgrade::envelope(extras.envelope(), out),
             (Value::Body, Some(extras)) => out.extend_from_slice(extras.body()),
             (Value::BodyStructure, Some(extras)) => {
                 out.extend_from_slice(extras.body_structure());
@@ -305,13 +310,13 @@ fn is_in_file(item: &FetchItem) -> bool {
 }
 
 /// A message's cache blob, from the view's map or made anew.
-enum Blob<'v> {
+pub(super) enum Blob<'v> {
     Mapped(ExtrasRef<'v>),
     Made(ExtrasBlob),
 }
 
 impl Blob<'_> {
-    fn extras(&self) -> Option<Extras<'_>> {
+    pub(super) fn extras(&self) -> Option<Extras<'_>> {
         match self {
             Blob::Mapped(found) => found.extras(),
             Blob::Made(made) => made.extras(),
@@ -337,7 +342,8 @@ pub(in super::super) async fn write_message(
     save_date: Option<i64>,
 ) -> Result<Sent, End> {
     let blob = match plan.needs_extras {
-        true => match blob_of(session, plan, mailbox, view, &record).await {
+        true => match blob_of(&session.services.lane, plan.needs_ids, mailbox, view, &record).await
+        {
             Ok(blob) => Some(blob),
             Err(error) => return Ok(trouble(session, &error)),
         },
@@ -379,17 +385,17 @@ pub(in super::super) async fn write_message(
     Ok(sent)
 }
 
-async fn blob_of<'v>(
-    session: &Session,
-    plan: &Plan,
+pub(super) async fn blob_of<'v>(
+    lane: &Lane,
+    needs_ids: bool,
     mailbox: &Mailbox,
     view: &'v View,
     record: &Record,
 ) -> engine::Result<Blob<'v>> {
-    let suits = |extras: Extras<'_>| !plan.needs_ids || extras.ids().is_some();
+    let suits = |extras: Extras<'_>| !needs_ids || extras.ids().is_some();
     match view.extras(record) {
         Some(found) if found.extras().is_some_and(suits) => Ok(Blob::Mapped(found)),
-        _ => mailbox.extras(&session.services.lane, record).await.map(Blob::Made),
+        _ => mailbox.extras(lane, record).await.map(Blob::Made),
     }
 }
 

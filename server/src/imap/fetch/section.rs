@@ -12,7 +12,7 @@ use super::super::session::Session;
 use super::plan::Message;
 
 /// How much of a header is searched for fields, in bytes.
-const HEADER_BYTES_MAX: u64 = 1 << 20;
+pub(super) const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// Where a section's bytes are.
 pub(super) struct Place {
@@ -28,6 +28,11 @@ impl Place {
     /// What of the section `partial` asks for.
     pub(super) fn cut(self, partial: Option<Partial>) -> Place {
         let Some(Partial { offset, length }) = partial else { return self };
+        self.from(offset, length)
+    }
+
+    /// At most `length` octets from `offset` on.
+    pub(super) fn from(self, offset: u64, length: u64) -> Place {
         let offset = offset.min(self.size);
         Place { skip: self.skip + offset, size: length.min(self.size - offset), ..self }
     }
@@ -120,7 +125,7 @@ pub(super) async fn write(
 }
 
 /// Where a section is. The message's own are found without the cache.
-fn find(message: &Message<'_>, part: &[u32], text: mime::SectionText) -> Option<Place> {
+pub(super) fn find(message: &Message<'_>, part: &[u32], text: mime::SectionText) -> Option<Place> {
     let (size, header) = (u64::from(message.record.size), u64::from(message.record.header_size));
     if !part.is_empty() {
         let section = message.extras?.section(part, text)?;
