@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 
 # The quick and telling ones first.
 MODULES = [
-    "test_operation", "test_clients", "test_postfix", "test_foreign",
+    "test_operation", "test_clients", "test_sasl", "test_postfix", "test_foreign",
     "test_fallback", "test_hostile", "test_full", "test_sync", "test_crash",
 ]
 

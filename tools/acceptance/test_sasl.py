@@ -13,7 +13,6 @@ import time
 from harness import corpus, proc
 from harness.case import Case
 from harness.server import PASSWORD, certificate
-from test_clients import Terminal
 
 SECRETS = "scram-sha-1,scram-sha-512,cram-md5,cram-sha1,cram-sha256,digest-md5,clear"
 MECHANISMS = ["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",
@@ -122,11 +121,15 @@ class Sasl(Case):
         key, request, cert = make / "jo.key", make / "jo.csr", make / "jo.pem"
         proc.run(["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                   "-subj", "/CN=alice", "-keyout", key, "-out", request])
+        # Without an extension it would be of version 1, which rustls refuses.
+        extensions = make / "extensions"
+        extensions.write_text("basicConstraints = CA:FALSE\n")
         proc.run(["openssl", "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key,
-                  "-CAcreateserial", "-days", "2", "-out", cert])
-        one = self.site(["PLAIN", "EXTERNAL"], 'certificate_field = "common-name"')
+                  "-CAcreateserial", "-days", "2", "-extfile", extensions, "-out", cert])
+        one = self.site(["PLAIN"], 'certificate_field = "common-name"')
         text = one.config.read_text()
         one.stop()
+        text = text.replace('mechanisms = ["PLAIN"]', 'mechanisms = ["PLAIN", "EXTERNAL"]')
         one.config.write_text(text.replace(
             "[tls]\n", f'[tls]\nclient_certificates = "optional"\nclient_ca = "{ca}"\n'))
         one.start()
@@ -191,7 +194,7 @@ class Sasl(Case):
                                 ("scram-sha-256", "SCRAM-SHA-256")):
             before = len(self.logins(one, mechanism))
             done = proc.run(
-                [self.need("mpop"), "--serverinfo=off", "--host=127.0.0.1",
+                [self.need("mpop"), "--host=127.0.0.1",
                  f"--port={one.ports['pop3']}", "--user=alice", f"--passwordeval=echo '{PASSWORD}'",
                  f"--auth={auth}", "--tls=off", "--keep=on", "--received-header=off",
                  f"--uidls-file={proc.new_dir('mp') / 'uidls'}", "--deliver=mbox,/dev/null"],
@@ -248,25 +251,6 @@ class Sasl(Case):
             if b"Can't locate" in done.stderr:
                 self.skipTest("Perl's Mail::IMAPClient or Authen::SASL is not installed")
             self.assertEqual(done.stdout, b"2", (mechanism, done.stderr[-1500:]))
-
-    def test_mutt_with_cyrus_sasl(self):
-        one = self.site()
-        for program in ("mutt", "neomutt"):
-            for mechanism in ("cram-md5", "digest-md5", "scram-sha-256"):
-                home = proc.new_dir("mu")
-                rc = home / "rc"
-                rc.write_text(
-                    f'set imap_user="alice"\nset imap_pass="{PASSWORD}"\nset ssl_starttls=no\n'
-                    f'set ssl_force_tls=no\nset imap_authenticators="{mechanism}"\n'
-                    f'set header_cache=""\nset quit=yes\n')
-                before = len(self.logins(one, mechanism.upper()))
-                terminal = Terminal(
-                    [self.need(program), "-F", str(rc), "-f",
-                     f"imap://127.0.0.1:{one.ports['imap']}/INBOX", "-e", 'push "<exit>"'],
-                    {"HOME": str(home), "TERM": "xterm"}, home / "screen")
-                self.assertEqual(terminal.finish(30), 0)
-                self.assertEqual(len(self.logins(one, mechanism.upper())), before + 1,
-                                 (program, mechanism, (home / "screen").read_bytes()[-1500:]))
 
 
 if __name__ == "__main__":
