@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use engine::{Mailbox, Record, StoreMode, StoreRequest, View};
+use engine::{Collation, Mailbox, Record, StoreMode, StoreRequest, View};
 use protocol::imap::SearchKey;
 use protocol::smap::{MessageSet, Store, StoreWhat};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
