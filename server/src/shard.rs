@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_session_holds_little_memory() {
         for (protocol, bytes, bytes_max) in [
-            ("IMAP", task_bytes(crate::imap::run), 1664),
+            ("IMAP", task_bytes(crate::imap::run), 1824),
             ("POP3", task_bytes(crate::pop3::run), 1344),
             ("LMTP", task_bytes(crate::lmtp::run), 1344),
         ] {
