@@ -281,7 +281,8 @@ fn every_cut_of_a_composition_gives_the_same_answers() {
 #[test]
 fn utf8_is_for_clients_that_enable_it() {
     on_a_core(|layout| async move {
-        let site = imap(layout);
+        let refuses = |config: &mut config::Config| config.imap.refuse_8bit_headers = true;
+        let site = Site::new(Protocol::Imap, layout, refuses);
         let message = "Subject: Grüße\r\nFrom: Jö <jö@example.org>\r\n\r\nx\r\n";
         let said = say(
             &site,

@@ -41,7 +41,7 @@ impl Default for Imap {
             compress_level: 3,
             unauthenticate: true,
             utf8: Utf8::default(),
-            refuse_8bit_headers: true,
+            refuse_8bit_headers: false,
             submission_users: Vec::new(),
             id: ImapId::default(),
         }
