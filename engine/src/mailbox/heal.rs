@@ -220,15 +220,7 @@ impl Sources<'_> {
             }
         };
         let named = facts.name_at.get();
-        if dead {
-            // Its file may come back, and only the name tells that it is not a delivery.
-            let known = self.names(files).get(&uid.0).map(|(at, _)| *at);
-            let lost = named != 0 && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none();
-            if lost && let Some(at) = known {
-                files.write_facts(position, facts.named(at)).map_err(|e| e.to_string())?;
-                lines.push(format!("cursus.heap UID {uid}: name at {named}, mended from {at}"));
-            }
-        } else if named != 0 && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none() {
+        if named != 0 && !dead && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none() {
             let from = self.name(files, position, uid, &facts)?;
             lines.push(format!(
                 "cursus.heap UID {uid}: damaged name at {named}, mended from {from}"
@@ -382,8 +374,7 @@ impl Sources<'_> {
         }
         let modseq = files.whole_record(position).map_or(0, |r| r.modseq.0);
         if dead {
-            let name_at = self.names(files).get(&uid.0).map_or(0, |(at, _)| *at);
-            return Ok((Facts::new(uid.0, 0, [0; 16], 0, modseq, name_at), "the index"));
+            return Ok((Facts::new(uid.0, 0, [0; 16], 0, modseq, 0), "the index"));
         }
         if let Some(Logged { message }) = self.log(files).get(&uid) {
             let (stored, id, saved) = (message.stored, message.content_id, message.save_date);
