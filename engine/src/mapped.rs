@@ -2,7 +2,8 @@
 //!
 //! One writer changes a file with `write_at`; readers load through a shared read-only map, record
 //! by record, with atomic 8-byte loads. Small tables, and every table where the storage does not
-//! map, are held in memory instead and the writer stores into them too.
+//! map, are held in memory instead and the writer stores into them too; readers of one that has become
+//! too small read the one that took its place.
 //!
 //! **When a record counts.** Two things can be wrong with what a load gives, and each has its
 //! check:
@@ -27,8 +28,8 @@
 mod guard;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -150,6 +151,9 @@ pub(crate) struct Table {
     term: AtomicU32,
     /// By page: so many of its records, from the first one on, are verified.
     verified: Box<[AtomicU8]>,
+    /// The table that holds more records of the same file, where this one is in memory: nothing is
+    /// stored into this one from then on, so its readers read there.
+    grown: OnceLock<Arc<Table>>,
     /// No message below this position is without `\Seen`; with a count of the times that it was
     /// lowered, so that a scan beside a change does not raise it over what changed.
     unseen_floor: Mutex<(u64, usize)>,
@@ -167,9 +171,31 @@ impl Table {
     }
 
     /// Opens the file of this table anew, for more records. Old views keep the old table, and
-    /// the writer's mark is one for both.
-    pub(crate) fn reopen(&self, file: &dyn StoredFile, path: &Path, count: usize) -> Result<Table> {
-        Table::open_beside(file, path, count, &self.trust, self.writes.clone())
+    /// the writer's mark is one for both. For the writer, which writes to the new one from now on.
+    pub(crate) fn reopen(
+        &self,
+        file: &dyn StoredFile,
+        path: &Path,
+        count: usize,
+    ) -> Result<Arc<Table>> {
+        let table = Table::open_beside(file, path, count, &self.trust, self.writes.clone())?;
+        let table = Arc::new(table);
+        table.raise_unseen_floor(0, self.unseen_floor().1);
+        // A table grows once: who could do it has the files' lock, and the new one afterwards.
+        let _ = self.grown.set(table.clone());
+        Ok(table)
+    }
+
+    /// The table whose memory shows the file as it is.
+    #[inline]
+    fn live(&self) -> &Table {
+        let mut table = self;
+        while let Memory::Words(_) = table.memory
+            && let Some(grown) = table.grown.get()
+        {
+            table = grown;
+        }
+        table
     }
 
     fn open_beside(
@@ -187,6 +213,7 @@ impl Table {
             trust: trust.clone(),
             term: AtomicU32::new(trust.term.load(Ordering::Acquire)),
             verified: (0..capacity.div_ceil(PAGE_RECORDS)).map(|_| AtomicU8::new(0)).collect(),
+            grown: OnceLock::new(),
             unseen_floor: Mutex::default(),
         };
         if count > SMALL_RECORDS {
@@ -272,45 +299,47 @@ impl Table {
     /// The words at `index`, below the committed count; possibly half changed, or damaged.
     #[inline]
     pub(crate) fn words(&self, index: usize) -> Words {
-        let cells = self.cells(index);
+        let cells = self.live().cells(index);
         std::array::from_fn(|i| u64::from_le(cells[i].load(Ordering::Acquire)))
     }
 
     /// The first word alone: uid and flags, possibly damaged.
     #[inline]
     pub(crate) fn first_word(&self, index: usize) -> u64 {
-        u64::from_le(self.cells(index)[0].load(Ordering::Acquire))
+        u64::from_le(self.live().cells(index)[0].load(Ordering::Acquire))
     }
 
     /// The record at `index` of `count` committed ones; `None` when it is damaged or not where it
     /// belongs.
     #[inline]
     pub(crate) fn record(&self, index: usize, count: usize) -> Option<Record> {
-        if let Some(before) = self.writes.quiet()
-            && self.is_verified(index)
-            && let Some(whole) = self.whole()
+        let table = self.live();
+        if let Some(before) = table.writes.quiet()
+            && table.is_verified(index)
+            && let Some(whole) = table.whole()
         {
-            let words = self.words(index);
-            if self.writes.still(before) && self.still(whole) {
+            let words = table.words(index);
+            if table.writes.still(before) && table.still(whole) {
                 return Some(Record::decode_unchecked(&words));
             }
         }
-        self.verify(index, count)
+        table.verify(index, count)
     }
 
     /// The uid at `index` of `count` committed records, by the same rules.
     #[inline]
     pub(crate) fn uid(&self, index: usize, count: usize) -> Option<u32> {
+        let table = self.live();
         // A uid never changes in place, and one word is never torn.
-        if self.is_verified(index)
-            && let Some(whole) = self.whole()
+        if table.is_verified(index)
+            && let Some(whole) = table.whole()
         {
-            let uid = self.first_word(index) as u32;
-            if self.still(whole) {
+            let uid = table.first_word(index) as u32;
+            if table.still(whole) {
                 return Some(uid);
             }
         }
-        self.verify(index, count).map(|record| record.uid.0)
+        table.verify(index, count).map(|record| record.uid.0)
     }
 
     #[inline]
@@ -680,6 +709,21 @@ mod tests {
             }
             stop.store(true, Ordering::Relaxed);
         });
+    }
+
+    #[test]
+    fn who_has_a_table_that_was_outgrown_reads_what_is_written_later() {
+        const COUNT: usize = 60;
+        let b = bench(COUNT);
+        let path = Path::new("index");
+        let mut newest = b.table.reopen(&*b.file, path, COUNT).unwrap();
+        for modseq in 2..5 {
+            let words = record(8, modseq).encode();
+            b.file.write_at(&words_to_bytes(&words), at(7)).unwrap();
+            newest.written(7, &words);
+            assert_eq!(b.table.record(7, COUNT), Some(record(8, modseq)));
+            newest = newest.reopen(&*b.file, path, COUNT).unwrap();
+        }
     }
 
     #[test]

@@ -176,6 +176,9 @@ class Handover(Case):
 
     def pop3_agrees(self, one, found):
         with one.pop3(seconds=60) as client:
+            # Else headers in UTF-8 come as encoded-words (RFC 6856).
+            if "UTF8" in [line.split()[0] for line in client.lines("CAPA")]:
+                client.ok("UTF8")
             count = int(client.ok("STAT").split()[1])
             self.assertEqual(count, len(found))
             listed = client.lines("UIDL")

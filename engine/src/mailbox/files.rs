@@ -244,9 +244,7 @@ impl Files {
         head.count += words.len();
         if self.table.outgrown(head.count) {
             let path = self.dir.join(INDEX_NAME);
-            let table = self.table.reopen(&*self.index, &path, head.count)?;
-            table.raise_unseen_floor(0, self.table.unseen_floor().1);
-            self.table = Arc::new(table);
+            self.table = self.table.reopen(&*self.index, &path, head.count)?;
         } else {
             for (i, record) in words.iter().enumerate() {
                 self.table.written(at + i, record);

@@ -136,7 +136,7 @@ impl Files {
         (head.new_mtime, head.cur_mtime, head.listed_at) = (0, 0, 0);
         self.lengthen()?;
         let path = self.dir.join(INDEX_NAME);
-        self.table = Arc::new(self.table.reopen(&*self.index, &path, count)?);
+        self.table = self.table.reopen(&*self.index, &path, count)?;
         self.blobs = Arc::new(self.blobs.reopen(self.head.cache_bytes)?);
         if let Some(at) = self.last_keywords() {
             self.head.keywords_at = at;

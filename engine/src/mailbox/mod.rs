@@ -351,6 +351,22 @@ impl Mailbox {
         self.0.view()
     }
 
+    /// A view that tells of every change up to `modseq`, which a record has already: records are
+    /// changed some time before the view that tells of it.
+    pub async fn view_at(&self, modseq: ModSeq) -> View {
+        let view = self.view();
+        if view.modseq_highest() >= modseq {
+            return view;
+        }
+        let inner = self.0.clone();
+        // Who changes records has the files' lock until the view is there.
+        let published = move || {
+            drop(inner.files.lock());
+            inner.view()
+        };
+        self.0.shared.helpers.run(published).await.unwrap_or(view)
+    }
+
     /// Whether the mailbox was deleted.
     pub fn is_gone(&self) -> bool {
         self.0.deleted.load(Ordering::Acquire)

@@ -63,6 +63,9 @@ pub(super) struct Selected {
     answered: BTreeMap<Uid, ModSeq>,
     /// How many keywords the client was told of.
     keywords_told: Cell<usize>,
+    /// Highest MODSEQ of a message that the client was told, since records are live maybe newer
+    /// than the view.
+    modseq_told: Cell<ModSeq>,
     /// Searches that asked for updates.
     pub(super) contexts: Contexts,
 }
@@ -106,10 +109,17 @@ impl Selected {
     /// Takes a mailbox as the client will see it first.
     pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
         let (recent, saved, answered) = (vec![], vec![], BTreeMap::new());
-        let keywords_told = Cell::new(0);
-        let contexts = Contexts::default();
-        let mut selected =
-            Selected { mailbox, view, read_only, recent, saved, answered, keywords_told, contexts };
+        let mut selected = Selected {
+            mailbox,
+            view,
+            read_only,
+            recent,
+            saved,
+            answered,
+            keywords_told: Cell::new(0),
+            modseq_told: Cell::default(),
+            contexts: Contexts::default(),
+        };
         selected.claim_recent();
         selected
     }
@@ -242,7 +252,8 @@ impl Selected {
         }
         self.write_flags(out, record, features);
         if items.modseq {
-            write_modseq(out, record.modseq);
+            out.push(b' ');
+            self.write_modseq(out, record.modseq);
         }
         out.extend_from_slice(b")\r\n");
     }
@@ -260,7 +271,31 @@ impl Selected {
         if items.uid {
             encode::print(out, format_args!("UID {} ", record.uid));
         }
-        encode::print(out, format_args!("MODSEQ ({}))\r\n", record.modseq));
+        self.write_modseq(out, record.modseq);
+        out.extend_from_slice(b")\r\n");
+    }
+
+    /// `MODSEQ (n)`
+    pub(super) fn write_modseq(&self, out: &mut Vec<u8>, modseq: ModSeq) {
+        self.note_modseq(modseq);
+        out.extend_from_slice(b"MODSEQ (");
+        encode::number(out, modseq.0);
+        out.push(b')');
+    }
+
+    /// The client is told this MODSEQ of a message.
+    pub(super) fn note_modseq(&self, modseq: ModSeq) {
+        self.modseq_told.set(self.modseq_told.get().max(modseq));
+    }
+
+    /// Whether the client was told a MODSEQ of a message above that of changes it was not told of.
+    pub(super) fn told_ahead(&self) -> bool {
+        self.modseq_told.get() > self.view.modseq_highest()
+    }
+
+    /// The newest view: one that tells of all changes below the MODSEQs that the client knows.
+    pub(super) async fn newest(&self) -> View {
+        self.mailbox.view_at(self.modseq_told.get()).await
     }
 
     /// Before the line that has this message's flags: records are live, so it may have a keyword
@@ -399,11 +434,4 @@ pub(super) fn begin_fetch(out: &mut Vec<u8>, seq: SeqNum, uid: Uid, features: Fe
         encode::number(out, u64::from(seq.0));
         out.extend_from_slice(b" FETCH (");
     }
-}
-
-/// ` MODSEQ (n)`
-pub(super) fn write_modseq(out: &mut Vec<u8>, modseq: ModSeq) {
-    out.extend_from_slice(b" MODSEQ (");
-    encode::number(out, modseq.0);
-    out.push(b')');
 }

@@ -327,11 +327,8 @@ impl Session {
         let reply = self.carry_out(&tag, body).await?;
         self.sync_point(sync).await?;
         // MODSEQs were told that are above those of changes held back (RFC 7162 section 3.2).
-        let is_behind = |selected: &Selected| {
-            selected.mailbox.view().modseq_highest() > selected.view.modseq_highest()
-        };
-        if holds_back && sync == SyncPoint::None && self.selected.as_deref().is_some_and(is_behind)
-        {
+        let is_ahead = |selected: &Selected| selected.told_ahead();
+        if holds_back && sync == SyncPoint::None && self.selected.as_deref().is_some_and(is_ahead) {
             self.tell_modseq_highest();
         }
         if self.notices.is_some() {
@@ -505,13 +502,13 @@ impl Session {
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
         let newest = match point {
             SyncPoint::None => return Ok(()),
-            SyncPoint::Newest | SyncPoint::Own => selected.mailbox.view(),
+            SyncPoint::Newest | SyncPoint::Own => selected.newest().await,
             SyncPoint::Refreshed => match selected.mailbox.refresh().await {
-                Ok(view) => view,
+                Ok(_) => selected.newest().await,
                 Err(error) => {
                     let user = self.user.as_ref().map(User::name);
                     self.services.log_error(&self.conn, user, "refresh a mailbox", &error);
-                    selected.mailbox.view()
+                    selected.newest().await
                 }
             },
         };

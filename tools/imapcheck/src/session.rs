@@ -17,7 +17,7 @@ use crate::view::{Allowed, Enabled, Fetched, View, Wrong};
 use crate::wire::{Transport, Wire};
 
 /// Lines of a session that a failure shows.
-const LINES_KEPT: usize = 40;
+const LINES_KEPT: usize = 400;
 /// Bytes of a line that a failure shows.
 const LINE_BYTES_SHOWN: usize = 400;
 /// How long a server may take to start again.

@@ -55,6 +55,12 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
             return Ok(session.failure("search a mailbox", &error, "NONEXISTENT"));
         }
     };
+    if wants_modseq
+        && let Some(selected) = session.selected.as_ref()
+        && let Some(highest) = found.iter().map(|(_, one)| one.modseq).max()
+    {
+        selected.note_modseq(highest);
+    }
     let question = Question {
         uid: search.uid,
         options: search.options,

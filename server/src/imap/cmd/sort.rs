@@ -52,6 +52,9 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, sort: Sort) 
         false => sorted.modseq,
     };
     let modseq = modseq.filter(|_| wants_modseq);
+    if let (Some(modseq), Some(selected)) = (modseq, session.selected.as_ref()) {
+        selected.note_modseq(modseq);
+    }
     let many = sorted.messages.len() > INLINE_FOUND_MAX;
     let told_tag = tag.clone();
     let order = context_key.as_ref().map(|_| sorted.messages.iter().map(|(_, uid)| *uid).collect());

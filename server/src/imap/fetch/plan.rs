@@ -194,6 +194,7 @@ impl Plan {
             (Value::InternalDate, _) => encode::date_time(out, record.internal_date),
             (Value::Size, _) => encode::number(out, u64::from(record.size)),
             (Value::ModSeq, _) => {
+                selected.note_modseq(record.modseq);
                 encode::number(out, record.modseq.0);
                 out.push(b')');
             }
