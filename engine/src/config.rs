@@ -34,6 +34,8 @@ pub struct StoreConfig {
     pub partition_default: String,
     /// Host part of Maildir file names.
     pub hostname: String,
+    /// Process part of Maildir file names.
+    pub process_id: u32,
     /// The log never holds more than this many bytes; a checkpoint begins at half.
     pub log_bytes_max: u64,
     /// Bytes of one segment of the log; an eighth of the log within fixed limits when absent.
@@ -101,6 +103,7 @@ impl StoreConfig {
             partitions,
             partition_default,
             hostname: "localhost".to_owned(),
+            process_id: std::process::id(),
             log_bytes_max: 256 << 20,
             log_segment_bytes: None,
             checkpoint_seconds: 60,

@@ -306,7 +306,7 @@ impl Shared {
         Unique {
             seconds: now / 1_000_000_000,
             micros: (now % 1_000_000_000 / 1000) as u32,
-            pid: std::process::id(),
+            pid: self.config.process_id,
             counter: self.names.fetch_add(1, Ordering::Relaxed),
             host: &self.config.hostname,
         }

@@ -5,6 +5,7 @@
 //! transactions are settled; what fails stays at the queue's front and is tried again later,
 //! since its commit point has passed.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -429,6 +430,13 @@ pub(crate) fn apply_expunge(
     Ok(dead.into_iter().map(|(position, _)| position).collect())
 }
 
+/// Bytes of a message file that are read at a time.
+const SCAN_BYTES: usize = 64 << 10;
+
+thread_local! {
+    static SCAN_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The bytes of a message file as one pass sees them.
 pub(crate) fn scan_file(
     storage: &dyn Storage,
@@ -437,14 +445,17 @@ pub(crate) fn scan_file(
 ) -> Result<message::Ingested> {
     let file = storage.open(path, crate::io::Open::Read).map_err(Error::io("open", path))?;
     let mut pass = message::Rescan::new(line_ends(kind));
-    let mut buffer = vec![0; 64 << 10];
-    let mut at = 0;
-    loop {
-        let n = file.read_at(&mut buffer, at).map_err(Error::io("read", path))?;
-        if n == 0 {
-            return Ok(pass.finish());
+    // Most messages fill a small part of it, and clearing it would take as long as reading them.
+    SCAN_BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(SCAN_BYTES, 0);
+        let mut at = 0;
+        loop {
+            let n = file.read_at(buffer, at).map_err(Error::io("read", path))?;
+            if n == 0 {
+                return Ok(pass.finish());
+            }
+            pass.feed(&buffer[..n]);
+            at += n as u64;
         }
-        pass.feed(&buffer[..n]);
-        at += n as u64;
-    }
+    })
 }

@@ -11,7 +11,7 @@
 //!
 //! Invariant: runs under the file lock, so no record is half written while it is looked at.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,7 +50,7 @@ struct Logged {
 struct Sources<'a> {
     mailbox: &'a Arc<MailboxInner>,
     log: Option<HashMap<Uid, Logged>>,
-    listed: Option<HashMap<Vec<u8>, Location>>,
+    listed: Option<BTreeMap<Vec<u8>, Location>>,
     names: Option<HashMap<u32, (u64, Vec<u8>)>>,
 }
 
@@ -220,7 +220,15 @@ impl Sources<'_> {
             }
         };
         let named = facts.name_at.get();
-        if named != 0 && !dead && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none() {
+        if dead {
+            // Its file may come back, and only the name tells that it is not a delivery.
+            let known = self.names(files).get(&uid.0).map(|(at, _)| *at);
+            let lost = named != 0 && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none();
+            if lost && let Some(at) = known {
+                files.write_facts(position, facts.named(at)).map_err(|e| e.to_string())?;
+                lines.push(format!("cursus.heap UID {uid}: name at {named}, mended from {at}"));
+            }
+        } else if named != 0 && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none() {
             let from = self.name(files, position, uid, &facts)?;
             lines.push(format!(
                 "cursus.heap UID {uid}: damaged name at {named}, mended from {from}"
@@ -374,7 +382,8 @@ impl Sources<'_> {
         }
         let modseq = files.whole_record(position).map_or(0, |r| r.modseq.0);
         if dead {
-            return Ok((Facts::new(uid.0, 0, [0; 16], 0, modseq, 0), "the index"));
+            let name_at = self.names(files).get(&uid.0).map_or(0, |(at, _)| *at);
+            return Ok((Facts::new(uid.0, 0, [0; 16], 0, modseq, name_at), "the index"));
         }
         if let Some(Logged { message }) = self.log(files).get(&uid) {
             let (stored, id, saved) = (message.stored, message.content_id, message.save_date);
@@ -493,11 +502,11 @@ impl Sources<'_> {
     }
 
     /// Message files by base name, or by the bytes of their UID where names have none.
-    fn listed(&mut self) -> &HashMap<Vec<u8>, Location> {
+    fn listed(&mut self) -> &BTreeMap<Vec<u8>, Location> {
         let mailbox = self.mailbox;
         self.listed.get_or_insert_with(|| {
             let place = mailbox.place.read().clone();
-            let mut listed = HashMap::new();
+            let mut listed = BTreeMap::new();
             let kind = place.partition.layout.kind();
             let found = place.partition.layout.list(
                 &*mailbox.shared.storage,

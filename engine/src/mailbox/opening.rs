@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
-use super::cold::Cold;
+use super::cold::{Cold, Sweep};
 use super::compact::settle_facts;
 use super::damage::Damage;
 use super::files::{Files, Head, INDEX_NAME};
@@ -274,14 +274,18 @@ impl Files {
         self.tombs = Tombstones::default().with(dead);
     }
 
-    /// Has every record looked at: after a crash some may be half written, and facts may point
-    /// into the heap behind the end that the last checkpoint knew.
+    /// Has every record looked at, with its facts and its name: after a crash some may be half
+    /// written, and facts may point into the heap behind the end that the last checkpoint knew,
+    /// or at an entry that was lost.
     pub(crate) fn distrust_records(&mut self) -> Result<()> {
         self.torn_allowed = true;
         let size = self.cold.heap.size().map_err(Error::io("stat", &self.dir))?;
         self.head.heap_bytes = self.head.heap_bytes.max(size.next_multiple_of(8));
+        let mut sweep = Sweep::default();
         for position in 0..self.head.count {
-            if self.table.record(position, self.head.count).is_none() {
+            let record = self.table.record(position, self.head.count);
+            let at = record.and_then(|r| sweep.location(&self.cold, position, self.head.count, &r));
+            if at.is_none() {
                 self.damage.note(position);
             }
         }

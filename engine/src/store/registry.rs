@@ -8,7 +8,7 @@
 //! - A mailbox that leaves is in the catalog as it is, so that its figures answer for it.
 //! - A user stays as long as one of their mailboxes does, which counts into the same usage.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -28,7 +28,7 @@ const LEAVE_TURN: usize = 64;
 /// The open mailboxes.
 #[derive(Default)]
 pub(crate) struct Registry {
-    open: RwLock<HashMap<MailboxId, Arc<MailboxInner>>>,
+    open: RwLock<BTreeMap<MailboxId, Arc<MailboxInner>>>,
     /// Rises with every use.
     clock: AtomicU64,
     /// Bytes of the maps, as of each one's opening or the last pass.
@@ -66,7 +66,7 @@ impl Registry {
 
     /// Empties the registry: the store stops.
     pub(crate) fn take_all(&self) -> Vec<Arc<MailboxInner>> {
-        self.open.write().drain().map(|(_, mailbox)| mailbox).collect()
+        std::mem::take(&mut *self.open.write()).into_values().collect()
     }
 
     /// How many are open.

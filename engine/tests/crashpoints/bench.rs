@@ -76,6 +76,7 @@ fn settings() -> StoreConfig {
         vec![partition("maildir", LayoutKind::Maildir), partition("cyrus", LayoutKind::Cyrus)];
     let mut config = StoreConfig::new("/state", partitions);
     config.helpers = 1;
+    config.process_id = 1;
     config.open_mailboxes_max = 1;
     // Small, so that a short history has many segments and compactions.
     config.log_bytes_max = 512 << 10;

@@ -154,6 +154,26 @@ fn a_void_message_does_not_come_back_when_the_header_is_lost() {
     assert_eq!(look(&mut bench, &at).messages.len(), 2);
 }
 
+#[test]
+fn an_expunged_message_whose_newest_name_was_lost_does_not_come_back() {
+    let at = inbox(0);
+    for mode in [Mode::Ordered, Mode::Weak] {
+        let mut bench = filled(1, mode, 0, 4);
+        // Other letters need a new name in the heap, which nothing synced yet.
+        let (from, to) = renamed(&bench.sim, &at, 3, ":2,Sa");
+        bench.sim.rename(&from, &to).expect("a rename by another program");
+        assert_eq!(look(&mut bench, &at).messages.len(), 4);
+        expunge(&bench, &at, 1..=4).expect("an expunge");
+        for cut in 0..80 {
+            let (after, _) = bench.sim.image().after_cut(cut);
+            let mut again = Bench::open(&after, mode == Mode::Weak).expect("a start");
+            assert!(look(&mut again, &at).messages.is_empty(), "{mode:?}, cut {cut}");
+            let findings = again.findings().expect("a check");
+            assert!(findings.is_empty(), "{mode:?}, cut {cut}: {findings:?}");
+        }
+    }
+}
+
 /// A delivery by another program.
 fn fill_one_more(bench: &Bench, at: &Place) {
     let path = maildir_of(at).join("new/1600000077.foreign.host");
