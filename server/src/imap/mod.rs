@@ -2,13 +2,16 @@
 //!
 //! | module | says |
 //! |---|---|
-//! | `session` | one client: state, the loop, waiting for input |
+//! | `session` | one client: its state, from greeting to end, how it is answered |
+//! | `input` | what it sends: the next command or line, and the waiting for it |
+//! | `dispatch` | from a command to its answer |
+//! | `sync` | telling how the selected mailbox differs from what the client knows |
 //! | `capability` | what we offer, when |
 //! | `limit` | how many messages one command works on |
 //! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
 //! | `language` | the languages of texts for people |
-//! | `selected` | the selected mailbox: its view, sync points, sets |
+//! | `selected` | the selected mailbox: its view, sets |
 //! | `notify` | what is told without having been asked for |
 //! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
@@ -27,7 +30,9 @@
 mod capability;
 mod cmd;
 mod contexts;
+mod dispatch;
 mod fetch;
+mod input;
 mod language;
 mod limit;
 mod notify;
@@ -35,6 +40,7 @@ mod progress;
 mod reply;
 mod selected;
 mod session;
+mod sync;
 mod url;
 
 pub use session::run;

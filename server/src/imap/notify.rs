@@ -24,7 +24,8 @@ use protocol::types::ModSeq;
 
 use super::cmd;
 use super::reply::{End, Reply};
-use super::session::{Session, SyncPoint};
+use super::session::Session;
+use super::sync::SyncPoint;
 
 /// Mailboxes beside the selected one whose directories are watched for other programs' deliveries.
 /// Of further ones, what this server does to them is told, and what others do when somebody looks.

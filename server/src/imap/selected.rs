@@ -1,4 +1,4 @@
-//! The selected mailbox: its view, sync points, sets.
+//! The selected mailbox: its view, sets, and how differences are written.
 //!
 //! The view is what the client believes. It is replaced only by sync points (`Session::tell`), which
 //! tell the client each difference.

@@ -14,7 +14,8 @@ use protocol::types::{SeqNum, SequenceSet, Uid, UidValidity};
 
 use super::super::limit::refusal;
 use super::super::reply::{End, Reply};
-use super::super::session::{Session, SyncPoint};
+use super::super::session::Session;
+use super::super::sync::SyncPoint;
 use super::super::url::{NotFollowed, follow};
 
 /// Most messages in one APPEND.

@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::imap::decode;
 
+use super::super::input::Line;
 use super::super::reply::{End, Outcome, Reply};
-use super::super::session::{Line, Session};
+use super::super::session::Session;
 use super::login;
 use crate::login::context;
 

@@ -8,7 +8,8 @@ use protocol::types::{SequenceSet, Uid};
 
 use super::super::limit::refusal;
 use super::super::reply::{End, Outcome, Reply};
-use super::super::session::{Session, SyncPoint};
+use super::super::session::Session;
+use super::super::sync::SyncPoint;
 
 /// Messages that are copied before the next ones.
 const PIECE_MESSAGES: usize = 4096;

@@ -8,7 +8,8 @@ use protocol::types::{SeqNum, SystemFlags, Uid};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::{Selected, SeqRanges};
-use super::super::session::{Session, SyncPoint};
+use super::super::session::Session;
+use super::super::sync::SyncPoint;
 use crate::services::Services;
 
 /// With a set, only its messages (UIDs) are removed. The EXPUNGE lines come from the sync point

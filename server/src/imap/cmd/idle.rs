@@ -6,7 +6,8 @@ use protocol::imap::framing::Event;
 
 use super::super::notify;
 use super::super::reply::{End, Outcome, Reply};
-use super::super::session::{Session, SyncPoint};
+use super::super::session::Session;
+use super::super::sync::SyncPoint;
 
 /// How often the mailbox is looked at for what no notice tells: foreign changes on filesystems
 /// without inotify.
