@@ -1,5 +1,5 @@
 //! What messages and mailboxes are known by, and what is told of them: RFC 7889, 8438, 8474, 8514,
-//! 8970.
+//! 8970; registered keywords.
 
 mod site;
 
@@ -175,5 +175,59 @@ fn previews_are_told_from_the_cache() {
             ],
         );
         assert!(!said.contains("FETCH (FLAGS"), "{said}");
+    });
+}
+
+/// RFC 3503, 5550, 5788, 8457, 9051: clients spell them as they like.
+#[test]
+fn registered_keywords_survive_and_are_told_as_registered() {
+    const REGISTERED: [&str; 8] = [
+        "$Important",
+        "$Junk",
+        "$NotJunk",
+        "$Phishing",
+        "$Forwarded",
+        "$MDNSent",
+        "$Submitted",
+        "$SubmitPending",
+    ];
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        for name in REGISTERED {
+            site.store("jo", "INBOX", &format!("Subject: {name}\r\n\r\n\r\n")).await;
+        }
+        let mut script = "0 SELECT INBOX\r\n".to_owned();
+        for (i, name) in REGISTERED.iter().enumerate() {
+            let (lower, upper) = (name.to_lowercase(), name.to_uppercase());
+            let seq = i + 1;
+            script += &format!(
+                "a{seq} STORE {seq} +FLAGS ({lower})\r\nb{seq} SEARCH KEYWORD {upper}\r\n\
+                 c{seq} STORE {seq} +FLAGS ({upper} Own{lower})\r\n"
+            );
+        }
+        script += "d COPY 1:* Trash\r\ne CREATE Trash\r\nf COPY 1:* Trash\r\n";
+        let said = say(&site, &script).await;
+        for (i, name) in REGISTERED.iter().enumerate() {
+            let (seq, lower) = (i + 1, name.to_lowercase());
+            assert_lines(
+                &said,
+                &[
+                    &format!("* {seq} FETCH (FLAGS ({name} \\Recent))"),
+                    &format!("a{seq} OK"),
+                    &format!("* SEARCH {seq}"),
+                    &format!("b{seq} OK"),
+                    &format!("* {seq} FETCH (FLAGS ({name} Own{lower} \\Recent))"),
+                    &format!("c{seq} OK"),
+                ],
+            );
+        }
+        // Also another session, in the mailbox of copies.
+        let said = say(&site, "0 SELECT Trash\r\n1 FETCH 1:* FLAGS\r\n").await;
+        for (i, name) in REGISTERED.iter().enumerate() {
+            assert!(said.contains(&format!("* {} FETCH (FLAGS ({name} Own", i + 1)), "{said}");
+        }
+        let (_, flags) = said.split_once("* FLAGS (").unwrap();
+        let flags: Vec<&str> = flags.split(')').next().unwrap().split(' ').collect();
+        assert!(REGISTERED.iter().all(|name| flags.contains(name)), "{said}");
     });
 }

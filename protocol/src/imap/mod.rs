@@ -5,6 +5,7 @@
 //! | [`command`] | commands as values |
 //! | [`decode`] | the command grammar |
 //! | [`encode`] | responses as bytes |
+//! | [`filter`] | named searches |
 //! | [`framing`] | where commands begin and end; literals under limits |
 //! | [`mutf7`] | the mailbox names of rev1 |
 //! | [`search`] | the SEARCH key tree |
@@ -14,6 +15,7 @@
 pub mod command;
 pub mod decode;
 pub mod encode;
+pub mod filter;
 pub mod framing;
 pub mod mutf7;
 pub mod search;

@@ -1,5 +1,5 @@
 //! The SEARCH key tree: RFC 3501 section 6.4.4, RFC 9051 section 6.4.4, RFC 7162 section 3.1.5,
-//! RFC 8474, RFC 8514.
+//! RFC 8474, RFC 8514; named searches, RFC 5466.
 //!
 //! Plain data. Invariants of a decoded tree: strings are UTF-8 whatever CHARSET they came in;
 //! no path from the root is longer than [`SEARCH_DEPTH_MAX`], so that recursion over it is safe;
@@ -100,6 +100,9 @@ pub enum SearchKey {
     Body(String),
     /// A header or a text body part contains the string.
     Text(String),
+    /// What the user stored under this name (in lower case) holds. [`substitute`](super::filter::substitute) puts that in its
+    /// place before anything is searched.
+    Filter(String),
     /// The key holds about so, in a way of the server's choice (RFC 6203).
     Fuzzy(Box<SearchKey>),
 }

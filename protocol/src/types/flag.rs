@@ -57,7 +57,21 @@ impl fmt::Debug for SystemFlags {
     }
 }
 
-/// A user-defined flag: an atom of at least one character. Compared without case, kept as given.
+/// Keywords that are registered (RFC 5788 and its registry; RFC 3503, 5550, 8457, 9051), as they
+/// are registered.
+const REGISTERED: [&str; 8] = [
+    "$Forwarded",
+    "$Important",
+    "$Junk",
+    "$MDNSent",
+    "$NotJunk",
+    "$Phishing",
+    "$SubmitPending",
+    "$Submitted",
+];
+
+/// A user-defined flag: an atom of at least one character. Compared without case, kept as given;
+/// registered ones as they are registered.
 #[derive(Clone, Debug)]
 pub struct Keyword(String);
 
@@ -71,10 +85,12 @@ impl Keyword {
     pub fn new(name: &str) -> Option<Keyword> {
         let atom = |b: u8| b > b' ' && b < 0x7f && !b"(){%*\"\\]".contains(&b);
         let fits = !name.is_empty() && name.len() <= Self::BYTES_MAX && name.bytes().all(atom);
-        fits.then(|| Keyword(name.to_owned()))
+        let registered = || REGISTERED.iter().find(|one| one.eq_ignore_ascii_case(name));
+        let registered = if name.starts_with('$') { registered() } else { None };
+        fits.then(|| Keyword(registered.map_or(name, |one| one).to_owned()))
     }
 
-    /// The name as first given.
+    /// The name: as it is registered, else as first given.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -56,6 +56,7 @@ const LOGGED_IN: &[&str] = &[
     "QUOTA=RES-STORAGE",
     "QUOTA=RES-MESSAGE",
     "QUOTA=RES-MAILBOX",
+    "FILTERS",
     "METADATA",
     "LIST-METADATA",
     "XLIST",

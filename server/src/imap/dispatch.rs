@@ -3,18 +3,24 @@
 use protocol::imap::command::{Body, Command, FetchItem, Tag};
 use protocol::imap::encode::Status;
 
-use super::cmd;
 use super::reply::{End, Outcome, Reply};
 use super::selected::Selected;
 use super::session::Session;
 use super::sync::SyncPoint;
+use super::{cmd, filters};
 
 impl Session {
-    pub(super) async fn command(&mut self, Command { tag, body }: Command) -> Result<(), End> {
+    pub(super) async fn command(&mut self, Command { tag, mut body }: Command) -> Result<(), End> {
         self.ahead.command();
         self.services.meter.doing(body.name());
         if std::mem::take(&mut self.smap) {
             return self.change_over(&tag, body).await;
+        }
+        if let Some(key) = filters::filtered(&mut body) {
+            match filters::expand(self, key.clone()).await {
+                Ok(expanded) => *key = expanded,
+                Err(reply) => return self.finish(&tag, &reply),
+            }
         }
         let sync = SyncPoint::of(&body);
         if looks_at_flags(&body)

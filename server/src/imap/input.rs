@@ -141,6 +141,6 @@ impl Session {
     }
 
     pub(super) fn dialect(&self) -> Dialect {
-        Dialect { utf8_names: self.features.utf8() }
+        Dialect { utf8_names: self.features.utf8(), no_charset: self.features.utf8_accept }
     }
 }

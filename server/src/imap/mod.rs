@@ -15,6 +15,7 @@
 //! | `notify` | what is told without having been asked for |
 //! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
+//! | `filters` | named searches |
 //! | `url` | messages that IMAP URLs name |
 //! | `cmd` | a file per command |
 //!
@@ -32,6 +33,7 @@ mod cmd;
 mod contexts;
 mod dispatch;
 mod fetch;
+mod filters;
 mod input;
 mod language;
 mod limit;

@@ -178,6 +178,9 @@ impl Session {
             DecodeErrorKind::Charset => {
                 Reply::no("Unknown charset").code(Code::BadCharset(CHARSETS))
             }
+            kind @ DecodeErrorKind::CharsetForbidden => {
+                Reply::bad(kind.to_string()).code(Code::BadCharset(&["UTF-8"]))
+            }
             kind => Reply::bad(kind.to_string()),
         };
         match error.tag {

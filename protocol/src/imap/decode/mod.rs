@@ -39,6 +39,7 @@ pub use append::AppendText;
 
 use super::command::{Body, Command, Copy, Section, Tag, UidBatches};
 use super::mutf7::Mutf7Error;
+use super::search::SearchKey;
 use token::{
     Reject, Res, astring, atom, expect, mailbox, nstring, set_argument, sp, string, tag_word, utf8,
 };
@@ -51,6 +52,8 @@ pub const ID_PAIRS_MAX: usize = 30;
 pub struct Dialect {
     /// IMAP4rev2 is enabled: mailbox names are UTF-8, not modified UTF-7.
     pub utf8_names: bool,
+    /// UTF8=ACCEPT is enabled: SEARCH may name no charset (RFC 6855 section 3).
+    pub no_charset: bool,
 }
 
 /// Why a command can't be carried out as written. All but `Charset` are answered with BAD.
@@ -69,6 +72,8 @@ pub enum DecodeErrorKind {
     MailboxName(Option<Mutf7Error>),
     /// SEARCH names a charset that we don't know: answer NO with BADCHARSET.
     Charset,
+    /// SEARCH names a charset where everything is UTF-8: BAD with BADCHARSET (RFC 5466 section 3.1).
+    CharsetForbidden,
 }
 
 /// A command that was not understood, with its tag if that much was.
@@ -88,6 +93,7 @@ impl std::fmt::Display for DecodeErrorKind {
             Self::MailboxName(Some(error)) => error.fmt(f),
             Self::MailboxName(None) => f.write_str("expected UTF-8 in a mailbox name"),
             Self::Charset => f.write_str("Unknown charset"),
+            Self::CharsetForbidden => f.write_str("Strings are UTF-8 here: name no charset"),
         }
     }
 }
@@ -108,6 +114,16 @@ pub fn command(input: &[u8], dialect: Dialect) -> Result<Command, DecodeError> {
 pub fn is_append(text: &[u8]) -> bool {
     let Ok((i, _)) = tag_word(text) else { return false };
     append::name(i).is_ok()
+}
+
+/// Decodes the value of a filter, one or more search keys: `search-criteria` of RFC 5466 section 4.
+pub fn search_criteria(value: &[u8]) -> Option<SearchKey> {
+    search::criteria(value).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, key)| key)
+}
+
+/// Whether a filter may have this name (RFC 5466 section 4).
+pub fn is_filter_name(name: &str) -> bool {
+    matches!(token::filter_name(name.as_bytes()), Ok((b"", _)))
 }
 
 /// Decodes what stands in brackets in `BODY[…]`.
@@ -145,7 +161,10 @@ fn body(i: &[u8], dialect: Dialect) -> Res<'_, Body> {
         name = word.to_ascii_uppercase();
         i = after;
     }
-    let (i, body) = if uid { uid_command(&name, i)? } else { plain_command(&name, i, dialect)? };
+    let (i, body) = match uid {
+        true => uid_command(&name, i, dialect)?,
+        false => plain_command(&name, i, dialect)?,
+    };
     let (i, body) = match body {
         Some(body) => (i, body),
         None => mailbox_command(&name, uid, i, dialect)?,
@@ -159,11 +178,18 @@ fn is_command_char(b: u8) -> bool {
 }
 
 /// The commands that take UIDs or sequence numbers; `None` if `name` is not among them.
-fn message_command<'a>(name: &[u8], uid: bool, i: &'a [u8]) -> Res<'a, Option<Body>> {
+fn message_command<'a>(
+    name: &[u8],
+    uid: bool,
+    i: &'a [u8],
+    dialect: Dialect,
+) -> Res<'a, Option<Body>> {
     let (i, body) = match name {
         b"FETCH" => fetch::fetch(i, uid).map(|(i, fetch)| (i, Body::Fetch(fetch)))?,
         b"STORE" => fetch::store(i, uid).map(|(i, store)| (i, Body::Store(store)))?,
-        b"SEARCH" => search::search(i, uid).map(|(i, search)| (i, Body::Search(search)))?,
+        b"SEARCH" => {
+            search::search(i, uid, dialect).map(|(i, search)| (i, Body::Search(search)))?
+        }
         b"SORT" => sort::sort(i, uid).map(|(i, sort)| (i, Body::Sort(sort)))?,
         b"THREAD" => sort::thread(i, uid).map(|(i, thread)| (i, Body::Thread(thread)))?,
         _ => return Ok((i, None)),
@@ -171,13 +197,13 @@ fn message_command<'a>(name: &[u8], uid: bool, i: &'a [u8]) -> Res<'a, Option<Bo
     Ok((i, Some(body)))
 }
 
-fn uid_command<'a>(name: &[u8], i: &'a [u8]) -> Res<'a, Option<Body>> {
+fn uid_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Option<Body>> {
     match name {
         b"EXPUNGE" => {
             let (i, set) = preceded(sp, set_argument).parse(i)?;
             Ok((i, Some(Body::UidExpunge(set))))
         }
-        _ => message_command(name, true, i),
+        _ => message_command(name, true, i, dialect),
     }
 }
 
@@ -233,7 +259,7 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
         b"GETQUOTA" => quota::get(i, dialect)?,
         b"GETQUOTAROOT" => quota::get_root(i, dialect)?,
         b"SETQUOTA" => quota::set(i, dialect)?,
-        _ => return message_command(name, false, i),
+        _ => return message_command(name, false, i, dialect),
     };
     Ok((i, Some(body)))
 }
@@ -307,7 +333,8 @@ fn authenticate(i: &[u8]) -> Res<'_, Body> {
     let (i, mechanism) = preceded(sp, atom).parse(i)?;
     let (i, initial) = opt(preceded(sp, rest)).parse(i)?;
     let initial = match initial {
-        None => None,
+        // Mutt sends a space behind CRAM-MD5 and nothing else.
+        None | Some(b"") => None,
         Some(b"=") => Some(Vec::new()),
         Some(text) => Some(base64(text).ok_or(Reject::error(i, "base64"))?),
     };

@@ -1,5 +1,5 @@
 //! Arguments of SEARCH: RFC 3501 and 9051 section 6.4.4, RFC 4731, 5032, 5182, 5267, 6203, 7162,
-//! 9394, 9738; of ESEARCH: RFC 7377.
+//! 9394, 9738; FILTER of RFC 5466; of ESEARCH: RFC 7377.
 
 use std::cell::Cell;
 
@@ -16,14 +16,17 @@ use super::super::command::{MultiSearch, Search, SearchReturn, SearchSource};
 use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
 use super::Dialect;
 use super::token::{
-    Reject, Res, astring, date, expect, flag_keyword, keyword_upper, mailbox, modseq, modseq_entry,
-    number_nonzero, number64, object_id, partial_range, sequence_set, sp,
+    Reject, Res, astring, date, expect, filter_name, flag_keyword, keyword_upper, mailbox, modseq,
+    modseq_entry, number_nonzero, number64, object_id, partial_range, sequence_set, sp,
 };
 use crate::types::{Flag, SequenceSet, SetRange, SetValue, SystemFlags};
 
-pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
-    let (i, options) = opt(return_options).parse(i)?;
-    let (i, charset) = opt(preceded((sp, tag_no_case("CHARSET"), sp), charset)).parse(i)?;
+pub(super) fn search(i: &[u8], uid: bool, dialect: Dialect) -> Res<'_, Search> {
+    let (before, options) = opt(return_options).parse(i)?;
+    let (i, charset) = opt(preceded((sp, tag_no_case("CHARSET"), sp), charset)).parse(before)?;
+    if charset.is_some() && dialect.no_charset {
+        return Err(Reject::charset_forbidden(before));
+    }
     let (i, _) = sp(i)?;
     let (rest, key) = Context::new(charset).keys(i, 1)?;
     // RFC 6203 section 4.
@@ -38,7 +41,7 @@ pub(super) fn search(i: &[u8], uid: bool) -> Res<'_, Search> {
 pub(super) fn multi_search(i: &[u8], dialect: Dialect) -> Res<'_, MultiSearch> {
     let (i, sources) =
         opt(preceded((sp, tag_no_case("IN"), sp), cut(|i| sources(i, dialect)))).parse(i)?;
-    let (rest, Search { options, key, .. }) = search(i, true)?;
+    let (rest, Search { options, key, .. }) = search(i, true, dialect)?;
     let all = SearchReturn { all: true, ..SearchReturn::default() };
     Ok((rest, MultiSearch { sources, options: options.unwrap_or(all), key }))
 }
@@ -118,23 +121,48 @@ fn option_list(i: &[u8]) -> Res<'_, SearchReturn> {
     Ok((rest, options))
 }
 
-fn charset(i: &[u8]) -> Res<'_, &'static Encoding> {
+/// The keys of a filter: RFC 5466 section 4.
+pub(super) fn criteria(i: &[u8]) -> Res<'_, SearchKey> {
+    Context::new(None).keys(i, 1)
+}
+
+/// What the strings of a command are in.
+#[derive(Clone, Copy)]
+struct Charset {
+    encoding: &'static Encoding,
+    /// UTF-8 or a part of it, as FILTER wants it (RFC 5466 section 3.1). Not to be seen in
+    /// `encoding`, which has Windows-1252 for US-ASCII.
+    is_utf8: bool,
+}
+
+impl Default for Charset {
+    fn default() -> Charset {
+        Charset { encoding: encoding_rs::UTF_8, is_utf8: true }
+    }
+}
+
+fn charset(i: &[u8]) -> Res<'_, Charset> {
     let (rest, label) = astring(i)?;
+    let is_utf8 = [&b"UTF-8"[..], b"US-ASCII"].iter().any(|one| label.eq_ignore_ascii_case(one));
     match Encoding::for_label(&label) {
         // RFC 3501 strings can't hold NUL, so UTF-16 has no use; `replacement` is no charset.
-        Some(e) if e.is_ascii_compatible() && e != encoding_rs::REPLACEMENT => Ok((rest, e)),
+        Some(encoding)
+            if encoding.is_ascii_compatible() && encoding != encoding_rs::REPLACEMENT =>
+        {
+            Ok((rest, Charset { encoding, is_utf8 }))
+        }
         _ => Err(Reject::charset(i)),
     }
 }
 
 struct Context {
-    charset: &'static Encoding,
+    charset: Charset,
     keys_left: Cell<usize>,
 }
 
 impl Context {
-    fn new(charset: Option<&'static Encoding>) -> Context {
-        let charset = charset.unwrap_or(encoding_rs::UTF_8);
+    fn new(charset: Option<Charset>) -> Context {
+        let charset = charset.unwrap_or_default();
         Context { charset, keys_left: Cell::new(SEARCH_KEYS_MAX) }
     }
 
@@ -155,7 +183,7 @@ impl Context {
 
     fn string<'a>(&self, i: &'a [u8]) -> Res<'a, String> {
         let (rest, bytes) = preceded(sp, astring).parse(i)?;
-        match self.charset.decode_without_bom_handling_and_without_replacement(&bytes) {
+        match self.charset.encoding.decode_without_bom_handling_and_without_replacement(&bytes) {
             Some(text) => Ok((rest, text.into_owned())),
             None => Err(Reject::error(i, "a string in the charset")),
         }
@@ -251,6 +279,11 @@ impl Context {
             "UIDAFTER" | "UIDBEFORE" => {
                 let (rest, uid) = preceded(sp, number_nonzero).parse(rest)?;
                 Ok((rest, beside(uid, name == "UIDAFTER")))
+            }
+            "FILTER" if !self.charset.is_utf8 => Err(Reject::charset_forbidden(i)),
+            "FILTER" => {
+                let (rest, name) = preceded(sp, filter_name).parse(rest)?;
+                Ok((rest, SearchKey::Filter(name.to_ascii_lowercase())))
             }
             "NOT" => {
                 let (rest, _) = sp(rest)?;

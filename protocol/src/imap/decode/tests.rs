@@ -8,8 +8,8 @@ use crate::types::{
 };
 use proptest::prelude::*;
 
-const REV1: Dialect = Dialect { utf8_names: false };
-const REV2: Dialect = Dialect { utf8_names: true };
+const REV1: Dialect = Dialect { utf8_names: false, no_charset: false };
+const REV2: Dialect = Dialect { utf8_names: true, no_charset: false };
 
 fn ok(text: &str) -> Body {
     let input = format!("t {text}");
@@ -189,6 +189,8 @@ fn authenticate_with_and_without_initial_response() {
     assert_eq!(ok("AUTHENTICATE plain"), auth(None));
     assert_eq!(ok("AUTHENTICATE PLAIN ="), auth(Some(vec![])));
     assert_eq!(ok("AUTHENTICATE PLAIN AGEAYg=="), auth(Some(b"\0a\0b".to_vec())));
+    assert_eq!(ok("AUTHENTICATE PLAIN "), auth(None));
+    assert_eq!(bad("AUTHENTICATE PLAIN  "), "Expected base64 at byte 22");
     assert_eq!(bad("AUTHENTICATE PLAIN !!"), "Expected base64 at byte 23");
 }
 

@@ -31,6 +31,7 @@ enum Why {
     UnknownCommand,
     MailboxName(Option<Mutf7Error>),
     Charset,
+    CharsetForbidden,
 }
 
 impl Reject {
@@ -51,6 +52,10 @@ impl Reject {
         nom::Err::Failure(Reject { left: i.len(), why: Why::Charset })
     }
 
+    pub(super) fn charset_forbidden(i: &[u8]) -> nom::Err<Reject> {
+        nom::Err::Failure(Reject { left: i.len(), why: Why::CharsetForbidden })
+    }
+
     fn mailbox_name(i: &[u8], error: Option<Mutf7Error>) -> nom::Err<Reject> {
         nom::Err::Failure(Reject { left: i.len(), why: Why::MailboxName(error) })
     }
@@ -63,6 +68,7 @@ impl Reject {
             Why::UnknownCommand => DecodeErrorKind::UnknownCommand,
             Why::MailboxName(error) => DecodeErrorKind::MailboxName(error),
             Why::Charset => DecodeErrorKind::Charset,
+            Why::CharsetForbidden => DecodeErrorKind::CharsetForbidden,
         }
     }
 }
@@ -117,6 +123,12 @@ pub(super) fn tag_word(i: &[u8]) -> Res<'_, Tag> {
 
 pub(super) fn atom(i: &[u8]) -> Res<'_, &str> {
     expect("an atom", map(take_while1(is_atom_char), ascii)).parse(i)
+}
+
+/// The name of a filter (RFC 5466 section 4).
+pub(super) fn filter_name(i: &[u8]) -> Res<'_, &str> {
+    let is_name_char = |b| is_atom_char(b) && b != b'/';
+    expect("a filter's name", map(take_while1(is_name_char), ascii)).parse(i)
 }
 
 /// Longest object id, in bytes (RFC 8474 section 7).

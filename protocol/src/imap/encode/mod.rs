@@ -222,7 +222,8 @@ mod tests {
             prop_assume!(!name.to_ascii_uppercase().starts_with("INBOX"));
             let mut input = b"t DELETE ".to_vec();
             mailbox(&mut input, &name, utf8_names);
-            let body = decode::command(&input, decode::Dialect { utf8_names }).unwrap().body;
+            let dialect = decode::Dialect { utf8_names, no_charset: false };
+            let body = decode::command(&input, dialect).unwrap().body;
             prop_assert_eq!(body, Body::Delete { mailbox: name });
         }
 

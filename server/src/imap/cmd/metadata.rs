@@ -8,6 +8,7 @@ use engine::{Depth, Error, Event, User, entry_name};
 use protocol::imap::command::{GetMetadata, MetadataDepth};
 use protocol::imap::encode::{self, Code};
 
+use super::super::filters;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::Session;
 
@@ -173,6 +174,11 @@ pub(in super::super) async fn set(
     if mailbox.is_none() {
         if changes.iter().any(|(entry, _)| entry == ADMIN) {
             return Ok(Reply::no("That entry is set in the configuration").word("CANNOT"));
+        }
+        let refusal =
+            |(entry, value): &(String, Option<Vec<u8>>)| filters::refusal(entry, value.as_deref());
+        if let Some(refusal) = changes.iter().find_map(refusal) {
+            return Ok(refusal);
         }
         if changes.iter().any(|(entry, _)| entry.starts_with("/shared/")) {
             return Ok(Reply::no("Administrators set the server's shared entries").word("NOPERM"));
