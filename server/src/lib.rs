@@ -12,6 +12,7 @@
 //! | [`reload`] | a changed configuration in a running server |
 //! | [`login`], [`certificate`] | which logins a connection is offered; what certificates say |
 //! | [`admin_socket`] | the operator's socket |
+//! | `language` | languages of texts for people |
 //! | [`first_start`], [`banner`] | the embedded store's first user, message and greeting |
 //! | [`memory`] | the allocator's settings |
 //! | [`logging`] | how lines are written |
@@ -23,6 +24,7 @@ pub mod banner;
 pub mod certificate;
 pub mod first_start;
 pub mod imap;
+mod language;
 mod lines;
 pub mod listen;
 pub mod lmtp;

@@ -324,6 +324,38 @@ fn utf8_is_for_clients_that_enable_it() {
     });
 }
 
+/// RFC 6855 section 3: strings are UTF-8 then. IMAP4rev2 alone does not forbid it.
+#[test]
+fn searches_name_no_charset_once_utf8_is_accepted() {
+    on_a_core(|layout| async move {
+        let site = imap(layout);
+        site.store("jo", "INBOX", "Subject: Grüße\r\n\r\nx\r\n").await;
+        let said = say(
+            &site,
+            "0 SELECT INBOX\r\n1 SEARCH CHARSET UTF-8 SUBJECT {8+}\r\ngrüße \r\n\
+             2 ENABLE IMAP4rev2\r\n3 SEARCH CHARSET UTF-8 SUBJECT \"grüße\"\r\n\
+             4 ENABLE UTF8=ACCEPT\r\n5 SEARCH CHARSET UTF-8 SUBJECT \"grüße\"\r\n\
+             6 UID SEARCH RETURN (MIN) CHARSET US-ASCII ALL\r\n7 SEARCH SUBJECT \"grüße\"\r\n\
+             8 SORT (ARRIVAL) UTF-8 SUBJECT \"grüße\"\r\n\
+             9 ESEARCH IN (inboxes) CHARSET UTF-8 ALL\r\n",
+        )
+        .await;
+        let expected = [
+            "1 OK",
+            "* ESEARCH (TAG \"3\") ALL 1",
+            "3 OK",
+            "5 BAD [BADCHARSET (UTF-8)]",
+            "6 BAD [BADCHARSET (UTF-8)]",
+            "* ESEARCH (TAG \"7\") ALL 1",
+            "7 OK",
+            "* SORT 1",
+            "8 OK",
+            "9 BAD [BADCHARSET (UTF-8)]",
+        ];
+        assert_lines(&said, &expected);
+    });
+}
+
 /// RFC 6855 sections 7 and 8: what came by LMTP is there for everybody, in a form that each takes.
 #[test]
 fn envelopes_are_downgraded_for_clients_without_utf8() {

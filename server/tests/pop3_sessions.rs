@@ -399,11 +399,21 @@ fn languages_and_utf8() {
         site.store("jo", "INBOX", MESSAGE).await;
         let said = site.say("CAPA\r\nLANG\r\nLANG *\r\nLANG en\r\nLANG MUL\r\nQUIT\r\n").await;
         assert!(said.contains("\r\nUTF8 USER\r\n") && said.contains("\r\nLANG\r\n"), "{said}");
-        assert!(said.contains("follow\r\nen English\r\n.\r\n+OK en "), "{said}");
+        let listed = "follow\r\nen English\r\nde Deutsch\r\ni-default English\r\n.\r\n";
+        assert!(said.contains(&format!("{listed}+OK i-default ")), "{said}");
         assert!(
             said.ends_with(
-                "+OK en English it is\r\n-ERR this language isn't spoken here, \
+                "+OK en Language changed\r\n-ERR this language isn't spoken here, \
             see LANG\r\n+OK bye\r\n"
+            ),
+            "{said}"
+        );
+        let said = site.say("LANG de-AT\r\nUSER jo\r\nPASS x\r\nLANG x\r\nQUIT\r\n").await;
+        assert!(
+            said.ends_with(
+                "+OK de Sprache gewechselt\r\n+OK Jetzt PASS\r\n\
+                 -ERR [AUTH] Falscher Name oder falsches Passwort\r\n\
+                 -ERR Diese Sprache wird nicht gesprochen, siehe LANG\r\n+OK Auf Wiedersehen\r\n"
             ),
             "{said}"
         );

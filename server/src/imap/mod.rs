@@ -10,7 +10,6 @@
 //! | `limit` | how many messages one command works on |
 //! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
-//! | `language` | the languages of texts for people |
 //! | `selected` | the selected mailbox: its view, sets |
 //! | `notify` | what is told without having been asked for |
 //! | `contexts` | searches whose results the client is kept told of |
@@ -35,7 +34,6 @@ mod dispatch;
 mod fetch;
 mod filters;
 mod input;
-mod language;
 mod limit;
 mod notify;
 mod progress;

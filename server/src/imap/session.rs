@@ -12,11 +12,11 @@ use protocol::imap::framing::{Excess, Framer, Limits};
 
 use super::fetch::ahead::Ahead;
 use super::input::Input;
-use super::language::Language;
 use super::notify::Notices;
 use super::reply::{End, Reply};
 use super::selected::{Features, Selected};
 use super::{capability, cmd};
+use crate::language::Language;
 use crate::net::Conn;
 use crate::services::Services;
 

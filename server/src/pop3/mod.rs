@@ -30,6 +30,7 @@ use std::time::{Duration, SystemTime};
 use protocol::pop3::{Command, LINE_BYTES_MAX, Reply, RespCode};
 use tokio::time::Instant;
 
+use crate::language::Language;
 use crate::lines::{End, Incoming, LineReader};
 use crate::net::Conn;
 use crate::services::Services;
@@ -44,6 +45,7 @@ pub async fn run(conn: Conn, services: Rc<Services>) {
         state: State::Authorization { user: None },
         stamp: None,
         utf8: false,
+        language: Language::default(),
         login_failures: 0,
         bad_commands: 0,
     };
@@ -82,6 +84,8 @@ struct Session {
     stamp: Option<Box<str>>,
     /// The client said UTF8.
     utf8: bool,
+    /// Of texts for people.
+    language: Language,
     login_failures: u32,
     bad_commands: u32,
 }
@@ -101,22 +105,36 @@ impl Session {
         }
     }
 
-    /// LANG: RFC 6856 section 3. We speak English.
+    /// LANG: RFC 6856 section 3.
     fn lang(&mut self, range: Option<&[u8]>) {
         let Some(range) = range else {
-            self.conn.out.push(b"+OK languages follow\r\nen English\r\n.\r\n");
+            let mut text = String::from("+OK languages follow\r\n");
+            for language in Language::ALL {
+                let _ = write!(text, "{} {}\r\n", language.tag(), language.own_name());
+            }
+            text.push_str(".\r\n");
+            self.conn.out.push(text.as_bytes());
             return;
         };
-        // RFC 4647 section 3.3.1: a basic range matches itself and what it is a prefix of.
-        match range == b"*" || range.eq_ignore_ascii_case(b"en") {
-            true => self.ok("en English it is"),
-            false => self.err("this language isn't spoken here, see LANG"),
+        match std::str::from_utf8(range).ok().and_then(Language::of_range) {
+            Some(language) => {
+                self.language = language;
+                let text = format!("{} {}", language.tag(), language.say("Language changed"));
+                self.ok(&text);
+            }
+            None => self.err("this language isn't spoken here, see LANG"),
         }
     }
 
     fn reply(&mut self, reply: Reply<'_>) {
+        let language = self.language;
         self.conn.out.with_vec(|out| {
-            out.extend_from_slice(reply.to_string().as_bytes());
+            let line = match reply {
+                Reply::Ok(text) => Reply::Ok(&language.say(text)).to_string(),
+                Reply::Err(code, text) => Reply::Err(code, &language.say(text)).to_string(),
+                Reply::Challenge(_) => reply.to_string(),
+            };
+            out.extend_from_slice(line.as_bytes());
         });
     }
 

@@ -1,8 +1,8 @@
 //! LANGUAGE: RFC 5255 section 3.2.
 
-use super::super::language::Language;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
+use crate::language::Language;
 
 /// With ranges, takes the first that is spoken here; without, tells what is.
 pub(in super::super) fn run(session: &mut Session, ranges: &[String]) -> Outcome {

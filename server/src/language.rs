@@ -1,4 +1,4 @@
-//! The languages of texts for people: RFC 5255.
+//! The languages of texts for people: RFC 5255 (IMAP), RFC 6856 section 3 (POP3).
 //!
 //! Texts are written in English all over the code; here they get their translations. What has none
 //! (numbers and names in it, mostly) stays English, which RFC 2277 allows: clients go by codes.
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 /// A language that texts can be had in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Language {
+pub(crate) enum Language {
     /// English that everybody understands (RFC 2277 section 4.5).
     #[default]
     Default,
@@ -17,10 +17,10 @@ pub(super) enum Language {
 
 impl Language {
     /// Each.
-    pub(super) const ALL: [Language; 3] = [Language::English, Language::German, Language::Default];
+    pub(crate) const ALL: [Language; 3] = [Language::English, Language::German, Language::Default];
 
     /// Its name (RFC 4646).
-    pub(super) fn tag(self) -> &'static str {
+    pub(crate) fn tag(self) -> &'static str {
         match self {
             Language::Default => "i-default",
             Language::English => "en",
@@ -28,8 +28,16 @@ impl Language {
         }
     }
 
+    /// Its name in itself.
+    pub(crate) fn own_name(self) -> &'static str {
+        match self {
+            Language::Default | Language::English => "English",
+            Language::German => "Deutsch",
+        }
+    }
+
     /// The language that a range names, by the lookup of RFC 4647 section 3.4: `de-AT` finds `de`.
-    pub(super) fn of_range(range: &str) -> Option<Language> {
+    pub(crate) fn of_range(range: &str) -> Option<Language> {
         if range.eq_ignore_ascii_case("default") || range == "*" {
             return Some(Language::default());
         }
@@ -44,7 +52,7 @@ impl Language {
     }
 
     /// A text in this language.
-    pub(super) fn say<'t>(self, text: &'t str) -> Cow<'t, str> {
+    pub(crate) fn say<'t>(self, text: &'t str) -> Cow<'t, str> {
         match self {
             Language::Default | Language::English => Cow::Borrowed(text),
             Language::German => {
@@ -63,6 +71,7 @@ const GERMAN: &[(&str, &str)] = &[
     ("Command too long", "Befehl zu lang"),
     ("Completed", "Ausgeführt"),
     ("Created", "Angelegt"),
+    ("Cursus POP3 ready", "Cursus POP3 ist bereit"),
     ("Empty message", "Die Nachricht ist leer"),
     ("INBOX exists", "INBOX gibt es schon"),
     ("Language changed", "Sprache gewechselt"),
@@ -91,6 +100,10 @@ const GERMAN: &[(&str, &str)] = &[
     ("Sequence number beyond the last message", "Nummer jenseits der letzten Nachricht"),
     ("Server is shutting down", "Der Server wird angehalten"),
     ("Start TLS before you log in", "Vor der Anmeldung TLS beginnen"),
+    (
+        "TLS isn't available here, or is in use already",
+        "TLS gibt es hier nicht, oder es ist schon in Gebrauch",
+    ),
     ("The URL names nothing here", "Die URL bezeichnet hier nichts"),
     ("The mail store has a temporary problem", "Der Mailspeicher hat vorübergehend ein Problem"),
     ("The mail store's quota is used up", "Das Kontingent des Mailspeichers ist erschöpft"),
@@ -98,10 +111,56 @@ const GERMAN: &[(&str, &str)] = &[
     ("Too many failed logins", "Zu viele fehlgeschlagene Anmeldungen"),
     ("Too many logins are waiting", "Zu viele Anmeldungen warten"),
     ("Too many messages at once", "Zu viele Nachrichten auf einmal"),
+    ("UTF-8 it is", "Es gilt UTF-8"),
     ("Unknown charset", "Unbekannter Zeichensatz"),
     ("Unknown command", "Unbekannter Befehl"),
     ("Unknown mechanism", "Unbekanntes Verfahren"),
     ("Wrong user name or password", "Falscher Name oder falsches Passwort"),
+    ("another POP3 session has this maildrop", "Eine andere POP3-Sitzung hat dieses Postfach"),
+    ("another session removed this message", "Eine andere Sitzung hat diese Nachricht gelöscht"),
+    ("authentication cancelled", "Anmeldung abgebrochen"),
+    ("bad authentication exchange", "Die Anmeldung entspricht nicht dem Verfahren"),
+    ("begin TLS", "TLS beginnen"),
+    ("bye", "Auf Wiedersehen"),
+    ("expected base64", "Erwartet wird Base64"),
+    ("line too long", "Zeile zu lang"),
+    ("log in first", "Erst anmelden"),
+    (
+        "logins aren't possible now, try again later",
+        "Anmeldungen sind jetzt nicht möglich, später noch einmal versuchen",
+    ),
+    ("logins need TLS: use STLS first", "Anmeldungen brauchen TLS: erst STLS"),
+    ("message is deleted", "Die Nachricht ist gelöscht"),
+    ("no such message", "Diese Nachricht gibt es nicht"),
+    ("not allowed to act as that user", "Darf nicht für diesen Benutzer handeln"),
+    ("send PASS", "Jetzt PASS"),
+    ("send USER first", "Erst USER"),
+    ("server stops", "Der Server wird angehalten"),
+    ("some deleted messages were not removed", "Einige gelöschte Nachrichten sind noch da"),
+    (
+        "the last login was too short a time ago",
+        "Die letzte Anmeldung ist noch nicht lang genug her",
+    ),
+    ("the maildrop can't be opened", "Das Postfach lässt sich nicht öffnen"),
+    ("the maildrop is open on another server", "Das Postfach ist auf einem anderen Server offen"),
+    ("the message can't be read now", "Die Nachricht lässt sich jetzt nicht lesen"),
+    ("this account is disabled", "Das Konto ist gesperrt"),
+    (
+        "this language isn't spoken here, see LANG",
+        "Diese Sprache wird nicht gesprochen, siehe LANG",
+    ),
+    ("this login can read and nothing else", "Diese Anmeldung kann nur lesen"),
+    ("too many bad commands", "Zu viele falsche Befehle"),
+    ("too many failed logins", "Zu viele fehlgeschlagene Anmeldungen"),
+    (
+        "too many failed logins from your address",
+        "Zu viele fehlgeschlagene Anmeldungen von dieser Adresse",
+    ),
+    ("top of message follows", "Es folgt der Anfang der Nachricht"),
+    ("unknown command", "Unbekannter Befehl"),
+    ("unknown mechanism: see CAPA", "Unbekanntes Verfahren, siehe CAPA"),
+    ("wrong user name or password", "Falscher Name oder falsches Passwort"),
+    ("you are logged in already", "Schon angemeldet"),
 ];
 
 #[cfg(test)]
