@@ -13,6 +13,7 @@
 //! | [`login`], [`certificate`] | which logins a connection is offered; what certificates say |
 //! | [`admin_socket`] | the operator's socket |
 //! | `language` | languages of texts for people |
+//! | [`trash`], `outbox` | where expunged messages go; a mailbox whose messages are sent |
 //! | [`first_start`], [`banner`] | the embedded store's first user, message and greeting |
 //! | [`memory`] | the allocator's settings |
 //! | [`logging`] | how lines are written |
@@ -32,6 +33,7 @@ pub mod logging;
 pub mod login;
 pub mod memory;
 pub mod net;
+mod outbox;
 pub mod pop3;
 pub mod reload;
 pub mod run;
@@ -40,3 +42,4 @@ pub mod shard;
 mod smap;
 pub mod stalls;
 pub mod tls;
+pub mod trash;

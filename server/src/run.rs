@@ -338,6 +338,8 @@ impl Server {
         let acceptors = self.accept(bound, &handles);
         let office = self.office(lane, ask);
         let admin = tokio::task::spawn_local(crate::admin_socket::run(admin_socket.fd, office));
+        let housekeeping =
+            tokio::task::spawn_local(crate::trash::keep_emptying(self.shared.clone()));
         self.announce(&shown);
         if let Some(first) = &mut self.first {
             first.shown();
@@ -358,6 +360,7 @@ impl Server {
             }
         }
         admin.abort();
+        housekeeping.abort();
         // Others may have removed it.
         let _ = std::fs::remove_file(&admin_socket.path);
     }

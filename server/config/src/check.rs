@@ -43,6 +43,7 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     logins(config, &mut findings);
     pop3(config, &mut findings);
     imap(config, &mut findings);
+    trash_and_outbox(config, &mut findings);
     others(config, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
 }
@@ -88,6 +89,36 @@ fn imap(config: &Config, out: &mut Findings<'_>) {
             out.add(format!("imap.id.{}", name.replace('-', "_")), quoted(value), expected);
         }
     }
+}
+
+fn trash_and_outbox(config: &Config, out: &mut Findings<'_>) {
+    if config.trash.mailbox.is_empty() {
+        out.add("trash.mailbox", "\"\"", "the name of a mailbox");
+    }
+    for (i, expiry) in config.trash.empty.iter().enumerate() {
+        let inbox = expiry.mailbox.eq_ignore_ascii_case("INBOX");
+        if expiry.mailbox.is_empty() || inbox {
+            let expected = "the name of a mailbox other than INBOX";
+            out.add(format!("trash.empty[{i}].mailbox"), quoted(&expiry.mailbox), expected);
+        }
+        out.at_least(&format!("trash.empty[{i}].days"), expiry.days.into(), 1);
+    }
+    let outbox = &config.outbox;
+    // It is told in CAPABILITY.
+    let plain = |b: u8| (b'!'..0x7f).contains(&b) && !b"(){%*\"\\]".contains(&b);
+    if !outbox.mailbox.bytes().all(plain) || outbox.mailbox.eq_ignore_ascii_case("INBOX") {
+        let expected = "a name of printable ASCII without spaces and none of ( ) { % * \" \\ ]";
+        out.add("outbox.mailbox", quoted(&outbox.mailbox), expected);
+    }
+    if outbox.sendmail.first().is_none_or(|program| !program.starts_with('/')) {
+        let expected = "the path of a program from /, and its arguments";
+        out.add("outbox.sendmail", format!("{:?}", outbox.sendmail), expected);
+    }
+    let field = |b: u8| (b'!'..0x7f).contains(&b) && b != b':';
+    if !outbox.header_from.bytes().all(field) {
+        out.add("outbox.header_from", quoted(&outbox.header_from), "the name of a header field");
+    }
+    out.at_least("outbox.seconds_max", outbox.seconds_max, 1);
 }
 
 fn listeners(config: &Config, out: &mut Findings<'_>) {

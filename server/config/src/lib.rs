@@ -14,14 +14,18 @@ mod error;
 mod imap;
 mod limits;
 mod listener;
+mod outbox;
 mod pop3;
+mod trash;
 
 pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
 pub use error::{ConfigError, ConfigErrors};
 pub use imap::{Imap, ImapId, StoreSync, Utf8};
 pub use limits::Limits;
 pub use listener::{Listener, ListenerAddress, PlainLogin, Protocol, TlsMode};
+pub use outbox::Outbox;
 pub use pop3::Pop3;
+pub use trash::{Expiry, Trash};
 
 use std::path::{Path, PathBuf};
 
@@ -63,6 +67,12 @@ pub struct Config {
     /// What POP3 sessions do.
     #[serde(default)]
     pub pop3: Pop3,
+    /// What becomes of expunged and of old messages.
+    #[serde(default)]
+    pub trash: Trash,
+    /// A mailbox whose messages are sent.
+    #[serde(default)]
+    pub outbox: Outbox,
     /// How messages are searched.
     #[serde(default)]
     pub search: Search,
@@ -563,6 +573,8 @@ impl Config {
             limits: Limits::default(),
             imap: Imap::default(),
             pop3: Pop3::default(),
+            trash: Trash::default(),
+            outbox: Outbox::default(),
             search: Search::default(),
             lmtp: Lmtp::default(),
             archive: Archive::default(),

@@ -106,6 +106,9 @@ fn configured(config: &Config) -> Vec<String> {
     offer("UNAUTHENTICATE", config.imap.unauthenticate);
     offer("UTF8=ACCEPT", config.imap.utf8 == Utf8::Accept);
     offer("UTF8=ONLY", config.imap.utf8 == Utf8::Only);
+    offer("XMAGICTRASH", config.trash.move_expunged);
+    let outbox = &config.outbox.mailbox;
+    offer(&format!("XCOURIEROUTBOX={outbox}"), !outbox.is_empty());
     let (message_limit, save_limit) = (config.imap.message_limit, config.imap.save_limit);
     offer(&format!("MESSAGELIMIT={message_limit}"), message_limit > 0);
     offer(&format!("SAVELIMIT={save_limit}"), save_limit > 0);
@@ -126,6 +129,8 @@ mod tests {
         let mut config = Config::embedded(Path::new("/nowhere"));
         config.search.fuzzy = true;
         (config.imap.message_limit, config.imap.save_limit) = (1, 1);
+        config.trash.move_expunged = true;
+        config.outbox.mailbox = "name".to_owned();
         let numbers = |word: String| match word.split_once('=') {
             Some((name, n)) if n.bytes().all(|b| b.is_ascii_digit()) => format!("{name}=n"),
             _ => word,

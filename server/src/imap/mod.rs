@@ -15,6 +15,7 @@
 //! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
 //! | `filters` | named searches |
+//! | `outbox` | sending what is put into a mailbox |
 //! | `url` | messages that IMAP URLs name |
 //! | `cmd` | a file per command |
 //!
@@ -36,6 +37,7 @@ mod filters;
 mod input;
 mod limit;
 mod notify;
+mod outbox;
 mod progress;
 mod reply;
 mod selected;

@@ -58,6 +58,9 @@ pub(super) struct Selected {
     recent: Vec<(u32, u32)>,
     /// `$`: ascending UID ranges.
     pub(super) saved: Vec<(u32, u32)>,
+    /// Messages that the session has copied, where expunged ones go to the trash: ascending UID
+    /// ranges.
+    pub(super) copied: Vec<(u32, u32)>,
     /// The session's own changes that were answered before they are visible, with their MODSEQs:
     /// not to be told again, unless they fail.
     answered: BTreeMap<Uid, ModSeq>,
@@ -108,14 +111,14 @@ impl FlagItems {
 impl Selected {
     /// Takes a mailbox as the client will see it first.
     pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
-        let (recent, saved, answered) = (vec![], vec![], BTreeMap::new());
         let mut selected = Selected {
             mailbox,
             view,
             read_only,
-            recent,
-            saved,
-            answered,
+            recent: Vec::new(),
+            saved: Vec::new(),
+            copied: Vec::new(),
+            answered: BTreeMap::new(),
             keywords_told: Cell::new(0),
             modseq_told: Cell::default(),
             contexts: Contexts::default(),
@@ -148,6 +151,21 @@ impl Selected {
 
     fn is_recent(&self, uid: Uid) -> bool {
         self.recent.iter().rev().any(|&(first, last)| (first..=last).contains(&uid.0))
+    }
+
+    /// Notes that messages were copied somewhere.
+    pub(super) fn note_copied(&mut self, uids: impl Iterator<Item = Uid>) {
+        let mut ranges = std::mem::take(&mut self.copied);
+        ranges.extend(uids.map(|uid| (uid.0, uid.0)));
+        ranges.sort_unstable();
+        for (first, last) in ranges {
+            match self.copied.last_mut() {
+                Some(before) if first <= before.1.saturating_add(1) => {
+                    before.1 = before.1.max(last)
+                }
+                _ => self.copied.push((first, last)),
+            }
+        }
     }
 
     /// The largest UID in the view, 0 if it is empty.

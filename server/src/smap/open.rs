@@ -9,6 +9,7 @@ use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
 use super::folder::mailbox_name;
 use super::{Answer, Session, Stop};
+use crate::trash;
 
 /// Ranges on one line of EXPUNGE or SEARCH.
 const RANGES_PER_LINE: usize = 100;
@@ -258,7 +259,9 @@ impl Session {
             }
         };
         if !uids.is_empty()
-            && let Err(error) = open.mailbox.expunge(&open.view, uids).await
+            && let Err(error) =
+                trash::expunge(&self.services, &self.user, &open.mailbox, &open.view, uids, &[])
+                    .await
         {
             return Ok(Err(self.failure("expunge messages", &error)));
         }

@@ -27,6 +27,8 @@ struct Destination {
     mailbox: Mailbox,
     /// REPLACE: the message that goes.
     replaced: Option<(Mailbox, Uid)>,
+    /// What comes there is sent.
+    is_outbox: bool,
 }
 
 /// The messages of one command.
@@ -86,7 +88,7 @@ pub(in super::super) async fn run(
     };
     let reply = match open(session, &head).await {
         Ok(destination) => match stream(session, &destination, reader, items, literal).await? {
-            Ok(deliveries) => commit(session, destination, deliveries).await,
+            Ok(deliveries) => commit(session, destination, deliveries).await?,
             Err(reply) => reply,
         },
         Err(reply) => {
@@ -120,7 +122,12 @@ async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, R
         None => None,
     };
     let mailbox = session.mailbox(&head.mailbox, "TRYCREATE").await?;
-    Ok(Destination { user, mailbox, replaced })
+    let is_outbox = session.is_outbox(&head.mailbox);
+    if is_outbox && replaced.is_some() {
+        // A message that could not be sent could not be taken back.
+        return Err(Reply::no("APPEND messages that are to be sent").word("CANNOT"));
+    }
+    Ok(Destination { user, mailbox, replaced, is_outbox })
 }
 
 /// The message that REPLACE removes.
@@ -224,6 +231,11 @@ impl Messages {
         self.finish(session)?;
         if let Some(limit) = session.save_limit().filter(|n| self.whole.len() >= *n as usize) {
             return Err(refusal(limit));
+        }
+        if destination.is_outbox
+            && let Some(refusal) = session.outbox_refusal(self.whole.len() + 1)
+        {
+            return Err(refusal);
         }
         if self.whole.len() >= APPEND_MESSAGES_MAX {
             return Err(Reply::no("Too many messages at once").word("LIMIT"));
@@ -437,7 +449,7 @@ async fn commit(
     session: &mut Session,
     destination: Destination,
     mut deliveries: Vec<Delivery>,
-) -> Reply {
+) -> Result<Reply, End> {
     let replaces = destination.replaced.is_some();
     let committed: engine::Result<Vec<Appended>> = match (deliveries.len(), deliveries.pop()) {
         (1, Some(delivery)) => match &destination.replaced {
@@ -452,21 +464,41 @@ async fn commit(
     };
     // Deleted in the meantime: what was appended went with it, or found no place any more.
     if destination.mailbox.is_gone() {
-        return Reply::no("Mailbox was deleted").word("TRYCREATE");
+        return Ok(Reply::no("Mailbox was deleted").word("TRYCREATE"));
     }
     let appended = match committed {
         Ok(appended) => appended,
-        Err(error) => return session.failure("append messages", &error, "TRYCREATE"),
+        Err(error) => return Ok(session.failure("append messages", &error, "TRYCREATE")),
     };
+    if destination.is_outbox
+        && let Some(refusal) = send(session, &destination.mailbox, &appended).await?
+    {
+        return Ok(refusal);
+    }
     let uid_validity = appended.first().map_or(UidValidity(0), |first| first.uid_validity);
     let uids = SequenceSet::from_ascending(appended.iter().map(|appended| appended.uid.0));
     let code = Code::AppendUid(uid_validity, uids);
     if replaces {
         // RFC 8508 section 4.3: before the EXPUNGE that follows.
         session.untagged(Status::Ok, Some(&code), "Replacement message ready");
-        return Reply::ok("Replaced");
+        return Ok(Reply::ok("Replaced"));
     }
-    Reply::ok("Appended").code(code)
+    Ok(Reply::ok("Appended").code(code))
+}
+
+/// Sends what has come into the outbox; if that fails, takes it back and says why.
+async fn send(
+    session: &mut Session,
+    mailbox: &Mailbox,
+    appended: &[Appended],
+) -> Result<Option<Reply>, End> {
+    let uids: Vec<Uid> = appended.iter().map(|appended| appended.uid).collect();
+    let view = mailbox.view();
+    let Err(refusal) = session.send(mailbox, &view, &uids).await? else { return Ok(None) };
+    if let Err(error) = mailbox.expunge(&view, uids).await {
+        session.failure("take back a message", &error, "NONEXISTENT");
+    }
+    Ok(Some(refusal))
 }
 
 #[cfg(test)]

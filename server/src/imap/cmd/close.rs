@@ -13,9 +13,9 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
             Ok(uids) => uids,
             Err(error) => return Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
         };
+        let work = expunge::removal(session, &selected, uids.clone());
         if !uids.is_empty()
-            && let Err(error) =
-                session.working(None, selected.mailbox.expunge(&selected.view, uids)).await?
+            && let Err(error) = session.working(None, work).await?
         {
             return Ok(session.failure("expunge messages", &error, "NONEXISTENT"));
         }

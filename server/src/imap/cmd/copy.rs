@@ -26,11 +26,21 @@ pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome 
     if let Some(limit) = session.save_limit().filter(|limit| uids.len() > *limit as usize) {
         return Ok(refusal(limit));
     }
+    if let Some(refusal) = sent(session, &copy.mailbox, &uids).await? {
+        return Ok(refusal);
+    }
     match transfer(session, &target, uids, false).await? {
-        Ok(copied) => Ok(match copy_uid(session, copied).await {
-            Some(code) => Reply::ok("Copied").code(code),
-            None => Reply::ok("No such messages"),
-        }),
+        Ok(copied) => {
+            if session.services.config().trash.move_expunged
+                && let Some(selected) = session.selected.as_mut()
+            {
+                selected.note_copied(copied.pairs.iter().map(|(from, _)| *from));
+            }
+            Ok(match copy_uid(session, copied).await {
+                Some(code) => Reply::ok("Copied").code(code),
+                None => Reply::ok("No such messages"),
+            })
+        }
         Err(error) => Ok(session.failure("copy messages", &error, "TRYCREATE")),
     }
 }
@@ -46,6 +56,9 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
         Err(reply) => return Ok(reply),
     };
     let cut = session.cut_uids(&mut uids, session.save_limit());
+    if let Some(refusal) = sent(session, &copy.mailbox, &uids).await? {
+        return Ok(refusal);
+    }
     match transfer(session, &target, uids, true).await? {
         Ok(moved) => {
             if let Some(code) = copy_uid(session, moved).await {
@@ -61,6 +74,19 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
         }
         Err(error) => Ok(session.failure("move messages", &error, "TRYCREATE")),
     }
+}
+
+/// Sends messages that go to the outbox; if that fails, why they don't.
+async fn sent(session: &mut Session, target: &str, uids: &[Uid]) -> Result<Option<Reply>, End> {
+    if !session.is_outbox(target) {
+        return Ok(None);
+    }
+    if let Some(refusal) = session.outbox_refusal(uids.len()) {
+        return Ok(Some(refusal));
+    }
+    let Some(selected) = session.selected.as_ref() else { return Ok(None) };
+    let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
+    Ok(session.send(&mailbox, &view, uids).await?.err())
 }
 
 /// Copies or moves in pieces, as many messages as the engine makes one transaction of, so that the

@@ -11,6 +11,7 @@ use super::super::selected::{Selected, SeqRanges};
 use super::super::session::Session;
 use super::super::sync::SyncPoint;
 use crate::services::Services;
+use crate::trash;
 
 /// With a set, only its messages (UIDs) are removed. The EXPUNGE lines come from the sync point
 /// that follows.
@@ -36,9 +37,9 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
     // EXPUNGE itself has no limit (RFC 9738 section 3.2).
     let limit = session.message_limit().filter(|_| by_uid);
     let cut = session.cut_uids(&mut uids, limit);
-    let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
-    match session.working(None, mailbox.expunge(&view, uids)).await? {
-        Ok(_) => {
+    let work = removal(session, selected, uids);
+    match session.working(None, work).await? {
+        Ok(()) => {
             let mut reply = Reply::ok("Expunged");
             if session.features.condstore {
                 // With what others did told as well, HIGHESTMODSEQ is that of all the client knows.
@@ -49,6 +50,24 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
             Ok(session.limited(reply, cut))
         }
         Err(error) => Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
+    }
+}
+
+/// Removes messages of a mailbox that is or was selected, or moves them to the trash.
+pub(super) fn removal(
+    session: &Session,
+    selected: &Selected,
+    uids: Vec<Uid>,
+) -> impl Future<Output = engine::Result<()>> + use<> {
+    let (services, user) = (session.services.clone(), session.user.clone());
+    let Selected { mailbox, view, copied, .. } = selected;
+    let (mailbox, view, copied) = (mailbox.clone(), view.clone(), copied.clone());
+    async move {
+        match user {
+            Some(user) => trash::expunge(&services, &user, &mailbox, &view, uids, &copied).await,
+            // Only users select mailboxes.
+            None => Err(engine::Error::MailboxGone),
+        }
     }
 }
 
