@@ -30,6 +30,52 @@ async fn say(site: &Site, script: &str) -> Vec<String> {
     codes(&site.say(&format!("LHLO client\r\n{script}QUIT\r\n")).await)
 }
 
+/// RFC 4954.
+#[test]
+fn clients_have_to_log_in_where_users_are_named() {
+    on_a_core(|layout| async move {
+        let site = lmtp(layout);
+        assert_eq!(say(&site, "AUTH PLAIN AGpvAGdlaGVpbQ==\r\n").await[0], "502 5.5.1");
+        let site = Site::new(Protocol::Lmtp, layout, |config| {
+            config.lmtp.users = vec!["jo".to_owned()];
+        });
+        let plain = "AGpvAGdlaGVpbQ==";
+        let script = format!(
+            "{TO_JO}AUTH FROB\r\nAUTH PLAIN !\r\nAUTH PLAIN AGpvAHdyb25n\r\nAUTH PLAIN\r\n*\r\n\
+             AUTH PLAIN AGJvc3MAZ2VoZWlt\r\nAUTH LOGIN\r\nam8=\r\nZ2VoZWlt\r\n\
+             AUTH PLAIN {plain}\r\n{TO_JO}AUTH PLAIN {plain}\r\nDATA\r\n{WIRE}"
+        );
+        let expected = [
+            "530 5.7.0",
+            "503 5.5.1",
+            "504 5.5.4",
+            "501 5.5.2",
+            "535 5.7.8",
+            "334",
+            "501 5.0.0",
+            "535 5.7.8",
+            "334",
+            "334",
+            "235 2.7.0",
+            "503 5.5.1",
+            "250 2.0.0",
+            "250 2.1.5",
+            "503 5.5.1",
+            "354",
+            "250 2.0.0",
+            "221 2.0.0",
+        ];
+        assert_eq!(say(&site, &script).await, expected);
+        assert!(site.messages("jo", "INBOX").await[0].contains(" with LMTPA id "));
+        let said = site.say("LHLO client\r\nQUIT\r\n").await;
+        assert!(said.contains("250-AUTH SCRAM-SHA-256 PLAIN LOGIN\r\n"), "{said}");
+        // Without TLS, from elsewhere or where that is forbidden.
+        site.listener(|listener| listener.plain_login = config::PlainLogin::Never);
+        let said = site.say(&format!("LHLO client\r\nAUTH PLAIN {plain}\r\nQUIT\r\n")).await;
+        assert!(!said.contains("AUTH") && said.contains("538 5.7.11"), "{said}");
+    });
+}
+
 #[test]
 fn the_session_of_rfc_2033_section_4_2() {
     on_a_core(|layout| async move {

@@ -36,6 +36,13 @@ pub enum Command {
     Lhlo(String),
     /// `STARTTLS`
     Starttls,
+    /// `AUTH mechanism [initial-response]`, the response in base64.
+    Auth {
+        /// The mechanism's name as the client wrote it.
+        mechanism: String,
+        /// What the client sends along.
+        initial: Option<String>,
+    },
     /// `MAIL FROM:<path> params`
     Mail(ReturnPath, MailParams),
     /// `RCPT TO:<path>`
@@ -71,6 +78,9 @@ pub enum CommandError {
     /// LHLO without a name.
     #[error("expected LHLO and a host name")]
     Lhlo,
+    /// AUTH without a mechanism, or with more than one word behind it.
+    #[error("expected AUTH, a mechanism and perhaps a response")]
+    Auth,
     /// Bytes above 127 that are not UTF-8, or control characters.
     #[error("expected printable ASCII or UTF-8")]
     Text,
@@ -136,6 +146,7 @@ impl Command {
             "LHLO" if argument.is_empty() => Err(CommandError::Lhlo),
             "LHLO" => Ok(Command::Lhlo(argument.to_owned())),
             "STARTTLS" => bare(Command::Starttls),
+            "AUTH" => auth(argument),
             "MAIL" => mail(argument),
             "RCPT" => rcpt(argument),
             "DATA" => bare(Command::Data),
@@ -154,6 +165,14 @@ impl Command {
 fn behind<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let (head, rest) = argument.split_once(':')?;
     head.trim_end().eq_ignore_ascii_case(keyword).then(|| rest.trim_start())
+}
+
+fn auth(argument: &str) -> Result<Command, CommandError> {
+    let mut words = argument.split_ascii_whitespace().map(str::to_owned);
+    match (words.next(), words.next(), words.next()) {
+        (Some(mechanism), initial, None) => Ok(Command::Auth { mechanism, initial }),
+        _ => Err(CommandError::Auth),
+    }
 }
 
 fn mail(argument: &str) -> Result<Command, CommandError> {
@@ -251,6 +270,9 @@ mod tests {
         assert_eq!(parse("DATA"), Ok(Command::Data));
         assert_eq!(parse("BDAT 86"), Ok(Command::Bdat { size: 86, last: false }));
         assert_eq!(parse("bdat 0 last"), Ok(Command::Bdat { size: 0, last: true }));
+        let auth = |initial| Command::Auth { mechanism: "PLAIN".into(), initial };
+        assert_eq!(parse("AUTH PLAIN"), Ok(auth(None)));
+        assert_eq!(parse("auth PLAIN AGEAYg=="), Ok(auth(Some("AGEAYg==".into()))));
         assert_eq!(parse("QUIT"), Ok(Command::Quit));
     }
 
@@ -281,6 +303,8 @@ mod tests {
             ("RCPT TO:<>", CommandError::RcptSyntax),
             ("RCPT TO:<a@b> NOTIFY=NEVER", CommandError::Param),
             ("RCPT TO:a@b", CommandError::Recipient(AddressError::Brackets)),
+            ("AUTH", CommandError::Auth),
+            ("AUTH PLAIN = x", CommandError::Auth),
             ("BDAT", CommandError::Bdat),
             ("BDAT -1", CommandError::Bdat),
             ("BDAT 1 LAST x", CommandError::Bdat),

@@ -48,6 +48,12 @@ impl Enhanced {
     pub const TOO_MANY_RECIPIENTS: Enhanced = Enhanced { subject: 5, detail: 3 };
     /// Invalid command arguments.
     pub const BAD_ARGUMENT: Enhanced = Enhanced { subject: 5, detail: 4 };
+    /// Other or undefined security status; RFC 4954 section 4.
+    pub const SECURITY: Enhanced = Enhanced { subject: 7, detail: 0 };
+    /// Authentication credentials invalid.
+    pub const BAD_CREDENTIALS: Enhanced = Enhanced { subject: 7, detail: 8 };
+    /// Encryption required for the requested mechanism.
+    pub const NEEDS_ENCRYPTION: Enhanced = Enhanced { subject: 7, detail: 11 };
     /// Non-ASCII addresses not permitted without SMTPUTF8.
     pub const NEEDS_SMTPUTF8: Enhanced = Enhanced { subject: 6, detail: 7 };
 }

@@ -373,6 +373,8 @@ pub struct Lmtp {
     pub detail_separator: char,
     /// Recipients of one message.
     pub recipients_max: usize,
+    /// Users that may deliver, once they have logged in. Empty: everybody who can connect.
+    pub users: Vec<String>,
 }
 
 impl Default for Lmtp {
@@ -382,6 +384,7 @@ impl Default for Lmtp {
             detail: Detail::Mailbox,
             detail_separator: '+',
             recipients_max: 1000,
+            users: Vec::new(),
         }
     }
 }

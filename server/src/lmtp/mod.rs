@@ -1,7 +1,8 @@
-//! LMTP sessions: RFC 2033 over RFC 5321.
+//! LMTP sessions: RFC 2033 over RFC 5321, AUTH of RFC 4954.
 //!
 //! | module | says |
 //! |---|---|
+//! | `auth` | clients that have to log in |
 //! | `recipient` | from an address to a user's mailbox |
 //! | `receive` | one message streaming into the store, for all its recipients |
 //! | `trace` | the header lines that a delivery adds |
@@ -11,6 +12,7 @@
 //! the sender; a connection that ends inside a message leaves nothing behind; memory doesn't grow
 //! with the message.
 
+mod auth;
 mod receive;
 mod recipient;
 mod trace;
@@ -41,6 +43,7 @@ pub async fn run(conn: Conn, services: Rc<Services>) {
         transaction: None,
         transactions: 0,
         bad_commands: 0,
+        may_deliver: false,
     };
     let greeting = format!("{} Cursus LMTP ready", session.services.hostname());
     session.reply(Reply::bare(220, &greeting));
@@ -76,6 +79,8 @@ struct Session {
     /// Messages begun so far: with the session's id, a name for each.
     transactions: u64,
     bad_commands: u32,
+    /// The client has logged in, as a user that may deliver.
+    may_deliver: bool,
 }
 
 impl Session {
@@ -89,9 +94,7 @@ impl Session {
 
     async fn serve(&mut self) -> String {
         loop {
-            let idle = Duration::from_secs(self.services.config().limits.lmtp_idle_seconds_max);
-            let deadline = Instant::now() + idle;
-            let flow = match self.lines.next(&mut self.conn, &self.services, deadline).await {
+            let flow = match self.next_line().await {
                 Incoming::Line(line) => match Command::parse(&line) {
                     Ok(command) => Box::pin(self.command(command)).await,
                     Err(error) => {
@@ -126,6 +129,11 @@ impl Session {
         }
     }
 
+    async fn next_line(&mut self) -> Incoming {
+        let idle = Duration::from_secs(self.services.config().limits.lmtp_idle_seconds_max);
+        self.lines.next(&mut self.conn, &self.services, Instant::now() + idle).await
+    }
+
     fn count_bad_command(&mut self) -> Flow {
         self.bad_commands += 1;
         if self.bad_commands < self.services.config().limits.bad_commands_max {
@@ -139,6 +147,9 @@ impl Session {
         match command {
             Command::Lhlo(name) => self.lhlo(name),
             Command::Starttls => return self.starttls().await,
+            Command::Auth { mechanism, initial } => {
+                return self.auth(&mechanism, initial.as_deref()).await;
+            }
             Command::Mail(sender, params) => self.mail(sender, params),
             Command::Rcpt(recipient) => self.rcpt(recipient).await,
             Command::Data => return self.data().await,
@@ -169,6 +180,9 @@ impl Session {
         if self.conn.may_start_tls() {
             text.push_str("250-STARTTLS\r\n");
         }
+        if let Some(names) = self.mechanisms() {
+            let _ = write!(text, "250-AUTH {names}\r\n");
+        }
         let _ = write!(text, "250 ENHANCEDSTATUSCODES\r\n");
         self.conn.out.push(text.as_bytes());
     }
@@ -188,6 +202,7 @@ impl Session {
                 // Nothing that was said before TLS counts.
                 self.client = None;
                 self.transaction = None;
+                self.may_deliver = false;
                 Flow::Continue
             }
             Err(error) => Flow::End(format!("TLS: {error}")),
@@ -198,6 +213,8 @@ impl Session {
         let limit = self.services.config().limits.message_bytes_max;
         if self.client.is_none() {
             self.answer(503, Enhanced::BAD_COMMAND, "send LHLO first");
+        } else if self.wants_login() && !self.may_deliver {
+            self.answer(530, Enhanced::SECURITY, "log in by AUTH first");
         } else if self.transaction.is_some() {
             self.answer(503, Enhanced::BAD_COMMAND, "one MAIL at a time: send RSET first");
         } else if params.size.is_some_and(|size| size > limit) {
@@ -286,6 +303,7 @@ impl Session {
             client: self.client.as_deref().unwrap_or_default(),
             peer: self.conn.peer().ip(),
             tls: self.conn.is_tls(),
+            logged_in: self.may_deliver,
             utf8: transaction.params.smtputf8,
             hostname: self.services.hostname(),
             id: &format!("{}.{}", self.conn.id(), self.transactions),

@@ -18,6 +18,7 @@ pub(super) struct Trace<'a> {
     pub(super) client: &'a str,
     pub(super) peer: Option<IpAddr>,
     pub(super) tls: bool,
+    pub(super) logged_in: bool,
     pub(super) utf8: bool,
     pub(super) hostname: &'a str,
     /// Session and number of the message in it, as the log has them.
@@ -46,12 +47,10 @@ impl Trace<'_> {
             let _ = write!(text, " ([{tag}{ip}])");
         }
         // The names are those of RFC 3848 and RFC 6531.
-        let with = match (self.utf8, self.tls) {
-            (false, false) => "LMTP",
-            (false, true) => "LMTPS",
-            (true, false) => "UTF8LMTP",
-            (true, true) => "UTF8LMTPS",
-        };
+        let utf8 = if self.utf8 { "UTF8" } else { "" };
+        let (tls, logged_in) =
+            (if self.tls { "S" } else { "" }, if self.logged_in { "A" } else { "" });
+        let with = format_args!("{utf8}LMTP{tls}{logged_in}");
         let _ =
             write!(text, "\r\n\tby {} (Cursus) with {with} id {}", name(self.hostname), self.id);
         if let Some(recipient) = only {
@@ -120,6 +119,7 @@ mod tests {
             client: "mx.example.org",
             peer: Some("2001:db8::1".parse().unwrap()),
             tls: false,
+            logged_in: false,
             utf8: false,
             hostname: "store.example.org",
             id: "7f.1",
@@ -135,11 +135,12 @@ mod tests {
              \tThu, 02 Jan 2025 03:04:05 +0000\r\n"
         );
         (trace.client, trace.peer, trace.utf8) = ("a (b\u{e4}d) name", None, true);
+        (trace.tls, trace.logged_in) = (true, true);
         assert_eq!(
             trace.lines_at(&ReturnPath(None), None, now),
             "Return-Path: <>\r\n\
              Received: from unknown\r\n\
-             \tby store.example.org (Cursus) with UTF8LMTP id 7f.1;\r\n\
+             \tby store.example.org (Cursus) with UTF8LMTPSA id 7f.1;\r\n\
              \tThu, 02 Jan 2025 03:04:05 +0000\r\n"
         );
     }

@@ -1,0 +1,377 @@
+"""Programs and libraries that people write mail software with: they read, change, sync, idle."""
+
+import asyncio
+import json
+import mailbox
+import re
+import subprocess
+import threading
+import time
+
+from harness import corpus, proc
+from harness.case import both_layouts
+from harness.server import PASSWORD
+from test_clients import Terminal, flags_of
+
+CLIENTS = proc.ROOT / "tools" / "acceptance" / "clients"
+CYRUS_BIN = "/usr/lib/cyrus/bin"
+
+
+def subjects(client, mailbox="INBOX"):
+    """Subjects of a mailbox, as the test's own client sees them."""
+    client.select(mailbox)
+    found = [re.search(rb"Subject: ([^\r]*)", body) for body in client.bodies().values()]
+    return [one[1].decode() for one in found]
+
+
+@both_layouts(globals())
+class ImapFlow:
+    """npm's imapflow: COMPRESS, QRESYNC, OBJECTID, UTF8=ACCEPT, MOVE, IDLE."""
+
+    def step(self, name):
+        line = self.node.stdout.readline()
+        if not line:
+            self.node.wait(10)
+            self.fail(f"no {name}: {self.node.stderr.read()[-3000:]}")
+        told = json.loads(line)
+        self.assertEqual(told["step"], name)
+        return told
+
+    def go_on(self):
+        self.node.stdin.write("\n")
+        self.node.stdin.flush()
+
+    def test_a_session_and_what_it_missed(self):
+        node = self.need("node")
+        package = proc.TARGET / "npm" / "node_modules" / "imapflow"
+        if not package.is_dir():
+            self.skipTest("npm's imapflow is not installed")
+        one = self.serve()
+        self.node = subprocess.Popen(
+            [node, CLIENTS / "imapflow.cjs", package, str(one.ports["imap"]), "alice", PASSWORD],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(self.end)
+
+        connected = self.step("connected")
+        self.assertTrue(connected["compressed"])
+        self.assertLessEqual({"QRESYNC", "CONDSTORE", "UTF8=ACCEPT"}, set(connected["enabled"]))
+        made = self.step("made")
+        self.assertTrue(made["created"]["created"])
+        self.assertRegex(made["created"]["mailboxId"], r"^[A-Za-z0-9_-]+$")
+        self.assertIn(["INBOX", 3, "\\Inbox"], made["listed"])
+        self.assertIn(["Entwürfe", 0, None], [[p, n, u] for p, n, u in map(lambda l: (l + [None])[:3], made["listed"])])
+        opened = self.step("opened")
+        self.assertRegex(opened["mailboxId"], r"^[A-Za-z0-9_-]+$")
+        self.assertGreater(int(opened["highestModseq"]), 0)
+
+        messages = self.step("fetched")["messages"]
+        self.assertEqual([m["subject"] for m in messages], ["one", "grüße", "three"])
+        self.assertEqual(len({m["emailId"] for m in messages}), 3)
+        self.assertTrue(all(m["threadId"] and m["type"] == "text/plain" for m in messages))
+        self.assertEqual({m["date"] for m in messages}, {"2001-02-03T04:05:06.000Z"})
+        self.assertEqual([m["size"] for m in messages], [len(m["source"]) for m in messages])
+        found = self.step("found")
+        self.assertEqual((found["subject"], found["either"], found["none"]), ([2], [1, 3], []))
+        changed = self.step("changed")
+        self.assertTrue(changed["flagged"])
+        self.assertEqual(changed["copied"]["uidMap"], {"1": 1})
+        self.assertEqual(changed["moved"]["uidMap"], {"2": 2})
+        self.assertEqual(changed["downloaded"], messages[0]["source"])
+        self.assertTrue(self.step("quota")["quota"])
+
+        self.step("idling")
+        one.deliver(corpus.plain("four"))
+        with one.imap() as client:
+            client.select()
+            client.ok(r"UID STORE 3 +FLAGS (\Answered)")
+            client.ok(r"UID STORE 1 +FLAGS.SILENT (\Deleted)")
+            client.ok("UID EXPUNGE 1")
+        time.sleep(0.2)
+        self.go_on()
+        heard = self.step("heard")["heard"]
+        self.assertTrue(any(e["event"] == "exists" and e["count"] == 3 for e in heard), heard)
+        self.assertTrue(any(e["event"] == "flags" and "\\Answered" in e["flags"] for e in heard), heard)
+        self.assertTrue(any(e["event"] == "expunge" and e.get("uid") == 1 for e in heard), heard)
+
+        self.step("away")
+        with one.imap() as client:
+            client.select()
+            client.ok(r"UID STORE 3 +FLAGS (\Deleted)")
+            client.ok("UID EXPUNGE 3")
+            client.ok(r"UID STORE 4 +FLAGS ($Forwarded)")
+            client.append("INBOX", corpus.plain("five"))
+        self.go_on()
+        back = self.step("back")
+        self.assertTrue(back["qresync"])
+        gone = [e for e in back["news"] if e["event"] == "expunge"]
+        self.assertEqual([(e["uid"], e["vanished"]) for e in gone], [(3, True)], back["news"])
+        self.assertEqual([m["uid"] for m in back["changed"]], [4, 5])
+        self.assertIn("$Forwarded", back["changed"][0]["flags"])
+        self.assertEqual(self.step("status")["status"]["messages"], 0)
+        self.step("done")
+        self.assertEqual(self.node.wait(10), 0)
+
+    def end(self):
+        self.node.kill()
+        self.node.wait(10)
+        for pipe in (self.node.stdin, self.node.stdout, self.node.stderr):
+            pipe.close()
+
+
+@both_layouts(globals())
+class AioImapLib:
+    """Python's aioimaplib: IDLE beside deliveries."""
+
+    def test_idle_search_fetch_and_move(self):
+        try:
+            import aioimaplib
+        except ImportError:
+            self.skipTest("Python's aioimaplib is not installed")
+        one = self.serve()
+        one.fill(corpus.varied(3))
+        asyncio.run(self.session(aioimaplib, one))
+        with one.imap() as client:
+            self.assertEqual(subjects(client, "Kept"), ["varied 1"])
+            self.assertEqual(subjects(client), ["varied 0", "varied 2", "while it idles", "by aio"])
+
+    async def session(self, aioimaplib, one):
+        client = aioimaplib.IMAP4(host="127.0.0.1", port=one.ports["imap"], timeout=20)
+        await client.wait_hello_from_server()
+        self.assertEqual((await client.login("alice", PASSWORD)).result, "OK")
+        self.assertEqual((await client.create("Kept")).result, "OK")
+        self.assertEqual((await client.select("INBOX")).result, "OK")
+        result, found = (await client.uid_search('SUBJECT "varied 1"'))[:2]
+        self.assertEqual((result, found[0]), ("OK", b"2"))
+        fetched = await client.uid("fetch", "2", "(UID FLAGS BODY.PEEK[HEADER])")
+        self.assertIn(b"Subject: varied 1", b"".join(map(bytes, fetched.lines)))
+        self.assertTrue(client.has_capability("MOVE") and client.has_capability("IDLE"))
+        self.assertEqual((await client.uid("move", "2", "Kept")).result, "OK")
+
+        idle = await client.idle_start(timeout=20)
+        began = time.monotonic()
+        await asyncio.to_thread(one.deliver, corpus.plain("while it idles"))
+        heard = []
+        while not any(line.endswith(b"EXISTS") for line in heard):
+            heard += await client.wait_server_push(10)
+        self.assertLess(time.monotonic() - began, 2, heard)
+        client.idle_done()
+        await asyncio.wait_for(idle, 10)
+        self.assertEqual((await client.append(corpus.plain("by aio"), "INBOX")).result, "OK")
+        self.assertEqual((await client.logout()).result, "OK")
+
+
+@both_layouts(globals())
+class ImapTools:
+    """Python's imap-tools."""
+
+    def test_folders_messages_flags_and_idle(self):
+        try:
+            import imap_tools
+        except ImportError:
+            self.skipTest("Python's imap-tools is not installed")
+        one = self.serve()
+        box = imap_tools.MailBoxUnencrypted("127.0.0.1", one.ports["imap"], timeout=20)
+        with box.login("alice", PASSWORD) as client:
+            client.folder.create("Gruß")
+            client.folder.create("Gruß/unten")
+            self.assertTrue(client.folder.exists("Gruß/unten"))
+            self.assertEqual({f.name for f in client.folder.list(search_args="Gru*")} if False else
+                             {f.name for f in client.folder.list()} & {"Gruß", "Gruß/unten"},
+                             {"Gruß", "Gruß/unten"})
+            for message in corpus.varied(5):
+                client.append(message, "INBOX", dt=None, flag_set=[imap_tools.MailMessageFlags.SEEN])
+            fetched = list(client.fetch(imap_tools.AND(subject="varied"), mark_seen=False, bulk=True))
+            self.assertEqual([m.subject for m in fetched], [f"varied {n}" for n in range(5)])
+            self.assertEqual({m.flags for m in fetched} - {("\\Seen", "\\Recent")}, {("\\Seen",)}
+                             & {m.flags for m in fetched})
+            uids = client.uids(imap_tools.OR(subject=["varied 1", "varied 3"]))
+            self.assertEqual(uids, ["2", "4"])
+            self.assertEqual(client.uids("ALL", sort="REVERSE SUBJECT"), ["5", "4", "3", "2", "1"])
+            client.flag(uids, imap_tools.MailMessageFlags.FLAGGED, True)
+            self.assertEqual(client.uids(imap_tools.AND(flagged=True)), uids)
+            client.move(uids, "Gruß")
+            client.copy("1", "Gruß/unten")
+            client.delete("3")
+            self.assertEqual(client.folder.status("INBOX")["MESSAGES"], 2)
+            threading.Timer(0.2, one.deliver, [corpus.plain("while it idles")]).start()
+            heard = client.idle.wait(timeout=10)
+            self.assertTrue(any(line.endswith(b"EXISTS") for line in heard), heard)
+            client.folder.set("Gruß")
+            self.assertEqual([m.subject for m in client.fetch()], ["varied 1", "varied 3"])
+            client.folder.rename("Gruß/unten", "Gruß/oben")
+            client.folder.delete("Gruß/oben")
+
+
+@both_layouts(globals())
+class PerlLibraries:
+    def perl(self, script, module):
+        perl = self.need("perl")
+        if proc.run([perl, f"-M{module}", "-e", "1"], check=False).returncode:
+            self.skipTest(f"Perl's {module} is not installed")
+        one = self.serve()
+        done = proc.run([perl, CLIENTS / script, one.ports["imap"], "alice", PASSWORD], seconds=40)
+        self.assertEqual(done.stdout, b"done\n", done.stderr[-2000:])
+
+    def test_mail_imapclient(self):
+        self.perl("imapclient.pl", "Mail::IMAPClient")
+
+    def test_mail_imaptalk(self):
+        self.perl("imaptalk.pl", "Mail::IMAPTalk")
+
+
+@both_layouts(globals())
+class ImapFilter:
+    def test_messages_are_filtered(self):
+        program = self.need("imapfilter")
+        one = self.serve()
+        one.fill(corpus.varied(8))
+        home = proc.new_dir("if")
+        config = home / "config.lua"
+        config.write_text(f"""
+options.timeout = 20
+options.starttls = false
+options.certificates = false
+options.create = true
+options.expunge = true
+account = IMAP {{
+    server = '127.0.0.1', port = {one.ports["imap"]}, username = 'alice', password = '{PASSWORD}',
+}}
+account:create_mailbox('Lists/filtered')
+all, unseen = account.INBOX:check_status()
+assert(all == 8, 'status')
+some = account.INBOX:contain_subject('varied 2') + account.INBOX:contain_subject('varied 5')
+assert(#some == 2, 'search')
+some:mark_flagged()
+some:move_messages(account['Lists/filtered'])
+matched = account.INBOX:select_all():match_subject('varied [67]$')
+assert(#matched == 2, 'match')
+matched:copy_messages(account['Made'])
+(account.INBOX:contain_subject('varied 0') * account.INBOX:is_unseen()):delete_messages()
+boxes, folders = account:list_all()
+table.sort(boxes)
+print(table.concat(boxes, ' '))
+""")
+        done = proc.run([program, "-c", config], seconds=40,
+                        env={"HOME": str(home), "IMAPFILTER_HOME": str(home)})
+        self.assertIn(b"INBOX", done.stdout)
+        with one.imap() as client:
+            self.assertEqual(subjects(client, "Lists/filtered"), ["varied 2", "varied 5"])
+            self.assertIn(rb"\Flagged", flags_of(client, "Lists/filtered")[1])
+            self.assertEqual(subjects(client, "Made"), ["varied 6", "varied 7"])
+            self.assertEqual(subjects(client), [f"varied {n}" for n in (1, 3, 4, 6, 7)])
+
+
+@both_layouts(globals())
+class OfflineImap:
+    def sync(self, config):
+        return proc.run([self.need("offlineimap"), "-c", config, "-o", "-1", "-u", "basic"],
+                        seconds=60, env={"HOME": str(config.parent)})
+
+    def local(self, home, folder="INBOX"):
+        return {m["Subject"]: set(m.get_flags())
+                for m in mailbox.Maildir(home / "mail" / folder, create=False)}
+
+    def test_two_ways(self):
+        self.need("offlineimap")
+        one = self.serve()
+        one.fill(corpus.varied(6))
+        with one.imap() as client:
+            client.ok('CREATE "Lists/dev"')
+            client.append("Lists/dev", corpus.plain("below"), rb"\Seen")
+        home = proc.new_dir("oi")
+        config = home / "rc"
+        config.write_text(f"""
+[general]
+accounts = one
+metadata = {home}/meta
+[Account one]
+localrepository = near
+remoterepository = far
+[Repository near]
+type = Maildir
+localfolders = {home}/mail
+[Repository far]
+type = IMAP
+remotehost = localhost
+remoteport = {one.ports["imaps"]}
+ssl = yes
+sslcacertfile = {one.certificate}
+remoteuser = alice
+remotepass = {PASSWORD}
+""")
+        self.sync(config)
+        self.assertEqual(set(self.local(home)), {f"varied {n}" for n in range(6)})
+        self.assertEqual(self.local(home, "Lists.dev"), {"below": {"S"}})
+        near = mailbox.Maildir(home / "mail" / "INBOX", create=False)
+        near.add(corpus.plain("written here").replace(b"\r\n", b"\n"))
+        for key, message in near.items():
+            if message["Subject"] == "varied 3":
+                message.set_flags("FS")
+                message.set_subdir("cur")
+                near[key] = message
+            elif message["Subject"] == "varied 4":
+                near.discard(key)
+        with one.imap() as client:
+            client.select()
+            client.ok(r"STORE 1 +FLAGS.SILENT (\Answered)")
+            client.ok(r"STORE 2 +FLAGS.SILENT (\Deleted)")
+            client.ok("EXPUNGE")
+            client.append("INBOX", corpus.plain("written there"))
+        self.sync(config)
+        here = self.local(home)
+        with one.imap() as client:
+            flags = dict(zip(subjects(client), flags_of(client).values()))
+        self.assertEqual(set(flags), set(here))
+        self.assertEqual(set(here), {"varied 0", "varied 2", "varied 3", "varied 5", "written here",
+                                     "written there"})
+        self.assertIn("R", here["varied 0"])
+        self.assertEqual(flags["varied 3"] - {rb"\Recent"}, {rb"\Seen", rb"\Flagged"})
+
+
+@both_layouts(globals())
+class ImTest:
+    """Cyrus's imtest logs in by each mechanism and hands on what it is told."""
+
+    def imtest(self, one, *options, script=b". NOOP\r\n. LOGOUT\r\n"):
+        program = proc.find_program(f"{CYRUS_BIN}/imtest")
+        if not program:
+            self.skipTest("Cyrus's imtest is not installed")
+        return proc.run([program, "-a", "alice", "-u", "alice", "-w", PASSWORD,
+                         "-p", one.ports["imap"], *options, "127.0.0.1"],
+                        stdin=script, seconds=20, check=False).stdout
+
+    def test_logins_starttls_and_compression(self):
+        one = self.serve()
+        for options in (["-m", "login"], ["-m", "PLAIN"], ["-m", "PLAIN", "-t", ""],
+                        ["-m", "PLAIN", "-q"]):
+            said = self.imtest(one, *options)
+            self.assertIn(b"Authenticated.", said, (options, said[-2000:]))
+            self.assertIn(b". OK", said, (options, said[-2000:]))
+
+
+@both_layouts(globals())
+class Alpine:
+    """Alpine at a screen: reads, flags, saves, deletes."""
+
+    def test_reads_saves_and_expunges(self):
+        program = self.need("alpine")
+        one = self.serve()
+        one.fill(corpus.varied(6))
+        home = proc.new_dir("al")
+        rc = home / "pinerc"
+        at = f"{{127.0.0.1:{one.ports['imap']}/notls/user=alice}}"
+        rc.write_text(f"""
+inbox-path={at}INBOX
+folder-collections=Mail {at}[]
+feature-list=enable-flag-cmd,expunge-without-confirm,expunge-without-confirm-everywhere,
+    quit-without-confirm,enable-jump-shortcut,no-enable-aggregate-command-set
+sort-key=Arrival
+last-version-used=7.00
+user-domain=example.org
+personal-name=Alice
+""")
+        (home / "pass").write_text("")
+        self.screen(program, rc, home)
+
+    def screen(self, program, rc, home):
+        raise NotImplementedError
