@@ -324,6 +324,38 @@ fn utf8_is_for_clients_that_enable_it() {
     });
 }
 
+/// RFC 3516 section 6.
+#[test]
+fn binary_parts_are_stored_in_base64() {
+    on_a_core(|layout| async move {
+        let site = imap(layout);
+        let head = "Content-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+        let (message, other) = (format!("{head}a\0b"), format!("{head}plain"));
+        let said = say(
+            &site,
+            &format!(
+                "1 APPEND INBOX ~{}\r\n2 APPEND INBOX {}\r\n3 SELECT INBOX\r\n\
+                 4 FETCH 1 (BODY BODY.PEEK[1] BINARY.PEEK[1] BINARY.SIZE[1])\r\n\
+                 5 FETCH 2 (BODY BODY.PEEK[1])\r\n",
+                literal(&message),
+                literal(&other)
+            ),
+        )
+        .await;
+        let expected = [
+            "1 OK",
+            "2 OK",
+            "* 1 FETCH (BODY (\"application\" \"x\" NIL NIL NIL \"base64\" 6) BODY[1] {6}",
+            "YQBi",
+            " BINARY[1] ~{3}",
+            "a\0b BINARY.SIZE[1] 3)",
+            "4 OK",
+            "* 2 FETCH (BODY (\"application\" \"x\" NIL NIL NIL \"binary\" 5) BODY[1] {5}",
+        ];
+        assert_lines(&said, &expected);
+    });
+}
+
 /// RFC 6855 section 3: strings are UTF-8 then. IMAP4rev2 alone does not forbid it.
 #[test]
 fn searches_name_no_charset_once_utf8_is_accepted() {

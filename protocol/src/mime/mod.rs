@@ -12,6 +12,7 @@
 //! | [`media`] | Content-Type and Content-Disposition values |
 //! | [`html`] | the text of an HTML document, for previews |
 //! | [`address`], [`date`], [`subject`] | RFC 5322 address lists and dates, RFC 5256 base subjects |
+//! | [`reencode`] | binary parts as base64 |
 //! | [`encoded_word`], [`charset`], [`transfer`] | RFC 2047 words, charsets, base64 and quoted-printable |
 //!
 //! Invariants: nothing here fails on bad mail. What can't be understood is passed on as it is, or
@@ -28,6 +29,7 @@ mod lexer;
 pub mod media;
 pub mod parser;
 pub mod part_structure;
+pub mod reencode;
 pub mod section;
 pub mod structure;
 pub mod subject;

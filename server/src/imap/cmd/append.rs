@@ -10,6 +10,7 @@ use protocol::imap::decode::AppendText;
 use protocol::imap::encode::{Code, Status};
 use protocol::imap::framing::{Event, Literal};
 use protocol::imap::url::URL_BYTES_MAX;
+use protocol::mime::reencode::Reencoder;
 use protocol::types::{SeqNum, SequenceSet, Uid, UidValidity};
 
 use super::super::limit::refusal;
@@ -37,6 +38,8 @@ struct Messages {
     whole: Vec<Delivery>,
     /// The one that is coming in.
     current: Option<Delivery>,
+    /// Of one that begins with a literal8.
+    reencoder: Option<Reencoder>,
     header: HeaderScan,
 }
 
@@ -169,7 +172,7 @@ async fn stream(
             return Ok(Err(reply));
         }
         if literal.is_none() {
-            return Ok(messages.finish(session).map(|()| messages.whole));
+            return Ok(messages.finish(session).await.map(|()| messages.whole));
         }
         match following(session, &mut reader).await? {
             Ok(next) => (items, literal) = next,
@@ -188,7 +191,9 @@ async fn take(
 ) -> Result<Result<(), Reply>, End> {
     for item in items {
         let done = match (item, literal) {
-            (AppendItem::Message(options), _) => messages.begin(session, destination, options),
+            (AppendItem::Message(options), _) => {
+                messages.begin(session, destination, options).await
+            }
             (AppendItem::Url(url), _) => messages.copy(session, destination, &url).await,
             (AppendItem::Text { .. }, Some(literal)) => {
                 match messages.admit(session, destination, literal.bytes) {
@@ -222,13 +227,13 @@ async fn take(
 
 impl Messages {
     /// Begins a message behind the one before.
-    fn begin(
+    async fn begin(
         &mut self,
         session: &Session,
         destination: &Destination,
         options: AppendOptions,
     ) -> Result<(), Reply> {
-        self.finish(session)?;
+        self.finish(session).await?;
         if let Some(limit) = session.save_limit().filter(|n| self.whole.len() >= *n as usize) {
             return Err(refusal(limit));
         }
@@ -279,9 +284,14 @@ impl Messages {
 
     async fn write(&mut self, bytes: &[u8]) -> engine::Result<()> {
         self.header.feed(bytes);
-        match &mut self.current {
-            Some(delivery) => delivery.write(bytes).await,
-            None => Ok(()),
+        let Some(delivery) = &mut self.current else { return Ok(()) };
+        match &mut self.reencoder {
+            Some(reencoder) => {
+                let mut out = Vec::new();
+                reencoder.feed(bytes, &mut out);
+                delivery.write(&out).await
+            }
+            None => delivery.write(bytes).await,
         }
     }
 
@@ -310,8 +320,14 @@ impl Messages {
     }
 
     /// Ends the message that is coming in.
-    fn finish(&mut self, session: &Session) -> Result<(), Reply> {
-        let Some(delivery) = self.current.take() else { return Ok(()) };
+    async fn finish(&mut self, session: &Session) -> Result<(), Reply> {
+        let Some(mut delivery) = self.current.take() else { return Ok(()) };
+        if let Some(reencoder) = self.reencoder.take() {
+            let mut out = Vec::new();
+            reencoder.finish(&mut out);
+            let written = delivery.write(&out).await;
+            written.map_err(|error| session.failure("write a message", &error, "TRYCREATE"))?;
+        }
         if delivery.size() == 0 {
             return Err(Reply::no("Empty message").word("CANNOT"));
         }
@@ -335,6 +351,10 @@ async fn receive(
         session.continuation("Send the message");
     }
     session.framer.accept();
+    // RFC 3516 section 6: no part stays binary.
+    if literal.binary && messages.current.as_ref().is_some_and(|delivery| delivery.size() == 0) {
+        messages.reencoder = Some(Reencoder::new());
+    }
     let mut left = literal.bytes;
     while left > 0 {
         let (used, event) = session.framer.next(session.conn.input());
