@@ -3,7 +3,10 @@
 import asyncio
 import json
 import mailbox
+import os
 import re
+import select
+import signal
 import subprocess
 import threading
 import time
@@ -59,7 +62,7 @@ class ImapFlow:
         self.assertTrue(made["created"]["created"])
         self.assertRegex(made["created"]["mailboxId"], r"^[A-Za-z0-9_-]+$")
         self.assertIn(["INBOX", 3, "\\Inbox"], made["listed"])
-        self.assertIn(["Entwürfe", 0, None], [[p, n, u] for p, n, u in map(lambda l: (l + [None])[:3], made["listed"])])
+        self.assertIn(["Größe", 0, None], made["listed"])
         opened = self.step("opened")
         self.assertRegex(opened["mailboxId"], r"^[A-Za-z0-9_-]+$")
         self.assertGreater(int(opened["highestModseq"]), 0)
@@ -104,7 +107,9 @@ class ImapFlow:
         back = self.step("back")
         self.assertTrue(back["qresync"])
         gone = [e for e in back["news"] if e["event"] == "expunge"]
-        self.assertEqual([(e["uid"], e["vanished"]) for e in gone], [(3, True)], back["news"])
+        # It is told both by SELECT and by FETCH; of removals it keeps no MODSEQ, so 1 may come again.
+        self.assertTrue(all(e["vanished"] for e in gone), back["news"])
+        self.assertIn({e["uid"] for e in gone}, ({3}, {1, 3}), back["news"])
         self.assertEqual([m["uid"] for m in back["changed"]], [4, 5])
         self.assertIn("$Forwarded", back["changed"][0]["flags"])
         self.assertEqual(self.step("status")["status"]["messages"], 0)
@@ -175,15 +180,12 @@ class ImapTools:
             client.folder.create("Gruß")
             client.folder.create("Gruß/unten")
             self.assertTrue(client.folder.exists("Gruß/unten"))
-            self.assertEqual({f.name for f in client.folder.list(search_args="Gru*")} if False else
-                             {f.name for f in client.folder.list()} & {"Gruß", "Gruß/unten"},
-                             {"Gruß", "Gruß/unten"})
+            self.assertEqual({f.name for f in client.folder.list()}, {"INBOX", "Gruß", "Gruß/unten"})
             for message in corpus.varied(5):
                 client.append(message, "INBOX", dt=None, flag_set=[imap_tools.MailMessageFlags.SEEN])
             fetched = list(client.fetch(imap_tools.AND(subject="varied"), mark_seen=False, bulk=True))
             self.assertEqual([m.subject for m in fetched], [f"varied {n}" for n in range(5)])
-            self.assertEqual({m.flags for m in fetched} - {("\\Seen", "\\Recent")}, {("\\Seen",)}
-                             & {m.flags for m in fetched})
+            self.assertTrue(all("\\Seen" in m.flags for m in fetched))
             uids = client.uids(imap_tools.OR(subject=["varied 1", "varied 3"]))
             self.assertEqual(uids, ["2", "4"])
             self.assertEqual(client.uids("ALL", sort="REVERSE SUBJECT"), ["5", "4", "3", "2", "1"])
@@ -246,7 +248,8 @@ some:move_messages(account['Lists/filtered'])
 matched = account.INBOX:select_all():match_subject('varied [67]$')
 assert(#matched == 2, 'match')
 matched:copy_messages(account['Made'])
-(account.INBOX:contain_subject('varied 0') * account.INBOX:is_unseen()):delete_messages()
+old = account.INBOX:contain_subject('varied 0') * account.INBOX:is_unseen()
+old:delete_messages()
 boxes, folders = account:list_all()
 table.sort(boxes)
 print(table.concat(boxes, ' '))
@@ -349,29 +352,84 @@ class ImTest:
             self.assertIn(b". OK", said, (options, said[-2000:]))
 
 
+class Screen(Terminal):
+    """A program in a pseudo terminal, to which somebody types."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.seen = b""
+
+    def wait_for(self, pattern, seconds=15):
+        """Reads until the screen has shown that since the last wait."""
+        end = time.monotonic() + seconds
+        while not (found := re.search(pattern, self.seen)):
+            ready, _, _ = select.select([self.fd], [], [], 0.1)
+            if ready:
+                try:
+                    self.seen += os.read(self.fd, 65536)
+                except OSError:
+                    ready = None
+            if ready is None or time.monotonic() > end:
+                raise AssertionError(f"no {pattern} on the screen: {self.seen[-3000:]!r}")
+        self.seen = self.seen[found.end():]
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+
 @both_layouts(globals())
 class Alpine:
     """Alpine at a screen: reads, flags, saves, deletes."""
 
-    def test_reads_saves_and_expunges(self):
+    def test_reads_flags_saves_and_expunges(self):
         program = self.need("alpine")
         one = self.serve()
         one.fill(corpus.varied(6))
+        with one.imap() as client:
+            client.ok("CREATE Kept")
         home = proc.new_dir("al")
-        rc = home / "pinerc"
         at = f"{{127.0.0.1:{one.ports['imap']}/notls/user=alice}}"
-        rc.write_text(f"""
+        (home / "pinerc").write_text(f"""
 inbox-path={at}INBOX
 folder-collections=Mail {at}[]
 feature-list=enable-flag-cmd,expunge-without-confirm,expunge-without-confirm-everywhere,
-    quit-without-confirm,enable-jump-shortcut,no-enable-aggregate-command-set
+    quit-without-confirm,enable-jump-shortcut
 sort-key=Arrival
-last-version-used=7.00
+last-version-used=9.99z
 user-domain=example.org
 personal-name=Alice
 """)
-        (home / "pass").write_text("")
-        self.screen(program, rc, home)
+        screen = Screen(
+            [program, "-p", str(home / "pinerc"), "-i"],
+            {"TERM": "xterm", "HOME": str(home), "LINES": "40", "COLUMNS": "100"}, home / "screen")
+        try:
+            self.type_all(screen)
+            self.assertEqual(screen.finish(20), 0)
+        except BaseException:
+            os.kill(screen.pid, signal.SIGKILL)
+            raise
+        with one.imap() as client:
+            self.assertEqual(subjects(client, "Kept"), ["varied 3"])
+            self.assertEqual(subjects(client), [f"varied {n}" for n in (0, 2, 4, 5)])
+            flags = flags_of(client)
+            self.assertIn(rb"\Seen", flags[1])
+            self.assertIn(rb"\Flagged", flags[6])
 
-    def screen(self, program, rc, home):
-        raise NotImplementedError
+    def type_all(self, screen):
+        screen.wait_for(rb"PASSWORD")
+        screen.type(PASSWORD + "\r")
+        # It reads what is typed once a question stands whole.
+        screen.wait_for(rb"(?s)Preserve password.*\[Yes\].* No")
+        screen.type("n")
+        screen.wait_for(rb"varied 5")
+        screen.type("1\r\r")
+        screen.wait_for(rb"varied 0")
+        screen.type("i")
+        screen.wait_for(rb"varied 3")
+        screen.type("4\rs\x15Kept\r")
+        screen.wait_for(rb"copied|DONE\]")
+        screen.type("2\rd6\r**")
+        screen.wait_for(rb"Flagged message 6")
+        screen.type("x")
+        screen.wait_for(rb"[Ee]xpunged")
+        screen.type("q")

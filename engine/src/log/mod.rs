@@ -431,6 +431,14 @@ impl Log {
         self.writer.lock().release(released)
     }
 
+    /// Closes the segment that is being written, whatever its age, if all of it is in files.
+    pub fn close_now(&self) -> Result<()> {
+        let released = self.state.lock().released;
+        let mut writer = self.writer.lock();
+        writer.close(released);
+        writer.release(released)
+    }
+
     /// Keeps segments that end above `lsn` where they are, until [`Log::unhold`].
     pub fn hold(&self, lsn: Lsn) {
         self.writer.lock().hold(Some(lsn.0));

@@ -200,6 +200,16 @@ impl Segments {
         self.rotate(epoch, next, durable)
     }
 
+    /// Ends the current segment if it has groups and all of them are below `lsn`.
+    pub(super) fn close(&mut self, lsn: u64) {
+        let has_groups = |current: &mut Current| {
+            current.begun.is_some() && current.end_lsn() <= lsn.min(self.hold)
+        };
+        if let Some(current) = self.current.take_if(has_groups) {
+            self.older.push((current.first_lsn, current.end_lsn()));
+        }
+    }
+
     /// Removes segments that end at or below `lsn`; one becomes the spare.
     pub(super) fn release(&mut self, lsn: u64) -> Result<()> {
         let lsn = lsn.min(self.hold);

@@ -255,16 +255,22 @@ impl Store {
         self.shared.archive.as_ref().map(|archive| archive.status(&self.shared))
     }
 
-    /// Takes what waits to the archive now. Returns whether nothing waits any more.
+    /// Closes the current segment, however old it is, and takes what waits to the archive. Returns
+    /// whether nothing waits any more.
     ///
     /// # Errors
     /// What the archive says. It is tried again by itself; mail does not wait for it.
     pub async fn archive_now(&self) -> Result<bool> {
+        if self.shared.archive.is_none() {
+            return Err(Error::NotAllowed("no archive is configured"));
+        }
+        // A segment is closed only when all of it is in files.
+        self.checkpoint().await?;
         let shared = self.shared.clone();
         let job = move || match &shared.archive {
-            None => Err(Error::NotAllowed("no archive is configured")),
+            None => Ok(true),
             Some(archive) => {
-                shared.log.close_aged()?;
+                shared.log.close_now()?;
                 archive.turn(&shared, None)
             }
         };

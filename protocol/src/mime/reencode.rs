@@ -109,8 +109,12 @@ impl Reencoder {
 
     /// A piece of a line that is no delimiter.
     fn text(&mut self, piece: &[u8], out: &mut Vec<u8>) {
-        if let Some(header) = &mut self.header {
+        if let Some(mut header) = self.header.take() {
             header.extend_from_slice(piece);
+            match header.len() > Limits::HEADER_BYTES_MAX {
+                true => self.header_ends(&header, out),
+                false => self.header = Some(header),
+            }
             return;
         }
         let end = std::mem::take(&mut self.line_end);

@@ -45,7 +45,7 @@ async function main() {
     const compressed = sent.some(line => line.includes("COMPRESS"));
     tell("connected", { enabled: client.enabled, compressed });
 
-    const created = await client.mailboxCreate("Entwürfe");
+    const created = await client.mailboxCreate("Größe");
     for (const [subject, flags] of [["one", []], ["=?utf-8?Q?gr=C3=BC=C3=9Fe?=", ["\\Seen"]], ["three", []]]) {
         const message = `From: a@example.org\r\nSubject: ${subject}\r\n\r\nText of ${subject}\r\n`;
         await client.append("INBOX", message, flags, new Date("2001-02-03T04:05:06Z"));
@@ -63,8 +63,8 @@ async function main() {
         none: await client.search({ from: "nobody", seen: true }, { uid: true }),
     });
     const flagged = await client.messageFlagsAdd({ subject: "one" }, ["\\Flagged", "$Important"]);
-    const copied = await client.messageCopy("1", "Entwürfe");
-    const moved = await client.messageMove("2", "Entwürfe", { uid: true });
+    const copied = await client.messageCopy("1", "Größe");
+    const moved = await client.messageMove("2", "Größe", { uid: true });
     const { content } = await client.download("1", undefined, { uid: true });
     let downloaded = "";
     for await (const piece of content) downloaded += piece.toString("latin1");
@@ -97,7 +97,7 @@ async function main() {
     tell("back", { qresync, news, changed });
     await client.messageDelete("1:*", { uid: true });
     await client.mailboxClose();
-    await client.mailboxDelete("Entwürfe");
+    await client.mailboxDelete("Größe");
     tell("status", { status: await client.status("INBOX", { messages: true, highestModseq: true, size: true }) });
     await client.logout();
     tell("done", {});

@@ -13,11 +13,11 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
             Ok(uids) => uids,
             Err(error) => return Ok(session.failure("expunge messages", &error, "NONEXISTENT")),
         };
-        let work = expunge::removal(session, &selected, uids.clone());
-        if !uids.is_empty()
-            && let Err(error) = session.working(None, work).await?
-        {
-            return Ok(session.failure("expunge messages", &error, "NONEXISTENT"));
+        if !uids.is_empty() {
+            let work = expunge::removal(session, &selected, uids);
+            if let Err(error) = session.working(None, work).await? {
+                return Ok(session.failure("expunge messages", &error, "NONEXISTENT"));
+            }
         }
     }
     Ok(Reply::ok("Closed"))
