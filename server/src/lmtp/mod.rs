@@ -34,7 +34,10 @@ use receive::{Receiving, refusal};
 use recipient::{Accepted, Refused};
 
 /// Serves one connection to its end.
-pub async fn run(conn: Conn, services: Rc<Services>) {
+///
+/// Not an `async fn`: its task would keep room for the arguments beside the session that they
+/// were moved into.
+pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
     let mut session = Session {
         conn,
         services,
@@ -45,13 +48,15 @@ pub async fn run(conn: Conn, services: Rc<Services>) {
         bad_commands: 0,
         may_deliver: false,
     };
-    let greeting = format!("{} Cursus LMTP ready", session.services.hostname());
-    session.reply(Reply::bare(220, &greeting));
-    let reason = session.serve().await;
-    let Session { conn, services, transaction, .. } = session;
-    drop(transaction);
-    services.log_end(&conn, None, &reason);
-    conn.close().await;
+    async move {
+        let greeting = format!("{} Cursus LMTP ready", session.services.hostname());
+        session.reply(Reply::bare(220, &greeting));
+        drop(greeting);
+        let reason = session.serve().await;
+        session.transaction = None;
+        session.services.log_end(&session.conn, None, &reason);
+        session.conn.close().await;
+    }
 }
 
 /// What MAIL FROM began.

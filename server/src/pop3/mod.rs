@@ -37,7 +37,10 @@ use crate::services::Services;
 use maildrop::Maildrop;
 
 /// Serves one connection to its end.
-pub async fn run(conn: Conn, services: Rc<Services>) {
+///
+/// Not an `async fn`: its task would keep room for the arguments beside the session that they
+/// were moved into.
+pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
     let mut session = Session {
         conn,
         services,
@@ -49,16 +52,12 @@ pub async fn run(conn: Conn, services: Rc<Services>) {
         login_failures: 0,
         bad_commands: 0,
     };
-    session.greet();
-    let reason = session.serve().await;
-    let Session { conn, services, state, .. } = session;
-    let user = match &state {
-        State::Transaction(maildrop) => Some(maildrop.user().to_owned()),
-        State::Authorization { .. } => None,
-    };
-    drop(state);
-    services.log_end(&conn, user.as_deref(), &reason);
-    conn.close().await;
+    async move {
+        session.greet();
+        let reason = session.serve().await;
+        session.end(&reason);
+        session.conn.close().await;
+    }
 }
 
 enum State {
@@ -91,6 +90,17 @@ struct Session {
 }
 
 impl Session {
+    /// Lets the maildrop go, and says in the log how it ended.
+    fn end(&mut self, reason: &str) {
+        let state = std::mem::replace(&mut self.state, State::Authorization { user: None });
+        let user = match &state {
+            State::Transaction(maildrop) => Some(maildrop.user().to_owned()),
+            State::Authorization { .. } => None,
+        };
+        drop(state);
+        self.services.log_end(&self.conn, user.as_deref(), reason);
+    }
+
     fn greet(&mut self) {
         if self.services.config().pop3.apop {
             let now = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
