@@ -192,6 +192,41 @@ class Handover(Case):
                 self.assertEqual(digest(got), digest(want), f"POP3 message {number}")
 
 
+class Outbox(Case):
+    """What a client saves to the outbox is sent by Postfix's sendmail command, as with Courier."""
+
+    def test_curl_saves_and_postfix_delivers(self):
+        self.only_cursus()
+        curl = self.need("curl", "postfix")[0]
+        one = server.make("maildir")
+        self.servers.append(one)
+        with Postfix({"maildir.test": f"lmtp:unix:{one.lmtp_socket}"}) as postfix:
+            one.extra = (f'[outbox]\nmailbox = "Outbox"\n'
+                         f'sendmail = ["/usr/sbin/sendmail", "-C", "{postfix.config}"]\n')
+            one.write_config()
+            one.start()
+            with one.imap() as client:
+                client.ok("CREATE Outbox")
+            letter = one.dir / "letter"
+            letter.write_bytes(b"To: bob@maildir.test\r\nBcc: alice@maildir.test\r\n"
+                               b"Subject: by the outbox\r\n\r\n.\r\nSaved and sent.\r\n")
+            proc.run([curl, "-sS", "--max-time", "20", "--user", f"alice:{server.PASSWORD}",
+                      "-T", letter, "imap://127.0.0.1:%d/Outbox" % one.ports["imap"]])
+            for user in ("bob", "alice"):
+                with one.imap(user) as client:
+                    def arrived():
+                        client.select()
+                        return list(client.bodies().values())
+
+                    [message] = proc.wait_until(arrived, 20, "the message")
+                self.assertIn(b"\r\nX-IMAP-Sender: alice\r\n", message)
+                self.assertTrue(message.endswith(b"\r\n\r\n.\r\nSaved and sent.\r\n"), message)
+                self.assertNotIn(b"\nBcc:", message)
+            with one.imap() as client:
+                client.select("Outbox")
+                self.assertEqual(list(client.bodies().values()), [letter.read_bytes()])
+
+
 def balanced(response):
     """Whether parentheses outside strings and literals match."""
     depth, at = 0, 0
