@@ -50,7 +50,7 @@ impl Foreign {
     }
 
     pub(crate) fn fold_into_head(&self, head: &mut Head) {
-        let known = !self.distrusted;
+        let known = !self.distrusted && !self.strayed;
         head.new_mtime = if known && !self.new_differs { self.new_mtime } else { 0 };
         head.cur_mtime = if known { self.cur_mtime } else { 0 };
         head.listed_at = if known { self.listed_at } else { 0 };

@@ -365,6 +365,29 @@ impl MailboxInner {
         }
     }
 
+    /// Removes the files of tombstones that other programs had renamed before we could: a clean
+    /// stop leaves nothing that only a tombstone tells from a delivery.
+    pub(crate) fn remove_strays(self: &Arc<Self>) -> Result<()> {
+        let files = self.files.lock();
+        if !self.is_maildir() || !self.foreign.lock().strayed {
+            return Ok(());
+        }
+        let place = self.place.read().clone();
+        let names = files.names()?;
+        let known = Known::of(&files, &names);
+        let found = self.list(&place, false)?;
+        self.foreign.lock().strayed = false;
+        for file in found {
+            if let Some(position) = known.find(&file.base)
+                && files.is_tombstone(position)
+                && !self.foreign.lock().was_removed(&file.base)
+            {
+                self.finish_removal(&files, &place, position, &file);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn push_differences(
         self: &Arc<Self>,
         files: &mut Files,

@@ -206,9 +206,13 @@ impl Shared {
         let (due, later): (Vec<Doomed>, Vec<Doomed>) =
             std::mem::take(&mut *self.doomed.lock()).into_iter().partition(|d| d.lsn < lsn);
         self.doomed.lock().extend(later);
+        let mut strays = BTreeMap::new();
         for doomed in due {
             match doomed.what {
-                DoomedKind::Message(mailbox, uid) => mailbox.destroy_doomed(uid),
+                DoomedKind::Message(mailbox, uid) => {
+                    mailbox.destroy_doomed(uid);
+                    strays.insert(mailbox.id, mailbox);
+                }
                 DoomedKind::Mailbox(partition, dir) => {
                     let storage = &*self.storage;
                     let destroyed = partition.layout.destroy(storage, &partition.path, &dir);
@@ -217,6 +221,9 @@ impl Shared {
                     }
                 }
             }
+        }
+        for mailbox in strays.into_values().filter(|mailbox| mailbox.must_look_first()) {
+            mailbox.ask_rescan();
         }
     }
 
@@ -273,6 +280,11 @@ impl Shared {
             return Ok(());
         }
         self.destroy_doomed(Lsn(u64::MAX));
+        for mailbox in self.mailboxes.all() {
+            if let Err(error) = mailbox.remove_strays() {
+                tracing::warn!(mailbox = %mailbox.id, %error, "the next start looks for strays");
+            }
+        }
         // Once more, for the removals: then nothing is left that a crash could undo. What could
         // not be removed is the next start's work, as after a crash.
         let clean = self.doomed.lock().is_empty();
