@@ -8,11 +8,12 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 
 from harness import corpus, proc
-from harness.case import both_layouts
+from harness.case import Case, both_layouts
 from harness.server import PASSWORD
 from test_clients import Terminal, flags_of
 
@@ -204,6 +205,34 @@ class ImapTools:
             client.folder.delete("Gruß/oben")
 
 
+class ImapClientSuite(Case):
+    """imapclient's own suite for live servers."""
+
+    # What fails for reasons that are not the server's.
+    ALLOWED = {
+        "test_move",  # without UID: imaplib has no such command
+        "test_subscriptions",  # wants no subscription to a name that isn't there, which RFC 3501 has
+        "test_small_connection_timeout_fail", "test_small_read_timeout_fail",  # too near, too fast
+        "test_fetch",  # wants no UID beside MODSEQ, and compares time zones as objects
+    }
+
+    def test_live(self):
+        try:
+            import imapclient.livetest
+        except ImportError:
+            self.skipTest("Python's imapclient is not installed")
+        one = self.serve()
+        config = one.dir / "live.ini"
+        config.write_text(f"[DEFAULT]\nhost = 127.0.0.1\nport = {one.ports['imap']}\n"
+                          f"username = alice\npassword = {PASSWORD}\nssl = False\n")
+        done = proc.run([sys.executable, "-m", imapclient.livetest.__name__, config],
+                        seconds=100, check=False)
+        said = done.stderr.decode()
+        self.assertGreaterEqual(int(re.search(r"Ran (\d+) tests", said)[1]), 50, said[-2000:])
+        failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", said, re.MULTILINE))
+        self.assertLessEqual(failed, self.ALLOWED, said[-6000:])
+
+
 @both_layouts(globals())
 class PerlLibraries:
     def perl(self, script, module):
@@ -350,6 +379,68 @@ class ImTest:
             said = self.imtest(one, *options)
             self.assertIn(b"Authenticated.", said, (options, said[-2000:]))
             self.assertIn(b". OK", said, (options, said[-2000:]))
+
+
+@both_layouts(globals())
+class MuttCatchesUp:
+    """Mutt and NeoMutt with a header cache ask by QRESYNC for what they missed."""
+
+    def mutt(self, one, program, home, keys):
+        (home / "rc").write_text(f"""
+set folder = "imap://alice@127.0.0.1:{one.ports["imap"]}/"
+set spoolfile = "+INBOX"
+set imap_user = "alice"
+set imap_pass = "{PASSWORD}"
+set imap_qresync = yes
+set header_cache = "{home}/cache"
+set ssl_force_tls = no
+set ssl_starttls = no
+set quit = yes
+set move = no
+set confirmappend = no
+set wait_key = no
+set sort = mailbox-order
+push "{keys}"
+""")
+        log = ["-l", str(home / "debug")] if "neomutt" in program else []
+        terminal = Terminal(
+            [program, "-n", "-F", str(home / "rc"), "-d", "3", *log],
+            {"TERM": "xterm", "HOME": str(home), "LINES": "40", "COLUMNS": "120"}, home / "screen")
+        self.assertEqual(terminal.finish(30), 0, (home / "screen").read_bytes()[-2000:])
+        return "".join(path.read_text("utf-8", "replace")
+                       for path in home.glob("*debug0"))
+
+    def catch_up(self, name):
+        program = self.need(name)
+        one = self.serve()
+        one.fill(corpus.varied(6))
+        home = proc.new_dir("mq")
+        (home / "cache").mkdir()
+        with one.imap() as client:
+            client.ok("CREATE All")
+            client.ok("CREATE Flagged")
+        self.mutt(one, program, home, "<first-entry><quit>")
+        with one.imap() as client:
+            client.select()
+            client.ok(r"STORE 1 +FLAGS.SILENT (\Flagged)")
+            client.ok(r"STORE 3 +FLAGS.SILENT (\Deleted)")
+            client.ok("EXPUNGE")
+            client.append("INBOX", corpus.plain("new"))
+        log = self.mutt(one, program, home,
+                        "<tag-pattern>~A<enter><tag-prefix><copy-message>=All<enter>"
+                        "<untag-pattern>~A<enter><tag-pattern>~F<enter>"
+                        "<tag-prefix><copy-message>=Flagged<enter><quit>")
+        self.assertRegex(log, r"UID FETCH \S+ \(FLAGS\) \(CHANGEDSINCE \d+ VANISHED\)")
+        with one.imap() as client:
+            self.assertEqual(subjects(client, "Flagged"), ["varied 0"])
+            self.assertEqual(subjects(client, "All"),
+                             ["varied 0", "varied 1", "varied 3", "varied 4", "varied 5", "new"])
+
+    def test_mutt(self):
+        self.catch_up("mutt")
+
+    def test_neomutt(self):
+        self.catch_up("neomutt")
 
 
 class Screen(Terminal):

@@ -13,6 +13,7 @@ import time
 from harness import corpus, proc
 from harness.case import Case
 from harness.server import PASSWORD, certificate
+from test_clients import Terminal
 
 SECRETS = "scram-sha-1,scram-sha-512,cram-md5,cram-sha1,cram-sha256,digest-md5,clear"
 MECHANISMS = ["SCRAM-SHA-1", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS",
@@ -186,6 +187,25 @@ class Sasl(Case):
             self.assertEqual(done.returncode, 0, (done.stdout + done.stderr)[-3000:])
             self.assertEqual(out.read_bytes().count(b"Subject: varied"), 2, protocol)
             self.assertEqual(len(self.logins(one, mechanism)), before + 1, protocol)
+
+    def test_mutt_by_its_mechanisms(self):
+        one = self.site()
+        program = self.need("mutt")
+        for mechanism in ("CRAM-MD5", "SCRAM-SHA-1", "PLAIN", "LOGIN"):
+            home = proc.new_dir("mu")
+            (home / "rc").write_text(
+                f'set spoolfile = "imap://alice@127.0.0.1:{one.ports["imap"]}/INBOX"\n'
+                f'set imap_user = "alice"\nset imap_pass = "{PASSWORD}"\n'
+                f'set imap_authenticators = "{mechanism.lower()}"\n'
+                'set ssl_force_tls = no\nset ssl_starttls = no\nset quit = yes\n'
+                f'set folder = "{home}"\n'
+                'set header_cache = ""\npush "<first-entry><quit>"\n')
+            before = len(self.logins(one, mechanism))
+            terminal = Terminal([program, "-n", "-F", str(home / "rc")],
+                                {"TERM": "xterm", "HOME": str(home)}, home / "screen")
+            self.assertEqual(terminal.finish(20), 0, (home / "screen").read_bytes()[-2000:])
+            self.assertEqual(len(self.logins(one, mechanism)), before + 1,
+                             (mechanism, (home / "screen").read_bytes()[-2000:]))
 
     def test_mpop_by_its_mechanisms(self):
         one = self.site()
