@@ -50,6 +50,12 @@ pub enum Error {
         /// How many there can be.
         max: usize,
     },
+    /// No further entry fits into an access control list (`LIMIT`).
+    #[error("{max} entries are in the access control list already")]
+    AclTooMany {
+        /// How many there can be.
+        max: usize,
+    },
     /// The message is gone (`EXPUNGEISSUED`).
     #[error("message {0} is expunged")]
     Expunged(Uid),

@@ -84,6 +84,8 @@ pub enum Event {
     },
     /// A name was subscribed, or no longer.
     Subscription(String),
+    /// A mailbox's access control list changed.
+    Rights(String),
     /// Metadata was set or removed.
     Metadata {
         /// Of which mailbox; `None`: of the server.

@@ -14,6 +14,8 @@
 //! | `fulltext` | which messages may: an index of their text |
 //! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
+//! | `acl` | who may do what with a mailbox |
+//! | `seen` | `\Seen` of users in others' mailboxes |
 //! | `metadata` | named values of mailboxes and of the server |
 //! | `events` | what happens, for sessions that want to be told |
 //! | `quota` | what a user's mailboxes may hold, and hold |
@@ -25,6 +27,7 @@
 //! for a [`View`], and commits a [`Delivery`]. All async functions run on any executor and do not
 //! block it; what must block runs on the store's helper threads.
 
+mod acl;
 pub mod archive;
 mod catalog;
 mod collation;
@@ -48,12 +51,17 @@ mod order;
 mod owner;
 mod quota;
 pub mod search;
+mod seen;
 mod shared;
 mod status;
 mod store;
 mod user;
 mod watch;
 
+pub use acl::{
+    ACL_ENTRIES_MAX, Acl, AclEntry, Authority, FlagScope, Identifier, Principal, Rights,
+    RightsChange, domain_of,
+};
 pub use collation::Collation;
 pub use config::{Partition, StoreConfig};
 pub use delivery::{Appended, Delivery, Target};
@@ -73,6 +81,7 @@ pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
 pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 pub use quota::{QuotaLimits, QuotaRoot, Usage};
+pub use seen::PrivateSeen;
 pub use shared::{Drive, Turn};
 pub use store::{CheckReport, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus};
-pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, User, UserOptions};
+pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, NewMailbox, User, UserOptions};

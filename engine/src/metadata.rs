@@ -10,7 +10,8 @@
 //! Values are facts: frames in the log, rows of the catalog. What no checkpoint has written yet is
 //! in memory, in front of the catalog; nothing else is kept, since values may be large and are
 //! seldom asked for. `/private/specialuse` (RFC 6154 section 4) is not stored: it shows and changes
-//! the mailbox's special uses.
+//! the mailbox's special uses. One entry has a name that no client can say: `seen`, a user's
+//! `\Seen` in another's mailbox ([`crate::seen`]).
 //!
 //! Invariant: names of entries are in lower case here, begin with their scope and are well formed
 //! ([`entry_name`]). Changes are made under the owner's `changes` lock; those of the server's shared
@@ -26,6 +27,7 @@ use crate::events::Event;
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
 use crate::namespace::{MailboxEntry, Namespace, SpecialUse};
+use crate::seen;
 use crate::shared::Shared;
 use crate::user::{User, UserInner};
 
@@ -107,7 +109,7 @@ impl Unwritten {
         }
     }
 
-    fn get(&self, key: &Key) -> Option<Value> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Value> {
         self.values.lock().get(key).cloned()
     }
 
@@ -304,6 +306,8 @@ impl UserInner {
             };
         }
         let mut by_user: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
+        // Of other UIDs.
+        all.retain(|key, _| key.entry != seen::ENTRY);
         for (key, value) in all {
             by_user.entry(key.whose).or_default().push((key.entry, Some(value)));
         }

@@ -1,10 +1,12 @@
 //! Names of a user's mailboxes, in memory and in the catalog's rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use protocol::types::UidValidity;
 use serde::{Deserialize, Serialize};
 
+use crate::acl::Acl;
 use crate::format::frame::{Frame, UrlKey};
 use crate::ids::MailboxId;
 use crate::quota::QuotaLimits;
@@ -98,6 +100,8 @@ pub struct Namespace {
     pub quota: Option<QuotaLimits>,
     /// Of mailboxes that URLs were authorised for (RFC 4467).
     pub(crate) url_keys: BTreeMap<MailboxId, UrlKey>,
+    /// Of mailboxes that are not their owner's alone.
+    pub(crate) acls: BTreeMap<MailboxId, Arc<Acl>>,
 }
 
 impl Namespace {
@@ -116,6 +120,17 @@ impl Namespace {
             return name.to_owned();
         }
         rest.map_or_else(|| INBOX.to_owned(), |rest| format!("{INBOX}{SEPARATOR}{rest}"))
+    }
+
+    /// How a mailbox of another user is called among a user's subscriptions. No own name begins
+    /// with a separator.
+    pub fn name_of_others(owner: &str, name: &str) -> String {
+        format!("{SEPARATOR}{owner}{SEPARATOR}{name}")
+    }
+
+    /// Owner and name of a mailbox that is so called; `None`: it is the user's own.
+    pub fn of_others(name: &str) -> Option<(&str, &str)> {
+        name.strip_prefix(SEPARATOR)?.split_once(SEPARATOR)
     }
 
     /// Whether any mailbox lies below `name`.
@@ -191,6 +206,13 @@ impl NamespaceEdit {
             Frame::MailboxGone { .. } => {
                 self.remove(id);
                 self.namespace.url_keys.remove(&id);
+                self.namespace.acls.remove(&id);
+            }
+            Frame::Acl { acl: Some(acl), .. } => {
+                self.namespace.acls.insert(id, acl.clone());
+            }
+            Frame::Acl { acl: None, .. } => {
+                self.namespace.acls.remove(&id);
             }
             Frame::UrlKey { key, .. } => {
                 self.namespace.url_keys.insert(id, *key);
@@ -262,6 +284,9 @@ pub(crate) struct MailboxRecord {
     /// Of [`Frame::UrlKey`], in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     url_key: Option<String>,
+    /// Of [`Frame::Acl`]: identifiers with their rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acl: Option<BTreeMap<String, String>>,
 }
 
 impl UserRecord {
@@ -281,7 +306,8 @@ impl UserRecord {
 }
 
 impl MailboxRecord {
-    pub(crate) fn of(name: &str, entry: &MailboxEntry, key: Option<&UrlKey>) -> MailboxRecord {
+    pub(crate) fn of(namespace: &Namespace, name: &str, entry: &MailboxEntry) -> MailboxRecord {
+        let key = namespace.url_keys.get(&entry.id);
         MailboxRecord {
             name: name.to_owned(),
             uid_validity: entry.uid_validity.0,
@@ -290,7 +316,17 @@ impl MailboxRecord {
             quota: entry.quota,
             // An id is as long, and so written.
             url_key: key.map(|key| MailboxId(*key).to_string()),
+            acl: namespace.acl(entry.id).map(Acl::to_texts),
         }
+    }
+
+    /// The access control list, if there is one.
+    ///
+    /// # Errors
+    /// What is there, if it is none.
+    pub(crate) fn acl(&self) -> Result<Option<Acl>, String> {
+        let read = |texts| Acl::of_texts(texts).ok_or_else(|| format!("{texts:?}"));
+        self.acl.as_ref().map(read).transpose()
     }
 
     /// The key that URLs are authorised with.
@@ -320,6 +356,7 @@ impl From<UserRecord> for Namespace {
             subscriptions: record.subscriptions,
             quota: record.quota,
             url_keys: BTreeMap::new(),
+            acls: BTreeMap::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::acl::Grants;
 use crate::archive::{Aside, Taker};
 use crate::catalog::Catalog;
 use crate::config::{Partition, StoreConfig};
@@ -25,6 +26,7 @@ use crate::metadata::Unwritten;
 use crate::mount::Mount;
 use crate::owner::Owners;
 use crate::search::crew::Crew;
+use crate::seen::PrivateSeens;
 use crate::store::{Checkpointer, Registry};
 use crate::user::{Maildrops, UserInner};
 use crate::watch::Watches;
@@ -195,6 +197,10 @@ pub(crate) struct Shared {
     pub(crate) maildrops: Maildrops,
     /// Metadata that the catalog does not have yet.
     pub(crate) metadata: Unwritten,
+    /// The index of who gave what to whom, where the catalog does not have it yet.
+    pub(crate) grants: Grants,
+    /// `\Seen` of users in others' mailboxes.
+    pub(crate) seens: PrivateSeens,
     /// Tells of the server's metadata.
     pub(crate) events: Arc<Hub>,
     /// By partition name.
@@ -267,6 +273,8 @@ impl Shared {
             gone: Mutex::default(),
             maildrops: Maildrops::default(),
             metadata: Unwritten::default(),
+            grants: Grants::default(),
+            seens: PrivateSeens::default(),
             events: Arc::new(Hub::new("")),
             mounts: start.mounts,
             owners: Owners::new(start.store_id, start.owner_epoch),

@@ -40,6 +40,15 @@ pub struct UserOptions {
     pub quota_messages: Option<u64>,
 }
 
+/// How a mailbox is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewMailbox {
+    /// Where its files are; the user's own partition when absent.
+    pub partition: Option<String>,
+    /// Under no other mailbox, it takes the access control list of the INBOX.
+    pub inherits_inbox: bool,
+}
+
 pub(crate) struct UserInner {
     pub(crate) name: String,
     pub(crate) shared: Arc<Shared>,
@@ -155,9 +164,22 @@ impl User {
 
     /// Makes a mailbox. Levels above it are not made; they show as `\NonExistent`.
     pub async fn create(&self, name: &str, special_use: &[SpecialUse]) -> Result<()> {
+        self.create_as(name, special_use, NewMailbox::default()).await
+    }
+
+    /// Makes a mailbox as [`User::create`] does, with more choices.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPartition`]
+    pub async fn create_as(
+        &self,
+        name: &str,
+        special_use: &[SpecialUse],
+        options: NewMailbox,
+    ) -> Result<()> {
         let name = checked_name(name)?;
         let special_use = SpecialUse::to_bits(special_use);
-        self.change(move |user| user.create(&name, special_use)).await
+        self.change(move |user| user.create(&name, special_use, &options)).await
     }
 
     /// Deletes a mailbox; those below it stay.
@@ -184,9 +206,14 @@ impl User {
         Ok(())
     }
 
-    /// Subscribes or unsubscribes a name, which need not exist.
+    /// Subscribes or unsubscribes a name, which need not exist. With a separator in front it is
+    /// none of the user's own: [`Namespace::name_of_others`].
     pub async fn subscribe(&self, name: &str, on: bool) -> Result<()> {
-        let name = if on { checked_name(name)? } else { Namespace::canonical(name) };
+        let name = match name.strip_prefix(SEPARATOR) {
+            Some(others) if on => format!("{SEPARATOR}{}", checked_name(others)?),
+            _ if on => checked_name(name)?,
+            _ => Namespace::canonical(name),
+        };
         self.change(move |user| {
             if user.namespace.load().subscriptions.contains(&name) == on {
                 return Ok(());
@@ -389,10 +416,17 @@ impl UserInner {
         frames: impl Iterator<Item = (MailboxId, &'f Frame)>,
     ) {
         let mut unsaved = self.unsaved.lock();
+        let before = self.namespace.load();
+        let mut lists_change = false;
         for (id, frame) in frames {
             match frame {
+                Frame::Acl { .. } => {
+                    unsaved.mailboxes.insert(id);
+                    lists_change = true;
+                }
                 Frame::Mailbox { .. } | Frame::MailboxGone { .. } | Frame::UrlKey { .. } => {
                     unsaved.mailboxes.insert(id);
+                    lists_change |= before.acls.contains_key(&id);
                 }
                 // The user's own root is in the user's row, which every checkpoint writes.
                 Frame::Quota { .. } if id != MailboxId::default() => {
@@ -404,7 +438,14 @@ impl UserInner {
                 _ => {}
             }
         }
-        self.namespace.store(Arc::new(edit.finish()));
+        let after = edit.finish();
+        if lists_change {
+            let grants = after.grants(&self.name);
+            // Before anybody sees the lists: who is looked for under them is found.
+            self.shared.grants.set(&self.name, grants.clone());
+            unsaved.grants = Some(grants);
+        }
+        self.namespace.store(Arc::new(after));
     }
 
     /// What the catalog lacks, for a checkpoint; given back by [`UserInner::not_saved`] when that
@@ -494,16 +535,20 @@ impl UserInner {
         (MailboxId::random(&*self.shared.storage), frame)
     }
 
-    fn create(self: &Arc<Self>, name: &str, special_use: u32) -> Result<()> {
+    fn create(self: &Arc<Self>, name: &str, special_use: u32, options: &NewMailbox) -> Result<()> {
         let namespace = self.namespace.load_full();
         if namespace.mailboxes.contains_key(name) {
             return Err(Error::MailboxExists);
         }
         self.may_create(name)?;
-        let partition = self.shared.partition(&namespace.partition)?.clone();
+        let partition = options.partition.as_ref().unwrap_or(&namespace.partition);
+        let partition = self.shared.partition(partition)?.clone();
         self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let dir = self.dir_of(&partition, name)?;
-        let frames = vec![self.mailbox_frame(&partition, name.to_owned(), special_use)];
+        let mut frames = vec![self.mailbox_frame(&partition, name.to_owned(), special_use)];
+        let id = frames[0].0;
+        let inherited = self.inherited(&namespace, name, options.inherits_inbox);
+        frames.extend(inherited.map(|acl| (id, acl)));
         let lsn = self.commit(&frames)?;
         let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);
         self.apply(&frames);

@@ -186,6 +186,8 @@ mod tests {
             address: ListenerAddress::from("systemd:imap".to_owned()),
             tls: config::TlsMode::Implicit,
             plain_login: config::PlainLogin::Never,
+            names: config::NameForm::default(),
+            separator: None,
         };
         let error = bind(&listener, &mut Passed(HashMap::new())).err().unwrap().to_string();
         assert!(error.contains("\"imap\""), "{error}");

@@ -488,7 +488,7 @@ fn id_and_namespace() {
                 "* ID (",
                 "2 OK",
                 "3 BAD",
-                "* NAMESPACE ((\"\" \"/\")) NIL NIL",
+                "* NAMESPACE ((\"\" \"/\")) ((\"Other Users/\" \"/\")) NIL",
                 "4 OK",
             ],
         );

@@ -165,6 +165,44 @@ fn a_detail_selects_a_mailbox_that_exists_where_the_owner_allows_it() {
     });
 }
 
+/// Where the right `p` decides: details of users, and shared mailboxes.
+#[test]
+fn mail_by_address_goes_where_everybody_may_post() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Lmtp, layout, |config| {
+            config.lmtp.detail = config::Detail::Post;
+            config.lmtp.post_user = "bb".to_owned();
+            config.sharing.shared_user = "shared".to_owned();
+        });
+        let options = engine::UserOptions::default();
+        let shared = site.services.store.user("shared", &options).await.unwrap();
+        let jo = site.user("jo").await;
+        for (user, name) in [(&jo, "Lists"), (&jo, "Closed"), (&shared, "a"), (&shared, "a/news")] {
+            user.create(name, &[]).await.unwrap();
+        }
+        let give = async |user: &engine::User, name: &str, who: engine::Identifier| {
+            let entry = engine::AclEntry { negative: false, who };
+            let rights = engine::RightsChange::Replace(engine::Rights::POST);
+            user.set_acl(name, entry, rights).await.unwrap();
+        };
+        give(&jo, "Lists", engine::Identifier::Anyone).await;
+        give(&jo, "Closed", engine::Identifier::User("bob".into())).await;
+        give(&shared, "a/news", engine::Identifier::Anonymous).await;
+        let to: String =
+            ["jo+lists", "jo+closed", "bb+a.news", "bb+a/news", "bb+a", "bb+none", "bb"]
+                .map(|local| format!("RCPT TO:<{local}@example.org>\r\n"))
+                .concat();
+        let codes = say(&site, &format!("MAIL FROM:<>\r\n{to}DATA\r\n{WIRE}")).await;
+        let (yes, no) = ("250 2.1.5", "550 5.1.1");
+        assert_eq!(codes[1..8], [yes, yes, yes, yes, no, no, no], "{codes:?}");
+        for (user, name, count) in [("jo", "Lists", 1), ("jo", "INBOX", 1), ("jo", "Closed", 0)] {
+            assert_eq!(site.messages(user, name).await.len(), count, "{name}");
+        }
+        let news = shared.mailbox("a/news").await.unwrap().refresh().await.unwrap();
+        assert_eq!(news.exists(), 1, "two addresses of one mailbox get one copy");
+    });
+}
+
 #[test]
 fn two_addresses_of_one_mailbox_get_one_copy_and_two_answers() {
     on_a_core(|layout| async move {

@@ -8,7 +8,7 @@
 //! | `log/LSN-EPOCH.json` | manifest of that segment, written last |
 //! | `gaps/LSN-TIME.json` | a gap: its first LSN and when it was noted (microseconds), 16 hex digits each |
 //! | `base/LSN/` | a base backup that is consistent at this LSN |
-//! | `base/LSN/catalog.jsonl` | a line for each user: user, partition, mailboxes (id, name, uid_validity, special_use, partition, quota), subscriptions, quota |
+//! | `base/LSN/catalog.jsonl` | a line for each user: user, partition, mailboxes (id, name, uid_validity, special_use, partition, quota, acl), subscriptions, quota |
 //! | `base/LSN/metadata.jsonl` | a line for each entry of metadata: mailbox (id), whose, entry, value (hex) |
 //! | `base/LSN/mailboxes.jsonl` | a line for each mailbox: id, uid_validity, files (bytes and BLAKE3 of index, facts, heap) |
 //! | `base/LSN/mailbox/ID.index, .facts, .heap` | index, facts and heap of a mailbox, both header slots valid for every checkpoint, no cache blobs |
@@ -25,7 +25,7 @@
 //! | gap | format, store, first_lsn, end_lsn, noted_us, last_time_us, reason |
 //! | base | format, store, owner_epoch, epoch, checkpoint_lsn, end_lsn, consistent_us, uid_validity_last, partition_default, partitions (name, layout), users, mailboxes, messages, bytes, absent, log (name and BLAKE3 each), catalog_blake3, mailboxes_blake3, metadata_blake3 (absent in earlier ones, which have no metadata) |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use protocol::types::UidValidity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::acl::Acl;
 use crate::error::{Error, Result};
 use crate::ids::MailboxId;
 use crate::io::{Open, Storage};
@@ -204,6 +205,9 @@ struct NameLine {
     partition: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quota: Option<QuotaLimits>,
+    /// Identifiers with their rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acl: Option<BTreeMap<String, String>>,
 }
 
 impl UserLine {
@@ -215,6 +219,7 @@ impl UserLine {
             special_use: SpecialUse::to_bits(&entry.special_use),
             partition: entry.partition.clone(),
             quota: entry.quota,
+            acl: namespace.acl(entry.id).map(Acl::to_texts),
         };
         UserLine {
             user: user.to_owned(),
@@ -225,7 +230,14 @@ impl UserLine {
         }
     }
 
-    pub(super) fn namespace(self) -> Namespace {
+    /// `None` where the line is not what [`UserLine::of`] makes.
+    pub(super) fn namespace(self) -> Option<Namespace> {
+        let mut acls = BTreeMap::new();
+        for line in &self.mailboxes {
+            if let Some(texts) = &line.acl {
+                acls.insert(MailboxId::parse(&line.id)?, Arc::new(Acl::of_texts(texts)?));
+            }
+        }
         let entry = |line: NameLine| {
             let entry = MailboxEntry {
                 id: MailboxId::parse(&line.id)?,
@@ -236,14 +248,15 @@ impl UserLine {
             };
             Some((line.name, entry))
         };
-        Namespace {
+        Some(Namespace {
             partition: self.partition,
             mailboxes: self.mailboxes.into_iter().filter_map(entry).collect(),
             subscriptions: self.subscriptions,
             quota: self.quota,
             // A restored mailbox honours no URL that was given out before.
             url_keys: Default::default(),
-        }
+            acls,
+        })
     }
 }
 

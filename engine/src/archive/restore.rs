@@ -122,6 +122,7 @@ impl Only {
             | Frame::Subscription { user, .. }
             | Frame::Quota { user, .. }
             | Frame::Metadata { user, .. }
+            | Frame::Acl { user, .. }
             | Frame::UrlKey { user, .. }
             | Frame::MailboxGone { user, .. } => user == only,
             Frame::Mailbox { user, .. } => {
@@ -342,18 +343,21 @@ impl Lay<'_> {
             commit(Vec::new(), Vec::new())?;
             return Ok(0);
         };
-        read_lines(storage, &base.dir.join("catalog.jsonl"), &mut |line: UserLine| {
+        let path = base.dir.join("catalog.jsonl");
+        read_lines(storage, &path, &mut |line: UserLine| {
             if only.user.as_ref().is_some_and(|only| *only != line.user) {
                 return Ok(());
             }
             let name = line.user.clone();
-            let namespace = Arc::new(line.namespace());
+            let bad = || not_as_expected(&path, "a user", format!("an unreadable line of {name}"));
+            let namespace = Arc::new(line.namespace().ok_or_else(bad)?);
             for (mailbox, entry) in &namespace.mailboxes {
                 let partition = entry.partition.clone();
                 owners.insert(entry.id, (name.clone(), mailbox.clone(), partition));
                 only.mailboxes.insert(entry.id);
             }
-            let unsaved = Unsaved { all: true, ..Unsaved::default() };
+            let grants = Some(namespace.grants(&name));
+            let unsaved = Unsaved { all: true, grants, ..Unsaved::default() };
             users.push(UserChanges { name, namespace, unsaved });
             if users.len() >= BATCH_USERS {
                 commit(std::mem::take(&mut users), Vec::new())?;

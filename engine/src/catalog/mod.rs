@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, unclean_epoch |
 //! | users | user | JSON: partition of new mailboxes, quota: limits of the user's own quota root (bytes, messages, mailboxes, annotation_bytes) |
-//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise, url_key |
+//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise, url_key, acl: identifiers with their rights |
 //! | subscriptions | user, name | nothing |
 //! | owners | mailbox id | user |
-//! | metadata | mailbox id (zeros: the server), user (empty: shared), entry | value |
+//! | grants | identifier that lists give something (`anyone@` and the owner's domain), owner | nothing |
+//! | granted | owner, identifier | nothing |
+//! | metadata | mailbox id (zeros: the server), user (empty: shared), entry; `seen`: the user's own `\Seen` | value |
 //! | figures | mailbox id | 80 bytes: see [`Summary`] |
 //!
 //! The figures are in the same file as the catalog so that one commit makes both: usage and
@@ -19,6 +21,7 @@
 //! missing, and a user's record is taken apart when it is next written.
 
 mod figures;
+mod grants;
 mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -82,6 +85,8 @@ pub(crate) struct Unsaved {
     pub(crate) mailboxes: HashSet<MailboxId>,
     /// Set or taken back.
     pub(crate) subscriptions: BTreeSet<String>,
+    /// All identifiers that the user's lists give something, if there are others now.
+    pub(crate) grants: Option<BTreeSet<String>>,
 }
 
 impl Unsaved {
@@ -90,6 +95,8 @@ impl Unsaved {
         self.all |= other.all;
         self.mailboxes.extend(other.mailboxes);
         self.subscriptions.extend(other.subscriptions);
+        // What changed meanwhile is newer.
+        self.grants = self.grants.take().or(other.grants);
     }
 }
 
@@ -203,6 +210,12 @@ fn user_in(read: &redb::ReadTransaction, user: &str) -> Result<Option<StoredUser
             let record: MailboxRecord = json(user, value.value())?;
             let id = MailboxId(*key.value().1);
             namespace.url_keys.extend(record.url_key().map(|key| (id, key)));
+            let acl = record.acl().map_err(|found| Error::Corrupt {
+                path: "catalog.redb".into(),
+                expected: "an access control list",
+                found: format!("user {user}: {found}"),
+            })?;
+            namespace.acls.extend(acl.map(|acl| (id, Arc::new(acl))));
             namespace.mailboxes.extend([record.into_entry(id)]);
         }
     }
@@ -349,11 +362,7 @@ impl Catalog {
                 for (name, entry) in &namespace.mailboxes {
                     let changed = gone.remove(&entry.id).is_some();
                     if changed || unsaved.all {
-                        let row = to_json(&MailboxRecord::of(
-                            name,
-                            entry,
-                            namespace.url_keys.get(&entry.id),
-                        ));
+                        let row = to_json(&MailboxRecord::of(namespace, name, entry));
                         let key = (user.as_str(), &entry.id.0);
                         attempt!("write", rows.insert(key, row.as_slice()));
                         attempt!("write", owners.insert(&entry.id.0, user.as_str()));
@@ -382,6 +391,7 @@ impl Catalog {
             }
         }
         metadata::write(&write, &batch.metadata, &batch.gone)?;
+        grants::write(&write, &batch.users)?;
         attempt!("write", write.commit());
         Ok(())
     }

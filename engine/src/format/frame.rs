@@ -11,8 +11,11 @@
 //! | 6 | Flags | yes | modseq u64, count u32, then (uid u32, flags u32, keywords u64) each; flags: system flags in bits 0-4, those of the file name before in bits 8-13 |
 //! | 7 | Expunge | yes | modseq u64, moved u8, count u32, then (first u32, last u32) each |
 //! | 8 | Keywords | yes | count u32, then text each: bit n of a record's keywords is the nth |
+//! | 9 | Acl | yes | user text, set u8, then, if set, count u32 and (identifier text, rights text) each; not set: the owner's alone |
 //! | 16 | Quota | of the root, zeros: the user's own | user text, set u8, then, if set, limits u64 each: octets, messages, mailboxes, annotation octets; all ones for no limit |
 //! | 17 | Metadata | its, zeros: of the server | user text, whose text (empty: shared), count u32, then (entry text, set u8, value bytes if set) each |
+//!
+//! | 20 | UrlKey | yes | user text, key 16: what URLs into the mailbox are authorised with (RFC 4467) |
 //!
 //! A text is a u32 count and UTF-8 bytes; bytes likewise. Append: uid u32, modseq u64,
 //! internaldate i64, savedate i64, flags u32, keywords u64, size u32, stored size u32, header size
@@ -26,6 +29,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 
 use super::FormatError;
 use super::wire::{Reader, Writer};
+use crate::acl::Acl;
 use crate::ids::MailboxId;
 use crate::layout::NameFlags;
 use crate::quota::QuotaLimits;
@@ -107,6 +111,13 @@ pub enum Frame {
         whose: String,
         /// Names, with values of what is not removed.
         changes: Vec<(String, Option<Arc<[u8]>>)>,
+    },
+    /// A mailbox has this access control list; `None`: it is its owner's alone.
+    Acl {
+        /// Owner.
+        user: String,
+        /// All of it.
+        acl: Option<Arc<Acl>>,
     },
     /// The key that URLs into a mailbox are authorised with (RFC 4467) is this.
     UrlKey {
@@ -217,6 +228,7 @@ impl Frame {
             Frame::Flags { .. } => 6,
             Frame::Expunge { .. } => 7,
             Frame::Keywords { .. } => 8,
+            Frame::Acl { .. } => 9,
             Frame::Quota { .. } => 16,
             Frame::Metadata { .. } => 17,
             Frame::UrlKey { .. } => 20,
@@ -287,6 +299,18 @@ impl Frame {
                     value.iter().for_each(|value| w.bytes(value));
                 }
             }
+            Frame::Acl { user, acl } => {
+                w.bytes(user.as_bytes());
+                w.u8(u8::from(acl.is_some()));
+                if let Some(acl) = acl {
+                    let entries = acl.to_texts();
+                    w.u32(entries.len() as u32);
+                    for (who, rights) in entries {
+                        w.bytes(who.as_bytes());
+                        w.bytes(rights.as_bytes());
+                    }
+                }
+            }
             Frame::UrlKey { user, key } => {
                 w.bytes(user.as_bytes());
                 w.raw(key);
@@ -340,6 +364,10 @@ impl Frame {
                 }
                 Frame::Keywords { names }
             }
+            9 => {
+                let (user, set) = (r.text()?, r.u8()? != 0);
+                Frame::Acl { user, acl: if set { Some(Arc::new(acl(&mut r)?)) } else { None } }
+            }
             16 => {
                 let (user, set) = (r.text()?, r.u8()? != 0);
                 let mut limit = || Ok(Some(r.u64()?).filter(|limit| *limit != u64::MAX));
@@ -368,6 +396,18 @@ impl Frame {
         };
         Ok(Some(frame))
     }
+}
+
+fn acl(r: &mut Reader<'_>) -> Result<Acl, FormatError> {
+    let count = r.u32()? as usize;
+    let mut texts = Vec::with_capacity(count.min(r.left() / 8));
+    for _ in 0..count {
+        texts.push((r.text()?, r.text()?));
+    }
+    let read = Acl::of_texts(texts.iter().map(|(who, rights)| (who, rights)));
+    read.ok_or_else(|| {
+        FormatError::new("acl frame", "identifiers and rights", format!("{texts:?}"))
+    })
 }
 
 fn system_flags(bits: u32) -> SystemFlags {
@@ -500,6 +540,8 @@ mod tests {
                 limits: Some(QuotaLimits { messages: Some(0), ..QuotaLimits::default() }),
             },
             Frame::UrlKey { user: "a".into(), key: [7; 16] },
+            Frame::Acl { user: "a".into(), acl: None },
+            Frame::Acl { user: "a".into(), acl: Some(Arc::new(Acl::default_of_owner())) },
         ]
     }
 

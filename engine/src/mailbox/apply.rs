@@ -249,6 +249,7 @@ impl MailboxInner {
             | Frame::Subscription { .. }
             | Frame::Quota { .. }
             | Frame::Metadata { .. }
+            | Frame::Acl { .. }
             | Frame::UrlKey { .. } => Ok(()),
         }
     }

@@ -17,6 +17,7 @@ use super::files::INDEX_NAME;
 use super::message::line_ends;
 use super::ops::ranges;
 use super::{Mailbox, MailboxInner, Place, Tx, View, settle};
+use crate::acl::FlagScope;
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
 use crate::format::index::Record;
@@ -50,12 +51,25 @@ struct Staged {
 impl Mailbox {
     /// Copies messages; all or none.
     pub async fn copy(&self, view: &View, uids: Vec<Uid>, target: &Mailbox) -> Result<Copied> {
-        self.transfer(view, uids, target, false).await
+        self.transfer(view, uids, target, false, FlagScope::ALL).await
+    }
+
+    /// Copies, or with `remove` moves, messages on behalf of somebody who may set these flags in
+    /// the target: others are left behind (RFC 4314 section 4).
+    pub async fn transfer_within(
+        &self,
+        view: &View,
+        uids: Vec<Uid>,
+        target: &Mailbox,
+        remove: bool,
+        scope: FlagScope,
+    ) -> Result<Copied> {
+        self.transfer(view, uids, target, remove, scope).await
     }
 
     /// Moves messages; all or none.
     pub async fn move_to(&self, view: &View, uids: Vec<Uid>, target: &Mailbox) -> Result<Copied> {
-        self.transfer(view, uids, target, true).await
+        self.transfer(view, uids, target, true, FlagScope::ALL).await
     }
 
     async fn transfer(
@@ -64,6 +78,7 @@ impl Mailbox {
         uids: Vec<Uid>,
         target: &Mailbox,
         remove: bool,
+        scope: FlagScope,
     ) -> Result<Copied> {
         self.check_open()?;
         target.check_open()?;
@@ -74,7 +89,7 @@ impl Mailbox {
             shared.log.room().await;
             let (source, into) = (self.0.clone(), target.0.clone());
             let (part, view) = (part.to_vec(), view.clone());
-            let job = move || push_transfer(&source, &into, &view, &part, remove);
+            let job = move || push_transfer(&source, &into, &view, &part, (remove, scope));
             let pushed = shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
             let Some((pairs, heard)) = pushed else { continue };
             settle(&shared, heard).await?;
@@ -92,7 +107,7 @@ fn push_transfer(
     target: &Arc<MailboxInner>,
     view: &View,
     uids: &[Uid],
-    remove: bool,
+    (remove, scope): (bool, FlagScope),
 ) -> Result<Pushed> {
     let shared = source.shared.clone();
     let place = target.place.read().clone();
@@ -118,7 +133,7 @@ fn push_transfer(
     let pushed = target
         .share
         .allow(from, bytes, staged.len() as u64)
-        .and_then(|()| push_staged(source, target, &place, view, &staged, remove));
+        .and_then(|()| push_staged(source, target, &place, view, &staged, (remove, scope)));
     if !matches!(pushed, Ok(Some(_))) {
         discard(&shared, &place, &staged);
     }
@@ -246,7 +261,7 @@ fn push_staged(
     place: &Place,
     view: &View,
     staged: &[Staged],
-    remove: bool,
+    (remove, scope): (bool, FlagScope),
 ) -> Result<Pushed> {
     let shared = &source.shared;
     if staged.is_empty() {
@@ -284,9 +299,13 @@ fn push_staged(
             continue;
         };
         let keywords: Vec<_> = (0..64)
-            .filter(|i| now.keywords & (1u64 << i) != 0)
+            .filter(|i| scope.keywords && now.keywords & (1u64 << i) != 0)
             .filter_map(|i| table.get(i as usize).cloned())
             .collect();
+        let flags = match &view.1 {
+            Some(seen) => seen.laid_over(record.uid, now.flags),
+            None => now.flags,
+        };
         let bits = target_state.keyword_bits(&keywords, true)?;
         used_bits |= bits;
         let uid = target_state.take_uid()?;
@@ -297,7 +316,7 @@ fn push_staged(
             modseq,
             internal_date: record.internal_date,
             save_date: shared.now_seconds(),
-            flags: now.flags,
+            flags: scope.system_of(flags),
             keywords: bits,
             size: record.size,
             stored: one.stored,

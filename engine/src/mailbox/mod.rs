@@ -69,6 +69,7 @@ use crate::fulltext::MailboxIndex;
 use crate::ids::{Lsn, MailboxId};
 use crate::owner::Owner;
 use crate::quota::Share;
+use crate::seen::Touches;
 use crate::shared::Shared;
 use files::Files;
 pub(crate) use latest::{Latest, LatestFlags};
@@ -119,6 +120,8 @@ pub(crate) struct MailboxInner {
     pub(crate) recent: Arc<Mutex<RecentChanges>>,
     /// MODSEQs of changes that were answered and then failed; for [`View::was_reverted`].
     pub(crate) reverted: Arc<Mutex<early::Reverted>>,
+    /// MODSEQs of changes of others' own `\Seen`.
+    pub(crate) touches: Mutex<Touches>,
     recent_uid: AtomicU32,
     version: watch::Sender<u64>,
     /// Directory times and the like of the last look at a foreign-writable directory.
@@ -217,6 +220,7 @@ impl MailboxInner {
                 rescan_frames: 0,
                 gone: false,
             }),
+            touches: Mutex::default(),
             recent_uid: AtomicU32::new(head.recent_uid.0),
             foreign: Mutex::new(foreign::Foreign::from_head(head)),
             share,
@@ -251,7 +255,7 @@ impl MailboxInner {
 
     /// The newest view.
     pub(crate) fn view(&self) -> View {
-        View(self.view.load_full())
+        View(self.view.load_full(), None)
     }
 
     /// Makes the files' state visible and wakes whoever watches. Under the file lock.

@@ -8,6 +8,7 @@ use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
 use super::{Answered, Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
+use crate::acl::FlagScope;
 use crate::error::{Error, Result};
 use crate::format::frame::{FlagChange, Frame};
 use crate::format::index::name_flags;
@@ -29,10 +30,15 @@ pub(super) const INLINE_UIDS_MAX: usize = 512;
 pub enum StoreMode {
     /// `FLAGS`
     Replace,
+    /// `FLAGS` of somebody who may change these flags and leaves the others as they are.
+    ReplaceWithin(FlagScope),
     /// `+FLAGS`
     Add,
     /// `-FLAGS`
     Remove,
+    /// Nothing but the MODSEQ: another user's own `\Seen` changed, of the set with this number.
+    /// See [`crate::PrivateSeen::touch`].
+    Touch(u64),
 }
 
 /// One STORE.
@@ -55,7 +61,13 @@ impl StoreRequest {
     pub(super) fn result(&self, now: &Latest, keywords: u64) -> (SystemFlags, u64) {
         match self.mode {
             StoreMode::Replace => (self.flags, keywords),
+            StoreMode::ReplaceWithin(scope) => {
+                let kept = now.flags.difference(scope.system);
+                let words = if scope.keywords { keywords } else { now.keywords };
+                (scope.system_of(self.flags).union(kept), words)
+            }
             StoreMode::Add => (now.flags.union(self.flags), now.keywords | keywords),
+            StoreMode::Touch(_) => (now.flags, now.keywords),
             StoreMode::Remove => (now.flags.difference(self.flags), now.keywords & !keywords),
         }
     }
@@ -359,7 +371,8 @@ impl MailboxInner {
             }
             let (flags, bits) = request.result(&now, keywords);
             // Flags that another is just setting may still come to nothing: see `push_expunge`.
-            if (flags, bits) != (now.flags, now.keywords) || state.is_on_its_way(uid) {
+            let touches = matches!(request.mode, StoreMode::Touch(_));
+            if touches || (flags, bits) != (now.flags, now.keywords) || state.is_on_its_way(uid) {
                 changes.push(state.flag_change(uid, &now, flags, bits));
             }
         }
@@ -367,6 +380,9 @@ impl MailboxInner {
             return Ok(prepared);
         }
         let modseq = state.take_modseq();
+        if let StoreMode::Touch(whose) = request.mode {
+            self.touches.lock().note(modseq, whose);
+        }
         let bits = changes.iter().fold(0, |bits, c| bits | c.keywords);
         let mut frames = vec![(Frame::Flags { modseq, changes: changes.clone() }, Vec::new())];
         state.name_bits(bits, &mut frames);

@@ -21,6 +21,7 @@ use crate::format::index::Record;
 use crate::layout::Location;
 use crate::mapped::{BlobBytes, Blobs, Table};
 use crate::message::Extras;
+use crate::seen::PrivateSeen;
 
 /// Ranges of recent flag changes that are remembered, so that a sync point need not scan. One
 /// transaction has at most half as many.
@@ -222,7 +223,7 @@ pub(crate) struct ViewInner {
 
 /// An immutable message list of a mailbox; cheap to clone.
 #[derive(Clone)]
-pub struct View(pub(crate) Arc<ViewInner>);
+pub struct View(pub(crate) Arc<ViewInner>, pub(crate) Option<PrivateSeen>);
 
 impl Drop for View {
     /// The last view of a compacted generation has maps and files to let go, hundreds of megabytes
@@ -324,7 +325,7 @@ impl View {
         self.0.keywords.newest()
     }
 
-    /// Messages without `\Seen`.
+    /// Messages without the owner's `\Seen`.
     pub fn unseen(&self) -> u32 {
         self.0.unseen
     }
@@ -370,6 +371,15 @@ impl View {
 
     /// The record at a position, tombstone or not; `None` when it stays damaged.
     pub(crate) fn record_at(&self, position: usize) -> Option<Record> {
+        let mut record = self.plain_record_at(position)?;
+        if let Some(seen) = &self.1 {
+            record.flags = seen.laid_over(record.uid, record.flags);
+        }
+        Some(record)
+    }
+
+    /// As the owner has it.
+    fn plain_record_at(&self, position: usize) -> Option<Record> {
         if let Some(heir) = self.0.heir.get()
             && let Some(newest) = heir.record(position)
         {
@@ -514,8 +524,28 @@ impl View {
         }
     }
 
+    /// The first message that is not in a set; looks at each range of the set once.
+    fn first_outside(&self, seen: &PrivateSeen) -> Option<SeqNum> {
+        let mut position = 0;
+        while position < self.0.count {
+            if self.0.tombs.contains(position) {
+                position += 1;
+                continue;
+            }
+            match seen.run_end(self.uid_at(position)) {
+                None => return Some(self.seq_at(position)),
+                Some(Uid(u32::MAX)) => return None,
+                Some(last) => position = self.lower_bound(Uid(last.0 + 1)),
+            }
+        }
+        None
+    }
+
     /// As [`View::first_unseen`], but gives up behind so many records.
     fn look_for_unseen(&self, records_max: usize) -> ControlFlow<Option<SeqNum>> {
+        if let Some(seen) = &self.1 {
+            return ControlFlow::Break(self.first_outside(seen));
+        }
         if self.0.unseen == 0 {
             return ControlFlow::Break(None);
         }

@@ -4,7 +4,7 @@
 //! commit catalog and summary with C; release the log below C; destroy what frames below C doomed.
 //! Effects of frames above C may be in the files too: redo is by absolute value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -69,11 +69,15 @@ impl Shared {
         let gone = std::mem::take(&mut *self.gone.lock());
         let metadata = self.metadata.all();
         let changes: Vec<UserChanges> = users.values().map(|user| user.take_unsaved()).collect();
+        let granted =
+            |changes: &UserChanges| Some((changes.name.clone(), changes.unsaved.grants.clone()?));
+        let grants: Vec<(String, BTreeSet<String>)> = changes.iter().filter_map(granted).collect();
         let result = self.write_checkpoint(lsn, dirty.values(), changes, &gone, &metadata);
         match result {
             Ok(()) => {
                 self.checkpointed.store(lsn.0, Ordering::Release);
                 self.metadata.written(&metadata);
+                self.grants.written(grants.iter().map(|(owner, keys)| (owner.as_str(), keys)));
                 for mailbox in dirty.values() {
                     mailbox.files.lock().slot_committed();
                 }

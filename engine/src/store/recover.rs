@@ -469,6 +469,7 @@ impl<'a> Redo<'a> {
                 | Frame::MailboxGone { user, .. }
                 | Frame::Subscription { user, .. }
                 | Frame::Quota { user, .. }
+                | Frame::Acl { user, .. }
                 | Frame::UrlKey { user, .. } => user,
                 _ => continue,
             };

@@ -172,6 +172,8 @@ impl World {
                             message.flags &= !flags;
                             message.keywords.retain(|k| !keywords.contains(k));
                         }
+                        // Of shared mailboxes, which this work has none of.
+                        StoreMode::ReplaceWithin(_) | StoreMode::Touch(_) => {}
                     }
                 }
             }

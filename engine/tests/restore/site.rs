@@ -9,8 +9,8 @@ use engine::archive::{ArchiveConfig, ArchiveTarget, BackupOptions, BackupProgres
 use engine::io::{Lane, Open, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Delivery, Drive, Mailbox, MountOptions, Partition, Result, Store, StoreConfig, StoreMode,
-    StoreRequest, Target, User, UserOptions,
+    AclEntry, Delivery, Drive, Identifier, Mailbox, MountOptions, Partition, Result, Rights,
+    RightsChange, Store, StoreConfig, StoreMode, StoreRequest, Target, User, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 
@@ -49,6 +49,8 @@ pub struct Folder {
     pub id: String,
     pub uid_validity: u32,
     pub uid_next: u32,
+    /// The access control list.
+    pub acl: Vec<String>,
     pub messages: BTreeMap<u32, Message>,
 }
 
@@ -136,7 +138,10 @@ impl Site {
                 Space { subscriptions: namespace.subscriptions.clone(), ..Space::default() };
             for mailbox in namespace.mailboxes.keys() {
                 let open = self.mailbox(&name, mailbox);
-                space.folders.insert(mailbox.clone(), self.look_at(&open));
+                let acl = user.acl(mailbox).expect("a list");
+                let mut folder = self.look_at(&open);
+                folder.acl = acl.entries().map(|(who, has)| format!("{who}={has}")).collect();
+                space.folders.insert(mailbox.clone(), folder);
             }
             world.insert(name, space);
         }
@@ -161,6 +166,7 @@ impl Site {
             id: mailbox.id().to_string(),
             uid_validity: view.uid_validity().0,
             uid_next: view.uid_next().0,
+            acl: Vec::new(),
             messages,
         }
     }
@@ -213,7 +219,7 @@ impl Site {
         let uids: Vec<Uid> =
             view.uids().map(|(_, uid)| uid).filter(|_| random.below(3) == 0).collect();
         let word = KEYWORDS[random.below(3) as usize];
-        match random.below(20) {
+        match random.below(21) {
             0..=5 => {
                 let flags = (random.next() & random.next() & 31) as u8;
                 let token = self.token(random);
@@ -253,6 +259,13 @@ impl Site {
             18 => {
                 let on = random.below(2) == 0;
                 self.wait(self.user(user).subscribe(fresh, on)).expect("a subscription");
+            }
+            19 => {
+                let who = Identifier::User(["eve", "fred"][random.below(2) as usize].to_owned());
+                let entry = AclEntry { negative: random.below(4) == 0, who };
+                let rights = [Rights::NONE, Rights::READ, Rights::ALL][random.below(3) as usize];
+                let change = RightsChange::Replace(rights);
+                let _ = self.wait(self.user(user).set_acl(&other, entry, change));
             }
             _ if partition == "maildir" => self.foreign(random),
             _ => self.wait(self.store.checkpoint()).expect("a checkpoint"),
@@ -346,7 +359,7 @@ pub fn difference(is: &World, should: &World) -> Option<String> {
             if let Some(uid) = more {
                 return Some(format!("{user} {name}: also {uid} {:?}", found.messages[uid]));
             }
-            let head = |f: &Folder| (f.id.clone(), f.uid_validity, f.uid_next);
+            let head = |f: &Folder| (f.id.clone(), f.uid_validity, f.uid_next, f.acl.clone());
             return Some(format!("{user} {name}: {:?}, not {:?}", head(found), head(folder)));
         }
     }

@@ -41,6 +41,11 @@ pub struct Attributes {
     pub read_only: bool,
     /// As whom else the user may act.
     pub proxy: Proxy,
+    /// Groups that rights on mailboxes can be given to. Canonical names without domain: they are
+    /// groups of the user's domain.
+    pub groups: Vec<UserName>,
+    /// Mailboxes of others are not shown.
+    pub disableshared: bool,
 }
 
 /// As whom else a user may act, after logging in with his own credentials.

@@ -32,6 +32,9 @@ pub struct Auth {
     pub realm: String,
     /// `user*master` logs `master` in as `user`, with this character between them; empty: off.
     pub master_separator: String,
+    /// Users who administer mailboxes: one with a domain those of its users, one without
+    /// everybody's.
+    pub admins: Vec<String>,
     /// Whose mail ANONYMOUS reads; empty: nobody's.
     pub anonymous_user: String,
     /// Where a client's certificate has the user's name.
@@ -60,6 +63,7 @@ impl Default for Auth {
             ],
             realm: String::new(),
             master_separator: String::new(),
+            admins: Vec::new(),
             anonymous_user: String::new(),
             certificate_field: CertificateField::Email,
             oauth: OAuth::default(),

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::{
-    ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, ListenerAddress, PlainLogin,
-    Pop3, Protocol, SaslMechanism, TlsMode,
+    ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, ListenerAddress, NameForm,
+    PlainLogin, Pop3, Protocol, SaslMechanism, TlsMode,
 };
 
 /// IMAP's literals and sizes have 32 bits.
@@ -44,6 +44,7 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     pop3(config, &mut findings);
     imap(config, &mut findings);
     trash_and_outbox(config, &mut findings);
+    sharing(config, &mut findings);
     others(config, &mut findings);
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
 }
@@ -121,6 +122,27 @@ fn trash_and_outbox(config: &Config, out: &mut Findings<'_>) {
     out.at_least("outbox.seconds_max", outbox.seconds_max, 1);
 }
 
+fn sharing(config: &Config, out: &mut Findings<'_>) {
+    let sharing = &config.sharing;
+    let (user, shared) = (&sharing.user_prefix, &sharing.shared_prefix);
+    for (key, prefix) in [("sharing.user_prefix", user), ("sharing.shared_prefix", shared)] {
+        let bad = |c: char| c.is_control() || matches!(c, '/' | '.' | '*' | '%');
+        let inbox = prefix.eq_ignore_ascii_case("inbox");
+        if prefix.is_empty() || prefix.contains(bad) || inbox {
+            let expected = "one level of a name, without / . * %, and not INBOX";
+            out.add(key, quoted(prefix), expected);
+        }
+    }
+    if user == shared {
+        let expected = "another name than sharing.user_prefix";
+        out.add("sharing.shared_prefix", quoted(shared), expected);
+    }
+    if !config.lmtp.post_user.is_empty() && sharing.shared_user.is_empty() {
+        let expected = "the user with the shared mailboxes, as lmtp.post_user gives them addresses";
+        out.add("sharing.shared_user", "\"\"", expected);
+    }
+}
+
 fn listeners(config: &Config, out: &mut Findings<'_>) {
     if config.listener.is_empty() {
         out.add("listener", "nothing", "at least one [[listener]] with protocol and address");
@@ -160,6 +182,20 @@ fn listeners(config: &Config, out: &mut Findings<'_>) {
                 let expected = "no plain_login: LMTP has no logins";
                 out.add(key("plain_login"), "\"loopback\"", expected);
             }
+        }
+        if listener.protocol != Protocol::Imap {
+            if listener.names != NameForm::default() {
+                let found = quoted(&format!("{:?}", listener.names).to_lowercase());
+                out.add(key("names"), found, "nothing: only IMAP has names of mailboxes");
+            }
+            if listener.separator.is_some() {
+                let expected = "nothing: only IMAP has names of mailboxes";
+                out.add(key("separator"), quoted(&listener.separator().to_string()), expected);
+            }
+        }
+        if listener.names == NameForm::Courier && listener.separator() != '.' {
+            let expected = "\".\", as Courier has it, beside names = \"courier\"";
+            out.add(key("separator"), "\"/\"", expected);
         }
         if listener.tls == TlsMode::None
             && listener.protocol != Protocol::Lmtp

@@ -16,15 +16,17 @@ mod limits;
 mod listener;
 mod outbox;
 mod pop3;
+mod sharing;
 mod trash;
 
 pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
 pub use error::{ConfigError, ConfigErrors};
 pub use imap::{Imap, ImapId, StoreSync, Utf8};
 pub use limits::Limits;
-pub use listener::{Listener, ListenerAddress, PlainLogin, Protocol, TlsMode};
+pub use listener::{Listener, ListenerAddress, NameForm, PlainLogin, Protocol, Separator, TlsMode};
 pub use outbox::Outbox;
 pub use pop3::Pop3;
+pub use sharing::{SeenState, Sharing};
 pub use trash::{Expiry, Trash};
 
 use std::path::{Path, PathBuf};
@@ -73,6 +75,9 @@ pub struct Config {
     /// A mailbox whose messages are sent.
     #[serde(default)]
     pub outbox: Outbox,
+    /// How mailboxes of others are shown.
+    #[serde(default)]
+    pub sharing: Sharing,
     /// How messages are searched.
     #[serde(default)]
     pub search: Search,
@@ -371,6 +376,8 @@ pub struct Lmtp {
     pub detail: Detail,
     /// The character between user and detail.
     pub detail_separator: char,
+    /// The name before the detail in addresses of shared mailboxes; empty: they have none.
+    pub post_user: String,
     /// Recipients of one message.
     pub recipients_max: usize,
     /// Users that may deliver, once they have logged in. Empty: everybody who can connect.
@@ -383,6 +390,7 @@ impl Default for Lmtp {
             domains: Vec::new(),
             detail: Detail::Mailbox,
             detail_separator: '+',
+            post_user: String::new(),
             recipients_max: 1000,
             users: Vec::new(),
         }
@@ -396,6 +404,8 @@ pub enum Detail {
     /// Delivers into the user's mailbox of that name if there is one, else into INBOX.
     #[default]
     Mailbox,
+    /// The same, where the mailbox's access control list lets everybody post (`p`).
+    Post,
     /// Delivers into INBOX.
     Ignore,
 }
@@ -542,12 +552,16 @@ impl Config {
                 TlsMode::Implicit => PlainLogin::Never,
                 TlsMode::None | TlsMode::Starttls => PlainLogin::Loopback,
             },
+            names: NameForm::default(),
+            separator: None,
         };
         let lmtp = |address: ListenerAddress| Listener {
             protocol: Protocol::Lmtp,
             address,
             tls: TlsMode::None,
             plain_login: PlainLogin::Never,
+            names: NameForm::default(),
+            separator: None,
         };
         Config {
             state_dir: dir.to_owned(),
@@ -578,6 +592,7 @@ impl Config {
             pop3: Pop3::default(),
             trash: Trash::default(),
             outbox: Outbox::default(),
+            sharing: Sharing::default(),
             search: Search::default(),
             lmtp: Lmtp::default(),
             archive: Archive::default(),

@@ -19,6 +19,47 @@ pub struct Listener {
     /// Who may log in without TLS.
     #[serde(default)]
     pub plain_login: PlainLogin,
+    /// How mailboxes are called here. IMAP only.
+    #[serde(default)]
+    pub names: NameForm,
+    /// What is between the levels of a mailbox's name here. Absent: as `names` has it.
+    #[serde(default)]
+    pub separator: Option<Separator>,
+}
+
+impl Listener {
+    /// What is between the levels of a mailbox's name.
+    pub fn separator(&self) -> char {
+        match (self.separator, self.names) {
+            (Some(Separator::Slash), _) => '/',
+            (Some(Separator::Dot), _) | (None, NameForm::Courier) => '.',
+            (None, NameForm::Alternate | NameForm::Internal) => '/',
+        }
+    }
+}
+
+/// How mailboxes are called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameForm {
+    /// The user's own beside INBOX, others' below `Other Users`: Cyrus's alternate namespace.
+    #[default]
+    Alternate,
+    /// The user's own below INBOX, others' below `user`: Cyrus's internal namespace.
+    Internal,
+    /// The user's own below INBOX, others' below `#shared`.
+    Courier,
+}
+
+/// What is between the levels of a mailbox's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Separator {
+    /// `/`
+    #[serde(rename = "/")]
+    Slash,
+    /// `.`
+    #[serde(rename = ".")]
+    Dot,
 }
 
 /// What is spoken on a listener.

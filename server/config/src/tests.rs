@@ -72,6 +72,28 @@ line_bytes_max = 8191
 }
 
 #[test]
+fn names_of_mailboxes_have_a_form_and_a_separator_that_go_together() {
+    let imap = |more: &str| {
+        let address = "protocol = \"imap\"\naddress = \"[::1]:143\"\n";
+        errors(&format!("{SMALL}\n[[listener]]\n{address}{more}\n"))
+    };
+    assert!(imap("separator = \":\"").contains("separator"), "{}", imap("separator = \":\""));
+    let found = imap("names = \"courier\"\nseparator = \"/\"");
+    assert!(found.contains(".separator") && found.contains("Courier"), "{found}");
+    assert!(imap("names = \"other\"").contains("names"));
+    let lmtp =
+        "protocol = \"lmtp\"\naddress = \"unix:/l\"\nnames = \"internal\"\nseparator = \".\"";
+    let found = errors(&format!("{SMALL}\n[[listener]]\n{lmtp}\n"));
+    assert!(found.contains(".names") && found.contains(".separator"), "{found}");
+    let found = errors(&format!(
+        "{SMALL}\n[sharing]\nuser_prefix = \"a/b\"\nshared_prefix = \"\"\n[lmtp]\npost_user = \"bb\"\n"
+    ));
+    for key in ["sharing.user_prefix", "sharing.shared_prefix", "sharing.shared_user"] {
+        assert!(found.contains(key), "{key} is missing from: {found}");
+    }
+}
+
+#[test]
 fn an_archive_is_a_directory_or_a_command() {
     let both = "[archive]\ndirectory = \"a\"\ncommand = [\"take\"]\npending_bytes_max = 1";
     let found = errors(&format!("{SMALL}\n{both}\n"));

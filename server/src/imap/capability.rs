@@ -7,8 +7,20 @@ use crate::net::Conn;
 use crate::services::Services;
 
 /// Before and after login.
-const ALWAYS: &[&str] =
-    &["IMAP4rev1", "IMAP4rev2", "LITERAL+", "ID", "ENABLE", "LANGUAGE", "LOGIN-REFERRALS"];
+const ALWAYS: &[&str] = &[
+    "IMAP4rev1",
+    "IMAP4rev2",
+    "LITERAL+",
+    "ID",
+    "ENABLE",
+    "LANGUAGE",
+    "LOGIN-REFERRALS",
+    // Of use behind a login alone, but Cyrus's cyradm asks only before it.
+    "METADATA",
+    "LIST-EXTENDED",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+];
 
 /// Until a login, and of no use behind it.
 const BEFORE_LOGIN: &[&str] = &["SASL-IR"];
@@ -17,11 +29,12 @@ const BEFORE_LOGIN: &[&str] = &["SASL-IR"];
 const LOGGED_IN: &[&str] = &[
     "IDLE",
     "NAMESPACE",
+    "ACL",
+    "RIGHTS=texk",
+    "ACL2=UNION",
+    "LIST-MYRIGHTS",
     "CHILDREN",
-    "LIST-EXTENDED",
     "LIST-STATUS",
-    "SPECIAL-USE",
-    "CREATE-SPECIAL-USE",
     "UIDPLUS",
     "UNSELECT",
     "MOVE",
@@ -57,7 +70,6 @@ const LOGGED_IN: &[&str] = &[
     "QUOTA=RES-MESSAGE",
     "QUOTA=RES-MAILBOX",
     "FILTERS",
-    "METADATA",
     "LIST-METADATA",
     "XLIST",
     "NOTIFY",

@@ -14,8 +14,9 @@ impl Session {
         self.ahead.command();
         self.services.meter.doing(body.name());
         if std::mem::take(&mut self.smap) {
-            return self.change_over(&tag, body).await;
+            return Box::pin(self.change_over(&tag, body)).await;
         }
+        self.check_rights()?;
         if let Some(key) = filters::filtered(&mut body) {
             match filters::expand(self, key.clone()).await {
                 Ok(expanded) => *key = expanded,
@@ -95,11 +96,13 @@ impl Session {
                 let read_only = read_only || self.read_only;
                 Box::pin(cmd::select::run(self, &mailbox, read_only, condstore, qresync)).await
             }
-            Body::Create { mailbox, special_use } => {
-                Box::pin(cmd::create::run(self, &mailbox, &special_use)).await
+            Body::Create { mailbox, partition, special_use } => {
+                Box::pin(cmd::create::run(self, mailbox, partition, special_use)).await
             }
             Body::Delete { mailbox } => Box::pin(cmd::delete::run(self, &mailbox)).await,
-            Body::Rename { from, to } => Box::pin(cmd::rename::run(self, &from, &to)).await,
+            Body::Rename { from, to, partition } => {
+                Box::pin(cmd::rename::run(self, from, to, partition)).await
+            }
             Body::Subscribe { mailbox } => {
                 Box::pin(cmd::subscribe::run(self, &mailbox, true)).await
             }
@@ -118,9 +121,20 @@ impl Session {
             Body::SetMetadata { mailbox, changes } => {
                 Box::pin(cmd::metadata::set(self, mailbox.as_deref(), changes)).await
             }
-            Body::GetQuota { root } => cmd::quota::get(self, &root),
-            Body::GetQuotaRoot { mailbox } => cmd::quota::get_root(self, &mailbox),
-            Body::SetQuota { .. } => cmd::quota::set(),
+            Body::GetAcl { mailbox } => Box::pin(cmd::acl::get(self, &mailbox)).await,
+            Body::SetAcl { mailbox, identifier, rights } => {
+                Box::pin(cmd::acl::set(self, mailbox, identifier, rights)).await
+            }
+            Body::DeleteAcl { mailbox, identifier } => {
+                Box::pin(cmd::acl::delete(self, mailbox, identifier)).await
+            }
+            Body::ListRights { mailbox, identifier } => {
+                Box::pin(cmd::acl::list(self, mailbox, identifier)).await
+            }
+            Body::MyRights { mailbox } => Box::pin(cmd::acl::mine(self, &mailbox)).await,
+            Body::GetQuota { root } => Box::pin(cmd::quota::get(self, &root)).await,
+            Body::GetQuotaRoot { mailbox } => Box::pin(cmd::quota::get_root(self, &mailbox)).await,
+            Body::SetQuota { root, limits } => Box::pin(cmd::quota::set(self, root, limits)).await,
             Body::Close => Box::pin(cmd::close::run(self)).await,
             Body::Unselect => cmd::close::unselect(self),
             Body::Expunge => Box::pin(cmd::expunge::run(self, None)).await,
@@ -224,6 +238,7 @@ fn only_reads(body: &Body) -> bool {
             | Body::GetMetadata(_)
             | Body::GetQuota { .. }
             | Body::GetQuotaRoot { .. }
+            | Body::MyRights { .. }
             | Body::Search(_)
             | Body::UidBatches(_)
             | Body::Fetch(_)

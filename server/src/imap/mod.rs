@@ -11,6 +11,7 @@
 //! | `progress` | telling that a long command goes on |
 //! | `reply` | tagged answers; the store's errors as response codes |
 //! | `selected` | the selected mailbox: its view, sets |
+//! | `names`, `sharing` | whose mailbox a name is, and what the user may do there |
 //! | `notify` | what is told without having been asked for |
 //! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
@@ -36,12 +37,14 @@ mod fetch;
 mod filters;
 mod input;
 mod limit;
+mod names;
 mod notify;
 mod outbox;
 mod progress;
 mod reply;
 mod selected;
 mod session;
+mod sharing;
 mod sync;
 mod url;
 

@@ -23,6 +23,7 @@ use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::ModSeq;
 
 use super::cmd;
+use super::names::{Name, Names};
 use super::reply::{End, Reply};
 use super::session::Session;
 use super::sync::SyncPoint;
@@ -158,6 +159,21 @@ impl Rules {
         Ok(rules)
     }
 
+    /// Puts internal names in place of the client's. Others' mailboxes are not watched.
+    fn take_names(&mut self, names: &Names) {
+        for group in &mut self.groups {
+            if let MailboxFilter::Subtree(given) | MailboxFilter::Mailboxes(given) =
+                &mut group.filter
+            {
+                let own = |name: &String| match names.parse(name) {
+                    Some(Name::Own(name)) => Some(name),
+                    _ => None,
+                };
+                *given = given.iter().filter_map(own).collect();
+            }
+        }
+    }
+
     fn messages(&self, name: &str, subscriptions: &BTreeSet<String>) -> MessageEvents {
         let covering = self.groups.iter().filter(|group| group.covers(name, subscriptions));
         covering.map(|group| group.messages).fold(MessageEvents::default(), MessageEvents::union)
@@ -251,10 +267,13 @@ impl Session {
         groups: Vec<EventGroup>,
         status: bool,
     ) -> Result<Result<(), Reply>, End> {
-        let rules = match Rules::new(groups) {
+        let mut rules = match Rules::new(groups) {
             Ok(rules) => rules,
             Err(reply) => return Ok(Err(reply)),
         };
+        if let Ok(viewer) = self.viewer() {
+            rules.take_names(&viewer.names);
+        }
         let messages = rules.groups.iter().any(|group| !group.messages.is_empty());
         let notices = self.notices(user);
         notices.rules = Some(rules);
@@ -317,12 +336,21 @@ impl Session {
             for ((name, items), state) in turn.iter().zip(states) {
                 // One that fails was deleted meanwhile.
                 if let Ok(state) = state {
-                    cmd::status::write(self, name, items, &state);
+                    let name = self.shown(name);
+                    cmd::status::write(self, &name, items, &state);
                 }
             }
             self.breathe().await?;
         }
         Ok(())
+    }
+
+    /// How the client calls one of the user's own mailboxes.
+    fn shown(&self, name: &str) -> String {
+        match &self.viewer {
+            Some(viewer) => viewer.names.own(name).into_owned(),
+            None => name.to_owned(),
+        }
     }
 
     /// Watches the first mailboxes that rules are about, for what other programs deliver there.
@@ -475,19 +503,21 @@ impl Session {
         };
         let names = |group: &Group| group.names;
         let utf8 = self.features.rev2;
+        let Ok(viewer) = self.viewer() else { return Ok(()) };
+        let forms = &viewer.names;
         let mut out = Vec::new();
         match &event {
             Event::Created(name) | Event::Deleted(name) => {
                 let parent = name.rsplit_once(SEPARATOR).map(|(parent, _)| parent);
                 for name in [Some(name.as_str()), parent].into_iter().flatten() {
                     if wants(name, names) {
-                        write_name(&mut out, &namespace, name, None, utf8);
+                        write_name(&mut out, (&namespace, forms), name, None, utf8);
                     }
                 }
             }
             Event::Renamed { from, to } => {
                 if wants(from, names) || wants(to, names) {
-                    write_name(&mut out, &namespace, to, Some(from), utf8);
+                    write_name(&mut out, (&namespace, forms), to, Some(from), utf8);
                 }
             }
             Event::Subscription(name) => {
@@ -497,9 +527,11 @@ impl Session {
                 };
                 let wanted = rules.is_some_and(|rules| rules.groups.iter().any(subscribed));
                 if wanted || wants(name, |group| group.subscriptions) {
-                    write_name(&mut out, &namespace, name, None, utf8);
+                    write_name(&mut out, (&namespace, forms), name, None, utf8);
                 }
             }
+            // The user's rights on the own mailboxes do not depend on it as far as LIST goes.
+            Event::Rights(_) => {}
             Event::Metadata { mailbox, whose, entries } => {
                 if whose.as_ref().is_some_and(|whose| whose != user.name()) {
                     return Ok(());
@@ -514,13 +546,14 @@ impl Session {
                         name.clone()
                     }
                 };
+                let shown = if mailbox.is_some() { forms.own(&name) } else { "".into() };
                 let wanted = match mailbox {
                     None => rules.is_some_and(|rules| rules.server_metadata),
                     Some(_) => wants(&name, |group| group.metadata),
                 };
                 if notices.metadata || wanted {
                     out.extend_from_slice(b"* METADATA ");
-                    encode::mailbox(&mut out, &name, utf8);
+                    encode::mailbox(&mut out, &shown, utf8);
                     for entry in entries {
                         out.push(b' ');
                         encode::astring(&mut out, entry.as_bytes(), false);
@@ -563,11 +596,13 @@ impl Session {
 /// The LIST line of a name as it is now.
 fn write_name(
     out: &mut Vec<u8>,
-    namespace: &Namespace,
+    (namespace, forms): (&Namespace, &Names),
     name: &str,
     old_name: Option<&str>,
     utf8: bool,
 ) {
+    let Some(shown) = forms.subscribed(name) else { return };
+    let old_shown = old_name.map(|name| forms.own(name));
     let entry = namespace.mailboxes.get(name);
     let mut attributes = Vec::new();
     if entry.is_none() {
@@ -581,7 +616,10 @@ fn write_name(
         false => "\\HasNoChildren",
     });
     attributes.extend(entry.iter().flat_map(|entry| &entry.special_use).map(|use_| use_.as_str()));
-    encode::list(out, &ListLine { attributes, name, old_name, ..ListLine::default() }, utf8);
+    let (name, old_name) = (&*shown, old_shown.as_deref());
+    let separator = Some(forms.separator());
+    let line = ListLine { attributes, name, old_name, separator, ..ListLine::default() };
+    encode::list(out, &line, utf8);
 }
 
 /// Whether a change of names is about this name.
@@ -589,6 +627,6 @@ pub(super) fn is_name_event(event: &Event, name: &str) -> bool {
     match event {
         Event::Created(made) | Event::Deleted(made) | Event::Subscription(made) => made == name,
         Event::Renamed { from, to } => from == name || to == name,
-        Event::Metadata { .. } => false,
+        Event::Metadata { .. } | Event::Rights(_) => false,
     }
 }

@@ -9,14 +9,15 @@ use protocol::types::Uid;
 
 use super::reply::{End, Reply};
 use super::session::Session;
+use super::sharing::Place;
 use crate::outbox::Sending;
 
 impl Session {
     /// Whether what goes into this mailbox is sent.
-    pub(super) fn is_outbox(&self, name: &str) -> bool {
+    pub(super) fn is_outbox(&self, place: &Place) -> bool {
         let config = self.services.config();
         let outbox = &config.outbox.mailbox;
-        !outbox.is_empty() && Namespace::canonical(name) == Namespace::canonical(outbox)
+        !outbox.is_empty() && place.own && place.name == Namespace::canonical(outbox)
     }
 
     /// Why so many messages can't be sent by one command.

@@ -40,6 +40,11 @@ impl Reply {
         Reply::no("This login can read and nothing else").word("NOPERM")
     }
 
+    /// Refused for lack of rights on a mailbox that the user may see.
+    pub(super) fn no_permission() -> Reply {
+        Reply::no("You have no right to do that").word("NOPERM")
+    }
+
     /// Nothing: the command has answered itself.
     pub(super) fn silent() -> Reply {
         Reply { silent: true, ..Reply::ok("") }
@@ -66,6 +71,7 @@ impl Reply {
             Error::NotAllowed(_) | Error::Name(_) => Reply::no(error.to_string()).word("CANNOT"),
             Error::OverQuota => Reply::no("Quota exceeded").word("OVERQUOTA"),
             Error::TooBig { .. } => Reply::no(error.to_string()).word("TOOBIG"),
+            Error::AclTooMany { .. } => Reply::no(error.to_string()).word("LIMIT"),
             Error::TooManyKeywords { .. } => Reply::no(error.to_string()).word("LIMIT"),
             Error::Expunged(_) => Reply::no("Message is expunged").word("EXPUNGEISSUED"),
             Error::MailboxGone => Reply::no("Mailbox was deleted").word("NONEXISTENT"),

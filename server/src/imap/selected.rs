@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use engine::io::HelperPool;
-use engine::{Collation, Mailbox, Record, View};
+use engine::{Collation, FlagScope, Mailbox, PrivateSeen, Record, Rights, User, View};
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
 use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
@@ -16,11 +16,19 @@ use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
 use super::contexts::Contexts;
 use super::reply::Reply;
 use super::session::YIELD_BYTES;
+use super::sharing::Place;
 
 /// Records that a session looks at without a pause; for more a helper thread does it.
 const INLINE_RECORDS_MAX: usize = 8192;
 /// Changed messages that are looked at before other sessions run.
 const CHANGED_TURN: usize = 2048;
+
+/// A mailbox on which one of these is there is selected READ-WRITE (RFC 4314 section 5.2).
+const CHANGING: Rights = Rights::INSERT
+    .union(Rights::EXPUNGE)
+    .union(Rights::SEEN)
+    .union(Rights::WRITE)
+    .union(Rights::DELETE_MESSAGES);
 
 /// What the client has enabled that changes untagged data.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,8 +60,16 @@ pub(super) struct Selected {
     pub(super) mailbox: Mailbox,
     /// As the client knows it.
     pub(super) view: View,
-    /// EXAMINE.
+    /// Whose it is.
+    pub(super) owner: User,
+    /// What the session's user may do here, as of the last look.
+    pub(super) rights: Rights,
+    /// The session's user's own `\Seen`, where it is not the owner's.
+    pub(super) seen: Option<PrivateSeen>,
+    /// EXAMINE, or no right to change anything.
     pub(super) read_only: bool,
+    /// EXAMINE.
+    examined: bool,
     /// `\Recent` messages: ascending UID ranges, inclusive.
     recent: Vec<(u32, u32)>,
     /// `$`: ascending UID ranges.
@@ -110,11 +126,24 @@ impl FlagItems {
 
 impl Selected {
     /// Takes a mailbox as the client will see it first.
-    pub(super) fn new(mailbox: Mailbox, view: View, read_only: bool) -> Selected {
+    pub(super) fn new(
+        place: Place,
+        (mailbox, view): (Mailbox, View),
+        seen: Option<PrivateSeen>,
+        examined: bool,
+    ) -> Selected {
+        let Place { user: owner, rights, .. } = place;
+        let view = view.seen_by(seen.as_ref());
+        let rights = rights.unwrap_or_default();
+        let read_only = examined || !rights.intersects(CHANGING);
         let mut selected = Selected {
             mailbox,
             view,
+            owner,
+            rights,
+            seen,
             read_only,
+            examined,
             recent: Vec::new(),
             saved: Vec::new(),
             copied: Vec::new(),
@@ -125,6 +154,20 @@ impl Selected {
         };
         selected.claim_recent();
         selected
+    }
+
+    /// The rights are others now.
+    pub(super) fn set_rights(&mut self, rights: Rights) {
+        self.rights = rights;
+        self.read_only = self.examined || !rights.intersects(CHANGING);
+    }
+
+    /// Flags that can be changed.
+    pub(super) fn scope(&self) -> FlagScope {
+        match self.read_only {
+            true => FlagScope::of(Rights::NONE),
+            false => FlagScope::of(self.rights),
+        }
     }
 
     fn claim_recent(&mut self) {
@@ -338,12 +381,10 @@ impl Selected {
         out.extend_from_slice(b"* FLAGS ");
         encode::flags(out, SystemFlags::ALL, names, None);
         out.extend_from_slice(b"\r\n");
-        let code = if self.read_only {
-            encode::Code::PermanentFlags(SystemFlags::empty(), vec![], false)
-        } else {
-            let more = names.len() < engine::KeywordTable::KEYWORDS_MAX;
-            encode::Code::PermanentFlags(SystemFlags::ALL, names.to_vec(), more)
-        };
+        let scope = self.scope();
+        let more = scope.keywords && names.len() < engine::KeywordTable::KEYWORDS_MAX;
+        let names = if scope.keywords { names.to_vec() } else { vec![] };
+        let code = encode::Code::PermanentFlags(scope.system, names, more);
         encode::status(out, None, encode::Status::Ok, Some(&code), "Flags that can be stored");
     }
 
@@ -409,6 +450,11 @@ impl Selected {
                 continue;
             }
             let Some((seq, record)) = self.view.record_of(*uid) else { continue };
+            // What others have seen is told only for its MODSEQ.
+            let others = self.mailbox.was_private(record.modseq, self.seen.as_ref());
+            if others && !features.condstore {
+                continue;
+            }
             if self.answered.get(uid) != Some(&record.modseq) || features.condstore {
                 self.write_flag_fetch(out, seq, &record, features, items);
             }

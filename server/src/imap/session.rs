@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use engine::{Mailbox, User};
+use auth::Account;
+use engine::User;
 use protocol::imap::command::Tag;
 use protocol::imap::decode::{DecodeError, DecodeErrorKind};
 use protocol::imap::encode::{self, Code, Status};
@@ -15,6 +16,7 @@ use super::input::Input;
 use super::notify::Notices;
 use super::reply::{End, Reply};
 use super::selected::{Features, Selected};
+use super::sharing::Viewer;
 use super::{capability, cmd};
 use crate::language::Language;
 use crate::net::Conn;
@@ -33,6 +35,8 @@ pub(super) struct Session {
     pub(super) framer: Framer,
     pub(super) features: Features,
     pub(super) user: Option<User>,
+    /// What is known of that user beside the mailboxes.
+    pub(super) viewer: Option<Box<Viewer>>,
     pub(super) selected: Option<Box<Selected>>,
     /// What the session hears of beside that.
     pub(super) notices: Option<Box<Notices>>,
@@ -79,6 +83,7 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         framer: Framer::new(limits),
         features: Features::default(),
         user: None,
+        viewer: None,
         selected: None,
         notices: None,
         login_failures: 0,
@@ -282,20 +287,12 @@ impl Session {
         self.user.clone().ok_or_else(|| Reply::bad("Log in first"))
     }
 
-    /// Opens a mailbox of the user.
-    pub(super) async fn mailbox(
-        &self,
-        name: &str,
-        missing: &'static str,
-    ) -> Result<Mailbox, Reply> {
-        let user = self.user()?;
-        user.mailbox(name).await.map_err(|error| self.failure("open a mailbox", &error, missing))
-    }
-
     /// After a login: wider limits, the user's mailboxes.
-    pub(super) fn log_in(&mut self, user: User, read_only: bool) {
+    pub(super) fn log_in(&mut self, user: User, account: &Account) {
+        let config = self.services.config();
+        self.viewer = Some(Box::new(Viewer::new(&self.conn, &config, account)));
         self.user = Some(user);
-        self.read_only = read_only;
+        self.read_only = account.attributes.read_only;
         self.bad_commands = 0;
         self.framer.set_limits(framing_limits(&self.services, true));
     }
@@ -309,6 +306,7 @@ impl Session {
             framer,
             features,
             user,
+            viewer,
             selected,
             notices,
             tag,
@@ -326,6 +324,7 @@ impl Session {
         *framer = Framer::new(framing_limits(services, false));
         *features = Features::default();
         *user = None;
+        *viewer = None;
         *selected = None;
         *notices = None;
         *read_only = false;

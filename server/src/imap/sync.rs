@@ -95,8 +95,10 @@ impl Session {
         (own, modseq): (&[Uid], ModSeq),
         expunges: bool,
     ) -> Result<(), End> {
+        self.check_rights()?;
         let Some(selected) = self.selected.as_ref() else { return Ok(()) };
         self.services.meter.doing("sync point");
+        let newest = newest.seen_by(selected.seen.as_ref());
         // Contexts have to know of the session's own changes, too.
         let old = (!selected.contexts.is_empty()).then(|| selected.view.clone());
         let modseq = if old.is_some() { ModSeq(0) } else { modseq };

@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use auth::UserName;
-use engine::{Mailbox, UrlKey, User, View};
+use engine::{Mailbox, Rights, UrlKey, User, View};
 use hmac::{Hmac, KeyInit, Mac};
 use protocol::imap::command::{Section, SectionText};
 use protocol::imap::url::{Access, ImapUrl};
@@ -43,8 +43,8 @@ pub(super) async fn follow(session: &Session, text: &str) -> Result<Part, NotFol
     }
     let (mailbox, view) = match &url.mailbox {
         Some(name) => {
-            let user = session.user().map_err(|_| NotFollowed::BadUrl)?;
-            let mailbox = user.mailbox(name).await?;
+            let opened = session.mailbox(name, Rights::READ, "NONEXISTENT").await;
+            let (_, mailbox) = opened.map_err(|_| NotFollowed::BadUrl)?;
             let view = mailbox.refresh().await?;
             (mailbox, view)
         }

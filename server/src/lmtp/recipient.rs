@@ -3,11 +3,12 @@
 //! `user+detail@domain` is looked up as, in this order: the whole address; the address without its
 //! detail; and where the domain is one of `lmtp.domains` (or that list is empty), the whole local
 //! part; the local part without its detail. A user whose name holds the separator thus comes
-//! before another's detail.
+//! before another's detail. Before all that, `post_user+detail` is a shared mailbox
+//! (`sharing.shared_user`).
 
 use auth::{Account, Unavailable, UserName};
 use config::{Detail, Lmtp};
-use engine::{Mailbox, User};
+use engine::{Mailbox, Principal, Rights, User, UserOptions, domain_of};
 use protocol::lmtp::{Recipient, split_detail};
 use thiserror::Error;
 
@@ -64,6 +65,9 @@ async fn find(
     config: &Lmtp,
     recipient: &Recipient,
 ) -> Result<(User, Mailbox, String), Refused> {
+    if let Some(found) = find_shared(services, config, recipient).await? {
+        return Ok(found);
+    }
     for Name { name, detail } in names(recipient, config) {
         let Ok(name) = UserName::new(&name) else { continue };
         let Some(account) = services.auth.lookup(&name).await? else { continue };
@@ -71,6 +75,7 @@ async fn find(
         let detail = detail.filter(|_| allows_detail(&account, config));
         if let Some(detail) = detail
             && let Some(found) = open_detail(&user, &detail).await?
+            && (config.detail != Detail::Post || may_post(&user, &found.1))
         {
             return Ok((user, found.0, found.1));
         }
@@ -81,7 +86,56 @@ async fn find(
 }
 
 fn allows_detail(account: &Account, config: &Lmtp) -> bool {
-    account.attributes.detail.unwrap_or(config.detail == Detail::Mailbox)
+    account.attributes.detail.unwrap_or(config.detail != Detail::Ignore)
+}
+
+/// The shared mailbox that `post_user+detail` names. It has to be there and to let everybody post:
+/// there is no INBOX to go to instead.
+async fn find_shared(
+    services: &Services,
+    config: &Lmtp,
+    recipient: &Recipient,
+) -> Result<Option<(User, Mailbox, String)>, Refused> {
+    let mut separator = [0u8; 4];
+    let separator = config.detail_separator.encode_utf8(&mut separator);
+    let Some(split) = split_detail(recipient.local(), separator) else { return Ok(None) };
+    if config.post_user.is_empty() || !split.user.eq_ignore_ascii_case(&config.post_user) {
+        return Ok(None);
+    }
+    let shared = services.config().sharing.shared_user.clone();
+    let with_domain = recipient.domain().map(|domain| format!("{shared}@{domain}"));
+    let alone = recipient.domain().is_none_or(|domain| ours(config, domain)).then_some(shared);
+    for name in with_domain.into_iter().chain(alone) {
+        let Ok(name) = UserName::new(&name) else { continue };
+        let store = &services.store;
+        if !store.has_user(name.as_str()).await? {
+            continue;
+        }
+        let user = match services.auth.lookup(&name).await? {
+            Some(account) => services.open_user(&account).await?,
+            None => store.user(name.as_str(), &UserOptions::default()).await?,
+        };
+        // As addresses have it, and as Cyrus has it.
+        for detail in [split.detail.to_owned(), split.detail.replace('.', "/")] {
+            if let Some((mailbox, name)) = open_detail(&user, &detail).await?
+                && may_post(&user, &name)
+            {
+                return Ok(Some((user, mailbox, name)));
+            }
+        }
+    }
+    Err(Refused::Unknown)
+}
+
+/// Whether senders whom nobody knows may post to a mailbox.
+fn may_post(user: &User, mailbox: &str) -> bool {
+    // Somebody of the owner's domain who has no name.
+    let sender = Principal {
+        user: format!("@{}", domain_of(user.name())),
+        anonymous: true,
+        ..Principal::default()
+    };
+    user.rights(mailbox, &sender).is_ok_and(|rights| rights.contains(Rights::POST))
 }
 
 /// The mailbox that a detail names: as it is written, else the only one that differs in case.
@@ -112,6 +166,11 @@ struct Name {
     detail: Option<String>,
 }
 
+/// Whether a local part alone is a user's name in this domain.
+fn ours(config: &Lmtp, domain: &str) -> bool {
+    config.domains.is_empty() || config.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
+}
+
 fn names(recipient: &Recipient, config: &Lmtp) -> Vec<Name> {
     let mut separator = [0u8; 4];
     let separator = config.detail_separator.encode_utf8(&mut separator);
@@ -127,10 +186,7 @@ fn names(recipient: &Recipient, config: &Lmtp) -> Vec<Name> {
             add(format!("{}@{domain}", split.user), Some(split.detail));
         }
     }
-    let ours = |domain: &str| {
-        config.domains.is_empty() || config.domains.iter().any(|d| d.eq_ignore_ascii_case(domain))
-    };
-    if recipient.domain().is_none_or(ours) {
+    if recipient.domain().is_none_or(|domain| ours(config, domain)) {
         add(local.to_owned(), None);
         if let Some(split) = split {
             add(split.user.to_owned(), Some(split.detail));

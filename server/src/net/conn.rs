@@ -461,6 +461,11 @@ impl Conn {
         self.peer.is_loopback()
     }
 
+    /// Where it was accepted.
+    pub fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
     /// What is spoken here.
     pub fn protocol(&self) -> Protocol {
         self.listener.protocol

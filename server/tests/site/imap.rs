@@ -17,6 +17,13 @@ pub(crate) async fn say(site: &Site, script: &str) -> String {
     rest.to_owned()
 }
 
+/// As [`say`], of another user.
+pub(crate) async fn say_as(site: &Site, user: &str, script: &str) -> String {
+    let said = site.say(&format!("l LOGIN {user} geheim\r\n{script}")).await;
+    let (_, rest) = said.split_once("Logged in\r\n").expect(&said);
+    rest.to_owned()
+}
+
 /// Asserts that lines with these beginnings come in this order, others between them.
 #[track_caller]
 pub(crate) fn assert_lines(said: &str, wanted: &[&str]) {

@@ -43,7 +43,9 @@ pub(crate) struct Site {
 impl Site {
     /// With the users `jo`, `mo@example.org` (no details), `full` (2 KiB), `boss` (may act as
     /// everybody), `web` (no POP3), `drop` (no IMAP), `guest` (reads only), `away` (on another
-    /// server), and a line for `bad` that
+    /// server); for sharing `bob`, `fred` (in the group `staff`), `alone` (sees nothing of others),
+    /// `cyrus`, `ann@example.org` and `eve@other.example` (each in a `staff` of the domain),
+    /// `postmaster@example.org`; and a line for `bad` that
     /// can't be read. All have their password in clear as well.
     pub(crate) fn new(
         protocol: Protocol,
@@ -72,6 +74,13 @@ impl Site {
             user("drop", "disableimap=yes"),
             user("guest", "read_only=yes"),
             user("away", "host=other.example.org"),
+            user("bob", ""),
+            user("fred", "group=staff"),
+            user("alone", "disableshared=yes"),
+            user("cyrus", ""),
+            user("ann@example.org", "group=staff"),
+            user("postmaster@example.org", ""),
+            user("eve@other.example", "group=staff"),
         ];
         auth::users::edit(&path, |d| d.add_all(users)).unwrap();
         let users = Arc::new(UserFile::open(&path).unwrap());
@@ -95,6 +104,8 @@ impl Site {
             address: ListenerAddress::from("127.0.0.1:0".to_owned()),
             tls: TlsMode::Starttls,
             plain_login: PlainLogin::Loopback,
+            names: config::NameForm::default(),
+            separator: None,
         });
         Site {
             services: Rc::new(Services::new(

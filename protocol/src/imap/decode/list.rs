@@ -77,6 +77,7 @@ fn returns(i: &[u8], mut list: List) -> Res<'_, List> {
             "SUBSCRIBED" => list.return_subscribed = true,
             "CHILDREN" => list.return_children = true,
             "SPECIAL-USE" => list.return_special_use = true,
+            "MYRIGHTS" => list.return_my_rights = true,
             "STATUS" => {
                 let (after, items) = preceded(sp, status_items).parse(rest)?;
                 list.return_status = items;
@@ -88,7 +89,7 @@ fn returns(i: &[u8], mut list: List) -> Res<'_, List> {
                 rest = after;
             }
             _ => {
-                let known = "SUBSCRIBED, CHILDREN, SPECIAL-USE, STATUS or METADATA";
+                let known = "SUBSCRIBED, CHILDREN, SPECIAL-USE, MYRIGHTS, STATUS or METADATA";
                 return Err(Reject::error(i, known));
             }
         }

@@ -15,8 +15,9 @@
 //! | `sort` | SORT and THREAD arguments |
 //! | `url` | GENURLAUTH, RESETKEY, URLFETCH arguments |
 //! | `list` | LIST and STATUS arguments |
-//! | `quota`, `metadata`, `notify` | arguments of the commands of these names |
+//! | `acl`, `quota`, `metadata`, `notify` | arguments of the commands of these names |
 
+mod acl;
 mod append;
 mod fetch;
 mod list;
@@ -256,6 +257,11 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
         b"NOTIFY" => notify::notify(i, dialect)?,
         b"GETMETADATA" => metadata::get(i, dialect)?,
         b"SETMETADATA" => metadata::set(i, dialect)?,
+        b"GETACL" => acl::get(i, dialect)?,
+        b"SETACL" => acl::set(i, dialect)?,
+        b"DELETEACL" => acl::delete(i, dialect)?,
+        b"LISTRIGHTS" => acl::list_rights(i, dialect)?,
+        b"MYRIGHTS" => acl::my_rights(i, dialect)?,
         b"GETQUOTA" => quota::get(i, dialect)?,
         b"GETQUOTAROOT" => quota::get_root(i, dialect)?,
         b"SETQUOTA" => quota::set(i, dialect)?,
@@ -286,7 +292,9 @@ fn mailbox_command<'a>(name: &[u8], uid: bool, i: &'a [u8], dialect: Dialect) ->
         (b"CREATE", _) => {
             let (i, mailbox) = name_of(i)?;
             let (i, special_use) = opt(preceded(tag(" ("), cut(use_parameter))).parse(i)?;
-            Ok((i, Body::Create { mailbox, special_use: special_use.unwrap_or_default() }))
+            let (i, partition) = partition(i)?;
+            let special_use = special_use.unwrap_or_default();
+            Ok((i, Body::Create { mailbox, partition, special_use }))
         }
         (b"DELETE", _) => name_of(i).map(|(i, mailbox)| (i, Body::Delete { mailbox })),
         (b"SUBSCRIBE", _) => name_of(i).map(|(i, mailbox)| (i, Body::Subscribe { mailbox })),
@@ -294,7 +302,8 @@ fn mailbox_command<'a>(name: &[u8], uid: bool, i: &'a [u8], dialect: Dialect) ->
         (b"RENAME", _) => {
             let (i, from) = name_of(i)?;
             let (i, to) = name_of(i)?;
-            Ok((i, Body::Rename { from, to }))
+            let (i, partition) = partition(i)?;
+            Ok((i, Body::Rename { from, to, partition }))
         }
         (b"APPEND", _) => {
             let (i, _) = name_of(i)?;
@@ -302,6 +311,11 @@ fn mailbox_command<'a>(name: &[u8], uid: bool, i: &'a [u8], dialect: Dialect) ->
         }
         _ => Err(Reject::unknown_command(i)),
     }
+}
+
+/// The partition that Cyrus's administrators name behind a new mailbox.
+fn partition(i: &[u8]) -> Res<'_, Option<String>> {
+    opt(preceded(sp, utf8("a partition", astring))).parse(i)
 }
 
 /// `2000 1:10`, RFC 10022 section 3.

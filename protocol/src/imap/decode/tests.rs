@@ -221,7 +221,11 @@ fn select_create_enable_id() {
     assert_eq!(bad("SELECT a (FROB)"), "Expected CONDSTORE or QRESYNC at byte 12");
     assert_eq!(
         ok("CREATE x (USE (\\Sent \\Drafts))"),
-        Body::Create { mailbox: "x".into(), special_use: vec!["\\Sent".into(), "\\Drafts".into()] }
+        Body::Create {
+            mailbox: "x".into(),
+            partition: None,
+            special_use: vec!["\\Sent".into(), "\\Drafts".into()]
+        }
     );
     assert_eq!(
         ok("ENABLE condstore X-GOOD"),

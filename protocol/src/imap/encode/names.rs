@@ -18,9 +18,11 @@ pub struct ListLine<'a> {
     pub child_info: bool,
     /// OLDNAME, what the mailbox was called before (rev2).
     pub old_name: Option<&'a str>,
+    /// Between levels; `/` when absent.
+    pub separator: Option<char>,
 }
 
-/// Writes a LIST line. The separator is `/`.
+/// Writes a LIST line.
 pub fn list(out: &mut Vec<u8>, line: &ListLine<'_>, utf8: bool) {
     let word: &[u8] = match (line.lsub, line.xlist) {
         (true, _) => b"* LSUB (",
@@ -29,7 +31,7 @@ pub fn list(out: &mut Vec<u8>, line: &ListLine<'_>, utf8: bool) {
     };
     out.extend_from_slice(word);
     out.extend_from_slice(line.attributes.join(" ").as_bytes());
-    out.extend_from_slice(b") \"/\" ");
+    print(out, format_args!(") \"{}\" ", line.separator.unwrap_or('/')));
     mailbox(out, line.name, utf8);
     if line.child_info {
         out.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))");

@@ -40,7 +40,7 @@ pub enum LineError {
     /// The key is unknown.
     #[error(
         "unknown key {0:?}: expected quota_bytes, quota_messages, partition, detail, host, disabled, \
-         disableimap, disablepop3, read_only or proxy"
+         disableimap, disablepop3, disableshared, read_only, group or proxy"
     )]
     Key(String),
     /// The value does not fit its key.
@@ -163,6 +163,8 @@ pub(super) fn parse_attributes(text: &str) -> Result<Attributes, LineError> {
             "disablepop3" => attributes.disablepop3 = yes_no("disablepop3", value)?,
             "read_only" => attributes.read_only = yes_no("read_only", value)?,
             "proxy" => attributes.proxy = proxy(value)?,
+            "group" => attributes.groups.push(group(value)?),
+            "disableshared" => attributes.disableshared = yes_no("disableshared", value)?,
             key => return Err(LineError::Key(key.to_owned())),
         }
     }
@@ -198,6 +200,7 @@ fn format_attributes(attributes: &Attributes) -> String {
         ("disabled", attributes.disabled),
         ("disableimap", attributes.disableimap),
         ("disablepop3", attributes.disablepop3),
+        ("disableshared", attributes.disableshared),
         ("read_only", attributes.read_only),
     ] {
         if is_on {
@@ -209,7 +212,15 @@ fn format_attributes(attributes: &Attributes) -> String {
         Proxy::Domain => pairs.push("proxy=domain".to_owned()),
         Proxy::Everybody => pairs.push("proxy=all".to_owned()),
     }
+    pairs.extend(attributes.groups.iter().map(|group| format!("group={group}")));
     pairs.join(",")
+}
+
+/// A group's name: it is made as a user's, and has no domain.
+fn group(value: &str) -> Result<UserName, LineError> {
+    let expected = "a name without domain or comma";
+    let name = UserName::new(value).ok().filter(|name| !name.as_str().contains(['@', ',']));
+    name.ok_or(LineError::Value { key: "group", expected })
 }
 
 fn yes_no(key: &'static str, value: &str) -> Result<bool, LineError> {
@@ -285,10 +296,12 @@ mod tests {
         assert_eq!(record.account.attributes.detail, Some(false));
         assert_eq!(record.account.attributes.host.as_deref(), Some("a.b"));
         assert!(record.account.attributes.disabled);
-        let line = "jo::disableimap=1,disablepop3=yes,read_only=yes,proxy=domain";
+        let line =
+            "jo::disableimap=1,disablepop3=yes,read_only=yes,proxy=domain,group=Staff,group=b";
         let other = parse(line.as_bytes()).unwrap().unwrap();
-        let Attributes { disableimap, disablepop3, read_only, proxy, .. } =
+        let Attributes { disableimap, disablepop3, read_only, proxy, ref groups, .. } =
             other.account.attributes;
+        assert_eq!(groups.iter().map(UserName::as_str).collect::<Vec<_>>(), ["staff", "b"]);
         assert!(disableimap && disablepop3 && read_only && proxy == Proxy::Domain);
         assert_eq!(parse(other.to_string().as_bytes()), Ok(Some(other)));
         assert_eq!(parse(record.to_string().as_bytes()), Ok(Some(record)));
@@ -311,6 +324,7 @@ mod tests {
             ("jo::quota_bytes=99999999999T", Some(&jo), "a number"),
             ("jo::partition=../x", Some(&jo), "partition"),
             ("jo::host=a/b", Some(&jo), "a host name"),
+            ("jo::group=a@b", Some(&jo), "without domain"),
             ("jo:::", Some(&jo), "name:credentials"),
         ] {
             let (found, error) = parse(line.as_bytes()).unwrap_err();

@@ -4,20 +4,21 @@
 //! Messages stream from the connection, or from those that URLs name, into the store's staging; at
 //! most one piece is in memory. All of one command become visible together or not at all.
 
-use engine::{Appended, Delivery, Mailbox, Target, User};
+use engine::{Appended, Delivery, FlagScope, Mailbox, PrivateSeen, Rights, Target, User};
 use protocol::imap::command::{AppendHead, AppendItem, AppendOptions, Replaced};
 use protocol::imap::decode::AppendText;
 use protocol::imap::encode::{Code, Status};
 use protocol::imap::framing::{Event, Literal};
 use protocol::imap::url::URL_BYTES_MAX;
 use protocol::mime::reencode::Reencoder;
-use protocol::types::{SeqNum, SequenceSet, Uid, UidValidity};
+use protocol::types::{SeqNum, SequenceSet, SystemFlags, Uid, UidValidity};
 
 use super::super::limit::refusal;
 use super::super::reply::{End, Reply};
 use super::super::session::Session;
 use super::super::sync::SyncPoint;
 use super::super::url::{NotFollowed, follow};
+use super::copy::own_scope;
 
 /// Most messages in one APPEND.
 const APPEND_MESSAGES_MAX: usize = 1000;
@@ -26,6 +27,10 @@ const APPEND_MESSAGES_MAX: usize = 1000;
 struct Destination {
     user: User,
     mailbox: Mailbox,
+    /// Flags that may be set there.
+    scope: FlagScope,
+    /// The session's user's own `\Seen` there, where it is not the owner's and may be set.
+    seen: Option<PrivateSeen>,
     /// REPLACE: the message that goes.
     replaced: Option<(Mailbox, Uid)>,
     /// What comes there is sent.
@@ -40,6 +45,8 @@ struct Messages {
     current: Option<Delivery>,
     /// Of one that begins with a literal8.
     reencoder: Option<Reencoder>,
+    /// Of each begun, whether the client wants it `\Seen`.
+    seen: Vec<bool>,
     header: HeaderScan,
 }
 
@@ -91,7 +98,7 @@ pub(in super::super) async fn run(
     };
     let reply = match open(session, &head).await {
         Ok(destination) => match stream(session, &destination, reader, items, literal).await? {
-            Ok(deliveries) => commit(session, destination, deliveries).await?,
+            Ok(messages) => commit(session, destination, messages).await?,
             Err(reply) => reply,
         },
         Err(reply) => {
@@ -113,7 +120,7 @@ async fn answer(session: &mut Session, head: &AppendHead, reply: &Reply) -> Resu
 }
 
 async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, Reply> {
-    let user = session.user()?;
+    session.user()?;
     if session.read_only {
         return Err(Reply::read_only_login());
     }
@@ -124,13 +131,16 @@ async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, R
         Some(replaced) => Some(source(session, replaced)?),
         None => None,
     };
-    let mailbox = session.mailbox(&head.mailbox, "TRYCREATE").await?;
-    let is_outbox = session.is_outbox(&head.mailbox);
+    let (place, mailbox) = session.mailbox(&head.mailbox, Rights::INSERT, "TRYCREATE").await?;
+    let is_outbox = session.is_outbox(&place);
     if is_outbox && replaced.is_some() {
         // A message that could not be sent could not be taken back.
         return Err(Reply::no("APPEND messages that are to be sent").word("CANNOT"));
     }
-    Ok(Destination { user, mailbox, replaced, is_outbox })
+    let seen = session.own_seen(&place, &mailbox).await;
+    let seen = seen.map_err(|error| session.failure("read what was seen", &error, "TRYCREATE"))?;
+    let (scope, seen) = own_scope(place.scope(), seen);
+    Ok(Destination { user: place.user, mailbox, scope, seen, replaced, is_outbox })
 }
 
 /// The message that REPLACE removes.
@@ -140,6 +150,9 @@ fn source(session: &Session, replaced: Replaced) -> Result<(Mailbox, Uid), Reply
     };
     if selected.read_only {
         return Err(Reply::no("Mailbox is selected read-only").word("READ-ONLY"));
+    }
+    if !selected.rights.contains(Rights::DELETE_MESSAGES.union(Rights::EXPUNGE)) {
+        return Err(Reply::no_permission());
     }
     if session.features.uid_only && matches!(replaced, Replaced::Seq(_)) {
         return Err(Reply::bad("Only UIDs are in use").word("UIDREQUIRED"));
@@ -164,7 +177,7 @@ async fn stream(
     mut reader: AppendText,
     mut items: Vec<AppendItem>,
     mut literal: Option<Literal>,
-) -> Result<Result<Vec<Delivery>, Reply>, End> {
+) -> Result<Result<Messages, Reply>, End> {
     let mut messages = Messages::default();
     loop {
         let taken = take(session, destination, &mut messages, items, literal).await?;
@@ -172,7 +185,7 @@ async fn stream(
             return Ok(Err(reply));
         }
         if literal.is_none() {
-            return Ok(messages.finish(session).await.map(|()| messages.whole));
+            return Ok(messages.finish(session).await.map(|()| messages));
         }
         match following(session, &mut reader).await? {
             Ok(next) => (items, literal) = next,
@@ -248,11 +261,15 @@ impl Messages {
         if destination.replaced.is_some() && !self.whole.is_empty() {
             return Err(Reply::bad("One message replaces one"));
         }
+        self.seen.push(options.flags.system.contains(SystemFlags::SEEN));
         let target = Target {
             user: destination.user.clone(),
             mailbox: destination.mailbox.clone(),
-            flags: options.flags.system,
-            keywords: options.flags.keywords,
+            flags: destination.scope.system_of(options.flags.system),
+            keywords: match destination.scope.keywords {
+                true => options.flags.keywords,
+                false => vec![],
+            },
             internal_date: options.internal_date,
         };
         let (store, lane) = (&session.services.store, &session.services.lane);
@@ -468,8 +485,9 @@ async fn drain(session: &mut Session, literal: Option<Literal>) -> Result<(), En
 async fn commit(
     session: &mut Session,
     destination: Destination,
-    mut deliveries: Vec<Delivery>,
+    messages: Messages,
 ) -> Result<Reply, End> {
+    let Messages { whole: mut deliveries, seen: wanted, .. } = messages;
     let replaces = destination.replaced.is_some();
     let committed: engine::Result<Vec<Appended>> = match (deliveries.len(), deliveries.pop()) {
         (1, Some(delivery)) => match &destination.replaced {
@@ -494,6 +512,16 @@ async fn commit(
         && let Some(refusal) = send(session, &destination.mailbox, &appended).await?
     {
         return Ok(refusal);
+    }
+    if let Some(seen) = &destination.seen {
+        let uids = appended.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+        let uids: Vec<Uid> = uids.map(|(appended, _)| appended.uid).collect();
+        let marked = destination.user.change_private_seen(seen, uids, true).await;
+        if let Err(error) = marked {
+            // The messages are there; that one of them counts as unseen is no reason to send them
+            // again.
+            session.failure("mark messages as seen", &error, "TRYCREATE");
+        }
     }
     let uid_validity = appended.first().map_or(UidValidity(0), |first| first.uid_validity);
     let uids = SequenceSet::from_ascending(appended.iter().map(|appended| appended.uid.0));

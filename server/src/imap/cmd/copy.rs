@@ -1,10 +1,10 @@
 //! COPY and MOVE with their UID forms: RFC 3501 section 6.4.7, RFC 6851, COPYUID of RFC 4315,
 //! HIGHESTMODSEQ of RFC 7162 section 3.2.
 
-use engine::{Copied, Mailbox};
+use engine::{Copied, FlagScope, Mailbox, PrivateSeen, Rights, User};
 use protocol::imap::command::Copy;
 use protocol::imap::encode::{Code, Status};
-use protocol::types::{SequenceSet, Uid};
+use protocol::types::{SequenceSet, SystemFlags, Uid};
 
 use super::super::limit::refusal;
 use super::super::reply::{End, Outcome, Reply};
@@ -26,7 +26,7 @@ pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome 
     if let Some(limit) = session.save_limit().filter(|limit| uids.len() > *limit as usize) {
         return Ok(refusal(limit));
     }
-    if let Some(refusal) = sent(session, &copy.mailbox, &uids).await? {
+    if let Some(refusal) = sent(session, &target, &uids).await? {
         return Ok(refusal);
     }
     match transfer(session, &target, uids, false).await? {
@@ -47,8 +47,15 @@ pub(in super::super) async fn run(session: &mut Session, copy: Copy) -> Outcome 
 
 /// The EXPUNGE lines come from the sync point that follows, after COPYUID as RFC 6851 wants it.
 pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Outcome {
-    if session.selected.as_ref().is_some_and(|selected| selected.read_only) {
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    if selected.read_only {
         return Ok(Reply::no("Mailbox is selected read-only").word("CANNOT"));
+    }
+    // RFC 6851 section 4.1: what STORE of \Deleted and EXPUNGE need.
+    if !selected.rights.contains(Rights::DELETE_MESSAGES.union(Rights::EXPUNGE)) {
+        return Ok(Reply::no_permission());
     }
     let (target, mut uids) = match prepare(session, &copy).await {
         Ok(Some(prepared)) => prepared,
@@ -56,7 +63,7 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
         Err(reply) => return Ok(reply),
     };
     let cut = session.cut_uids(&mut uids, session.save_limit());
-    if let Some(refusal) = sent(session, &copy.mailbox, &uids).await? {
+    if let Some(refusal) = sent(session, &target, &uids).await? {
         return Ok(refusal);
     }
     match transfer(session, &target, uids, true).await? {
@@ -77,8 +84,8 @@ pub(in super::super) async fn run_move(session: &mut Session, copy: Copy) -> Out
 }
 
 /// Sends messages that go to the outbox; if that fails, why they don't.
-async fn sent(session: &mut Session, target: &str, uids: &[Uid]) -> Result<Option<Reply>, End> {
-    if !session.is_outbox(target) {
+async fn sent(session: &mut Session, target: &Target, uids: &[Uid]) -> Result<Option<Reply>, End> {
+    if !target.is_outbox {
         return Ok(None);
     }
     if let Some(refusal) = session.outbox_refusal(uids.len()) {
@@ -89,38 +96,80 @@ async fn sent(session: &mut Session, target: &str, uids: &[Uid]) -> Result<Optio
     Ok(session.send(&mailbox, &view, uids).await?.err())
 }
 
+/// Leaves `\Seen` to the user's own, where that is kept apart, if it may be set.
+pub(super) fn own_scope(
+    scope: FlagScope,
+    seen: Option<PrivateSeen>,
+) -> (FlagScope, Option<PrivateSeen>) {
+    if seen.is_none() {
+        return (scope, None);
+    }
+    let may = scope.system.contains(SystemFlags::SEEN);
+    let system = scope.system.difference(SystemFlags::SEEN);
+    (FlagScope { system, ..scope }, seen.filter(|_| may))
+}
+
 /// Copies or moves in pieces, as many messages as the engine makes one transaction of, so that the
 /// client can be told how far it is.
 async fn transfer(
     session: &mut Session,
-    target: &Mailbox,
+    target: &Target,
     uids: Vec<Uid>,
     remove: bool,
 ) -> Result<engine::Result<Copied>, End> {
+    let Target { owner, mailbox: target, scope, seen, .. } = target;
     let mut all = Copied { uid_validity: target.uid_validity(), pairs: Vec::new() };
     let total = uids.len() as u64;
     for (i, some) in uids.chunks(PIECE_MESSAGES).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
         let (mailbox, view, some) =
             (selected.mailbox.clone(), selected.view.clone(), some.to_vec());
-        let work = async move {
-            match remove {
-                true => mailbox.move_to(&view, some, target).await,
-                false => mailbox.copy(&view, some, target).await,
-            }
-        };
+        let work =
+            async move { mailbox.transfer_within(&view, some, target, remove, *scope).await };
         let done = (i * PIECE_MESSAGES) as u64;
         match session.working(Some((done, total)), work).await? {
             Ok(copied) => all.pairs.extend(copied.pairs),
             Err(error) => return Ok(Err(error)),
         }
     }
+    if let (Some(seen), Some(selected)) = (seen, session.selected.as_ref()) {
+        // What the user had seen is seen in the copy, for this user.
+        let had_seen = |from: &Uid| {
+            let record = selected.view.record_of(*from).map(|(_, record)| record);
+            record.is_some_and(|record| record.flags.contains(SystemFlags::SEEN))
+        };
+        let uids = all.pairs.iter().filter(|(from, _)| had_seen(from)).map(|(_, to)| *to);
+        let uids: Vec<Uid> = uids.collect();
+        if !uids.is_empty()
+            && let Err(error) = owner.change_private_seen(seen, uids, true).await
+        {
+            // The copies are there; that they count as unseen is no reason to make them again.
+            session.failure("mark messages as seen", &error, "TRYCREATE");
+        }
+    }
     Ok(Ok(all))
 }
 
+/// Where messages go.
+struct Target {
+    owner: User,
+    mailbox: Mailbox,
+    /// Flags that may be set there.
+    scope: FlagScope,
+    /// The session's user's own `\Seen` there, where it is not the owner's and may be set.
+    seen: Option<PrivateSeen>,
+    /// What comes there is sent.
+    is_outbox: bool,
+}
+
 /// The target, and the UIDs of the set; `None` if the set is empty.
-async fn prepare(session: &mut Session, copy: &Copy) -> Result<Option<(Mailbox, Vec<Uid>)>, Reply> {
-    let target = session.mailbox(&copy.mailbox, "TRYCREATE").await?;
+async fn prepare(session: &mut Session, copy: &Copy) -> Result<Option<(Target, Vec<Uid>)>, Reply> {
+    let (place, mailbox) = session.mailbox(&copy.mailbox, Rights::INSERT, "TRYCREATE").await?;
+    let seen = session.own_seen(&place, &mailbox).await;
+    let seen = seen.map_err(|error| session.failure("read what was seen", &error, "TRYCREATE"))?;
+    let (scope, seen) = own_scope(place.scope(), seen);
+    let is_outbox = session.is_outbox(&place);
+    let target = Target { owner: place.user, mailbox, scope, seen, is_outbox };
     let Some(selected) = session.selected.as_ref() else {
         return Err(Reply::bad("Select a mailbox first"));
     };

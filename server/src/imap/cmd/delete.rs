@@ -1,18 +1,33 @@
-//! DELETE: RFC 3501 section 6.3.4.
+//! DELETE: RFC 3501 section 6.3.4. Needs `x` (RFC 4314).
+//!
+//! An administrator who deletes a user's INBOX, as Cyrus's do (`DELETE user.jo`), deletes all of the
+//! user's mailboxes and empties the INBOX, which stays as long as the account is there.
+
+use engine::{INBOX, Rights, User};
 
 use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
 pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
+    let place = match session.place(name, "NONEXISTENT").await {
+        Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
-    if let Err(error) = user.delete(name).await {
-        if matches!(error, engine::Error::NoSuchMailbox) && user.namespace().has_children(name) {
-            return Ok(Reply::no("Only its children exist").word("HASCHILDREN"));
-        }
+    let (user, name) = (&place.user, place.name.as_str());
+    if place.rights.is_none() && user.namespace().has_children(name) && place.own {
+        return Ok(Reply::no("Only its children exist").word("HASCHILDREN"));
+    }
+    if let Err(reply) = place.demand(Rights::DELETE_MAILBOX, "NONEXISTENT") {
+        return Ok(reply);
+    }
+    let administers =
+        session.viewer().is_ok_and(|viewer| viewer.principal.administers(user.name()));
+    let deleted = match name {
+        INBOX if !place.own && administers => empty(user).await,
+        _ => user.delete(name).await,
+    };
+    if let Err(error) = deleted {
         return Ok(session.failure("delete a mailbox", &error, "NONEXISTENT"));
     }
     session.forget_own(|event| notify::is_name_event(event, name));
@@ -21,4 +36,20 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
         session.selected = None;
     }
     Ok(Reply::ok("Deleted"))
+}
+
+/// Deletes everything that a user has.
+async fn empty(user: &User) -> engine::Result<()> {
+    let namespace = user.namespace();
+    for name in namespace.mailboxes.keys().rev().filter(|name| *name != INBOX) {
+        match user.delete(name).await {
+            // Somebody else was faster.
+            Ok(()) | Err(engine::Error::NoSuchMailbox) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let inbox = user.mailbox(INBOX).await?;
+    let view = inbox.refresh().await?;
+    let uids = view.uids().map(|(_, uid)| uid).collect();
+    inbox.expunge(&view, uids).await.map(drop)
 }

@@ -1,7 +1,7 @@
 //! EXPUNGE (RFC 3501 section 6.4.3) and UID EXPUNGE (RFC 4315), HIGHESTMODSEQ of RFC 7162 section
 //! 3.2.7.
 
-use engine::Record;
+use engine::{Record, Rights};
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode::Code;
 use protocol::types::{SeqNum, SystemFlags, Uid};
@@ -21,6 +21,9 @@ pub(in super::super) async fn run(session: &mut Session, set: Option<SetArgument
     };
     if selected.read_only {
         return Ok(Reply::no("Mailbox is selected read-only").word("CANNOT"));
+    }
+    if !selected.rights.contains(Rights::EXPUNGE) {
+        return Ok(Reply::no_permission());
     }
     let by_uid = set.is_some();
     let ranges = match set.map(|set| selected.resolve(&set, true)).transpose() {

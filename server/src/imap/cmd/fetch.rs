@@ -1,7 +1,7 @@
 //! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4, VANISHED of
 //! its section 3.2.6, dates of saving of RFC 8514, PARTIAL of RFC 9394 section 3.3.
 
-use engine::{Mailbox, Record, SeqMatch, StoreMode, StoreRequest, View};
+use engine::{Mailbox, PrivateSeen, Record, SeqMatch, StoreMode, StoreOutcome, StoreRequest, View};
 use protocol::imap::command::{Fetch, FetchItem, SetArgument};
 use protocol::imap::encode;
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
@@ -74,7 +74,8 @@ pub(super) async fn serve(session: &mut Session, fetch: Fetch, limit: Option<u32
     }
     let Some(selected) = session.selected.as_ref() else { return Ok(Reply::ok("Completed")) };
     let mut progress = Progress {
-        uids_to_mark: (plan.marks_seen && !selected.read_only).then(Vec::new),
+        uids_to_mark: (plan.marks_seen && selected.scope().system.contains(SystemFlags::SEEN))
+            .then(Vec::new),
         trouble: None,
         ahead: SeqNum(0),
     };
@@ -278,6 +279,9 @@ async fn mend(session: &Session, seq: SeqNum, progress: &mut Progress) -> SeqNum
 async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(), End> {
     let early = session.answers_early();
     let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+    if let Some(seen) = selected.seen.clone() {
+        return mark_own_seen(session, seen, uids, uid).await;
+    }
     let request = StoreRequest {
         uids,
         mode: StoreMode::Add,
@@ -304,6 +308,43 @@ async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(
         answered.retain(|one| outcome.changed.binary_search(&one.uid).is_ok());
         return answer_early(session, &outcome, &answered, Some(items)).await;
     }
+    tell_marked(session, &outcome, items).await
+}
+
+/// The same in a mailbox in which the user has a `\Seen` of his own.
+async fn mark_own_seen(
+    session: &mut Session,
+    seen: PrivateSeen,
+    uids: Vec<Uid>,
+    uid: bool,
+) -> Result<(), End> {
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+    let (owner, mailbox) = (selected.owner.clone(), selected.mailbox.clone());
+    let marked = async {
+        let uids = owner.change_private_seen(&seen, uids, true).await?;
+        let (mode, unchanged_since) = (seen.touch(), None);
+        let (flags, keywords) = (SystemFlags::empty(), vec![]);
+        mailbox.store(StoreRequest { uids, mode, flags, keywords, unchanged_since }).await
+    };
+    match marked.await {
+        Ok(outcome) => {
+            let items = FlagItems::of_command(session.features, uid);
+            tell_marked(session, &outcome, items).await
+        }
+        Err(error) => {
+            session.failure("mark messages as seen", &error, "NONEXISTENT");
+            Ok(())
+        }
+    }
+}
+
+/// Tells the flags of messages that became `\Seen`.
+async fn tell_marked(
+    session: &mut Session,
+    outcome: &StoreOutcome,
+    items: FlagItems,
+) -> Result<(), End> {
+    let features = session.features;
     session.adopt(outcome.view.clone(), outcome.own()).await?;
     for some in outcome.changed.chunks(MARKED_TURN) {
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };

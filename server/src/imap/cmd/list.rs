@@ -4,32 +4,35 @@
 //! Names that don't exist but have children are listed as `\NonExistent`, for clients that don't
 //! know the word also as `\Noselect`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use engine::Namespace;
-use protocol::imap::command::List;
+use engine::{INBOX, Namespace, Principal, Rights, User};
+use protocol::imap::command::{List, StatusItem};
 use protocol::imap::encode::{self, ListLine};
 
-use super::super::reply::{Outcome, Reply};
+use super::super::names::Names;
+use super::super::reply::{End, Outcome, Reply};
 use super::super::session::Session;
-use super::{metadata, status};
+use super::super::sharing::Place;
+use super::{acl, metadata, status};
 
 pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
+    let asked = match asked(session, list).await {
+        Ok(asked) => asked,
         Err(reply) => return Ok(reply),
     };
+    let separator = asked.names.separator();
     // RFC 3501: an empty pattern asks for the separator.
     if !list.extended && list.patterns.iter().all(String::is_empty) {
-        session.conn.out.push(b"* LIST (\\Noselect) \"/\" \"\"\r\n");
+        let line = format!("* LIST (\\Noselect) \"{separator}\" \"\"\r\n");
+        session.conn.out.push(line.as_bytes());
         return Ok(Reply::ok("Completed"));
     }
-    let namespace = user.namespace();
-    let utf8 = session.features.utf8();
-    let names = namespace.mailboxes.len() + namespace.subscriptions.len();
-    let asked = list.clone();
-    let find = move || listed(&namespace, &asked, utf8);
-    let found = match names > INLINE_NAMES_MAX {
+    let users: Vec<User> = asked.sources.iter().map(|source| source.user.clone()).collect();
+    let find = move || asked.listed();
+    let found = match users.iter().map(names_of).sum::<usize>() > INLINE_NAMES_MAX {
         true => session.services.store.helpers().run(find).await,
         false => Ok(find()),
     };
@@ -37,38 +40,77 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         return Ok(session.failure("list mailboxes", &engine::Error::Closing, "NONEXISTENT"));
     };
     for turn in found.chunks(TURN) {
-        let mut statuses = Vec::new();
-        if !list.return_status.is_empty() {
-            let exist = turn.iter().filter(|listed| listed.exists);
-            let names: Vec<&str> = exist.map(|listed| listed.name.as_str()).collect();
-            statuses = user.statuses(&names).await;
-        }
-        let mut statuses = statuses.into_iter();
-        for listed in turn {
-            session.conn.out.push(&listed.line);
-            let mut status = listed.exists.then(|| statuses.next()).flatten();
-            if let Some(Ok(found)) = &mut status {
-                let whole = status::complete(&user, &listed.name, &list.return_status, found).await;
-                status = whole.err().map(Err).or(status);
-            }
-            match status {
-                Some(Ok(found)) => {
-                    status::write(session, &listed.name, &list.return_status, &found);
-                }
-                // One that fails (deleted just now) has no line.
-                Some(Err(error)) => {
-                    session.failure("tell a mailbox's status", &error, "NONEXISTENT");
-                }
-                None => {}
-            }
-            if listed.exists && !list.return_metadata.is_empty() {
-                metadata::listed(session, &user, &listed.name, &list.return_metadata).await?;
-            }
-        }
+        tell(session, list, &users, turn).await?;
         session.breathe().await?;
         tokio::task::yield_now().await;
     }
     Ok(Reply::ok("Completed"))
+}
+
+fn names_of(user: &User) -> usize {
+    let namespace = user.namespace();
+    namespace.mailboxes.len() + namespace.subscriptions.len()
+}
+
+/// Sends lines, each with what is to come behind it.
+async fn tell(
+    session: &mut Session,
+    list: &List,
+    users: &[User],
+    turn: &[Listed],
+) -> Result<(), End> {
+    let mut statuses: Vec<Option<engine::Result<_>>> = Vec::new();
+    statuses.resize_with(turn.len(), || None);
+    for (source, user) in users.iter().enumerate() {
+        if list.return_status.is_empty() {
+            break;
+        }
+        let readable = |listed: &&Listed| {
+            let mailbox = listed.mailbox.as_ref();
+            mailbox.is_some_and(|m| m.source == source && m.rights.contains(Rights::READ))
+        };
+        let at = turn.iter().enumerate().filter(|(_, listed)| readable(listed));
+        let (places, names): (Vec<usize>, Vec<&str>) = at
+            .filter_map(|(at, listed)| Some((at, listed.mailbox.as_ref()?.name.as_str())))
+            .unzip();
+        if !names.is_empty() {
+            for (at, status) in places.into_iter().zip(user.statuses(&names).await) {
+                statuses[at] = Some(status);
+            }
+        }
+    }
+    for (listed, mut status) in turn.iter().zip(statuses) {
+        session.conn.out.push(&listed.line);
+        let Some(mailbox) = &listed.mailbox else { continue };
+        if list.return_my_rights {
+            let line = acl::my_rights(session, &listed.name, mailbox.rights);
+            session.conn.out.push_vec(line);
+        }
+        let user = &users[mailbox.source];
+        if let Some(Ok(found)) = &mut status {
+            let mut whole = status::complete(user, &mailbox.name, &list.return_status, found).await;
+            if whole.is_ok() && list.return_status.contains(&StatusItem::Unseen) {
+                let rights = Some(mailbox.rights);
+                let (user, name, own) = (user.clone(), mailbox.name.clone(), mailbox.source == 0);
+                whole = session.own_unseen(&Place { user, name, own, rights }, found).await;
+            }
+            status = whole.err().map(Err).or(status);
+        }
+        match status {
+            Some(Ok(found)) => status::write(session, &listed.name, &list.return_status, &found),
+            // One that fails (deleted just now) has no line.
+            Some(Err(error)) => {
+                session.failure("tell a mailbox's status", &error, "NONEXISTENT");
+            }
+            None => {}
+        }
+        let readable = mailbox.rights.intersects(metadata::READING);
+        if readable && !list.return_metadata.is_empty() {
+            let at = (user, mailbox.name.as_str());
+            metadata::listed(session, at, &listed.name, &list.return_metadata).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Names listed before other sessions of the core have their turn.
@@ -80,25 +122,92 @@ const INLINE_NAMES_MAX: usize = 256;
 /// A line, ready to be sent.
 struct Listed {
     name: String,
-    exists: bool,
+    /// `None` for a name that does not exist.
+    mailbox: Option<ListedMailbox>,
     line: Vec<u8>,
 }
 
-/// The lines of LIST.
-fn listed(namespace: &Namespace, list: &List, utf8: bool) -> Vec<Listed> {
-    let listed = |entry: &Entry<'_>| {
-        let mut line = Vec::new();
-        encode::list(&mut line, &entry.line(list, utf8), utf8);
-        Listed { name: entry.name.to_owned(), exists: entry.exists, line }
-    };
-    entries(namespace, list).iter().map(listed).collect()
+/// What is so called.
+struct ListedMailbox {
+    /// Among the sources.
+    source: usize,
+    /// Internal name.
+    name: String,
+    rights: Rights,
+}
+
+/// A user whose mailboxes are looked through; the first one is the session's.
+struct Source {
+    user: User,
+    namespace: Arc<Namespace>,
+}
+
+/// What LIST looks at.
+struct Asked {
+    list: List,
+    names: Arc<Names>,
+    principal: Arc<Principal>,
+    sources: Vec<Source>,
+    utf8: bool,
+}
+
+async fn asked(session: &Session, list: &List) -> Result<Asked, Reply> {
+    let user = session.user()?;
+    let viewer = session.viewer()?;
+    let names = viewer.names.clone();
+    let reaches_others = list.patterns.iter().any(|pattern| {
+        let [_, users, shared] = names.prefixes();
+        let whole = format!("{}{pattern}", list.reference);
+        let head = whole.split(['*', '%']).next().unwrap_or_default();
+        let mut prefixes = [users, shared].into_iter().flatten();
+        prefixes.any(|prefix| prefix.starts_with(head) || head.starts_with(&prefix))
+    });
+    let namespace = user.namespace();
+    let mut sources = vec![Source { user, namespace }];
+    if reaches_others || list.recursive_match {
+        for owner in session.others().await?.iter() {
+            // One that can't be opened now is not shown.
+            if let Ok(user) = session.open_user(owner).await {
+                let namespace = user.namespace();
+                sources.push(Source { user, namespace });
+            }
+        }
+    }
+    let utf8 = session.features.utf8();
+    Ok(Asked { list: list.clone(), names, principal: viewer.principal.clone(), sources, utf8 })
+}
+
+impl Asked {
+    /// The lines of LIST.
+    fn listed(&self) -> Vec<Listed> {
+        let separator = Some(self.names.separator());
+        let listed = |entry: Entry<'_>| {
+            let mut line = Vec::new();
+            let shown = ListLine { separator, ..entry.line(&self.list, self.utf8) };
+            encode::list(&mut line, &shown, self.utf8);
+            let mailbox = entry.mailbox.map(|(source, name, rights)| ListedMailbox {
+                source,
+                name: name.to_owned(),
+                rights,
+            });
+            Listed { name: entry.name.into_owned(), mailbox, line }
+        };
+        let namespaces = self.sources.iter().map(|source| {
+            let owner = source.user.name();
+            (owner, &*source.namespace)
+        });
+        let namespaces: Vec<_> = namespaces.collect();
+        let found = entries(&namespaces, &self.names, &self.principal, &self.list);
+        found.into_iter().map(listed).collect()
+    }
 }
 
 /// One name to be listed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Entry<'n> {
-    name: &'n str,
-    exists: bool,
+    name: Cow<'n, str>,
+    /// Source, internal name, rights; `None`: there is no such mailbox.
+    mailbox: Option<(usize, &'n str, Rights)>,
     subscribed: bool,
     has_children: bool,
     special_use: Vec<&'static str>,
@@ -108,7 +217,7 @@ struct Entry<'n> {
 impl Entry<'_> {
     fn line(&self, list: &List, rev2: bool) -> ListLine<'_> {
         let mut attributes = Vec::new();
-        if !self.exists {
+        if self.mailbox.is_none() {
             attributes.push("\\NonExistent");
             if !rev2 {
                 attributes.push("\\Noselect");
@@ -119,43 +228,63 @@ impl Entry<'_> {
         }
         attributes.push(if self.has_children { "\\HasChildren" } else { "\\HasNoChildren" });
         attributes.extend(&self.special_use);
-        if list.xlist && self.name == engine::INBOX {
+        if list.xlist && self.name == INBOX {
             attributes.push("\\Inbox");
         }
         let xlist = list.xlist;
         ListLine {
             attributes,
             xlist,
-            name: self.name,
+            name: &self.name,
             child_info: self.child_info,
             ..ListLine::default()
         }
     }
 }
 
-/// What LIST has to list, by name.
-fn entries<'n>(namespace: &'n Namespace, list: &List) -> Vec<Entry<'n>> {
+/// What LIST has to list, by name. Of others, what the user may see (`l`).
+fn entries<'n>(
+    sources: &[(&str, &'n Namespace)],
+    names: &Names,
+    principal: &Principal,
+    list: &List,
+) -> Vec<Entry<'n>> {
+    let separator = names.separator();
     let patterns: Vec<Pattern> =
-        list.patterns.iter().map(|p| Pattern::new(&list.reference, p)).collect();
-    let matches = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+        list.patterns.iter().map(|p| Pattern::new(&list.reference, p, separator)).collect();
+    let matches = |name: &str| {
+        let end = names.levels_end(name);
+        patterns.iter().any(|pattern| pattern.matches(name, end))
+    };
     // Every name that exists, or has a child that does.
-    let mut names: BTreeMap<&str, Entry<'_>> = BTreeMap::new();
-    for (name, mailbox) in &namespace.mailboxes {
-        let entry = names.entry(name).or_default();
-        entry.name = name;
-        entry.exists = true;
-        entry.special_use = mailbox.special_use.iter().map(|use_| use_.as_str()).collect();
-        for parent in parents(name) {
-            let entry = names.entry(parent).or_default();
-            entry.name = parent;
-            entry.has_children = true;
+    let mut found: BTreeMap<Cow<'n, str>, Entry<'n>> = BTreeMap::new();
+    for (source, (owner, namespace)) in sources.iter().enumerate() {
+        for (name, mailbox) in &namespace.mailboxes {
+            let rights = principal.rights(owner, namespace.acl(mailbox.id));
+            let shown = match source {
+                0 => Some(names.own(name)),
+                _ => names.others(owner, name).map(Cow::Owned),
+            };
+            let Some(shown) = shown.filter(|_| rights.contains(Rights::LOOKUP)) else { continue };
+            names.each_above(&shown, &mut |parent| {
+                let entry = found.entry(parent.clone()).or_default();
+                entry.name = parent;
+                entry.has_children = true;
+            });
+            let entry = found.entry(shown.clone()).or_default();
+            entry.name = shown;
+            entry.mailbox = Some((source, name, rights));
+            if source == 0 {
+                entry.special_use = mailbox.special_use.iter().map(|use_| use_.as_str()).collect();
+            }
         }
     }
-    for name in &namespace.subscriptions {
-        if list.select_subscribed && !names.contains_key(name.as_str()) {
-            names.insert(name, Entry { name, ..Entry::default() });
+    let subscriptions = sources.first().into_iter().flat_map(|(_, own)| &own.subscriptions);
+    for name in subscriptions.filter_map(|name| names.subscribed(name)) {
+        if list.select_subscribed && !found.contains_key(&name) {
+            found.insert(name.clone(), Entry { name: name.clone(), ..Entry::default() });
         }
-        if let Some(entry) = names.get_mut(name.as_str()) {
+        if let Some(entry) = found.get_mut(&name) {
             entry.subscribed = true;
         }
     }
@@ -165,52 +294,51 @@ fn entries<'n>(namespace: &'n Namespace, list: &List) -> Vec<Entry<'n>> {
     };
     // RECURSIVEMATCH: names above one that is selected and that no pattern shows; of others the
     // client can tell by itself (RFC 5258 section 3.5).
-    let mut above: BTreeSet<&str> = BTreeSet::new();
+    let mut above: BTreeSet<Cow<'n, str>> = BTreeSet::new();
     if list.recursive_match {
-        let hidden = |entry: &&Entry<'_>| selected(entry) && !matches(entry.name);
-        for entry in names.values().filter(hidden) {
-            above.extend(parents(entry.name));
+        let hidden = |entry: &&Entry<'_>| selected(entry) && !matches(&entry.name);
+        for entry in found.values().filter(hidden) {
+            names.each_above(&entry.name, &mut |parent| {
+                above.insert(parent);
+            });
         }
     }
     for name in &above {
-        names.entry(name).or_insert(Entry { name, has_children: true, ..Entry::default() });
+        let fresh = || Entry { name: name.clone(), has_children: true, ..Entry::default() };
+        found.entry(name.clone()).or_insert_with(fresh);
     }
-    let listed = names.into_values().filter_map(|mut entry| {
-        entry.child_info = above.contains(entry.name);
-        (matches(entry.name) && (selected(&entry) || entry.child_info)).then_some(entry)
+    let listed = found.into_values().filter_map(|mut entry| {
+        entry.child_info = above.contains(&entry.name);
+        (matches(&entry.name) && (selected(&entry) || entry.child_info)).then_some(entry)
     });
     listed.collect()
 }
 
-/// The names above `name`, outermost first.
-pub(super) fn parents(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('/').map(|(at, _)| &name[..at]).filter(|parent| !parent.is_empty())
-}
-
 /// A reference and a pattern, put together.
-pub(super) struct Pattern(Vec<char>);
+pub(super) struct Pattern(Vec<char>, char);
 
 impl Pattern {
     /// The reference is simply written before the pattern.
-    pub(super) fn new(reference: &str, pattern: &str) -> Pattern {
+    pub(super) fn new(reference: &str, pattern: &str, separator: char) -> Pattern {
         let mut whole = format!("{reference}{pattern}");
         // INBOX has no case, in patterns too.
-        let first_level = whole.split('/').next().unwrap_or_default();
+        let first_level = whole.split(separator).next().unwrap_or_default();
         if first_level.eq_ignore_ascii_case("INBOX") {
             whole.replace_range(..5, "INBOX");
         }
-        Pattern(whole.chars().collect())
+        Pattern(whole.chars().collect(), separator)
     }
 
-    /// Whether the pattern shows `name`: `*` stands for anything, `%` for anything but `/`.
+    /// Whether the pattern shows `name`: `*` stands for anything, `%` for anything but the
+    /// separator. From `levels_end` on nothing separates levels.
     ///
     /// Takes time in proportion to pattern times name: the set of places in the pattern that the
     /// name read so far can lead to is carried along.
-    pub(super) fn matches(&self, name: &str) -> bool {
-        let pattern = &self.0;
+    pub(super) fn matches(&self, name: &str, levels_end: usize) -> bool {
+        let (pattern, separator) = (&self.0, self.1);
         match pattern[..] {
             ['*'] => return true,
-            ['%'] => return !name.contains('/'),
+            ['%'] => return !name[..levels_end].contains(separator),
             _ => {}
         }
         let mut places = vec![false; pattern.len() + 1];
@@ -224,13 +352,14 @@ impl Pattern {
             }
         };
         skip_wildcards(&mut places);
-        for c in name.chars() {
+        for (place, c) in name.char_indices() {
+            let ends_level = c == separator && place < levels_end;
             next.fill(false);
             for at in 0..pattern.len() {
                 match pattern[at] {
                     _ if !places[at] => {}
                     '*' => next[at] = true,
-                    '%' => next[at] |= c != '/',
+                    '%' => next[at] |= !ends_level,
                     literal => next[at + 1] |= literal == c,
                 }
             }
@@ -244,6 +373,7 @@ impl Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use config::{Listener, NameForm, PlainLogin, Protocol, Sharing, TlsMode};
     use engine::{MailboxEntry, MailboxId, SpecialUse};
     use protocol::types::UidValidity;
 
@@ -261,18 +391,33 @@ mod tests {
         namespace
     }
 
+    fn names(viewer: &str) -> Names {
+        let listener = Listener {
+            protocol: Protocol::Imap,
+            address: "127.0.0.1:143".to_owned().into(),
+            tls: TlsMode::None,
+            plain_login: PlainLogin::Loopback,
+            names: NameForm::default(),
+            separator: None,
+        };
+        Names::new(&listener, &Sharing::default(), viewer, false, true)
+    }
+
     fn lines(namespace: &Namespace, list: &List) -> Vec<String> {
         let line = |entry: &Entry<'_>| {
             let line = entry.line(list, true);
             let info = if line.child_info { " CHILDINFO" } else { "" };
             format!("{} {}{info}", line.name, line.attributes.join(" "))
         };
-        entries(namespace, list).iter().map(line).collect()
+        let principal = Principal::of_user("jo");
+        let names = names("jo");
+        entries(&[("jo", namespace)], &names, &principal, list).iter().map(line).collect()
     }
 
     #[test]
     fn wildcards() {
-        let matches = |pattern: &str, name: &str| Pattern::new("", pattern).matches(name);
+        let matches =
+            |pattern: &str, name: &str| Pattern::new("", pattern, '/').matches(name, name.len());
         for (pattern, name, expected) in [
             ("*", "a/b", true),
             ("%", "a/b", false),
@@ -287,9 +432,10 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
-        assert!(Pattern::new("a/", "%").matches("a/b"));
-        let hostile = Pattern::new("", &"*%".repeat(2000));
-        assert!(hostile.matches(&"x".repeat(200)));
+        assert!(Pattern::new("a/", "%", '/').matches("a/b", 3));
+        assert!(Pattern::new("", "a/%", '/').matches("a/b@c/d", 3));
+        let hostile = Pattern::new("", &"*%".repeat(2000), '/');
+        assert!(hostile.matches(&"x".repeat(200), 200));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(super) async fn admit(
     match session.services.open_user(&account).await {
         Ok(user) => {
             log(session, account.name.as_str(), None);
-            session.log_in(user, account.attributes.read_only);
+            session.log_in(user, &account);
             let code = Code::Capability(words(&session.conn, true, &session.services));
             Ok(Reply::ok("Logged in").code(code))
         }

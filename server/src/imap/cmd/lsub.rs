@@ -1,13 +1,15 @@
 //! LSUB: RFC 3501 section 6.3.9.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use engine::Namespace;
 use protocol::imap::encode::{self, ListLine};
 
+use super::super::names::Names;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
-use super::list::{Pattern, parents};
+use super::list::Pattern;
 
 /// Subscriptions that are looked through without a helper thread.
 const INLINE_NAMES_MAX: usize = 256;
@@ -17,20 +19,20 @@ pub(in super::super) async fn run(
     reference: &str,
     pattern: &str,
 ) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
-        Err(reply) => return Ok(reply),
+    let (user, viewer) = match (session.user(), session.viewer()) {
+        (Ok(user), Ok(viewer)) => (user, viewer),
+        (Err(reply), _) | (_, Err(reply)) => return Ok(reply),
     };
-    let namespace = user.namespace();
-    let pattern = Pattern::new(reference, pattern);
+    let (namespace, names) = (user.namespace(), viewer.names.clone());
+    let pattern = Pattern::new(reference, pattern, names.separator());
     let utf8 = session.features.utf8();
     if namespace.subscriptions.len() <= INLINE_NAMES_MAX {
-        session.conn.out.with_vec(|out| write(out, &namespace, &pattern, utf8));
+        session.conn.out.with_vec(|out| write(out, &namespace, &names, &pattern, utf8));
         return Ok(Reply::ok("Completed"));
     }
     let lines = move || {
         let mut out = Vec::new();
-        write(&mut out, &namespace, &pattern, utf8);
+        write(&mut out, &namespace, &names, &pattern, utf8);
         out
     };
     match session.services.store.helpers().run(lines).await {
@@ -42,21 +44,26 @@ pub(in super::super) async fn run(
     }
 }
 
-fn write(out: &mut Vec<u8>, namespace: &Namespace, pattern: &Pattern, utf8: bool) {
+fn write(out: &mut Vec<u8>, namespace: &Namespace, names: &Names, pattern: &Pattern, utf8: bool) {
+    let separator = names.separator();
+    let all: BTreeSet<Cow<'_, str>> =
+        namespace.subscriptions.iter().filter_map(|name| names.subscribed(name)).collect();
     // A pattern ending in % also shows parents of subscribed names, as \Noselect.
-    let mut above = BTreeSet::new();
-    for name in &namespace.subscriptions {
-        if !pattern.matches(name) {
-            above.extend(parents(name).filter(|parent| {
-                pattern.matches(parent) && !namespace.subscriptions.contains(*parent)
-            }));
-        }
+    let matches = |name: &str| pattern.matches(name, names.levels_end(name));
+    let mut above: BTreeSet<Cow<'_, str>> = BTreeSet::new();
+    for name in all.iter().filter(|name| !matches(name)) {
+        names.each_above(name, &mut |parent| {
+            if matches(&parent) && !all.contains(&parent) {
+                above.insert(parent);
+            }
+        });
     }
-    let subscribed = namespace.subscriptions.iter().map(String::as_str);
-    let matching: BTreeSet<&str> = subscribed.filter(|name| pattern.matches(name)).collect();
+    let matching: BTreeSet<Cow<'_, str>> =
+        all.iter().filter(|name| matches(name)).cloned().collect();
     for name in matching.union(&above) {
         let attributes = if above.contains(name) { vec!["\\Noselect"] } else { vec![] };
-        let line = ListLine { lsub: true, attributes, name, ..ListLine::default() };
+        let separator = Some(separator);
+        let line = ListLine { lsub: true, attributes, name, separator, ..ListLine::default() };
         encode::list(out, &line, utf8);
     }
 }

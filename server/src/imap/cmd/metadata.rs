@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use engine::{Depth, Error, Event, User, entry_name};
+use engine::{Authority, Depth, Error, Event, Rights, User, entry_name};
 use protocol::imap::command::{GetMetadata, MetadataDepth};
 use protocol::imap::encode::{self, Code};
 
@@ -34,9 +34,30 @@ fn asked(entry: String, depth: Depth) -> Option<Asked> {
     Some(Asked { written: entry, name, depth, pattern })
 }
 
+/// Beside `l`, one of these is needed to read a mailbox's metadata and to set one's own (RFC 5464
+/// section 3.3).
+pub(super) const READING: Rights =
+    Rights::READ.union(Rights::SEEN).union(Rights::WRITE).union(Rights::INSERT).union(Rights::POST);
+
+/// Whose metadata a command is about, and of which mailbox; `None`: the server's.
+async fn place(
+    session: &Session,
+    mailbox: Option<&str>,
+) -> Result<(User, Option<String>, Rights), Reply> {
+    let Some(mailbox) = mailbox else { return Ok((session.user()?, None, Rights::ALL)) };
+    let place = session.place(mailbox, "NONEXISTENT").await?;
+    let good = |rights: Rights| rights.contains(Rights::LOOKUP) && rights.intersects(READING);
+    // Administrators set what is shared of mailboxes that they cannot read.
+    let administers = session.viewer()?.principal.administers(place.user.name());
+    place.demand_if("NONEXISTENT", |rights| good(rights) || administers)?;
+    let rights = place.rights.unwrap_or_default();
+    let rights = if administers { rights.union(Rights::WRITE) } else { rights };
+    Ok((place.user, Some(place.name), rights))
+}
+
 pub(in super::super) async fn get(session: &mut Session, get: GetMetadata) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
+    let (user, name, _) = match place(session, get.mailbox.as_deref()).await {
+        Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
     let depth = match get.depth {
@@ -49,7 +70,7 @@ pub(in super::super) async fn get(session: &mut Session, get: GetMetadata) -> Ou
         return Ok(Reply::bad("Expected names that begin with /private or /shared"));
     };
     let mut longest = None;
-    let found = match values(session, &user, get.mailbox.as_deref(), &entries).await {
+    let found = match values(session, &user, name.as_deref(), &entries).await {
         Ok(found) => found,
         Err(error) => return Ok(session.failure("read metadata", &error, "NONEXISTENT")),
     };
@@ -76,13 +97,13 @@ pub(in super::super) async fn get(session: &mut Session, get: GetMetadata) -> Ou
 /// Metadata of a mailbox that LIST returns (RFC 9590).
 pub(super) async fn listed(
     session: &mut Session,
-    user: &User,
+    (user, name): (&User, &str),
     mailbox: &str,
     entries: &[String],
 ) -> Result<(), End> {
     let entries: Vec<Asked> =
         entries.iter().filter_map(|entry| asked(entry.clone(), Depth::Zero)).collect();
-    match values(session, user, Some(mailbox), &entries).await {
+    match values(session, user, Some(name), &entries).await {
         Ok(found) if !found.is_empty() => {
             let utf8 = session.features.rev2;
             session.conn.out.with_vec(|out| write(out, mailbox, &found, utf8));
@@ -105,8 +126,9 @@ async fn values(
     entries: &[Asked],
 ) -> engine::Result<Values> {
     let mut out: Values = Vec::new();
+    let viewer = session.user.as_ref().map_or("", User::name);
     for Asked { written, name, depth, pattern } in entries {
-        let found = user.metadata(mailbox, user.name(), vec![name.clone()], *depth).await?;
+        let found = user.metadata(mailbox, viewer, vec![name.clone()], *depth).await?;
         for (at, (entry, value)) in found.into_iter().enumerate() {
             let value = match mailbox {
                 None if entry == ADMIN => admin(session),
@@ -163,8 +185,8 @@ pub(in super::super) async fn set(
     mailbox: Option<&str>,
     changes: Vec<(String, Option<Vec<u8>>)>,
 ) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
+    let (user, name, rights) = match place(session, mailbox).await {
+        Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
     let named = changes.into_iter().map(|(entry, value)| Some((entry_name(&entry)?, value)));
@@ -180,12 +202,25 @@ pub(in super::super) async fn set(
         if let Some(refusal) = changes.iter().find_map(refusal) {
             return Ok(refusal);
         }
-        if changes.iter().any(|(entry, _)| entry.starts_with("/shared/")) {
+        let everything = session
+            .viewer()
+            .is_ok_and(|viewer| viewer.principal.authority == Authority::Everything);
+        if changes.iter().any(|(entry, _)| entry.starts_with("/shared/")) && !everything {
             return Ok(Reply::no("Administrators set the server's shared entries").word("NOPERM"));
         }
     }
+    // What all see is for those who may change what all see; special uses are the owner's.
+    let own = session.user.as_ref().is_some_and(|own| own.name() == user.name());
+    let may_set = |(entry, _): &(String, _)| match entry.as_str() {
+        "/private/specialuse" => own,
+        entry => rights.contains(Rights::WRITE) || !entry.starts_with("/shared/"),
+    };
+    if name.is_some() && !own && !changes.iter().all(may_set) {
+        return Ok(Reply::no_permission());
+    }
+    let viewer = session.user.as_ref().map_or("", User::name);
     let set: Vec<String> = changes.iter().map(|(entry, _)| entry.clone()).collect();
-    match user.set_metadata(mailbox, user.name(), changes).await {
+    match user.set_metadata(name.as_deref(), viewer, changes).await {
         Ok(()) => {
             let own = |event: &Event| match event {
                 Event::Metadata { entries, .. } => entries.iter().all(|entry| set.contains(entry)),

@@ -1,6 +1,7 @@
 //! A file per command. Each `run` carries one command out and returns its tagged answer; untagged
 //! data goes into the connection's queue. States and sync points are the session's affair.
 
+pub(super) mod acl;
 pub(super) mod append;
 pub(super) mod authenticate;
 pub(super) mod cancel_update;

@@ -1,13 +1,15 @@
 //! ESEARCH over several mailboxes: RFC 7377.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use engine::{INBOX, Mailbox, Namespace, SEPARATOR, View};
+use engine::{INBOX, Mailbox, Namespace, Rights, View};
 use protocol::imap::SearchKey;
 use protocol::imap::command::{MultiSearch, SearchSource, Tag};
 use protocol::imap::encode;
 
 use super::super::contexts::{Context, Results};
+use super::super::names::Name;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::Session;
 use super::search::{Question, add_context, fixed, names_modseq, settle, uid_ranges};
@@ -40,9 +42,11 @@ pub(in super::super) async fn run(
     {
         let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
         // It may have been renamed since it was selected.
-        let named = user.namespace();
-        let mut named = named.mailboxes.iter().filter(|(_, entry)| entry.id == mailbox.id());
-        let name = named.next().map(|(name, _)| name.clone()).unwrap_or_default();
+        let (owner, id) = (selected.owner.clone(), mailbox.id());
+        let named = owner.namespace();
+        let name = named.mailboxes.iter().find(|(_, entry)| entry.id == id).map(|(name, _)| name);
+        let shown = name.and_then(|name| session.viewer().ok()?.names.others(owner.name(), name));
+        let name = shown.unwrap_or_default();
         if let Some(trouble) = one(session, tag, &search, mailbox, view, &name, true).await? {
             return Ok(trouble);
         }
@@ -52,16 +56,22 @@ pub(in super::super) async fn run(
     }
     let selected = session.selected.as_ref().map(|selected| selected.mailbox.id());
     let selected = selected.filter(|_| sources.contains(&SearchSource::Selected));
-    let names = names(&user.namespace(), sources);
+    let names = match names(session, &user.namespace(), sources).await {
+        Ok(names) => names,
+        Err(reply) => return Ok(reply),
+    };
     let mut trouble = None;
     for name in names {
         // What can't be opened (deleted just now, or not the user's) is as if it were not there.
-        let Ok(mailbox) = user.mailbox(&name).await else { continue };
+        let opened = session.mailbox(&name, Rights::READ, "NONEXISTENT").await;
+        let Ok((place, mailbox)) = opened else { continue };
         if selected == Some(mailbox.id()) {
             continue;
         }
         match mailbox.refresh().await {
             Ok(view) => {
+                let seen = session.own_seen(&place, &mailbox).await.unwrap_or_default();
+                let view = view.seen_by(seen.as_ref());
                 let told = one(session, tag, &search, mailbox, view, &name, false).await?;
                 trouble = trouble.or(told);
             }
@@ -167,43 +177,71 @@ async fn one(
     Ok(None)
 }
 
-/// The mailboxes that filters name, each once.
-fn names(namespace: &Namespace, sources: &[SearchSource]) -> BTreeSet<String> {
+/// The mailboxes that filters name, each once, as the client calls them. Some may not be there, or
+/// not for this user.
+async fn names(
+    session: &Session,
+    namespace: &Namespace,
+    sources: &[SearchSource],
+) -> Result<BTreeSet<String>, Reply> {
+    let forms = session.viewer()?.names.clone();
+    let own = || namespace.mailboxes.keys().map(|name| forms.own(name).into_owned());
+    let is_elsewhere = |root: &String| !matches!(forms.parse(root), Some(Name::Own(_)));
+    let elsewhere = sources.iter().any(|source| match source {
+        SearchSource::Subtree(roots) | SearchSource::SubtreeOne(roots) => {
+            roots.iter().any(is_elsewhere)
+        }
+        _ => false,
+    });
+    let mut all: Vec<String> = own().collect();
+    if elsewhere {
+        for owner in session.others().await?.iter() {
+            let Ok(other) = session.open_user(owner).await else { continue };
+            let theirs = other.namespace();
+            all.extend(theirs.mailboxes.keys().filter_map(|name| forms.others(owner, name)));
+        }
+    }
+    let separator = forms.separator();
     let mut names = BTreeSet::new();
     for source in sources {
         match source {
             SearchSource::Selected => {}
             SearchSource::Inboxes => names.extend([INBOX.to_owned()]),
-            SearchSource::Personal => names.extend(namespace.mailboxes.keys().cloned()),
-            SearchSource::Subscribed => names.extend(namespace.subscriptions.iter().cloned()),
+            SearchSource::Personal => names.extend(own()),
+            SearchSource::Subscribed => {
+                let subscribed = namespace.subscriptions.iter();
+                names.extend(
+                    subscribed.filter_map(|name| forms.subscribed(name).map(Cow::into_owned)),
+                );
+            }
             SearchSource::Mailboxes(some) => names.extend(some.iter().cloned()),
             SearchSource::Subtree(roots) => {
-                names.extend(roots.iter().flat_map(|root| below(namespace, root, usize::MAX)));
+                names
+                    .extend(roots.iter().flat_map(|root| below(&all, root, separator, usize::MAX)));
             }
             SearchSource::SubtreeOne(roots) => {
-                names.extend(roots.iter().flat_map(|root| below(namespace, root, 1)));
+                names.extend(roots.iter().flat_map(|root| below(&all, root, separator, 1)));
             }
         }
     }
-    names.retain(|name| namespace.mailboxes.contains_key(name));
-    names
+    Ok(names)
 }
 
 /// The mailbox `root` and those so many levels below it.
 fn below<'n>(
-    namespace: &'n Namespace,
+    all: &'n [String],
     root: &'n str,
+    separator: char,
     levels_max: usize,
 ) -> impl Iterator<Item = String> + use<'n> {
     let levels = move |name: &str| {
         let rest = name.strip_prefix(root)?;
-        match rest.strip_prefix(SEPARATOR) {
-            Some(rest) => Some(1 + rest.matches(SEPARATOR).count()),
+        match rest.strip_prefix(separator) {
+            Some(rest) => Some(1 + rest.matches(separator).count()),
             None => rest.is_empty().then_some(0),
         }
     };
-    let names = namespace.mailboxes.keys();
-    names.filter(move |name| levels(name).is_some_and(|levels| levels <= levels_max)).cloned()
+    all.iter().filter(move |name| levels(name).is_some_and(|levels| levels <= levels_max)).cloned()
 }
 
 /// Which messages are recent in a mailbox that is not selected, nobody knows: none.

@@ -1,12 +1,14 @@
 //! GETQUOTA, GETQUOTAROOT and SETQUOTA: RFC 9208.
 //!
 //! A user's own root is called `#user/NAME`, one on a mailbox `#user/NAME/MAILBOX`. A mailbox's name
-//! stands for the root on it too, and INBOX for the user's own, as Cyrus's administrators write it;
-//! so does an empty name.
+//! stands for the root on it too, and that of an INBOX for its user's own, as Cyrus's administrators
+//! write it; so does an empty name. Of others, users see the roots of mailboxes that they may read;
+//! administrators see and set those of the users whom they administer.
 
-use engine::{INBOX, QuotaRoot, User};
+use engine::{INBOX, Namespace, QuotaLimits, QuotaRoot, Rights, User};
 use protocol::imap::encode;
 
+use super::super::names::Name;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
@@ -21,8 +23,8 @@ struct Named {
     mailbox: Option<String>,
 }
 
-pub(in super::super) fn get(session: &mut Session, root: &str) -> Outcome {
-    let named = match find(session, root) {
+pub(in super::super) async fn get(session: &mut Session, root: &str) -> Outcome {
+    let named = match find(session, root).await {
         Ok(named) => named,
         Err(reply) => return Ok(reply),
     };
@@ -34,14 +36,21 @@ pub(in super::super) fn get(session: &mut Session, root: &str) -> Outcome {
 }
 
 /// The mailbox need not exist: then the answer is what will govern it.
-pub(in super::super) fn get_root(session: &mut Session, mailbox: &str) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
+pub(in super::super) async fn get_root(session: &mut Session, mailbox: &str) -> Outcome {
+    let place = match session.place(mailbox, "NONEXISTENT").await {
+        Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
-    let root = user.quota_root(mailbox);
+    let administers = session.viewer().is_ok_and(|v| v.principal.administers(place.user.name()));
+    if !place.own
+        && !administers
+        && let Err(reply) = place.demand(Rights::READ, "NONEXISTENT")
+    {
+        return Ok(reply);
+    }
+    let root = place.user.quota_root(&place.name);
     let utf8 = session.features.rev2;
-    let name = name_of(&user, &root);
+    let name = name_of(&place.user, &root);
     session.conn.out.with_vec(|out| {
         out.extend_from_slice(b"* QUOTAROOT ");
         encode::mailbox(out, mailbox, utf8);
@@ -49,31 +58,63 @@ pub(in super::super) fn get_root(session: &mut Session, mailbox: &str) -> Outcom
         encode::mailbox(out, &name, utf8);
         out.extend_from_slice(b"\r\n");
     });
-    write(session, &user, &root);
+    write(session, &place.user, &root);
     Ok(Reply::ok("Completed"))
 }
 
-pub(in super::super) fn set() -> Outcome {
-    Ok(Reply::no("Limits are set by administrators").word("NOPERM"))
+/// Sets all limits of a root; without any it is one no longer (RFC 9208 section 4.1.3).
+pub(in super::super) async fn set(
+    session: &mut Session,
+    root: String,
+    limits: Vec<(String, u64)>,
+) -> Outcome {
+    let named = match find(session, &root).await {
+        Ok(named) => named,
+        Err(reply) => return Ok(reply),
+    };
+    if !session.viewer().is_ok_and(|v| v.principal.administers(named.user.name())) {
+        return Ok(Reply::no("Limits are set by administrators").word("NOPERM"));
+    }
+    let mut wanted = QuotaLimits::default();
+    for (resource, limit) in &limits {
+        match resource.as_str() {
+            "STORAGE" => wanted.bytes = Some(limit.saturating_mul(UNIT_BYTES)),
+            "MESSAGE" => wanted.messages = Some(*limit),
+            "MAILBOX" => wanted.mailboxes = Some(*limit),
+            _ => return Ok(Reply::no("No such resource").word("CANNOT")),
+        }
+    }
+    let wanted = (!limits.is_empty()).then_some(wanted);
+    if let Err(error) = named.user.set_quota(named.mailbox.as_deref(), wanted).await {
+        return Ok(session.failure("set a quota", &error, "NONEXISTENT"));
+    }
+    if let Some(found) = existing(&named) {
+        write(session, &named.user, &found);
+    }
+    Ok(Reply::ok("Completed"))
 }
 
-fn find(session: &Session, name: &str) -> Result<Named, Reply> {
-    let user = session.user()?;
-    let mailbox = match name.strip_prefix(PREFIX) {
+async fn find(session: &Session, name: &str) -> Result<Named, Reply> {
+    let nowhere = || Reply::no("No such quota root").word("NONEXISTENT");
+    let viewer = session.viewer()?;
+    let (owner, mailbox) = match name.strip_prefix(PREFIX) {
         Some(rest) => {
-            let (whose, mailbox) = match rest.split_once('/') {
-                Some((whose, mailbox)) => (whose, Some(mailbox)),
-                None => (rest, None),
-            };
-            if whose != user.name() {
-                return Err(Reply::no("No such quota root").word("NONEXISTENT"));
-            }
-            mailbox
+            let (whose, mailbox) = rest.split_once('/').unwrap_or((rest, INBOX));
+            (whose.to_owned(), Namespace::canonical(mailbox))
         }
-        None => Some(name),
+        None if name.is_empty() => (viewer.principal.user.clone(), INBOX.to_owned()),
+        None => match viewer.names.parse(name).ok_or_else(nowhere)? {
+            Name::Own(mailbox) => (viewer.principal.user.clone(), mailbox),
+            Name::Others { owner, mailbox } => (owner, mailbox),
+            Name::Root => return Err(nowhere()),
+        },
     };
-    let mailbox = mailbox.filter(|name| !name.is_empty() && *name != INBOX);
-    Ok(Named { user, mailbox: mailbox.map(str::to_owned) })
+    let place = session.place_of(&owner, &mailbox).await?.ok_or_else(nowhere)?;
+    let readable = place.rights.is_some_and(|rights| rights.contains(Rights::READ));
+    if !place.own && !readable && !viewer.principal.administers(&owner) {
+        return Err(nowhere());
+    }
+    Ok(Named { user: place.user, mailbox: (mailbox != INBOX).then_some(mailbox) })
 }
 
 /// The root itself, not one above it.

@@ -2,6 +2,7 @@
 
 use protocol::imap::encode::Code;
 
+use super::super::names::Name;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
@@ -18,7 +19,15 @@ pub(in super::super) async fn run(
     if mechanisms.iter().any(|mechanism| mechanism != "INTERNAL") {
         return Ok(Reply::no("Unknown mechanism"));
     }
-    match user.reset_url_keys(mailbox.as_deref()).await {
+    let name = match (&mailbox, session.viewer()) {
+        (None, _) => None,
+        (Some(mailbox), Ok(viewer)) => match viewer.names.parse(mailbox) {
+            Some(Name::Own(name)) => Some(name),
+            _ => return Ok(Reply::no("No such mailbox").word("NONEXISTENT")),
+        },
+        (Some(_), Err(reply)) => return Ok(reply),
+    };
+    match user.reset_url_keys(name.as_deref()).await {
         Ok(()) => Ok(Reply::ok("Completed").code(Code::UrlMechanism)),
         Err(error) => Ok(session.failure("reset a URL's key", &error, "NONEXISTENT")),
     }

@@ -1,7 +1,7 @@
 //! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 sections 3.1
 //! and 3.2.5, RFC 8474 section 4.2.
 
-use engine::SeqMatch;
+use engine::{Rights, SeqMatch};
 use protocol::imap::command::{Fetch, FetchItem, QResync, SetArgument};
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::{SeqNum, SequenceSet};
@@ -29,15 +29,21 @@ pub(in super::super) async fn run(
         session.untagged(Status::Ok, Some(&Code::Word("CLOSED")), "Previous mailbox closed");
     }
     session.features.condstore |= condstore;
-    let mailbox = match session.mailbox(name, "NONEXISTENT").await {
-        Ok(mailbox) => mailbox,
+    let (place, mailbox) = match session.mailbox(name, Rights::READ, "NONEXISTENT").await {
+        Ok(found) => found,
         Err(reply) => return Ok(reply),
     };
     let view = match mailbox.refresh().await {
         Ok(view) => view,
         Err(error) => return Ok(session.failure("refresh a mailbox", &error, "NONEXISTENT")),
     };
-    let selected = Box::new(Selected::new(mailbox, view, read_only));
+    let seen = match session.own_seen(&place, &mailbox).await {
+        Ok(seen) => seen,
+        Err(error) => return Ok(session.failure("read what was seen", &error, "NONEXISTENT")),
+    };
+    let selected = Box::new(Selected::new(place, (mailbox, view), seen, read_only));
+    let read_only = selected.read_only;
+    let separator = session.viewer().ok().map(|viewer| viewer.names.separator());
     let rev2 = session.features.rev2;
     // RFC 9051 does without, and UIDONLY knows no sequence numbers.
     let unseen = match rev2 || session.features.uid_only {
@@ -48,7 +54,7 @@ pub(in super::super) async fn run(
         Ok(unseen) => unseen,
         Err(error) => return Ok(session.failure("look through a mailbox", &error, "NONEXISTENT")),
     };
-    session.conn.out.with_vec(|out| write_state(out, &selected, name, rev2, unseen));
+    session.conn.out.with_vec(|out| write_state(out, &selected, (name, separator), rev2, unseen));
     session.selected = Some(selected);
     if let Some(known) = qresync
         && let Err(reply) = resynchronise(session, *known).await?
@@ -93,7 +99,7 @@ async fn resynchronise(session: &mut Session, known: QResync) -> Result<Result<(
 fn write_state(
     out: &mut Vec<u8>,
     selected: &Selected,
-    name: &str,
+    (name, separator): (&str, Option<char>),
     rev2: bool,
     unseen: Option<SeqNum>,
 ) {
@@ -104,7 +110,7 @@ fn write_state(
         encode::status(out, None, Status::Ok, Some(&code), text);
     };
     if rev2 {
-        let line = ListLine { name, ..ListLine::default() };
+        let line = ListLine { name, separator, ..ListLine::default() };
         encode::list(out, &line, true);
     } else {
         encode::print(out, format_args!("* {} RECENT\r\n", selected.recent_count()));

@@ -1,7 +1,7 @@
 //! STATUS: RFC 3501 section 6.3.10, SIZE of RFC 8438, DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162,
 //! APPENDLIMIT of RFC 7889, MAILBOXID of RFC 8474, DELETED-STORAGE of RFC 9208.
 
-use engine::{MailboxId, MailboxStatus, User};
+use engine::{MailboxId, MailboxStatus, Rights, User};
 use protocol::imap::command::StatusItem;
 use protocol::imap::encode::{self, StatusValue};
 
@@ -13,16 +13,19 @@ pub(in super::super) async fn run(
     name: &str,
     items: &[StatusItem],
 ) -> Outcome {
-    let user = match session.user() {
-        Ok(user) => user,
+    let place = match session.place_with(name, Rights::READ, "NONEXISTENT").await {
+        Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
     if items.contains(&StatusItem::HighestModSeq) {
         session.enable_condstore();
     }
     let status = async {
-        let mut status = user.status(name).await?;
-        complete(&user, name, items, &mut status).await?;
+        let mut status = place.user.status(&place.name).await?;
+        complete(&place.user, &place.name, items, &mut status).await?;
+        if items.contains(&StatusItem::Unseen) {
+            session.own_unseen(&place, &mut status).await?;
+        }
         Ok(status)
     };
     match status.await {

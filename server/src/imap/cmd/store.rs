@@ -1,9 +1,9 @@
 //! STORE and UID STORE: RFC 3501 section 6.4.6, UNCHANGEDSINCE of RFC 7162 section 3.1.3.
 
-use engine::{Answered, StoreOutcome, StoreRequest};
+use engine::{Answered, FlagScope, PrivateSeen, StoreOutcome, StoreRequest};
 use protocol::imap::command::{Store, StoreMode};
 use protocol::imap::encode::Code;
-use protocol::types::{ModSeq, SequenceSet, Uid};
+use protocol::types::{ModSeq, SequenceSet, SystemFlags, Uid};
 
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::{FlagItems, Selected, SeqRanges};
@@ -19,6 +19,14 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
     if selected.read_only {
         return Ok(Reply::no("Mailbox is selected read-only").word("CANNOT"));
     }
+    let scope = selected.scope();
+    let (system, keywords) = (scope.system_of(store.flags.system), store.flags.keywords.clone());
+    let names_none = store.flags.system.is_empty() && keywords.is_empty();
+    let may_none = system.is_empty() && (keywords.is_empty() || !scope.keywords);
+    // One flag that may be changed is enough (RFC 4314 section 4).
+    if scope.is_empty() || !names_none && may_none {
+        return Ok(Reply::no_permission());
+    }
     let ranges = match selected.resolve(&store.set, store.uid) {
         Ok(ranges) => ranges,
         Err(reply) => return Ok(reply),
@@ -32,15 +40,20 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
     if uids.is_empty() {
         return Ok(Reply::ok("No such messages"));
     }
+    if let Some(seen) = &selected.seen {
+        let seen = seen.clone();
+        return store_own(session, store, seen, (ranges, uids), cut).await;
+    }
     let request = StoreRequest {
         uids,
         mode: match store.mode {
-            StoreMode::Replace => engine::StoreMode::Replace,
+            StoreMode::Replace if scope == FlagScope::ALL => engine::StoreMode::Replace,
+            StoreMode::Replace => engine::StoreMode::ReplaceWithin(scope),
             StoreMode::Add => engine::StoreMode::Add,
             StoreMode::Remove => engine::StoreMode::Remove,
         },
-        flags: store.flags.system,
-        keywords: store.flags.keywords,
+        flags: system,
+        keywords: if scope.keywords { keywords } else { vec![] },
         unchanged_since: store.unchanged_since,
     };
     let stored = if session.answers_early() {
@@ -61,6 +74,83 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         answer_early(session, &outcome, answered, (!store.silent).then_some(items)).await?;
         return Ok(session.limited(Reply::ok("Completed"), cut));
     }
+    let modified = modified_set(selected, &outcome, store.uid);
+    answer(session, ranges, &outcome, store.uid, store.silent).await?;
+    let reply = match modified {
+        Some(set) => Reply::ok("Some messages were changed before").code(Code::Modified(set)),
+        None => Reply::ok("Completed"),
+    };
+    Ok(session.limited(reply, cut))
+}
+
+/// A STORE in a mailbox in which the user has a `\Seen` of his own. That is changed first, and what
+/// else there is then; a message of which only that changed gets a new MODSEQ all the same.
+async fn store_own(
+    session: &mut Session,
+    store: Store,
+    seen: PrivateSeen,
+    (ranges, mut uids): (SeqRanges, Vec<Uid>),
+    cut: Option<Code>,
+) -> Outcome {
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let (owner, mailbox) = (selected.owner.clone(), selected.mailbox.clone());
+    let scope = selected.scope();
+    let names_seen = store.flags.system.contains(SystemFlags::SEEN);
+    let may_see = scope.system.contains(SystemFlags::SEEN);
+    let mut modified = Vec::new();
+    if let Some(since) = store.unchanged_since {
+        let newest = mailbox.view();
+        let is_newer = |uid: &Uid| newest.record_of(*uid).is_some_and(|(_, r)| r.modseq > since);
+        (modified, uids) = uids.into_iter().partition(is_newer);
+    }
+    let on = match store.mode {
+        StoreMode::Replace => may_see.then_some(names_seen),
+        StoreMode::Add => (may_see && names_seen).then_some(true),
+        StoreMode::Remove => (may_see && names_seen).then_some(false),
+    };
+    let rest = FlagScope { system: scope.system.difference(SystemFlags::SEEN), ..scope };
+    let request = StoreRequest {
+        uids: uids.clone(),
+        mode: match store.mode {
+            StoreMode::Replace => engine::StoreMode::ReplaceWithin(rest),
+            StoreMode::Add => engine::StoreMode::Add,
+            StoreMode::Remove => engine::StoreMode::Remove,
+        },
+        flags: rest.system_of(store.flags.system),
+        keywords: if rest.keywords { store.flags.keywords } else { vec![] },
+        unchanged_since: store.unchanged_since,
+    };
+    let work = async move {
+        let mut touched = match on {
+            Some(on) => owner.change_private_seen(&seen, uids, on).await?,
+            None => Vec::new(),
+        };
+        let mut outcome = mailbox.store(request).await?;
+        touched.retain(|uid| outcome.changed.binary_search(uid).is_err());
+        if !touched.is_empty() {
+            let (mode, unchanged_since) = (seen.touch(), None);
+            let (flags, keywords) = (SystemFlags::empty(), vec![]);
+            let request = StoreRequest { uids: touched, mode, flags, keywords, unchanged_since };
+            let more = mailbox.store(request).await?;
+            outcome.changed.extend(more.changed);
+            outcome.changed.sort_unstable();
+            (outcome.modseq, outcome.view) = (more.modseq, more.view);
+        }
+        outcome.modified.extend(modified);
+        outcome.modified.sort_unstable();
+        outcome.modified.dedup();
+        Ok(outcome)
+    };
+    let outcome: engine::Result<StoreOutcome> = session.working(None, work).await?;
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
+    };
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
     let modified = modified_set(selected, &outcome, store.uid);
     answer(session, ranges, &outcome, store.uid, store.silent).await?;
     let reply = match modified {

@@ -24,6 +24,8 @@ fn conn(dir: &std::path::Path, limits: Limits) -> (Conn, UnixStream) {
         address: ListenerAddress::from("127.0.0.1:0".to_owned()),
         tls: TlsMode::Starttls,
         plain_login: PlainLogin::Never,
+        names: config::NameForm::default(),
+        separator: None,
     };
     let socket = Socket::Unix(near);
     (Conn::new(socket, Peer::Unix, Arc::new(listener), &limits, Rc::new(core), None), far)

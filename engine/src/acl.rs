@@ -1,0 +1,720 @@
+//! Access control lists (RFC 4314): who may do what with a mailbox.
+//!
+//! A mailbox without a list is its owner's alone. A list is a fact: a frame in the log with all of
+//! its entries, a field of the mailbox's row in the catalog. It belongs to the mailbox's id, so it
+//! follows a new name and goes with the mailbox; a new mailbox takes the list of the one above it.
+//!
+//! Rights are the union of what all entries give that the user meets, less the union of what the
+//! negative ones take (ACL2=UNION). Two sets are beyond the list: an owner always has `l` and `a`,
+//! or nobody could mend a list that locks him out; administrators have `l`, `k`, `x` and `a`, and
+//! have to give themselves the rest where everybody can see it.
+//!
+//! **Domains.** Owner and user have the domain behind the `@` of their names, or none. `anyone`,
+//! `authenticated` and groups mean those of the owner's domain; administrators of a domain are
+//! administrators of its mailboxes alone.
+//!
+//! Which owners gave something to whom is an index in the catalog (`grants`), so that finding what a
+//! user was given costs nothing for the owners who gave nothing. It is derived from the lists; what
+//! no checkpoint has written yet is in memory in front of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use protocol::types::SystemFlags;
+
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::format::frame::Frame;
+use crate::ids::MailboxId;
+use crate::namespace::{INBOX, Namespace, SEPARATOR};
+use crate::store::Store;
+use crate::user::{User, UserInner};
+
+/// Entries of a list at most.
+pub const ACL_ENTRIES_MAX: usize = 1000;
+
+/// A set of rights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rights(u16);
+
+impl Rights {
+    /// `l`: the mailbox is seen in LIST and can be subscribed.
+    pub const LOOKUP: Rights = Rights(1);
+    /// `r`: SELECT, STATUS, FETCH, SEARCH, COPY from it.
+    pub const READ: Rights = Rights(1 << 1);
+    /// `s`: `\Seen`.
+    pub const SEEN: Rights = Rights(1 << 2);
+    /// `w`: flags but `\Seen` and `\Deleted`.
+    pub const WRITE: Rights = Rights(1 << 3);
+    /// `i`: APPEND, COPY and MOVE into it.
+    pub const INSERT: Rights = Rights(1 << 4);
+    /// `p`: mail to its own address.
+    pub const POST: Rights = Rights(1 << 5);
+    /// `k`: mailboxes below it.
+    pub const CREATE: Rights = Rights(1 << 6);
+    /// `x`: DELETE, RENAME.
+    pub const DELETE_MAILBOX: Rights = Rights(1 << 7);
+    /// `t`: `\Deleted`.
+    pub const DELETE_MESSAGES: Rights = Rights(1 << 8);
+    /// `e`: EXPUNGE.
+    pub const EXPUNGE: Rights = Rights(1 << 9);
+    /// `a`: the list itself.
+    pub const ADMINISTER: Rights = Rights(1 << 10);
+    /// `n`: shared annotations (RFC 5257).
+    pub const ANNOTATE: Rights = Rights(1 << 11);
+    /// None.
+    pub const NONE: Rights = Rights(0);
+    /// Every one.
+    pub const ALL: Rights = Rights((1 << 12) - 1);
+
+    /// The letters, in the order of the bits and of the wire.
+    const LETTERS: [char; 12] = ['l', 'r', 's', 'w', 'i', 'p', 'k', 'x', 't', 'e', 'a', 'n'];
+    /// What the owner has in any case.
+    pub const OF_OWNER: Rights = Rights(Self::LOOKUP.0 | Self::ADMINISTER.0);
+    /// What administrators have in any case.
+    pub const OF_ADMINISTRATORS: Rights =
+        Rights(Self::OF_OWNER.0 | Self::CREATE.0 | Self::DELETE_MAILBOX.0);
+
+    /// The right of a letter. `c` and `d`, of RFC 2086, stand for `kx` and `te`.
+    pub fn of_letter(letter: char) -> Option<Rights> {
+        match letter {
+            'c' => Some(Rights::CREATE.union(Rights::DELETE_MAILBOX)),
+            'd' => Some(Rights::DELETE_MESSAGES.union(Rights::EXPUNGE)),
+            _ => {
+                let at = Self::LETTERS.iter().position(|l| *l == letter)?;
+                Some(Rights(1 << at))
+            }
+        }
+    }
+
+    /// Reads letters; `None` where one is no right.
+    pub fn parse(letters: &str) -> Option<Rights> {
+        letters.chars().try_fold(Rights::NONE, |all, c| Some(all.union(Rights::of_letter(c)?)))
+    }
+
+    /// Those of either.
+    #[must_use]
+    pub const fn union(self, other: Rights) -> Rights {
+        Rights(self.0 | other.0)
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn both(self, other: Rights) -> Rights {
+        Rights(self.0 & other.0)
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Rights) -> Rights {
+        Rights(self.0 & !other.0)
+    }
+
+    /// Whether all of `other` are there.
+    pub const fn contains(self, other: Rights) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is there.
+    pub const fn intersects(self, other: Rights) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The letters with those of RFC 2086 behind them, as clients of either are to be told (RFC
+    /// 4314 section 2.1.1): `c` where there is `k` or `x`, `d` where there is `t` or `e`.
+    pub fn wire(self) -> String {
+        let mut letters = self.to_string();
+        let old = letters.find(['a', 'n']).unwrap_or(letters.len());
+        if self.intersects(Rights::DELETE_MESSAGES.union(Rights::EXPUNGE)) {
+            letters.insert(old, 'd');
+        }
+        if self.intersects(Rights::CREATE.union(Rights::DELETE_MAILBOX)) {
+            letters.insert(old, 'c');
+        }
+        letters
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has = |(at, _): &(usize, &char)| self.0 & (1 << at) != 0;
+        let letters = Self::LETTERS.iter().enumerate().filter(has);
+        f.write_str(&letters.map(|(_, letter)| *letter).collect::<String>())
+    }
+}
+
+/// Flags that somebody may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlagScope {
+    /// Of the system flags.
+    pub system: SystemFlags,
+    /// Keywords.
+    pub keywords: bool,
+}
+
+impl FlagScope {
+    /// Every flag.
+    pub const ALL: FlagScope = FlagScope { system: SystemFlags::ALL, keywords: true };
+
+    /// What rights allow: RFC 4314 section 4.
+    pub fn of(rights: Rights) -> FlagScope {
+        let keywords = rights.contains(Rights::WRITE);
+        let (seen, deleted) = (SystemFlags::SEEN, SystemFlags::DELETED);
+        let mut system = SystemFlags::empty();
+        if keywords {
+            system = SystemFlags::ALL.difference(seen).difference(deleted);
+        }
+        if rights.contains(Rights::SEEN) {
+            system = system.union(seen);
+        }
+        if rights.contains(Rights::DELETE_MESSAGES) {
+            system = system.union(deleted);
+        }
+        FlagScope { system, keywords }
+    }
+
+    /// Whether no flag may be changed.
+    pub fn is_empty(self) -> bool {
+        self.system.is_empty() && !self.keywords
+    }
+
+    /// Those of some system flags that are in here.
+    pub fn system_of(self, flags: SystemFlags) -> SystemFlags {
+        flags.difference(SystemFlags::ALL.difference(self.system))
+    }
+}
+
+/// Whom an entry is about. Names are canonical and have their domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identifier {
+    /// The mailbox's owner.
+    Owner,
+    /// Whoever administers it.
+    Administrators,
+    /// One user.
+    User(String),
+    /// The users of a group.
+    Group(String),
+    /// All users of the owner's domain that are logged in with a name of their own.
+    Authenticated,
+    /// All users of the owner's domain.
+    Anyone,
+    /// Whoever is logged in without a name.
+    Anonymous,
+}
+
+/// What stands for more than one user, and is therefore no user's name.
+const WORDS: [(&str, Identifier); 5] = [
+    ("owner", Identifier::Owner),
+    ("administrators", Identifier::Administrators),
+    ("authenticated", Identifier::Authenticated),
+    ("anyone", Identifier::Anyone),
+    ("anonymous", Identifier::Anonymous),
+];
+
+impl Identifier {
+    /// Reads an identifier in any of the forms in use: `jo`, `user=jo` (Courier); `group:staff`
+    /// (Cyrus), `group=staff` (Courier); `anyone` and the like. `canonical` makes a user's or
+    /// group's name of what was written, and knows which names there can be.
+    pub fn parse(text: &str, canonical: impl Fn(&str) -> Option<String>) -> Option<Identifier> {
+        if let Some((_, word)) = WORDS.iter().find(|(word, _)| *word == text) {
+            return Some(word.clone());
+        }
+        if let Some(group) = text.strip_prefix("group:").or(text.strip_prefix("group=")) {
+            return canonical(group).map(Identifier::Group);
+        }
+        let user = text.strip_prefix("user=").unwrap_or(text);
+        canonical(user).map(Identifier::User)
+    }
+
+    /// Under which key the index has it, for mailboxes of an owner.
+    fn key(&self, owner: &str) -> Option<String> {
+        match self {
+            Identifier::Owner | Identifier::Administrators => None,
+            Identifier::User(_) | Identifier::Group(_) => Some(self.to_string()),
+            Identifier::Authenticated | Identifier::Anyone | Identifier::Anonymous => {
+                Some(format!("{self}@{}", domain_of(owner)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Identifier {
+    /// The form that [`Identifier::parse`] reads as the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((word, _)) = WORDS.iter().find(|(_, who)| who == self) {
+            return f.write_str(word);
+        }
+        match self {
+            Identifier::Group(name) => write!(f, "group:{name}"),
+            Identifier::User(name) => {
+                let taken = WORDS.iter().any(|(word, _)| word == name)
+                    || ["-", "user=", "group=", "group:"].iter().any(|p| name.starts_with(p));
+                if taken { write!(f, "user={name}") } else { f.write_str(name) }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an entry of a list is known by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AclEntry {
+    /// It takes rights.
+    pub negative: bool,
+    /// From whom, or to whom it gives them.
+    pub who: Identifier,
+}
+
+impl AclEntry {
+    /// Reads an identifier with `-` in front of a negative one.
+    pub fn parse(text: &str, canonical: impl Fn(&str) -> Option<String>) -> Option<AclEntry> {
+        let (negative, text) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        Some(AclEntry { negative, who: Identifier::parse(text, canonical)? })
+    }
+}
+
+impl fmt::Display for AclEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.negative { "-" } else { "" }, self.who)
+    }
+}
+
+/// The access control list of a mailbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acl(BTreeMap<AclEntry, Rights>);
+
+impl Acl {
+    /// What a mailbox has that nobody has given one: the owner may do everything.
+    pub fn default_of_owner() -> Acl {
+        let owner = AclEntry { negative: false, who: Identifier::Owner };
+        Acl(BTreeMap::from([(owner, Rights::ALL)]))
+    }
+
+    /// Its entries, the owner's first.
+    pub fn entries(&self) -> impl Iterator<Item = (&AclEntry, Rights)> {
+        self.0.iter().map(|(entry, rights)| (entry, *rights))
+    }
+
+    /// The rights of an entry, as they were set.
+    pub fn rights_of(&self, entry: &AclEntry) -> Rights {
+        self.0.get(entry).copied().unwrap_or_default()
+    }
+
+    fn change(&mut self, entry: AclEntry, change: RightsChange) -> Result<()> {
+        let before = self.rights_of(&entry);
+        let after = match change {
+            RightsChange::Replace(rights) => rights,
+            RightsChange::Add(rights) => before.union(rights),
+            RightsChange::Remove(rights) => before.without(rights),
+        };
+        if after.is_empty() {
+            self.0.remove(&entry);
+            return Ok(());
+        }
+        if !self.0.contains_key(&entry) && self.0.len() >= ACL_ENTRIES_MAX {
+            return Err(Error::AclTooMany { max: ACL_ENTRIES_MAX });
+        }
+        self.0.insert(entry, after);
+        Ok(())
+    }
+
+    /// In the form of frames, rows and backups.
+    pub(crate) fn to_texts(&self) -> BTreeMap<String, String> {
+        self.0.iter().map(|(entry, rights)| (entry.to_string(), rights.to_string())).collect()
+    }
+
+    /// Reads that form; `None` for what is none, since a list of which a part counts could give
+    /// what another part takes.
+    pub(crate) fn of_texts<'t>(
+        texts: impl IntoIterator<Item = (&'t String, &'t String)>,
+    ) -> Option<Acl> {
+        let entry = |(entry, rights): (&String, &String)| {
+            let entry = AclEntry::parse(entry, |name| Some(name.to_owned()))?;
+            Some((entry, Rights::parse(rights)?))
+        };
+        texts.into_iter().map(entry).collect::<Option<BTreeMap<_, _>>>().map(Acl)
+    }
+
+    /// Keys of the index for those who are given something.
+    fn keys<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = String> + use<'a> {
+        let given = self.0.keys().filter(|entry| !entry.negative);
+        given.filter_map(move |entry| entry.who.key(owner))
+    }
+}
+
+/// What SETACL does to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RightsChange {
+    /// These and no others; none: the entry goes.
+    Replace(Rights),
+    /// These, too.
+    Add(Rights),
+    /// All but these.
+    Remove(Rights),
+}
+
+/// Whose mailboxes somebody administers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Authority {
+    /// Nobody's.
+    #[default]
+    Nothing,
+    /// Those of the users of a domain.
+    Domain(String),
+    /// Everybody's.
+    Everything,
+}
+
+/// Somebody whose rights are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Principal {
+    /// Canonical name, with its domain.
+    pub user: String,
+    /// Canonical names of groups, with their domain.
+    pub groups: Vec<String>,
+    /// As administrator.
+    pub authority: Authority,
+    /// Logged in without a name.
+    pub anonymous: bool,
+}
+
+/// The domain of a user's name; empty for a name without one.
+pub fn domain_of(name: &str) -> &str {
+    name.rsplit_once('@').map_or("", |(_, domain)| domain)
+}
+
+impl Principal {
+    /// A user without groups.
+    pub fn of_user(name: &str) -> Principal {
+        Principal { user: name.to_owned(), ..Principal::default() }
+    }
+
+    /// Whether this is an administrator of a user's mailboxes.
+    pub fn administers(&self, owner: &str) -> bool {
+        match &self.authority {
+            Authority::Nothing => false,
+            Authority::Domain(domain) => domain == domain_of(owner),
+            Authority::Everything => true,
+        }
+    }
+
+    /// The rights on a mailbox of `owner` with this list.
+    pub fn rights(&self, owner: &str, acl: Option<&Acl>) -> Rights {
+        let own = self.user == owner;
+        let mut given = match acl {
+            None if own => return Rights::ALL,
+            None => Rights::NONE,
+            Some(acl) => {
+                let (mut given, mut taken) = (Rights::NONE, Rights::NONE);
+                for (entry, rights) in acl.entries().filter(|(e, _)| self.is(&e.who, owner)) {
+                    let side = if entry.negative { &mut taken } else { &mut given };
+                    *side = side.union(rights);
+                }
+                given.without(taken)
+            }
+        };
+        if own {
+            given = given.union(Rights::OF_OWNER);
+        }
+        if self.administers(owner) {
+            given = given.union(Rights::OF_ADMINISTRATORS);
+        }
+        given
+    }
+
+    fn is(&self, who: &Identifier, owner: &str) -> bool {
+        let at_home = || domain_of(&self.user) == domain_of(owner);
+        match who {
+            Identifier::Owner => self.user == owner,
+            Identifier::Administrators => self.administers(owner),
+            Identifier::User(name) => *name == self.user,
+            Identifier::Group(name) => self.groups.contains(name),
+            Identifier::Authenticated => !self.anonymous && at_home(),
+            Identifier::Anyone => at_home(),
+            Identifier::Anonymous => self.anonymous && at_home(),
+        }
+    }
+
+    /// Keys of the index under which this user may have been given something.
+    fn keys(&self) -> Vec<String> {
+        let user = Identifier::User(self.user.clone());
+        let groups = self.groups.iter().map(|name| Identifier::Group(name.clone()));
+        let words = [Identifier::Authenticated, Identifier::Anyone, Identifier::Anonymous];
+        let all = std::iter::once(user).chain(groups).chain(words);
+        all.filter_map(|who| who.key(&self.user)).collect()
+    }
+}
+
+impl Namespace {
+    /// The list of a mailbox, if it was given one.
+    pub fn acl(&self, id: MailboxId) -> Option<&Acl> {
+        self.acls.get(&id).map(|acl| &**acl)
+    }
+
+    /// The mailbox whose rights decide over a name that is to be made: the nearest one above it,
+    /// else the INBOX, which stands for the user.
+    pub fn above<'n>(&self, name: &'n str) -> &'n str {
+        let mut rest = name;
+        while let Some((above, _)) = rest.rsplit_once(SEPARATOR) {
+            if self.mailboxes.contains_key(above) {
+                return above;
+            }
+            rest = above;
+        }
+        INBOX
+    }
+
+    /// Keys of the index that lead to this user.
+    pub(crate) fn grants(&self, owner: &str) -> BTreeSet<String> {
+        self.acls.values().flat_map(|acl| acl.keys(owner)).collect()
+    }
+}
+
+/// The part of the index that the catalog does not have yet: of owners, all of their keys.
+#[derive(Default)]
+pub(crate) struct Grants {
+    unwritten: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    /// Rises with every change.
+    generation: AtomicU64,
+}
+
+impl Grants {
+    /// An owner's lists changed.
+    pub(crate) fn set(&self, owner: &str, keys: BTreeSet<String>) {
+        self.unwritten.lock().insert(owner.to_owned(), keys);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The catalog has these now.
+    pub(crate) fn written<'k>(&self, done: impl Iterator<Item = (&'k str, &'k BTreeSet<String>)>) {
+        let mut unwritten = self.unwritten.lock();
+        for (owner, keys) in done {
+            if unwritten.get(owner) == Some(keys) {
+                unwritten.remove(owner);
+            }
+        }
+    }
+
+    /// Of these owners: whether one of the keys leads to them.
+    fn leading(&self, keys: &[String]) -> Vec<(String, bool)> {
+        let leads = |has: &BTreeSet<String>| keys.iter().any(|key| has.contains(key));
+        let unwritten = self.unwritten.lock();
+        unwritten.iter().map(|(owner, has)| (owner.clone(), leads(has))).collect()
+    }
+}
+
+impl Store {
+    /// Changes whenever [`Store::granting`] may have another answer for somebody.
+    pub fn grants_generation(&self) -> u64 {
+        self.shared().grants.generation.load(Ordering::Acquire)
+    }
+
+    /// Users who may have given `principal` rights on their mailboxes: no others have, and which
+    /// mailboxes these are the lists say. Administrators have rights beside that.
+    pub async fn granting(&self, principal: &Principal) -> Result<BTreeSet<String>> {
+        let (shared, keys) = (self.shared().clone(), principal.keys());
+        let own = principal.user.clone();
+        let job = move || {
+            // In this order: what a checkpoint writes meanwhile is found in either.
+            let unwritten = shared.grants.leading(&keys);
+            let mut owners = shared.catalog.granting(&keys)?;
+            for (owner, leads) in unwritten {
+                match leads {
+                    true => owners.insert(owner),
+                    false => owners.remove(&owner),
+                };
+            }
+            owners.remove(&own);
+            Ok(owners)
+        };
+        self.shared().helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+}
+
+impl User {
+    /// The rights on one of the user's mailboxes.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMailbox`]
+    pub fn rights(&self, name: &str, principal: &Principal) -> Result<Rights> {
+        let namespace = self.0.namespace.load();
+        let name = Namespace::canonical(name);
+        let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
+        Ok(principal.rights(self.name(), namespace.acl(entry.id)))
+    }
+
+    /// The access control list of one of the user's mailboxes.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMailbox`]
+    pub fn acl(&self, name: &str) -> Result<Acl> {
+        let namespace = self.0.namespace.load();
+        let name = Namespace::canonical(name);
+        let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
+        Ok(namespace.acl(entry.id).cloned().unwrap_or_else(Acl::default_of_owner))
+    }
+
+    /// Changes one entry of a mailbox's list. An entry without rights is none.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchMailbox`], [`Error::AclTooMany`]
+    pub async fn set_acl(&self, name: &str, entry: AclEntry, change: RightsChange) -> Result<()> {
+        let name = Namespace::canonical(name);
+        self.change(move |user| user.set_acl(&name, entry, change)).await
+    }
+}
+
+impl UserInner {
+    fn set_acl(self: &Arc<Self>, name: &str, entry: AclEntry, change: RightsChange) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        let id = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?.id;
+        let before = namespace.acl(id).cloned().unwrap_or_else(Acl::default_of_owner);
+        let mut after = before.clone();
+        let entry = match entry.who {
+            Identifier::User(who) if who == self.name => {
+                AclEntry { negative: entry.negative, who: Identifier::Owner }
+            }
+            _ => entry,
+        };
+        after.change(entry, change)?;
+        if after == before {
+            return Ok(());
+        }
+        let acl = (after != Acl::default_of_owner()).then_some(after);
+        let frames = vec![(id, Frame::Acl { user: self.name.clone(), acl: acl.map(Arc::new) })];
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
+        self.applied(lsn);
+        self.events.post(&Event::Rights(name.to_owned()));
+        Ok(())
+    }
+
+    /// The list that a mailbox begins with: that of the mailbox above it. The INBOX is above all
+    /// others only where `from_inbox`.
+    pub(crate) fn inherited(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        from_inbox: bool,
+    ) -> Option<Frame> {
+        let above = namespace.above(name);
+        if above == INBOX && !from_inbox && !name.starts_with("INBOX/") {
+            return None;
+        }
+        let acl = namespace.acls.get(&namespace.mailboxes.get(above)?.id)?;
+        Some(Frame::Acl { user: self.name.clone(), acl: Some(acl.clone()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acl(entries: &[(&str, &str)]) -> Acl {
+        let texts: Vec<_> =
+            entries.iter().map(|(who, rights)| (who.to_string(), rights.to_string())).collect();
+        Acl::of_texts(texts.iter().map(|(a, b)| (a, b))).unwrap()
+    }
+
+    fn rights(principal: &Principal, owner: &str, entries: &[(&str, &str)]) -> String {
+        principal.rights(owner, Some(&acl(entries))).to_string()
+    }
+
+    #[test]
+    fn rights_are_letters() {
+        assert_eq!(Rights::ALL.to_string(), "lrswipkxtean");
+        assert_eq!(Rights::ALL.wire(), "lrswipkxtecdan");
+        assert_eq!(Rights::parse("cd").unwrap().to_string(), "kxte");
+        assert_eq!(Rights::parse("lrx").unwrap().wire(), "lrxc");
+        assert_eq!(Rights::parse("lrz"), None);
+        assert_eq!(Rights::parse(""), Some(Rights::NONE));
+    }
+
+    #[test]
+    fn identifiers_of_all_forms_meet_in_one() {
+        let parse = |text: &str| {
+            let canonical = |name: &str| Some(name.to_ascii_lowercase());
+            AclEntry::parse(text, canonical).unwrap()
+        };
+        for (written, text) in [
+            ("Jo", "jo"),
+            ("user=jo", "jo"),
+            ("-user=Jo", "-jo"),
+            ("group=Staff", "group:staff"),
+            ("-group:staff", "-group:staff"),
+            ("anyone", "anyone"),
+            ("user=anyone", "user=anyone"),
+            ("user=-x", "user=-x"),
+            ("--x", "-user=-x"),
+            ("owner", "owner"),
+        ] {
+            assert_eq!(parse(written).to_string(), text, "{written}");
+            assert_eq!(parse(text), parse(written), "{written}");
+        }
+        assert_eq!(AclEntry::parse("jo", |_| None), None);
+    }
+
+    #[test]
+    fn rights_are_the_union_less_what_is_taken() {
+        let mut jo = Principal::of_user("jo");
+        jo.groups.push("staff".into());
+        let given = [("anyone", "lr"), ("group:staff", "s"), ("jo", "i"), ("bob", "x")];
+        assert_eq!(rights(&jo, "owner1", &given), "lrsi");
+        let taken = [("anyone", "lrsw"), ("-group:staff", "s"), ("-jo", "w"), ("-bob", "l")];
+        assert_eq!(rights(&jo, "owner1", &taken), "lr");
+        assert_eq!(jo.rights("owner1", None), Rights::NONE);
+        assert_eq!(jo.rights("jo", None), Rights::ALL);
+    }
+
+    #[test]
+    fn owners_and_administrators_are_never_locked_out() {
+        let mut jo = Principal::of_user("jo");
+        assert_eq!(rights(&jo, "jo", &[]), "la");
+        assert_eq!(rights(&jo, "jo", &[("owner", "lrs"), ("-anyone", "lr")]), "lsa");
+        jo.authority = Authority::Everything;
+        assert_eq!(rights(&jo, "bob", &[("-administrators", "lkxa")]), "lkxa");
+        assert_eq!(rights(&jo, "bob@x", &[("administrators", "r")]), "lrkxa");
+    }
+
+    #[test]
+    fn nothing_leaks_from_one_domain_into_another() {
+        let mut jo = Principal::of_user("jo@a");
+        jo.groups.push("staff@a".into());
+        jo.authority = Authority::Domain("a".into());
+        let everybody = [
+            ("anyone", "l"),
+            ("authenticated", "r"),
+            ("administrators", "s"),
+            ("group:staff", "w"),
+        ];
+        assert_eq!(rights(&jo, "bob@b", &everybody), "");
+        assert_eq!(rights(&jo, "bob", &everybody), "");
+        assert_eq!(rights(&jo, "bob@a", &everybody), "lrskxa");
+        assert_eq!(rights(&jo, "bob@b", &[("jo@a", "lr"), ("jo", "s")]), "lr");
+        jo.anonymous = true;
+        assert_eq!(rights(&jo, "bob@a", &[("authenticated", "r"), ("anonymous", "s")]), "lskxa");
+    }
+
+    #[test]
+    fn the_index_has_whom_lists_give_something() {
+        let mut namespace = Namespace::default();
+        let list = acl(&[("owner", "l"), ("-bob", "r"), ("jo@a", "l"), ("anyone", "l")]);
+        namespace.acls.insert(MailboxId([1; 16]), Arc::new(list));
+        let keys = namespace.grants("fred@b");
+        assert_eq!(keys.iter().map(String::as_str).collect::<Vec<_>>(), ["anyone@b", "jo@a"]);
+        assert!(Principal::of_user("jo@a").keys().contains(&"jo@a".to_owned()));
+        assert!(Principal::of_user("x@b").keys().contains(&"anyone@b".to_owned()));
+    }
+}

@@ -1,0 +1,43 @@
+//! How mailboxes of others are shown, and what is shared of them.
+
+use serde::{Deserialize, Serialize};
+
+/// How mailboxes of others are shown, and what is shared of them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sharing {
+    /// The user whose mailboxes are the shared namespace; with virtual domains the one of this name
+    /// in each domain. Empty: there is none.
+    pub shared_user: String,
+    /// What other users' mailboxes lie below, in the alternate form of names.
+    pub user_prefix: String,
+    /// What shared mailboxes lie below, likewise.
+    pub shared_prefix: String,
+    /// Whether rights may be given to users of other domains.
+    pub cross_domains: bool,
+    /// Whose `\Seen` users see in mailboxes of others.
+    pub seen: SeenState,
+}
+
+/// Whose `\Seen` users see in mailboxes of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeenState {
+    /// Their own.
+    #[default]
+    Private,
+    /// The owner's.
+    Shared,
+}
+
+impl Default for Sharing {
+    fn default() -> Sharing {
+        Sharing {
+            shared_user: String::new(),
+            user_prefix: "Other Users".to_owned(),
+            shared_prefix: "Shared Folders".to_owned(),
+            cross_domains: false,
+            seen: SeenState::default(),
+        }
+    }
+}
