@@ -213,7 +213,7 @@ class ImapClientSuite(Case):
         "test_move",  # without UID: imaplib has no such command
         "test_subscriptions",  # wants no subscription to a name that isn't there, which RFC 3501 has
         "test_small_connection_timeout_fail", "test_small_read_timeout_fail",  # too near, too fast
-        "test_fetch",  # wants no UID beside MODSEQ, and compares time zones as objects
+        "test_fetch",  # wants no UID beside MODSEQ, which RFC 7162 demands; compares time zones as objects
     }
 
     def test_live(self):

@@ -44,6 +44,7 @@ fn events(input: &[u8], piece_bytes: usize, accept: bool) -> Vec<String> {
                 }
                 Event::Command(command) => {
                     let _ = AppendText::begin(command, false, Dialect::default());
+                    let _ = decode::search_criteria(command);
                     for utf8_names in [false, true] {
                         let _ = decode::command(command, Dialect { utf8_names, no_charset: utf8_names });
                     }

@@ -1,8 +1,9 @@
 //! The MIME parser: the same result however the message is cut, ranges that nest, wire forms that
-//! are IMAP's grammar. The first byte chooses the cuts and how bare LF counts.
+//! are IMAP's grammar; binary parts become base64 alike however cut. The first byte chooses the cuts and how bare LF counts.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use protocol::mime::reencode::Reencoder;
 use protocol::mime::section::{self, SectionText};
 use protocol::mime::{Limits, Parser, Structure};
 
@@ -16,6 +17,13 @@ fn parse(message: &[u8], piece_bytes: usize, bare_lf_as_crlf: bool) -> Structure
     }
     message.chunks(piece_bytes).for_each(|piece| parser.feed(piece));
     parser.finish()
+}
+
+fn reencode(message: &[u8], piece_bytes: usize) -> Vec<u8> {
+    let (mut reencoder, mut out) = (Reencoder::new(), Vec::new());
+    message.chunks(piece_bytes).for_each(|piece| reencoder.feed(piece, &mut out));
+    reencoder.finish(&mut out);
+    out
 }
 
 /// Checks one parenthesised value of strings, numbers and NIL; returns what follows it.
@@ -62,6 +70,9 @@ fuzz_target!(|data: &[u8]| {
     let structure = parse(message, message.len().max(1), bare_lf_as_crlf);
     let cut = parse(message, usize::from(choice >> 1) + 1, bare_lf_as_crlf);
     assert_eq!(format!("{structure:?}"), format!("{cut:?}"));
+
+    let whole = reencode(message, message.len().max(1));
+    assert_eq!(whole, reencode(message, usize::from(choice >> 1) + 1));
 
     let end = structure.end();
     assert_eq!(end.stored as usize, message.len());

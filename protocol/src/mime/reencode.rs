@@ -90,16 +90,17 @@ impl Reencoder {
     }
 
     fn take_line(&mut self, line: &[u8], out: &mut Vec<u8>) {
-        if !self.is_long && self.delimiter(line, out) {
+        let is_long = self.is_long || line.len() > LINE_BYTES_MAX;
+        if !is_long && self.delimiter(line, out) {
             return;
         }
         let content = strip_line_end(line);
         let header_is_over = content.is_empty() && !self.is_long;
         if let Some(mut header) = self.header.take() {
             header.extend_from_slice(line);
-            match header_is_over || header.len() > Limits::HEADER_BYTES_MAX {
+            match header_is_over {
                 true => self.header_ends(&header, out),
-                false => self.header = Some(header),
+                false => self.keep_header(header, out),
             }
             return;
         }
@@ -107,14 +108,19 @@ impl Reencoder {
         self.line_end.extend_from_slice(&line[content.len()..]);
     }
 
+    /// Goes on with a header. One that is too long passes as text.
+    fn keep_header(&mut self, header: Vec<u8>, out: &mut Vec<u8>) {
+        match header.len() > Limits::HEADER_BYTES_MAX {
+            true => out.extend_from_slice(&header),
+            false => self.header = Some(header),
+        }
+    }
+
     /// A piece of a line that is no delimiter.
     fn text(&mut self, piece: &[u8], out: &mut Vec<u8>) {
         if let Some(mut header) = self.header.take() {
             header.extend_from_slice(piece);
-            match header.len() > Limits::HEADER_BYTES_MAX {
-                true => self.header_ends(&header, out),
-                false => self.header = Some(header),
-            }
+            self.keep_header(header, out);
             return;
         }
         let end = std::mem::take(&mut self.line_end);
@@ -301,6 +307,15 @@ mod tests {
         assert_eq!(reencoded([]), b"");
         let endless = vec![b'x'; 300_000];
         assert_eq!(reencoded([&endless[..]]), endless);
+        // What is longer than any boundary is none, however it comes.
+        let blanks = " ".repeat(LINE_BYTES_MAX);
+        let long = format!(
+            "Content-Type: multipart/x; boundary=b\r\n\r\n--b{blanks}\r\n\
+             Content-Transfer-Encoding: binary\r\n\r\n\0\r\n"
+        );
+        for piece_bytes in [1, 100, 5000, 20_000] {
+            assert_eq!(reencoded(long.as_bytes().chunks(piece_bytes)), long.as_bytes());
+        }
     }
 
     proptest! {
