@@ -817,6 +817,8 @@ impl<'a> Redo<'a> {
                     None => continue,
                 },
             };
+            // A checkpoint leaves alone a name that another program had just changed, too.
+            let (all, some) = (all & record.name_flags.0, some | record.name_flags.0);
             record.name_flags = NameFlags(all | some & now.flags.0);
             record.in_new = now.in_new;
             records.push((position, record));

@@ -174,6 +174,29 @@ fn an_expunged_message_whose_newest_name_was_lost_does_not_come_back() {
     }
 }
 
+#[test]
+fn letters_of_another_program_on_a_name_that_was_not_told_outlive_two_power_cuts() {
+    let at = inbox(0);
+    let bench = filled(1, Mode::Ordered, 0, 2);
+    let mailbox = bench.mailbox(&at).expect("an INBOX");
+    let (mode, flags) = (StoreMode::Replace, SystemFlags(16 | 2));
+    let (uids, keywords) = (vec![Uid(1)], Vec::new());
+    let request = StoreRequest { uids, mode, flags, keywords, unchanged_since: None };
+    bench.result(mailbox.store(request)).expect("a change of flags");
+    // The name still says `S` when the other program sets `T` and a letter of its own.
+    let (from, to) = renamed(&bench.sim, &at, 1, ":2,STa");
+    bench.sim.rename(&from, &to).expect("a rename by another program");
+    bench.sim.sync_dir(&maildir_of(&at).join("cur")).expect("a sync");
+    for cut in 0..20 {
+        let (after, _) = bench.sim.image().after_cut(cut);
+        let mut once = Bench::open(&after, false).expect("a start");
+        assert_eq!(look(&mut once, &at).messages[&1].flags, 16 | 2 | 8, "cut {cut}");
+        let (after, _) = once.sim.image().after_cut(cut);
+        let mut twice = Bench::open(&after, false).expect("a second start");
+        assert_eq!(look(&mut twice, &at).messages[&1].flags, 16 | 2 | 8, "second cut {cut}");
+    }
+}
+
 /// A delivery by another program.
 fn fill_one_more(bench: &Bench, at: &Place) {
     let path = maildir_of(at).join("new/1600000077.foreign.host");
