@@ -13,8 +13,8 @@
 //! `authenticated` and groups mean those of the owner's domain; administrators of a domain are
 //! administrators of its mailboxes alone.
 //!
-//! Which owners gave something to whom is an index in the catalog (`grants`), so that finding what a
-//! user was given costs nothing for the owners who gave nothing. It is derived from the lists; what
+//! Which owners let whom see something (`l`) is an index in the catalog (`grants`), so that finding what
+//! a user may see costs nothing for the owners who show nothing. It is derived from the lists; what
 //! no checkpoint has written yet is in memory in front of it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -347,10 +347,12 @@ impl Acl {
         texts.into_iter().map(entry).collect::<Option<BTreeMap<_, _>>>().map(Acl)
     }
 
-    /// Keys of the index for those who are given something.
+    /// Keys of the index for those who may see the mailbox.
     fn keys<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = String> + use<'a> {
-        let given = self.0.keys().filter(|entry| !entry.negative);
-        given.filter_map(move |entry| entry.who.key(owner))
+        let shown = self
+            .entries()
+            .filter(|(entry, rights)| !entry.negative && rights.contains(Rights::LOOKUP));
+        shown.filter_map(move |(entry, _)| entry.who.key(owner))
     }
 }
 
@@ -447,7 +449,7 @@ impl Principal {
         }
     }
 
-    /// Keys of the index under which this user may have been given something.
+    /// Keys of the index under which this user may have been let see something.
     fn keys(&self) -> Vec<String> {
         let user = Identifier::User(self.user.clone());
         let groups = self.groups.iter().map(|name| Identifier::Group(name.clone()));
@@ -521,8 +523,8 @@ impl Store {
         self.shared().grants.generation.load(Ordering::Acquire)
     }
 
-    /// Users who may have given `principal` rights on their mailboxes: no others have, and which
-    /// mailboxes these are the lists say. Administrators have rights beside that.
+    /// Users who may have let `principal` see (`l`) one of their mailboxes: no others have, and which
+    /// mailboxes these are the lists say. Administrators see mailboxes beside that.
     pub async fn granting(&self, principal: &Principal) -> Result<BTreeSet<String>> {
         let (shared, keys) = (self.shared().clone(), principal.keys());
         let own = principal.user.clone();
@@ -708,9 +710,10 @@ mod tests {
     }
 
     #[test]
-    fn the_index_has_whom_lists_give_something() {
+    fn the_index_has_who_may_see_something() {
         let mut namespace = Namespace::default();
-        let list = acl(&[("owner", "l"), ("-bob", "r"), ("jo@a", "l"), ("anyone", "l")]);
+        let list =
+            acl(&[("owner", "l"), ("-bob", "r"), ("jo@a", "l"), ("anyone", "l"), ("eve@b", "rp")]);
         namespace.acls.insert(MailboxId([1; 16]), Arc::new(list));
         let keys = namespace.grants("fred@b");
         assert_eq!(keys.iter().map(String::as_str).collect::<Vec<_>>(), ["anyone@b", "jo@a"]);

@@ -197,7 +197,7 @@ pub(crate) struct Shared {
     pub(crate) maildrops: Maildrops,
     /// Metadata that the catalog does not have yet.
     pub(crate) metadata: Unwritten,
-    /// The index of who gave what to whom, where the catalog does not have it yet.
+    /// The index of who lets whom see something, where the catalog does not have it yet.
     pub(crate) grants: Grants,
     /// `\Seen` of users in others' mailboxes.
     pub(crate) seens: PrivateSeens,

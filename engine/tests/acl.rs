@@ -104,7 +104,7 @@ fn lists_are_inherited_follow_new_names_and_go_with_the_mailbox() {
         let jo = user(&store, "jo");
         block(jo.create("a", &[])).unwrap();
         set(&jo, "a", "bob", "lr");
-        set(&jo, "INBOX", "anyone", "p");
+        set(&jo, "INBOX", "anyone", "lp");
         // The nearest one above counts, though one between does not exist.
         block(jo.create("a/b/c", &[])).unwrap();
         assert_eq!(acl(&jo, "a/b/c"), "owner=lrswipkxtean bob=lr");
@@ -112,7 +112,7 @@ fn lists_are_inherited_follow_new_names_and_go_with_the_mailbox() {
         assert_eq!(acl(&jo, "x"), "owner=lrswipkxtean", "the INBOX is above none of its own");
         let others = NewMailbox { inherits_inbox: true, ..NewMailbox::default() };
         block(jo.create_as("y", &[], others)).unwrap();
-        assert_eq!(acl(&jo, "y"), "owner=lrswipkxtean anyone=p");
+        assert_eq!(acl(&jo, "y"), "owner=lrswipkxtean anyone=lp");
         set(&jo, "a/b/c", "bob", "");
         set(&jo, "a/b/c", "fred", "l");
         block(jo.rename("a", "z")).unwrap();
@@ -123,7 +123,7 @@ fn lists_are_inherited_follow_new_names_and_go_with_the_mailbox() {
         assert_eq!(acl(&jo, "z/b/c"), "owner=lrswipkxtean bob=lr");
         assert_eq!(granting(&store, "fred"), ["jo"], "of the INBOX");
         set(&jo, "INBOX", "anyone", "");
-        set(&jo, "y", "anyone", "");
+        set(&jo, "y", "anyone", "p");
         assert!(granting(&store, "fred").is_empty());
         let nowhere = NewMailbox { partition: Some("none".into()), ..NewMailbox::default() };
         let refused = block(jo.create_as("w", &[], nowhere));
@@ -132,7 +132,7 @@ fn lists_are_inherited_follow_new_names_and_go_with_the_mailbox() {
 }
 
 #[test]
-fn the_index_leads_to_those_who_gave_something_and_nobody_else() {
+fn the_index_leads_to_those_who_show_something_and_nobody_else() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), LayoutKind::Cyrus);
     let names = ["jo@a", "bob@a", "fred@a", "jo@b", "eve"];

@@ -394,6 +394,37 @@ fn nothing_of_one_domain_is_seen_in_another() {
     });
 }
 
+#[test]
+fn rights_cross_domains_where_that_is_allowed() {
+    on_a_core(|layout| async move {
+        let site = imap_with(layout, |config| config.sharing.cross_domains = true);
+        say_as(
+            &site,
+            "mo@example.org",
+            "1 CREATE Box\r\n2 SETACL Box eve@other.example lr\r\n3 SETACL Box jo lr\r\n\
+             4 SETACL INBOX anyone lr\r\n",
+        )
+        .await;
+        let eve = say_as(
+            &site,
+            "eve@other.example",
+            "1 LIST \"\" \"Other*\"\r\n2 EXAMINE \"Other Users/mo@example.org/Box\"\r\n",
+        )
+        .await;
+        assert_lines(
+            &eve,
+            &[
+                "* LIST (\\NonExistent \\Noselect \\HasChildren) \"/\" \"Other Users/mo@example.org\"",
+                "* LIST (\\HasNoChildren) \"/\" \"Other Users/mo@example.org/Box\"",
+                "2 OK",
+            ],
+        );
+        // A name without a domain is of the owner's, and `anyone` stays at home.
+        let jo = say(&site, "1 LIST \"\" \"Other*\"\r\n").await;
+        assert_eq!(jo, "1 OK Completed\r\n");
+    });
+}
+
 /// What Debian's cyradm sends.
 #[test]
 fn administrators_do_what_cyradm_asks_for() {

@@ -1,4 +1,4 @@
-//! Rows of the index of who gave what to whom: see [`crate::acl`].
+//! Rows of the index of who lets whom see something: see [`crate::acl`].
 //!
 //! `grants` answers by identifier; `granted` says which of its rows an owner has, so that these can
 //! be replaced.

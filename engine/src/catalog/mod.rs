@@ -7,7 +7,7 @@
 //! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise, url_key, acl: identifiers with their rights |
 //! | subscriptions | user, name | nothing |
 //! | owners | mailbox id | user |
-//! | grants | identifier that lists give something (`anyone@` and the owner's domain), owner | nothing |
+//! | grants | identifier that lists let see something (`anyone@` and the owner's domain), owner | nothing |
 //! | granted | owner, identifier | nothing |
 //! | metadata | mailbox id (zeros: the server), user (empty: shared), entry; `seen`: the user's own `\Seen` | value |
 //! | figures | mailbox id | 80 bytes: see [`Summary`] |
@@ -85,7 +85,7 @@ pub(crate) struct Unsaved {
     pub(crate) mailboxes: HashSet<MailboxId>,
     /// Set or taken back.
     pub(crate) subscriptions: BTreeSet<String>,
-    /// All identifiers that the user's lists give something, if there are others now.
+    /// All identifiers that the user's lists let see something, if there are others now.
     pub(crate) grants: Option<BTreeSet<String>>,
 }
 

@@ -182,7 +182,12 @@ impl Bench {
                 let view = self.result(mailbox.refresh())?;
                 messages += u64::from(view.exists());
                 bytes += view.bytes();
-                let folder = self.look_at(&at, &mailbox)?;
+                let mut folder = self.look_at(&at, &mailbox)?;
+                let acl = user.acl(mailbox_name)?;
+                let others =
+                    acl.entries().filter(|(entry, _)| entry.who != engine::Identifier::Owner);
+                folder.acl =
+                    others.map(|(entry, has)| (entry.to_string(), has.to_string())).collect();
                 space.folders.insert(mailbox_name.clone(), Arc::new(folder));
             }
             let usage = user.usage();

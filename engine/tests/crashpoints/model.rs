@@ -26,6 +26,8 @@ pub struct Folder {
     pub id: Option<MailboxId>,
     pub messages: BTreeMap<u32, Msg>,
     pub nameless: Vec<Msg>,
+    /// Rights of others than the owner.
+    pub acl: BTreeMap<String, String>,
 }
 
 /// One user.
@@ -95,6 +97,12 @@ pub enum Effect {
     Subscribe {
         at: Place,
         on: bool,
+    },
+    /// An entry of an access control list; no rights: it goes.
+    SetAcl {
+        at: Place,
+        who: String,
+        rights: String,
     },
 }
 
@@ -205,7 +213,16 @@ impl World {
             Effect::MoveAll { .. } => return None,
             Effect::Create { at } => {
                 let space = world.users.get_mut(&at.0)?;
-                if space.folders.insert(at.1.clone(), Arc::default()).is_some() {
+                let mut above = at.1.as_str();
+                let mut folder = Folder::default();
+                while let Some((name, _)) = above.rsplit_once('/') {
+                    if let Some(there) = space.folders.get(name) {
+                        folder.acl = there.acl.clone();
+                        break;
+                    }
+                    above = name;
+                }
+                if space.folders.insert(at.1.clone(), Arc::new(folder)).is_some() {
                     return None;
                 }
             }
@@ -223,6 +240,14 @@ impl World {
                 for old in moving {
                     let folder = folders.remove(&old)?;
                     folders.insert(format!("{to}{}", &old[from.len()..]), folder);
+                }
+            }
+            Effect::SetAcl { at, who, rights } => {
+                let acl = &mut world.folder_mut(at)?.acl;
+                if rights.is_empty() {
+                    acl.remove(who);
+                } else {
+                    acl.insert(who.clone(), rights.clone());
                 }
             }
             Effect::Subscribe { at, on } => {
@@ -276,6 +301,9 @@ impl Folder {
     fn misfit(&self, actual: &Folder) -> Option<String> {
         if self.id.is_some() && self.id != actual.id {
             return Some("another mailbox has its name".into());
+        }
+        if self.acl != actual.acl {
+            return Some(format!("rights {:?}, expected {:?}", actual.acl, self.acl));
         }
         for (uid, message) in &self.messages {
             match actual.messages.get(uid) {

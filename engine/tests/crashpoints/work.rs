@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use engine::io::Lane;
 use engine::{
-    Appended, Delivery, Error, Mailbox, MailboxId, Result, Store, StoreMode, StoreRequest, Target,
-    UserOptions,
+    AclEntry, Appended, Delivery, Error, Identifier, Mailbox, MailboxId, Result, Rights,
+    RightsChange, Store, StoreMode, StoreRequest, Target, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 
@@ -159,7 +159,7 @@ fn given(keywords: &BTreeSet<String>) -> Vec<Keyword> {
 
 /// Chooses an operation.
 pub fn choose(bench: &Bench, random: &mut Random, token: &mut u32) -> Result<Op> {
-    match random.below(33) {
+    match random.below(34) {
         0..=6 => append(bench, random, token),
         7..=8 => append_many(bench, random, token),
         9 => append_all(bench, random, token),
@@ -176,6 +176,7 @@ pub fn choose(bench: &Bench, random: &mut Random, token: &mut u32) -> Result<Op>
         28..=29 => foreign::delivery(bench, random, token),
         30 => foreign::flags(bench, random),
         31 => foreign::removal(bench, random),
+        32 => set_acl(bench, random),
         _ => claim(bench, random),
     }
 }
@@ -458,6 +459,19 @@ fn subscribe(bench: &Bench, random: &mut Random) -> Result<Op> {
     let effect = Effect::Subscribe { at: at.clone(), on };
     Ok(Op::new("subscribe", vec![effect.clone()], vec![], async move {
         Outcome::of(&holder.subscribe(&at.1, on).await, effect)
+    }))
+}
+
+fn set_acl(bench: &Bench, random: &mut Random) -> Result<Op> {
+    let at = place(bench, random)?;
+    let who = Identifier::User(["fred", "eve"][random.below(2) as usize].to_owned());
+    let entry = AclEntry { negative: random.once_in(3), who };
+    let rights = [Rights::NONE, Rights::LOOKUP, Rights::ALL][random.below(3) as usize];
+    let holder = bench.user(&at.0)?;
+    let (who, change) = (entry.to_string(), RightsChange::Replace(rights));
+    let effect = Effect::SetAcl { at: at.clone(), who, rights: rights.to_string() };
+    Ok(Op::new("set rights", vec![effect.clone()], vec![], async move {
+        Outcome::of(&holder.set_acl(&at.1, entry, change).await, effect)
     }))
 }
 

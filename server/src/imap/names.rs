@@ -203,6 +203,22 @@ impl Names {
         Some(name)
     }
 
+    /// What the names of another user's mailboxes begin with.
+    pub(super) fn places(&self, owner: &str) -> Vec<String> {
+        let (local, domain) = owner.rsplit_once('@').unwrap_or((owner, ""));
+        if self.shared_owner(domain).is_some_and(|shared| shared == owner) {
+            // They may be anywhere.
+            return vec![String::new()];
+        }
+        // In the internal form the domain comes last.
+        let whole = self.others(owner, INBOX);
+        let short = format!("{}{}{}", self.user_prefix, self.separator, self.outward(local));
+        whole
+            .map(|whole| if whole.starts_with(&short) { short } else { whole })
+            .into_iter()
+            .collect()
+    }
+
     /// Where the levels of a name end: before the domain that an administrator without one sees
     /// behind others' names.
     pub(super) fn levels_end(&self, name: &str) -> usize {

@@ -155,17 +155,24 @@ async fn asked(session: &Session, list: &List) -> Result<Asked, Reply> {
     let user = session.user()?;
     let viewer = session.viewer()?;
     let names = viewer.names.clone();
-    let reaches_others = list.patterns.iter().any(|pattern| {
-        let [_, users, shared] = names.prefixes();
+    // What a pattern may show lies below one of these.
+    let heads = list.patterns.iter().map(|pattern| {
         let whole = format!("{}{pattern}", list.reference);
-        let head = whole.split(['*', '%']).next().unwrap_or_default();
-        let mut prefixes = [users, shared].into_iter().flatten();
-        prefixes.any(|prefix| prefix.starts_with(head) || head.starts_with(&prefix))
+        whole.split(['*', '%']).next().unwrap_or_default().to_owned()
     });
+    let heads: Vec<String> = heads.collect();
+    let may_show = |below: &str| {
+        list.recursive_match
+            || heads.iter().any(|head| below.starts_with(head.as_str()) || head.starts_with(below))
+    };
+    let [_, users, shared] = names.prefixes();
+    let mut prefixes = [users, shared].into_iter().flatten();
+    let reaches_others = prefixes.any(|prefix| may_show(&prefix));
     let namespace = user.namespace();
     let mut sources = vec![Source { user, namespace }];
-    if reaches_others || list.recursive_match {
-        for owner in session.others().await?.iter() {
+    if reaches_others {
+        let shown = |owner: &&String| names.places(owner).iter().any(|place| may_show(place));
+        for owner in session.others().await?.iter().filter(shown) {
             // One that can't be opened now is not shown.
             if let Ok(user) = session.open_user(owner).await {
                 let namespace = user.namespace();
