@@ -235,6 +235,9 @@ impl MailboxInner {
             }
             Frame::Expunge { modseq, moved, ranges } => {
                 let dead = apply_expunge(files, *modseq, ranges)?;
+                for &position in &dead {
+                    files.forget_lost_name(position)?;
+                }
                 // What another program removed has no file; one that comes back is a new message.
                 if !item.from_rescan {
                     self.unlink_dead(files, place, item.lsn, *moved, &dead);

@@ -4,6 +4,7 @@
 //! counts rise in memory only when all four succeeded, so a failed batch can be applied again.
 //! Nothing is synced here: that is the checkpoint's work, and the log's until then.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -94,6 +95,8 @@ pub(crate) struct Files {
     pub(crate) torn_allowed: bool,
     /// What opening mended by itself, a line each.
     pub(crate) notes: Vec<String>,
+    /// Messages whose names were lost, and whose content no file had when all were looked at.
+    pub(crate) fileless: BTreeSet<Uid>,
     /// Tombstones that the header counts and that no whole record is.
     pub(crate) suspect_removed: u32,
     pub(super) bases: Option<Bases>,
@@ -330,6 +333,17 @@ impl Files {
         let name = heap_name(at);
         facts.name_at = self.heap_append(heap::Kind::FileName, at.uid.0, &name)?.into();
         self.write_facts(position, facts)
+    }
+
+    /// The name of a tombstone whose message had no file is not looked for any more.
+    pub(crate) fn forget_lost_name(&mut self, position: usize) -> Result<()> {
+        if self.fileless.is_empty() || !self.fileless.remove(&self.record(position).uid) {
+            return Ok(());
+        }
+        match self.facts(position) {
+            Some(facts) => self.write_facts(position, facts.named(0)),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn write_facts(&mut self, position: usize, facts: Facts) -> Result<()> {

@@ -52,6 +52,10 @@ struct Sources<'a> {
     log: Option<HashMap<Uid, Logged>>,
     listed: Option<BTreeMap<Vec<u8>, Location>>,
     names: Option<HashMap<u32, (u64, Vec<u8>)>>,
+    /// Every file was there to be looked at, and none had the content that was last looked for.
+    nowhere: bool,
+    /// `listed` lacks what could not be listed.
+    list_failed: bool,
 }
 
 /// What is in the files at a position.
@@ -111,7 +115,14 @@ impl MailboxInner {
             true => (0..count).collect(),
             false => noted.into_iter().filter(|p| *p < count).flat_map(whole_pages).collect(),
         };
-        let mut sources = Sources { mailbox: self, log: None, listed: None, names: None };
+        let mut sources = Sources {
+            mailbox: self,
+            log: None,
+            listed: None,
+            names: None,
+            nowhere: false,
+            list_failed: false,
+        };
         let mut lost_flags = Vec::new();
         let mut unmended = BTreeSet::new();
         for &position in &positions {
@@ -224,7 +235,8 @@ impl Sources<'_> {
             // Its file may come back, and only the name tells that it is not a delivery.
             let known = self.names(files).get(&uid.0).map(|(at, _)| *at);
             let lost = named != 0 && files.cold.entry(named, heap::Kind::FileName, uid.0).is_none();
-            if lost && let Some(at) = known {
+            if lost {
+                let at = known.unwrap_or(0);
                 files.write_facts(position, facts.named(at)).map_err(|e| e.to_string())?;
                 lines.push(format!("cursus.heap UID {uid}: name at {named}, mended from {at}"));
             }
@@ -438,7 +450,11 @@ impl Sources<'_> {
             files.write_facts(position, facts.named(name_at)).map_err(failed)?;
             return Ok("the log");
         }
+        self.nowhere = false;
         let Some((at, _, _)) = self.find(files, uid, Some(facts)) else {
+            if self.nowhere {
+                files.fileless.insert(uid);
+            }
             return Err(format!("cursus.heap UID {uid}: no file has the message's content"));
         };
         let name = super::files::heap_name(&at);
@@ -491,14 +507,20 @@ impl Sources<'_> {
         let known: std::collections::HashSet<&[u8]> =
             (0..files.head.count).map(|p| names.of(p).0).collect();
         let storage = self.mailbox.shared.storage.clone();
+        let mut all_read = true;
         let mut unknown = self.listed().values().filter(|at| !known.contains(&at.base[..]));
         let found = unknown.find(|at| {
             let path = layout.path(&place.dir, at);
-            storage.stat(&path).is_ok_and(|s| s.size == u64::from(facts.stored.get()))
-                && scan_file(&*storage, &path, layout.kind())
-                    .is_ok_and(|found| found.content_id == facts.content_id)
+            let scanned = storage.stat(&path).map_err(Error::io("stat", &path)).and_then(|stat| {
+                let same = stat.size == u64::from(facts.stored.get());
+                same.then(|| scan_file(&*storage, &path, layout.kind())).transpose()
+            });
+            all_read &= scanned.is_ok();
+            scanned.is_ok_and(|f| f.is_some_and(|found| found.content_id == facts.content_id))
         });
-        found.cloned()
+        let found = found.cloned();
+        self.nowhere = found.is_none() && all_read && !self.list_failed;
+        found
     }
 
     /// Message files by base name, or by the bytes of their UID where names have none.
@@ -522,6 +544,7 @@ impl Sources<'_> {
             );
             if let Err(error) = found {
                 tracing::warn!(dir = %place.dir.display(), %error, "cannot list a mailbox");
+                self.list_failed = true;
             }
             listed
         })

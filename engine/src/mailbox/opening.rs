@@ -1,5 +1,6 @@
 //! Opening a mailbox's files: the newest header that counts, mending after a crash, counting anew.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,6 +156,7 @@ impl Files {
             damage: Damage::new(trust),
             torn_allowed: false,
             notes: Vec::new(),
+            fileless: BTreeSet::new(),
             suspect_removed: 0,
             bases: None,
             accounted: (0, 0),

@@ -259,12 +259,16 @@ impl MailboxInner {
         }
         let mut missing: Vec<usize> =
             (0..seen.len()).filter(|&p| !seen[p] && !files.is_tombstone(p)).collect();
-        // A name that cannot be read is missing nowhere.
-        missing.retain(|position| !names.of(*position).0.is_empty());
+        // A name that cannot be read is missing nowhere, unless no file has the message's content.
+        missing.retain(|&position| {
+            let named = !names.of(position).0.is_empty();
+            named || files.fileless.contains(&files.record(position).uid)
+        });
         if !missing.is_empty() {
             self.look_again(&place, &known, &mut missing, &mut moved)?;
         }
-        let removed = missing.iter().map(|&p| known.names.of(p).0.to_vec()).collect();
+        let removed = missing.iter().map(|&p| known.names.of(p).0.to_vec());
+        let removed = removed.filter(|base| !base.is_empty()).collect();
         let last = self.push_differences(files, &place, fresh, moved, missing)?;
         let mut foreign = self.foreign.lock();
         foreign.removed(removed);

@@ -197,6 +197,25 @@ fn letters_of_another_program_on_a_name_that_was_not_told_outlive_two_power_cuts
     }
 }
 
+#[test]
+fn a_message_without_its_file_is_removed_also_when_its_name_was_lost() {
+    let at = inbox(0);
+    let mut bench = filled(1, Mode::Ordered, 0, 4);
+    let (gone, _) = renamed(&bench.sim, &at, 3, "");
+    bench.store.close().expect("a stop");
+    bench.sim.unlink(&gone).expect("a removal by another program");
+    // Names are behind the eight bytes by which the heap is known.
+    let path = maildir_of(&at).join("cursus.heap");
+    let size = bench.sim.stat(&path).expect("a heap").size as usize;
+    let heap = bench.sim.open(&path, Open::Write).expect("a heap");
+    heap.write_at(&vec![0xaa; size - 8], 8).expect("a write");
+    bench.reopened().expect("a start");
+    let left: Vec<u32> = look(&mut bench, &at).messages.into_keys().collect();
+    assert_eq!(left, [1, 2, 4]);
+    let findings = bench.findings().expect("a check");
+    assert!(findings.is_empty(), "{findings:?}");
+}
+
 /// A delivery by another program.
 fn fill_one_more(bench: &Bench, at: &Place) {
     let path = maildir_of(at).join("new/1600000077.foreign.host");
