@@ -181,6 +181,39 @@ fn what_is_put_into_the_outbox_is_sent() {
     });
 }
 
+/// Names are those of the listener.
+#[test]
+fn trash_and_outbox_have_couriers_names_where_those_are_set() {
+    on_a_core(|layout| async move {
+        let (site, dir) = with_outbox(layout, false);
+        site.listener(|listener| listener.names = config::NameForm::Courier);
+        let message = "To: a@b\r\nSubject: appended\r\n\r\nx\r\n";
+        let said = say(
+            &site,
+            &format!(
+                "0 CAPABILITY\r\n1 CREATE INBOX.Outbox\r\n\
+                 2 APPEND INBOX.Outbox {{{n}+}}\r\n{message}\r\n",
+                n = message.len()
+            ),
+        )
+        .await;
+        assert!(said.contains(" XCOURIEROUTBOX=INBOX.Outbox"), "{said}");
+        assert_lines(&said, &["1 OK", "2 OK [APPENDUID"]);
+        assert_eq!(sent(dir.path()).len(), 1);
+
+        let site = with_trash(layout);
+        site.listener(|listener| listener.names = config::NameForm::Courier);
+        fill(&site, &["1"]).await;
+        let said = say(
+            &site,
+            "1 SELECT INBOX\r\n2 STORE 1 +FLAGS.SILENT (\\Deleted)\r\n3 EXPUNGE\r\n\
+             4 STATUS INBOX.Trash (MESSAGES)\r\n",
+        )
+        .await;
+        assert_lines(&said, &["* 1 EXPUNGE", "3 OK", "* STATUS INBOX.Trash (MESSAGES 1)"]);
+    });
+}
+
 #[test]
 fn what_cannot_be_sent_stays_where_it_was() {
     on_a_core(|layout| async move {

@@ -12,5 +12,5 @@ pub use command::{Body, Command, CommandError, MailParams};
 pub use reply::{Enhanced, Reply};
 
 /// Longest command line accepted, line end not counted. RFC 5321 section 4.5.3.1.4 asks for 512,
-/// the extensions add up to 1,200 for MAIL and RCPT parameters and UTF-8 addresses.
-pub const LINE_BYTES_MAX: usize = 4096;
+/// the extensions for up to 1,200 more, and RFC 4954 section 4 for 12,288 in AUTH and its answers.
+pub const LINE_BYTES_MAX: usize = 12_288;

@@ -1,8 +1,12 @@
 //! What we offer, when. Every word that can stand in CAPABILITY is here, and has a row in
 //! `docs/protocols.md`.
 
+use std::borrow::Cow;
+
 use config::{Config, Utf8};
 
+use super::names::Names;
+use super::sharing::Viewer;
 use crate::net::Conn;
 use crate::services::Services;
 
@@ -81,8 +85,8 @@ const LOGGED_IN: &[&str] = &[
     "MAILBOX-REFERRALS",
 ];
 
-/// The words of CAPABILITY for this connection now.
-pub(super) fn words(conn: &Conn, logged_in: bool, services: &Services) -> String {
+/// The words of CAPABILITY for this connection now; `viewer` once somebody has logged in.
+pub(super) fn words(conn: &Conn, viewer: Option<&Viewer>, services: &Services) -> String {
     let config = services.config();
     let mut words = ALWAYS.join(" ");
     let mut offer = |word: &str, on: bool| {
@@ -91,7 +95,7 @@ pub(super) fn words(conn: &Conn, logged_in: bool, services: &Services) -> String
             words.push_str(word);
         }
     };
-    if !logged_in {
+    let Some(viewer) = viewer else {
         BEFORE_LOGIN.iter().for_each(|word| offer(word, true));
         offer("SMAP1", config.imap.smap && conn.may_log_in());
         offer("STARTTLS", conn.may_start_tls());
@@ -102,15 +106,15 @@ pub(super) fn words(conn: &Conn, logged_in: bool, services: &Services) -> String
             }
         }
         return words;
-    }
+    };
     LOGGED_IN.iter().for_each(|word| offer(word, true));
     offer("COMPRESS=DEFLATE", config.imap.compress_level > 0 && !conn.is_compressed());
-    configured(&config).iter().for_each(|word| offer(word, true));
+    configured(&config, Some(&viewer.names)).iter().for_each(|word| offer(word, true));
     words
 }
 
 /// Words for users that the configuration decides on. One a line.
-fn configured(config: &Config) -> Vec<String> {
+fn configured(config: &Config, names: Option<&Names>) -> Vec<String> {
     let mut words = Vec::new();
     let mut offer = |word: &str, on: bool| words.extend(on.then(|| word.to_owned()));
     offer(&format!("APPENDLIMIT={}", config.limits.message_bytes_max), true);
@@ -120,7 +124,9 @@ fn configured(config: &Config) -> Vec<String> {
     offer("UTF8=ONLY", config.imap.utf8 == Utf8::Only);
     offer("XMAGICTRASH", config.trash.move_expunged);
     let outbox = &config.outbox.mailbox;
-    offer(&format!("XCOURIEROUTBOX={outbox}"), !outbox.is_empty());
+    // As this client has to call it.
+    let name = names.map_or(Cow::Borrowed(outbox.as_str()), |names| names.own(outbox));
+    offer(&format!("XCOURIEROUTBOX={name}"), !outbox.is_empty());
     let (message_limit, save_limit) = (config.imap.message_limit, config.imap.save_limit);
     offer(&format!("MESSAGELIMIT={message_limit}"), message_limit > 0);
     offer(&format!("SAVELIMIT={save_limit}"), save_limit > 0);
@@ -156,7 +162,7 @@ mod tests {
         .concat();
         let mechanisms = Mechanism::ALL.iter().map(|m| format!("AUTH={}", m.name()));
         let fixed = fixed.into_iter().map(str::to_owned).chain(mechanisms);
-        fixed.chain(configured(&config).into_iter().map(numbers)).collect()
+        fixed.chain(configured(&config, None).into_iter().map(numbers)).collect()
     }
 
     /// The cells of a section's rows.

@@ -156,7 +156,7 @@ impl Session {
 
     fn greet(&mut self) {
         let greeting = format!("{} Cursus ready", self.services.hostname());
-        let code = Code::Capability(capability::words(&self.conn, false, &self.services));
+        let code = Code::Capability(capability::words(&self.conn, None, &self.services));
         self.untagged(Status::Ok, Some(&code), &greeting);
     }
 

@@ -7,7 +7,7 @@ use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
 pub(in super::super) fn run(session: &mut Session) -> Outcome {
-    let words = words(&session.conn, session.user.is_some(), &session.services);
+    let words = words(&session.conn, session.viewer.as_deref(), &session.services);
     session.conn.out.with_vec(|out| encode::print(out, format_args!("* CAPABILITY {words}\r\n")));
     Ok(Reply::ok("Completed"))
 }

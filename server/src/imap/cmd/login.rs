@@ -59,7 +59,11 @@ pub(super) async fn admit(
         Ok(user) => {
             log(session, account.name.as_str(), None);
             session.log_in(user, &account);
-            let code = Code::Capability(words(&session.conn, true, &session.services));
+            let code = Code::Capability(words(
+                &session.conn,
+                session.viewer.as_deref(),
+                &session.services,
+            ));
             Ok(Reply::ok("Logged in").code(code))
         }
         Err(error) => {
