@@ -230,6 +230,7 @@ impl Names {
     }
 
     /// Calls `each` with the names above a name, outermost first.
+    #[expect(clippy::ptr_arg, reason = "what is borrowed gives names that live as long")]
     pub(super) fn each_above<'n>(&self, name: &Cow<'n, str>, each: &mut dyn FnMut(Cow<'n, str>)) {
         let end = self.levels_end(name);
         let (levels, domain) = name.split_at(end);
