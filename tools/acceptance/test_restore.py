@@ -141,7 +141,8 @@ class Restore:
         back.added = True  # the accounts come with the backup
         text = back.config_text().replace(str(back.state), str(place / "state"))
         back.config.write_text(text.replace(str(back.spool), str(place / "mail/default")))
-        with back.start():
+        # As a context it is started.
+        with back:
             is_now = shown(back)
         self.assertEqual({n: sorted(f) for n, f in is_now.items()},
                          {n: sorted(f) for n, f in world.items()})
