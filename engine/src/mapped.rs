@@ -382,7 +382,8 @@ impl Table {
         None
     }
 
-    /// Extends what is verified of a page up to `index`.
+    /// Verifies what is left of the page of `index`, of `count` committed records: at once, since a
+    /// scan that went record by record would compute each one's CRC anew as its neighbour's.
     fn verify_page(&self, index: usize, count: usize, before: u64) {
         let page = index / PAGE_RECORDS;
         let state = self.verified[page].load(Ordering::Acquire);
@@ -392,11 +393,11 @@ impl Table {
         let (first, end) = (page * PAGE_RECORDS, (page + 1) * PAGE_RECORDS);
         let Some(mapped) = self.whole() else { return };
         // Of a neighbour that is damaged itself nothing can be told.
-        let whole = |at: usize| Record::decode(&self.words(at)).map(|r| r.uid);
+        let whole = |at: usize| Record::uid_if_whole(&self.words(at));
         let mut at = first + usize::from(state);
         let mut last = if at == 0 { None } else { whole(at - 1) };
         let mut in_order = true;
-        while at <= index {
+        while at < end.min(count) {
             let Some(uid) = whole(at) else { break };
             in_order &= last.is_none_or(|last| last < uid);
             last = Some(uid);
@@ -739,6 +740,20 @@ mod tests {
         assert!(b.table.record(10, COUNT).is_some(), "verified a moment ago");
         b.trust.expire();
         assert_eq!(b.table.record(10, COUNT), None);
+    }
+
+    #[test]
+    fn a_page_is_verified_at_its_first_touch_up_to_what_is_damaged_or_not_committed() {
+        const COUNT: usize = 7 * PAGE_RECORDS + 10;
+        let b = bench(COUNT);
+        b.file.write_at(&[0xff], at(PAGE_RECORDS + 20) + 9).unwrap();
+        for index in [PAGE_RECORDS - 1, PAGE_RECORDS + 3, COUNT - 10] {
+            assert!(b.table.record(index, COUNT).is_some());
+        }
+        let verified = |index| b.table.is_verified(index);
+        assert!((0..PAGE_RECORDS + 20).all(verified));
+        assert!(!(PAGE_RECORDS + 20..7 * PAGE_RECORDS).any(verified));
+        assert!((7 * PAGE_RECORDS..COUNT).all(verified) && !verified(COUNT));
     }
 
     #[test]

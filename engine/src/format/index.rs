@@ -280,6 +280,11 @@ impl Record {
         Some(Record::decode_unchecked(words))
     }
 
+    /// The uid of words whose CRC matches.
+    pub(crate) fn uid_if_whole(words: &Words) -> Option<Uid> {
+        (words_crc(words) == (words[7] >> 32) as u32).then_some(Uid(words[0] as u32))
+    }
+
     /// Reads words without looking at the CRC.
     pub fn decode_unchecked(words: &Words) -> Record {
         let low = |w: u64| w as u32;
