@@ -90,11 +90,11 @@ pub(super) struct Selected {
 }
 
 /// `FLAGS (…)` of messages without keywords, by the bits of their system flags.
-static FLAG_TEXTS: LazyLock<[Vec<u8>; 32]> = LazyLock::new(|| {
+static FLAG_TEXTS: LazyLock<[encode::Short<64>; 32]> = LazyLock::new(|| {
     std::array::from_fn(|bits| {
         let mut text = b"FLAGS ".to_vec();
         encode::flags(&mut text, SystemFlags(bits as u8), [], None);
-        text
+        encode::Short::new(&text).expect("five flags in 64 octets")
     })
 });
 
@@ -286,7 +286,7 @@ impl Selected {
     pub(super) fn write_flags(&self, out: &mut Vec<u8>, record: &Record, features: Features) {
         let recent = !features.rev2 && self.is_recent(record.uid);
         if record.keywords == 0 && !recent {
-            out.extend_from_slice(&FLAG_TEXTS[usize::from(record.flags.0 & SystemFlags::ALL.0)]);
+            FLAG_TEXTS[usize::from(record.flags.0 & SystemFlags::ALL.0)].write(out);
             return;
         }
         out.extend_from_slice(b"FLAGS ");

@@ -33,31 +33,59 @@ pub fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// A decimal number, faster than by [`print`].
-pub fn number(out: &mut Vec<u8>, mut n: u64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    while n >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&DIGIT_PAIRS[(n % 100) as usize]);
-        n /= 100;
+pub fn number(out: &mut Vec<u8>, n: u64) {
+    const EIGHT_DIGITS: u64 = 100_000_000;
+    if n >= EIGHT_DIGITS {
+        number(out, n / EIGHT_DIGITS);
+        let digits = eight_digits(n % EIGHT_DIGITS) | u64::from_le_bytes([b'0'; 8]);
+        out.extend_from_slice(&digits.to_le_bytes());
+        return;
     }
-    if n > 0 || at == digits.len() {
-        at -= 1;
-        digits[at] = b'0' + n as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
+    let digits = eight_digits(n);
+    // At least the last one is written.
+    let zeros = (digits.trailing_zeros() / 8).min(7);
+    let digits = (digits | u64::from_le_bytes([b'0'; 8])) >> (8 * zeros);
+    // A copy of a fixed length needs no call.
+    let from = out.len();
+    out.extend_from_slice(&digits.to_le_bytes());
+    out.truncate(from + 8 - zeros as usize);
 }
 
-/// `00` to `99`.
-const DIGIT_PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[b'0'; 2]; 100];
-    let mut n = 0;
-    while n < 100 {
-        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
-        n += 1;
+/// The decimal digits of a number below 10^8, each as a byte of its value, the first one lowest: the
+/// halves, quarters and digits are taken apart side by side in one word.
+fn eight_digits(n: u64) -> u64 {
+    let halves = (n / 10_000) | ((n % 10_000) << 32);
+    // A division by 100, exact below 10,000.
+    let hundreds = ((halves * 10_486) >> 20) & 0x7f_0000_007f;
+    let pairs = hundreds | ((halves - hundreds * 100) << 16);
+    // One by 10, exact below 100.
+    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((pairs - tens * 10) << 8)
+}
+
+/// A text of at most `N` octets that is written for each of many messages, by a copy of a fixed
+/// length.
+#[derive(Clone, Copy, Debug)]
+pub struct Short<const N: usize> {
+    octets: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Short<N> {
+    /// `None` if the text is longer.
+    pub fn new(text: &[u8]) -> Option<Short<N>> {
+        let mut octets = [0; N];
+        octets.get_mut(..text.len())?.copy_from_slice(text);
+        Some(Short { octets, length: text.len() })
     }
-    pairs
-};
+
+    /// Appends the text.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let from = out.len();
+        out.extend_from_slice(&self.octets);
+        out.truncate(from + self.length);
+    }
+}
 
 /// A literal's announcement: its `bytes` bytes have to follow.
 pub fn literal_start(out: &mut Vec<u8>, bytes: u64) {
@@ -236,6 +264,15 @@ mod tests {
             let (_, _, items) = read.unwrap();
             let options = AppendOptions { internal_date: Some(seconds), ..Default::default() };
             prop_assert_eq!(&items[0], &AppendItem::Message(options));
+        }
+
+        #[test]
+        fn short_texts_are_what_they_were_made_of(text in prop::collection::vec(any::<u8>(), 0..12)) {
+            let short = Short::<8>::new(&text);
+            prop_assert_eq!(short.is_some(), text.len() <= 8);
+            let mut out = b"before".to_vec();
+            short.iter().for_each(|short| short.write(&mut out));
+            prop_assert!(short.is_none() || out == [b"before", &text[..]].concat());
         }
 
         #[test]

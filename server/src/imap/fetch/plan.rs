@@ -41,8 +41,23 @@ pub(in super::super) struct Plan {
 #[derive(Debug)]
 struct Step {
     /// What stands before the value, with the space behind the item before.
-    text: Vec<u8>,
+    text: StepText,
     value: Value,
+}
+
+#[derive(Debug)]
+enum StepText {
+    Short(encode::Short<24>),
+    Long(Vec<u8>),
+}
+
+impl StepText {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            StepText::Short(text) => text.write(out),
+            StepText::Long(text) => out.extend_from_slice(text),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +109,8 @@ impl Step {
             _ => (b"", Value::Absent),
         };
         text.extend_from_slice(name);
-        Step { text, value }
+        let short = encode::Short::new(&text).map(StepText::Short);
+        Step { text: short.unwrap_or(StepText::Long(text)), value }
     }
 }
 
@@ -187,7 +203,7 @@ impl Plan {
         Sources { extras, save_date }: Sources<'_>,
     ) -> bool {
         let start = out.len();
-        out.extend_from_slice(&step.text);
+        step.text.write(out);
         match (step.value, extras) {
             (Value::Uid, _) => encode::number(out, u64::from(record.uid.0)),
             (Value::Flags, _) => selected.write_flags(out, record, self.features),
