@@ -112,13 +112,23 @@ impl ClueMaker {
     }
 }
 
+/// What a message id without quotes, comments and blanks ends at.
+const ENDS_PLAIN: [bool; 256] = {
+    let (ends, mut table, mut at) = (b"<>\"\\() \t\r\n", [false; 256], 0);
+    while at < ends.len() {
+        table[ends[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Gives the message ids in a header value, in their order and without brackets, quotes and blanks,
 /// until `each` returns false. What is no `<left@right>` is passed over.
 fn message_ids(value: &[u8], room: &mut Vec<u8>, mut each: impl FnMut(&[u8]) -> bool) {
     let mut rest = value;
     while let Some(open) = memchr::memchr(b'<', rest) {
         rest = &rest[open + 1..];
-        let plain = rest.iter().position(|b| b"<>\"\\() \t\r\n".contains(b));
+        let plain = rest.iter().position(|b| ENDS_PLAIN[usize::from(*b)]);
         let (id, length) = match plain {
             Some(end) if rest[end] == b'>' => (&rest[..end], end + 1),
             Some(_) => match unquoted(rest, room) {

@@ -7,8 +7,9 @@ use protocol::types::{SeqNum, Uid};
 /// One message with its key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Keyed {
-    /// The key's first eight octets, zeros behind its end: most comparisons end here.
-    head: u64,
+    /// The key's first sixteen octets, zeros behind its end: most comparisons end here, and need no
+    /// look at octets that are elsewhere in memory.
+    head: [u64; 2],
     /// Where the key is in the batch's octets.
     at: usize,
     length: u32,
@@ -18,8 +19,8 @@ pub(crate) struct Keyed {
     pub(crate) uid: Uid,
 }
 
-const HEAD_BYTES: usize = 8;
-const _: () = assert!(size_of::<Keyed>() == 32);
+const HEAD_BYTES: usize = 16;
+const _: () = assert!(size_of::<Keyed>() == 40);
 
 impl Keyed {
     /// Of a key that was written to `octets` from `at` on.
@@ -49,11 +50,12 @@ impl Keyed {
     }
 }
 
-fn head(key: &[u8]) -> u64 {
+fn head(key: &[u8]) -> [u64; 2] {
     let mut octets = [0; HEAD_BYTES];
     let length = key.len().min(HEAD_BYTES);
     octets[..length].copy_from_slice(&key[..length]);
-    u64::from_be_bytes(octets)
+    let whole = u128::from_be_bytes(octets);
+    [(whole >> 64) as u64, whole as u64]
 }
 
 /// Messages and their keys.

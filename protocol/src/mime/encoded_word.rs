@@ -14,13 +14,13 @@ use super::transfer::{Base64, Decoder};
 
 /// A header value as text: unfolded by the caller, encoded words decoded, raw 8-bit guessed.
 pub fn decode(value: &[u8]) -> Cow<'_, str> {
-    if memmem::find(value, b"=?").is_none() {
+    if find_start(value).is_none() {
         return charset::guess(value);
     }
     let mut out = String::with_capacity(value.len());
     let mut run = Run::default();
     let mut rest = value;
-    while let Some(start) = memmem::find(rest, b"=?") {
+    while let Some(start) = find_start(rest) {
         let Some((word, length)) = parse_word(&rest[start..]) else {
             run.flush(&mut out);
             out.push_str(&charset::guess(&rest[..start + 2]));
@@ -39,6 +39,12 @@ pub fn decode(value: &[u8]) -> Cow<'_, str> {
     run.flush(&mut out);
     out.push_str(&charset::guess(rest));
     Cow::Owned(out)
+}
+
+/// Where the first `=?` is. Values are short, and few have a `=`: cheaper than to prepare a search
+/// for both octets.
+fn find_start(value: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'=', value).find(|&at| value.get(at + 1) == Some(&b'?'))
 }
 
 struct Word<'a> {

@@ -23,11 +23,15 @@ pub fn base_in<'t>(value: &[u8], text: &'t mut String) -> (&'t str, bool) {
     let unfolded = header::unfold(value);
     let decoded = encoded_word::decode(&unfolded);
     text.clear();
-    for word in decoded.split([' ', '\t', '\r', '\n']).filter(|w| !w.is_empty()) {
-        if !text.is_empty() {
-            text.push(' ');
+    if is_spaced(decoded.as_bytes()) {
+        text.push_str(&decoded);
+    } else {
+        for word in decoded.split([' ', '\t', '\r', '\n']).filter(|w| !w.is_empty()) {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(word);
         }
-        text.push_str(word);
     }
     let mut marked = false;
     let mut s = text.as_str();
@@ -43,6 +47,18 @@ pub fn base_in<'t>(value: &[u8], text: &'t mut String) -> (&'t str, bool) {
         }
     }
     (s, marked)
+}
+
+/// Whether words have one space between them already, and none at the ends: most subjects.
+fn is_spaced(text: &[u8]) -> bool {
+    let mut before = b' ';
+    let mut spaced = true;
+    for &octet in text {
+        let is_blank = matches!(octet, b'\t' | b'\r' | b'\n');
+        spaced &= !(is_blank || octet == b' ' && before == b' ');
+        before = octet;
+    }
+    spaced && before != b' '
 }
 
 /// `subj-trailer = "(fwd)" / WSP`
@@ -122,6 +138,14 @@ mod tests {
         assert_eq!(text("[a] re [b] : fw: x"), "x");
         assert_eq!(text("[Fwd: Re: inner]"), "inner");
         assert_eq!(text("RE:\r\n =?utf-8?q?re=3A_caf=C3=A9?="), "caf\u{e9}");
+    }
+
+    #[test]
+    fn blanks_become_one_space_wherever_they_are() {
+        for plain in ["a b", " a b", "a b ", "a  b", "a\tb", "\ta b\t", "a =?utf-8?q?=20?= b"] {
+            assert_eq!(text(plain), "a b", "{plain:?}");
+        }
+        assert_eq!(text(" \t "), "");
     }
 
     #[test]
