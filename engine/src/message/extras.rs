@@ -263,7 +263,7 @@ pub struct Extras<'a> {
     body: &'a [u8],
     headers: &'a [u8],
     charsets: &'a [u8],
-    preview: &'a str,
+    preview: &'a [u8],
 }
 
 /// What a message is known by, whatever its mailbox and UID (RFC 8474).
@@ -345,8 +345,6 @@ impl<'a> Extras<'a> {
         let headers = area(header.headers)?;
         let charsets = area(header.charsets)?;
         let preview = area(identity.map_or(U32::ZERO, |identity| identity.preview))?;
-        let preview = std::str::from_utf8(preview)
-            .map_err(|_| bad("a preview in UTF-8", format!("{} bytes", preview.len())))?;
         if !rest.is_empty() {
             return Err(bad("nothing behind the last area", format!("{} bytes", rest.len())));
         }
@@ -371,9 +369,10 @@ impl<'a> Extras<'a> {
     }
 
     /// The beginning of the text, in one line; empty where there is none that means something.
-    /// `None` where the extras were made by a version that had none.
+    /// `None` where the extras were made by a version that had none, or it is no UTF-8: that is
+    /// looked at here, since who reads other areas should not have to load this one.
     pub fn preview(&self) -> Option<&'a str> {
-        self.identity.map(|_| self.preview)
+        self.identity.and_then(|_| std::str::from_utf8(self.preview).ok())
     }
 
     /// The ENVELOPE value.
