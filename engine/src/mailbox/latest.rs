@@ -61,6 +61,8 @@ impl LatestFlags {
         let entry = |&FlagChange { uid, flags, keywords, .. }: &FlagChange| {
             (uid, Latest { flags, keywords, modseq, expunged: false })
         };
+        // A map that is not empty would expect to know half of them, and grow at the wrong size.
+        self.of.reserve(changes.len());
         self.of.extend(changes.iter().map(entry));
     }
 

@@ -495,6 +495,16 @@ impl View {
         Records { view: self, position, seq: first, last, stops: false, damaged: None }
     }
 
+    /// UIDs of an inclusive range of sequence numbers, cut to those that exist: reads a word where
+    /// [`View::records`] reads the record.
+    pub fn uids_within(&self, first: SeqNum, last: SeqNum) -> impl Iterator<Item = Uid> + '_ {
+        let (first, last) = (first.0.max(1), last.0.min(self.exists()));
+        let count = (last + 1).saturating_sub(first) as usize;
+        let from = if count == 0 { 0 } else { self.0.tombs.live(first as usize - 1) };
+        let live = (from..).filter(|position| !self.0.tombs.contains(*position));
+        live.take(count).map(|position| self.uid_at(position))
+    }
+
     /// Every record.
     pub fn all(&self) -> Records<'_> {
         self.records(SeqNum(1), SeqNum(self.exists()))

@@ -259,7 +259,7 @@ impl Selected {
     }
 
     /// The UIDs of a set's messages, of those that `wanted` takes; many are collected by a helper
-    /// thread.
+    /// thread. Without `wanted`, those of damaged records too.
     ///
     /// # Errors
     /// When the store is closing.
@@ -267,11 +267,18 @@ impl Selected {
         &self,
         helpers: &HelperPool,
         ranges: SeqRanges,
-        wanted: fn(&Record) -> bool,
+        wanted: Option<fn(&Record) -> bool>,
     ) -> engine::Result<Vec<Uid>> {
         let count: usize = ranges.iter().map(|(first, last)| (last.0 - first.0) as usize + 1).sum();
         let view = self.view.clone();
         let collect = move || {
+            let Some(wanted) = wanted else {
+                let mut uids = Vec::with_capacity(count);
+                for &(first, last) in &ranges {
+                    uids.extend(view.uids_within(first, last));
+                }
+                return uids;
+            };
             let records = ranges.iter().flat_map(|&(first, last)| view.records(first, last));
             let wanted = records.filter(|(_, record)| wanted(record));
             wanted.map(|(_, record)| record.uid).collect()

@@ -174,7 +174,7 @@ async fn prepare(session: &mut Session, copy: &Copy) -> Result<Option<(Target, V
         return Err(Reply::bad("Select a mailbox first"));
     };
     let ranges = selected.resolve(&copy.set, copy.uid)?;
-    let uids = selected.uids(session.services.store.helpers(), ranges, |_| true).await;
+    let uids = selected.uids(session.services.store.helpers(), ranges, Some(|_| true)).await;
     let uids = uids.map_err(|error| session.failure("copy messages", &error, "NONEXISTENT"))?;
     Ok((!uids.is_empty()).then_some((target, uids)))
 }

@@ -84,5 +84,5 @@ pub(super) async fn deleted(
     let all = || if exists > 0 { vec![(SeqNum(1), SeqNum(exists))] } else { vec![] };
     let ranges = ranges.unwrap_or_else(all);
     let is_deleted = |record: &Record| record.flags.contains(SystemFlags::DELETED);
-    selected.uids(services.store.helpers(), ranges, is_deleted).await
+    selected.uids(services.store.helpers(), ranges, Some(is_deleted)).await
 }

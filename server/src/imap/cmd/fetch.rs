@@ -23,7 +23,7 @@ const DATES_TURN: u32 = 4096;
 const MARKED_TURN: usize = 2048;
 
 /// Ranges of so many messages get large buffers for their answers.
-const LONG_RECORDS: u32 = 64;
+pub(super) const LONG_RECORDS: u32 = 64;
 
 /// Keeps its place as a sequence number, not as data: while the client is slow, nothing is read
 /// ahead.

@@ -8,6 +8,7 @@ use protocol::types::{ModSeq, SequenceSet, SystemFlags, Uid};
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::{FlagItems, Selected, SeqRanges};
 use super::super::session::{Session, YIELD_BYTES};
+use super::fetch::LONG_RECORDS;
 
 pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcome {
     if store.unchanged_since.is_some() {
@@ -32,8 +33,7 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         Err(reply) => return Ok(reply),
     };
     let (ranges, cut) = session.cut(ranges);
-    let uids = match selected.uids(session.services.store.helpers(), ranges.clone(), |_| true).await
-    {
+    let uids = match selected.uids(session.services.store.helpers(), ranges.clone(), None).await {
         Ok(uids) => uids,
         Err(error) => return Ok(session.failure("store flags", &error, "NONEXISTENT")),
     };
@@ -216,7 +216,7 @@ async fn answer(
         let mut next = first;
         while next <= last {
             let Some(selected) = session.selected.as_ref() else { return Ok(()) };
-            session.conn.out.with_vec(|out| {
+            let write = |out: &mut Vec<u8>| {
                 let start = out.len();
                 for (seq, record) in selected.view.records(next, last) {
                     next.0 = seq.0 + 1;
@@ -233,7 +233,12 @@ async fn answer(
                     }
                 }
                 next.0 = last.0 + 1;
-            });
+            };
+            if last.0 - first.0 >= LONG_RECORDS {
+                session.conn.out.with_large(write);
+            } else {
+                session.conn.out.with_vec(write);
+            }
             session.breathe().await?;
         }
     }
