@@ -84,7 +84,10 @@ impl Imap {
         mut each: impl FnMut(&Response) -> Result<()>,
     ) -> Result<()> {
         loop {
-            let response = self.wire.response(words).await?;
+            let response = match self.wire.response_here(words) {
+                Some(response) => response,
+                None => self.wire.response(words).await?,
+            };
             match response.kind {
                 Kind::Tagged { tag: found, status: Status::Ok } if found == tag => return Ok(()),
                 Kind::Tagged { .. } | Kind::Bye => {

@@ -158,9 +158,12 @@ pub(crate) fn literal_size(line: &[u8]) -> Option<u64> {
 
 /// Reads decimal digits; none, or a number past 64 bits, is no number.
 pub(crate) fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let value = std::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()?;
-    Some((value, &bytes[digits..]))
+    let (mut value, mut digits) = (0u64, 0);
+    while let Some(digit) = bytes.get(digits).filter(|byte| byte.is_ascii_digit()) {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        digits += 1;
+    }
+    (digits > 0).then(|| (value, &bytes[digits..]))
 }
 
 fn word(bytes: &[u8]) -> &[u8] {

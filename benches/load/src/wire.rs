@@ -66,6 +66,23 @@ impl Wire {
         Ok(&self.buffer[self.start - length..self.start])
     }
 
+    /// The next IMAP response if it is one line and has arrived: of these a FETCH over all brings
+    /// many, and what each costs here is time that no server can save.
+    #[inline]
+    pub(crate) fn response_here(&mut self, words: &Words) -> Option<Response> {
+        let input = &self.buffer[self.start..self.end];
+        let length = memchr::memchr(b'\n', input)? + 1;
+        let line = &input[..length];
+        if line.trim_ascii_end().last() == Some(&b'}') {
+            return None;
+        }
+        let mut response = Response::from_first_line(line);
+        words.find(line, &mut response);
+        response.octets = length as u64;
+        self.start += length;
+        Some(response)
+    }
+
     /// The next whole IMAP response; literals are skipped, not kept.
     pub(crate) async fn response(&mut self, words: &Words) -> Result<Response> {
         let mut length = self.line_length("a response").await?;
@@ -280,6 +297,19 @@ mod tests {
             let last = wire.response(&words).await.unwrap();
             assert!(matches!(last.kind, Kind::Tagged { tag: 1, .. }));
         }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_there_is_a_response_and_one_with_a_literal_is_not() {
+        let mut wire = fed(b"* 7 FETCH (UID 9)\r\n* 8 FETCH (BODY[] {1}\r\nx)\r\n* 9 F", 64).await;
+        let words = Words::new(&["UID "]);
+        assert!(wire.response_here(&words).is_none(), "nothing was read yet");
+        wire.fill("all").await.unwrap();
+        let first = wire.response_here(&words).unwrap();
+        assert_eq!((first.kind, first.octets, first.found), (Kind::Fetch(7), 19, words.all()));
+        assert!(wire.response_here(&words).is_none());
+        assert_eq!(wire.response(&words).await.unwrap().literals, 1);
+        assert!(wire.response_here(&words).is_none(), "half a line");
     }
 
     #[tokio::test]
