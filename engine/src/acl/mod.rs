@@ -17,180 +17,25 @@
 //! a user may see costs nothing for the owners who show nothing. It is derived from the lists; what
 //! no checkpoint has written yet is in memory in front of it.
 
+mod grants;
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-use protocol::types::SystemFlags;
+pub(crate) use grants::Grants;
+pub use rights::{FlagScope, Rights};
 
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
 use crate::namespace::{INBOX, Namespace, SEPARATOR};
-use crate::store::Store;
 use crate::user::{User, UserInner};
 
 /// Entries of a list at most.
 pub const ACL_ENTRIES_MAX: usize = 1000;
-
-/// A set of rights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Rights(u16);
-
-impl Rights {
-    /// `l`: the mailbox is seen in LIST and can be subscribed.
-    pub const LOOKUP: Rights = Rights(1);
-    /// `r`: SELECT, STATUS, FETCH, SEARCH, COPY from it.
-    pub const READ: Rights = Rights(1 << 1);
-    /// `s`: `\Seen`.
-    pub const SEEN: Rights = Rights(1 << 2);
-    /// `w`: flags but `\Seen` and `\Deleted`.
-    pub const WRITE: Rights = Rights(1 << 3);
-    /// `i`: APPEND, COPY and MOVE into it.
-    pub const INSERT: Rights = Rights(1 << 4);
-    /// `p`: mail to its own address.
-    pub const POST: Rights = Rights(1 << 5);
-    /// `k`: mailboxes below it.
-    pub const CREATE: Rights = Rights(1 << 6);
-    /// `x`: DELETE, RENAME.
-    pub const DELETE_MAILBOX: Rights = Rights(1 << 7);
-    /// `t`: `\Deleted`.
-    pub const DELETE_MESSAGES: Rights = Rights(1 << 8);
-    /// `e`: EXPUNGE.
-    pub const EXPUNGE: Rights = Rights(1 << 9);
-    /// `a`: the list itself.
-    pub const ADMINISTER: Rights = Rights(1 << 10);
-    /// `n`: shared annotations (RFC 5257).
-    pub const ANNOTATE: Rights = Rights(1 << 11);
-    /// None.
-    pub const NONE: Rights = Rights(0);
-    /// Every one.
-    pub const ALL: Rights = Rights((1 << 12) - 1);
-
-    /// The letters, in the order of the bits and of the wire.
-    const LETTERS: [char; 12] = ['l', 'r', 's', 'w', 'i', 'p', 'k', 'x', 't', 'e', 'a', 'n'];
-    /// What the owner has in any case.
-    pub const OF_OWNER: Rights = Rights(Self::LOOKUP.0 | Self::ADMINISTER.0);
-    /// What administrators have in any case.
-    pub const OF_ADMINISTRATORS: Rights =
-        Rights(Self::OF_OWNER.0 | Self::CREATE.0 | Self::DELETE_MAILBOX.0);
-
-    /// The right of a letter. `c` and `d`, of RFC 2086, stand for `kx` and `te`.
-    pub fn of_letter(letter: char) -> Option<Rights> {
-        match letter {
-            'c' => Some(Rights::CREATE.union(Rights::DELETE_MAILBOX)),
-            'd' => Some(Rights::DELETE_MESSAGES.union(Rights::EXPUNGE)),
-            _ => {
-                let at = Self::LETTERS.iter().position(|l| *l == letter)?;
-                Some(Rights(1 << at))
-            }
-        }
-    }
-
-    /// Reads letters; `None` where one is no right.
-    pub fn parse(letters: &str) -> Option<Rights> {
-        letters.chars().try_fold(Rights::NONE, |all, c| Some(all.union(Rights::of_letter(c)?)))
-    }
-
-    /// Those of either.
-    #[must_use]
-    pub const fn union(self, other: Rights) -> Rights {
-        Rights(self.0 | other.0)
-    }
-
-    /// Those that are in both.
-    #[must_use]
-    pub const fn both(self, other: Rights) -> Rights {
-        Rights(self.0 & other.0)
-    }
-
-    /// Those that are not in `other`.
-    #[must_use]
-    pub const fn without(self, other: Rights) -> Rights {
-        Rights(self.0 & !other.0)
-    }
-
-    /// Whether all of `other` are there.
-    pub const fn contains(self, other: Rights) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether any of `other` is there.
-    pub const fn intersects(self, other: Rights) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether there is none.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The letters with those of RFC 2086 behind them, as clients of either are to be told (RFC
-    /// 4314 section 2.1.1): `c` where there is `k` or `x`, `d` where there is `t` or `e`.
-    pub fn wire(self) -> String {
-        let mut letters = self.to_string();
-        let old = letters.find(['a', 'n']).unwrap_or(letters.len());
-        if self.intersects(Rights::DELETE_MESSAGES.union(Rights::EXPUNGE)) {
-            letters.insert(old, 'd');
-        }
-        if self.intersects(Rights::CREATE.union(Rights::DELETE_MAILBOX)) {
-            letters.insert(old, 'c');
-        }
-        letters
-    }
-}
-
-impl fmt::Display for Rights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let has = |(at, _): &(usize, &char)| self.0 & (1 << at) != 0;
-        let letters = Self::LETTERS.iter().enumerate().filter(has);
-        f.write_str(&letters.map(|(_, letter)| *letter).collect::<String>())
-    }
-}
-
-/// Flags that somebody may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlagScope {
-    /// Of the system flags.
-    pub system: SystemFlags,
-    /// Keywords.
-    pub keywords: bool,
-}
-
-impl FlagScope {
-    /// Every flag.
-    pub const ALL: FlagScope = FlagScope { system: SystemFlags::ALL, keywords: true };
-
-    /// What rights allow: RFC 4314 section 4.
-    pub fn of(rights: Rights) -> FlagScope {
-        let keywords = rights.contains(Rights::WRITE);
-        let (seen, deleted) = (SystemFlags::SEEN, SystemFlags::DELETED);
-        let mut system = SystemFlags::empty();
-        if keywords {
-            system = SystemFlags::ALL.difference(seen).difference(deleted);
-        }
-        if rights.contains(Rights::SEEN) {
-            system = system.union(seen);
-        }
-        if rights.contains(Rights::DELETE_MESSAGES) {
-            system = system.union(deleted);
-        }
-        FlagScope { system, keywords }
-    }
-
-    /// Whether no flag may be changed.
-    pub fn is_empty(self) -> bool {
-        self.system.is_empty() && !self.keywords
-    }
-
-    /// Those of some system flags that are in here.
-    pub fn system_of(self, flags: SystemFlags) -> SystemFlags {
-        flags.difference(SystemFlags::ALL.difference(self.system))
-    }
-}
 
 /// Whom an entry is about. Names are canonical and have their domain.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -483,68 +328,6 @@ impl Namespace {
         self.acls.values().flat_map(|acl| acl.keys(owner)).collect()
     }
 }
-
-/// The part of the index that the catalog does not have yet: of owners, all of their keys.
-#[derive(Default)]
-pub(crate) struct Grants {
-    unwritten: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    /// Rises with every change.
-    generation: AtomicU64,
-}
-
-impl Grants {
-    /// An owner's lists changed.
-    pub(crate) fn set(&self, owner: &str, keys: BTreeSet<String>) {
-        self.unwritten.lock().insert(owner.to_owned(), keys);
-        self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// The catalog has these now.
-    pub(crate) fn written<'k>(&self, done: impl Iterator<Item = (&'k str, &'k BTreeSet<String>)>) {
-        let mut unwritten = self.unwritten.lock();
-        for (owner, keys) in done {
-            if unwritten.get(owner) == Some(keys) {
-                unwritten.remove(owner);
-            }
-        }
-    }
-
-    /// Of these owners: whether one of the keys leads to them.
-    fn leading(&self, keys: &[String]) -> Vec<(String, bool)> {
-        let leads = |has: &BTreeSet<String>| keys.iter().any(|key| has.contains(key));
-        let unwritten = self.unwritten.lock();
-        unwritten.iter().map(|(owner, has)| (owner.clone(), leads(has))).collect()
-    }
-}
-
-impl Store {
-    /// Changes whenever [`Store::granting`] may have another answer for somebody.
-    pub fn grants_generation(&self) -> u64 {
-        self.shared().grants.generation.load(Ordering::Acquire)
-    }
-
-    /// Users who may have let `principal` see (`l`) one of their mailboxes: no others have, and which
-    /// mailboxes these are the lists say. Administrators see mailboxes beside that.
-    pub async fn granting(&self, principal: &Principal) -> Result<BTreeSet<String>> {
-        let (shared, keys) = (self.shared().clone(), principal.keys());
-        let own = principal.user.clone();
-        let job = move || {
-            // In this order: what a checkpoint writes meanwhile is found in either.
-            let unwritten = shared.grants.leading(&keys);
-            let mut owners = shared.catalog.granting(&keys)?;
-            for (owner, leads) in unwritten {
-                match leads {
-                    true => owners.insert(owner),
-                    false => owners.remove(&owner),
-                };
-            }
-            owners.remove(&own);
-            Ok(owners)
-        };
-        self.shared().helpers.run(job).await.map_err(|_| Error::Closing)?
-    }
-}
-
 impl User {
     /// The rights on one of the user's mailboxes.
     ///
