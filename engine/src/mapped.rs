@@ -300,7 +300,10 @@ impl Table {
     #[inline]
     pub(crate) fn words(&self, index: usize) -> Words {
         let cells = self.live().cells(index);
-        std::array::from_fn(|i| u64::from_le(cells[i].load(Ordering::Acquire)))
+        let word = |i: usize| u64::from_le(cells[i].load(Ordering::Acquire));
+        // Spelt out, they stay in registers: as an array that is filled one by one they went through
+        // the stack, where a wide load waits for the narrow stores before it.
+        [word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)]
     }
 
     /// The first word alone: uid and flags, possibly damaged.

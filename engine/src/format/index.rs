@@ -286,6 +286,7 @@ impl Record {
     }
 
     /// Reads words without looking at the CRC.
+    #[inline(always)]
     pub fn decode_unchecked(words: &Words) -> Record {
         let low = |w: u64| w as u32;
         let high = |w: u64| (w >> 32) as u32;
