@@ -286,6 +286,9 @@ impl Sources<'_> {
         if let Some(facts) = files.facts_bit_back(position) {
             return Some(Uid(facts.uid.get())).filter(fits);
         }
+        if let Some(uid) = files.torn_uid(position).filter(fits) {
+            return Some(uid);
+        }
         // Neighbours that are damaged as well leave room for as many messages.
         let unknown_below = (0..position).rev().take_while(|at| agreed(*at).is_none()).count();
         let unknown_above =

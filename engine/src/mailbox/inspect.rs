@@ -100,6 +100,16 @@ impl Files {
         (self.torn_allowed && record.uid == uid).then_some(record)
     }
 
+    /// The UID that a half written record and its half written facts both state: their words are
+    /// each old or new, and the UID is the same in both.
+    pub(super) fn torn_uid(&self, position: usize) -> Option<Uid> {
+        let record = Record::decode_unchecked(&words_from_bytes(&self.raw_record(position)?)).uid;
+        let mut facts = [0; 4];
+        let offset = (position * FACTS_BYTES) as u64;
+        self.cold.facts.read_exact_at(&mut facts, offset).ok()?;
+        (self.torn_allowed && u32::from_le_bytes(facts) == record.0).then_some(record)
+    }
+
     /// Brings a header up to what the catalog knows of the last checkpoint: the newer header slot
     /// was damaged, or both. Records and facts that are in the files tell the rest.
     pub(crate) fn catch_up(&mut self, summary: &Summary) -> Result<bool> {

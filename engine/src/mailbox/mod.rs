@@ -128,6 +128,9 @@ pub(crate) struct MailboxInner {
     pub(crate) foreign: Mutex<foreign::Foreign>,
     /// UIDs whose file names should follow their flags.
     pub(crate) names_due: Mutex<BTreeSet<Uid>>,
+    /// Of these, those whose change of flags a checkpoint covers already: see
+    /// [`MailboxInner::follow_flags`].
+    names_late: Mutex<BTreeSet<Uid>>,
     /// Doomed tombstones whose files are still there.
     pub(crate) doomed: Mutex<HashSet<Uid>>,
     /// UIDs that frames since the last checkpoint name as a source.
@@ -233,6 +236,7 @@ impl MailboxInner {
             reverted,
             version: watch::Sender::new(0),
             names_due: Mutex::default(),
+            names_late: Mutex::default(),
             doomed: Mutex::default(),
             pinned: Mutex::default(),
             watchers: AtomicU32::new(0),

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use protocol::types::Keyword;
+use protocol::types::{Keyword, Uid};
 
 use super::files::Files;
 use super::{KeywordTable, MailboxInner, Place};
@@ -58,12 +58,18 @@ impl MailboxInner {
         let live = (0..files.head.count).filter(|p| !files.is_tombstone(*p));
         let differing =
             live.map(|p| files.record(p)).filter(|r| r.name_flags_wanted(passed) != r.name_flags);
-        self.names_due.lock().extend(differing.map(|r| r.uid));
+        let differing: Vec<Uid> = differing.map(|r| r.uid).collect();
+        self.names_late.lock().extend(differing.iter().copied());
+        self.names_due.lock().extend(differing);
         drop(files);
         self.shared.names_due.lock().insert(self.id, self.clone());
     }
 
     /// Renames files whose flags changed. Returns whether some are left for another turn.
+    ///
+    /// A change that no frame tells of any more, because a checkpoint covers it, is noted when the
+    /// name is durable: were the note kept and the rename undone by a power cut, the old letters
+    /// would pass for another program's.
     pub(crate) fn follow_flags(self: &Arc<Self>) -> bool {
         let mut files = self.files.lock();
         let place = self.place.read().clone();
@@ -91,8 +97,16 @@ impl MailboxInner {
                 changed.push((position, record));
             }
         }
+        let is_late = {
+            let mut late = self.names_late.lock();
+            changed.iter().fold(false, |any, (_, record)| late.remove(&record.uid) || any)
+        };
         if !changed.is_empty() {
-            if let Err(error) = files.rewrite(&changed) {
+            let durable = match is_late {
+                true => self.shared.sync_dirs(self),
+                false => Ok(()),
+            };
+            if let Err(error) = durable.and_then(|()| files.rewrite(&changed)) {
                 tracing::error!(mailbox = %self.id, %error, "cannot note new file names");
             }
             self.mark_dirty();
@@ -158,7 +172,7 @@ impl MailboxInner {
     }
 
     /// Removes the files of doomed tombstones: the checkpoint covers their frames.
-    pub(crate) fn destroy_doomed(self: &Arc<Self>, uid: protocol::types::Uid) {
+    pub(crate) fn destroy_doomed(self: &Arc<Self>, uid: Uid) {
         let files: &mut Files = &mut self.files.lock();
         let place = self.place.read().clone();
         self.doomed.lock().remove(&uid);

@@ -192,7 +192,7 @@ impl Shared {
     }
 
     /// Makes the names in a mailbox durable, and removals of names.
-    fn sync_dirs(&self, mailbox: &MailboxInner) -> Result<()> {
+    pub(crate) fn sync_dirs(&self, mailbox: &MailboxInner) -> Result<()> {
         let place = mailbox.place.read().clone();
         let mut dirs = place.partition.layout.watched_dirs(&place.dir);
         dirs.push(place.dir);
