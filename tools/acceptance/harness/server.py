@@ -64,9 +64,13 @@ class Server:
     def lmtp(self, **options):
         return Lmtp(self.at("lmtp"), **options)
 
-    def pop3(self, user="alice", **options):
+    def pop3(self, user="alice", utf8=False, **options):
+        """A session; with `utf8`, headers come as they are stored, if the server knows UTF8.
+        Else those in UTF-8 come as encoded-words (RFC 6856)."""
         def login():
             client = Pop3(self.at("pop3"), **options)
+            if utf8 and b"UTF8" in [line.split()[0] for line in client.lines("CAPA")]:
+                client.ok("UTF8")
             if not user:
                 return client
             client.ok(f"USER {user}")
