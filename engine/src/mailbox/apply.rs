@@ -388,8 +388,12 @@ pub(crate) fn apply_flags(
     changes: &[FlagChange],
 ) -> Result<Vec<Uid>> {
     let mut rewritten = Vec::with_capacity(changes.len());
+    let mut next = usize::MAX;
     for change in changes {
-        let Some(position) = files.position_of(change.uid) else { continue };
+        // Most often the neighbour of the one before.
+        let found = Some(next).filter(|&next| files.is_at(next, change.uid));
+        let Some(position) = found.or_else(|| files.position_of(change.uid)) else { continue };
+        next = position + 1;
         let mut record = files.record(position);
         if record.expunged {
             continue;

@@ -155,7 +155,12 @@ impl Files {
     /// Where the record of a uid is, tombstone or not.
     pub(crate) fn position_of(&self, uid: Uid) -> Option<usize> {
         let at = self.lower_bound(uid);
-        (at < self.head.count && self.uid_at(at) == uid).then_some(at)
+        self.is_at(at, uid).then_some(at)
+    }
+
+    /// Whether the record at a position, which need not exist, is that of a uid.
+    pub(crate) fn is_at(&self, position: usize, uid: Uid) -> bool {
+        position < self.head.count && self.uid_at(position) == uid
     }
 
     /// The uid of the record at a position, from the facts when the record is damaged.

@@ -13,8 +13,13 @@ use protocol::types::Keyword;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeywordTable {
     names: Vec<Keyword>,
+    /// The bit of [`FORWARDED`], 0 where it is not named: asked for with every change of flags.
+    passed: u64,
     newer: OnceLock<Arc<KeywordTable>>,
 }
+
+/// The keyword that Maildir's `P` stands for.
+const FORWARDED: &str = "$Forwarded";
 
 impl KeywordTable {
     /// Keywords that one mailbox can have.
@@ -25,8 +30,18 @@ impl KeywordTable {
         // A name that is no atom can only come from a damaged file; its bit keeps its place.
         let unreadable = |i: usize| Keyword::new(&format!("unreadable-{i}"));
         let keyword = |(i, name): (usize, String)| Keyword::new(&name).or_else(|| unreadable(i));
-        let names = names.enumerate().filter_map(keyword).collect();
-        KeywordTable { names, newer: OnceLock::new() }
+        KeywordTable::of(names.enumerate().filter_map(keyword).collect())
+    }
+
+    fn of(names: Vec<Keyword>) -> KeywordTable {
+        let mut table = KeywordTable { names, passed: 0, newer: OnceLock::new() };
+        table.passed = Keyword::new(FORWARDED).map_or(0, |forwarded| table.bit(&forwarded));
+        table
+    }
+
+    /// The bit of `$Forwarded`, 0 when unknown.
+    pub(crate) fn passed_bit(&self) -> u64 {
+        self.passed
     }
 
     /// The table that this one has grown to.
@@ -77,6 +92,6 @@ impl KeywordTable {
             }
         }
         let fits = names.len() <= Self::KEYWORDS_MAX;
-        fits.then(|| KeywordTable { names, newer: OnceLock::new() })
+        fits.then(|| KeywordTable::of(names))
     }
 }

@@ -8,10 +8,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use protocol::types::{Keyword, Uid};
+use protocol::types::Uid;
 
 use super::files::Files;
-use super::{KeywordTable, MailboxInner, Place};
+use super::{MailboxInner, Place};
 use crate::format::frame::{Append, Source};
 use crate::ids::Lsn;
 use crate::layout::LayoutKind;
@@ -19,16 +19,6 @@ use crate::shared::{Doomed, DoomedKind};
 
 /// Renames under one hold of the file lock, so that other work comes in between.
 const RENAMES_MAX: usize = 128;
-
-/// The keyword that Maildir's `P` stands for.
-const FORWARDED: &str = "$Forwarded";
-
-impl KeywordTable {
-    /// The bit of `$Forwarded`, 0 when unknown.
-    pub(crate) fn passed_bit(&self) -> u64 {
-        Keyword::new(FORWARDED).map_or(0, |k| self.bit(&k))
-    }
-}
 
 impl MailboxInner {
     /// What a crash may have undone besides what the log redoes: removals of files whose frames

@@ -217,7 +217,7 @@ impl State {
     /// As [`State::current`], for a walk over rising UIDs; `next` as for [`View::record_next`].
     pub(crate) fn current_next(&self, view: &View, next: &mut usize, uid: Uid) -> Option<Latest> {
         if let Some(latest) = self.latest.get(uid) {
-            return (!latest.expunged).then_some(*latest);
+            return (!latest.expunged).then_some(latest);
         }
         let record = view.record_next(next, uid)?;
         let (flags, keywords, modseq) = (record.flags, record.keywords, record.modseq);

@@ -2,7 +2,10 @@
 //!
 //! A view fixes which messages exist and their sequence numbers. Flags are read live from the
 //! shared table, so a record may be newer than its view, never half written. Sync points compare
-//! two views and tell what happened in between.
+//! two views and tell what happened in between ([`changes`]); [`records`] walks over one.
+
+mod changes;
+mod records;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock, mpsc};
@@ -24,79 +27,16 @@ use crate::mapped::{BlobBytes, Blobs, Table};
 use crate::message::Extras;
 use crate::seen::PrivateSeen;
 
-/// Ranges of recent flag changes that are remembered, so that a sync point need not scan. One
-/// transaction has at most half as many.
-const RECENT_RANGES_MAX: usize = 16 << 10;
-/// Differences of two views that are looked at where the caller is; more are a helper's work.
-const DIFFERENCES_INLINE_MAX: usize = 8 << 10;
+pub use changes::Changes;
+pub(crate) use changes::RecentChanges;
+pub use records::Records;
+
 /// A view of so many records is let go by a thread of its own, if it is the last of its table.
 const FAREWELL_RECORDS_MIN: usize = 32 << 10;
 /// Messages whose facts are read where the caller is: as many as one read brings.
 const FACTS_INLINE_MAX: u32 = 128;
 /// Records that are looked at for the first unseen one where the caller is.
 const UNSEEN_INLINE_MAX: usize = 16 << 10;
-
-/// The newest flag changes of a mailbox, shared by its views: ranges of UIDs, so that a change of
-/// all messages is remembered as easily as one of a single message.
-pub(crate) struct RecentChanges {
-    /// Changes above this are all in `entries`.
-    floor: u64,
-    /// MODSEQ, first and last UID: every UID between the two was changed.
-    entries: std::collections::VecDeque<(u64, Uid, Uid)>,
-}
-
-impl RecentChanges {
-    pub(crate) fn new(floor: ModSeq) -> RecentChanges {
-        RecentChanges { floor: floor.0, entries: Default::default() }
-    }
-
-    pub(crate) fn add(&mut self, modseq: ModSeq, uids: impl Iterator<Item = Uid>) {
-        let mut ranges = 0;
-        for uid in uids {
-            match self.entries.back_mut() {
-                Some((last_modseq, _, last))
-                    if ranges > 0 && *last_modseq == modseq.0 && last.0 + 1 == uid.0 =>
-                {
-                    *last = uid;
-                }
-                _ => {
-                    ranges += 1;
-                    self.entries.push_back((modseq.0, uid, uid));
-                }
-            }
-        }
-        while self.entries.len() > RECENT_RANGES_MAX {
-            if let Some((modseq, ..)) = self.entries.pop_front() {
-                self.floor = self.floor.max(modseq);
-            }
-        }
-    }
-
-    fn newer(&self, after: u64) -> Option<impl Iterator<Item = (u32, u32)> + '_> {
-        let newer = self.entries.iter().rev().take_while(move |(modseq, ..)| *modseq > after);
-        (after >= self.floor).then(|| newer.map(|(_, first, last)| (first.0, last.0)))
-    }
-
-    /// How many messages were changed above `after`, each as often as it was; `None` when that is
-    /// too long ago.
-    fn count_since(&self, after: u64) -> Option<usize> {
-        Some(self.newer(after)?.map(|(first, last)| (last - first) as usize + 1).sum())
-    }
-
-    /// Ascending ranges of UIDs changed above `after`; `None` when that is too long ago.
-    fn since(&self, after: u64) -> Option<Vec<(u32, u32)>> {
-        let mut ranges: Vec<(u32, u32)> = self.newer(after)?.collect();
-        ranges.sort_unstable();
-        ranges.dedup_by(|next, before| {
-            let joined = next.0 <= before.1.saturating_add(1);
-            if joined {
-                before.1 = before.1.max(next.1);
-            }
-            joined
-        });
-        Some(ranges)
-    }
-}
 
 /// Position of the first of `count` records whose uid is not below `uid`. Uids rise, so how far it
 /// is from both ends is bounded by its distance from their uids: where few are missing, that leaves
@@ -175,19 +115,6 @@ fn let_go(view: Arc<ViewInner>) {
         // Without the thread it goes here.
         let _ = thread.send(view);
     }
-}
-
-/// What happened between two views.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Sequence numbers in the older view, ascending; announce them from the last to the first.
-    pub expunged: Vec<SeqNum>,
-    /// The same messages by UID.
-    pub vanished: Vec<Uid>,
-    /// The number of messages, when some were added.
-    pub exists: Option<u32>,
-    /// Messages in both whose flags changed, ascending.
-    pub flags: Vec<Uid>,
 }
 
 /// A message's extras inside a view's cache; proven whole when made.
@@ -409,18 +336,6 @@ impl View {
         found
     }
 
-    /// Records of an inclusive range of sequence numbers, cut to those that exist.
-    pub fn records(&self, first: SeqNum, last: SeqNum) -> Records<'_> {
-        let first = first.0.max(1);
-        let last = last.0.min(self.exists());
-        if first > last {
-            let (position, seq, last) = (0, 1, 0);
-            return Records { view: self, position, seq, last, stops: false, damaged: None };
-        }
-        let position = self.0.tombs.live(first as usize - 1);
-        Records { view: self, position, seq: first, last, stops: false, damaged: None }
-    }
-
     /// UIDs of an inclusive range of sequence numbers, cut to those that exist: reads a word where
     /// [`View::records`] reads the record.
     pub fn uids_within(&self, first: SeqNum, last: SeqNum) -> impl Iterator<Item = Uid> + '_ {
@@ -429,11 +344,6 @@ impl View {
         let from = if count == 0 { 0 } else { self.0.tombs.live(first as usize - 1) };
         let live = (from..).filter(|position| !self.0.tombs.contains(*position));
         live.take(count).map(|position| self.uid_at(position))
-    }
-
-    /// Every record.
-    pub fn all(&self) -> Records<'_> {
-        self.records(SeqNum(1), SeqNum(self.exists()))
     }
 
     /// Sequence numbers of the messages in ascending UID ranges.
@@ -528,111 +438,6 @@ impl View {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// What happened since `old`, a view of the same mailbox.
-    pub fn changes_since(&self, old: &View) -> Changes {
-        self.changes_beside(old, ModSeq(0))
-    }
-
-    /// As [`View::changes_since`]; flags may be left out that were last changed with the MODSEQ
-    /// `own`, because who asks knows them.
-    pub fn changes_beside(&self, old: &View, own: ModSeq) -> Changes {
-        let (new, old_inner) = (&self.0, &old.0);
-        let mut changes = Changes::default();
-        if Arc::ptr_eq(new, old_inner) {
-            return changes;
-        }
-        let mut known = (0, 0);
-        for position in self.gone_since(old) {
-            known = (position, old_inner.tombs.rank_behind(known, position));
-            changes.expunged.push(SeqNum(position as u32 - known.1 + 1));
-            changes.vanished.push(old.uid_at(position));
-        }
-        if self.exists() + changes.expunged.len() as u32 != old.exists() {
-            changes.exists = Some(self.exists());
-        }
-        if new.modseq_highest > old_inner.modseq_highest {
-            let after = old_inner.modseq_highest;
-            let recent = new.recent.lock().since(after.0);
-            changes.flags = match recent {
-                Some(ranges) => self.uids_in_both(&ranges, old),
-                None => self
-                    .all()
-                    .filter(|(_, r)| {
-                        r.modseq > after && r.modseq != own && r.uid < old_inner.uid_next
-                    })
-                    .map(|(_, r)| r.uid)
-                    .collect(),
-            };
-        }
-        changes
-    }
-
-    /// UIDs in ascending ranges that are in this view, and were given when `old` was made.
-    fn uids_in_both(&self, ranges: &[(u32, u32)], old: &View) -> Vec<Uid> {
-        let mut uids = Vec::new();
-        for &(first, last) in ranges {
-            for position in self.lower_bound(Uid(first))..self.0.count {
-                let uid = self.uid_at(position);
-                if uid.0 > last || uid >= old.0.uid_next {
-                    break;
-                }
-                if !self.0.tombs.contains(position) {
-                    uids.push(uid);
-                }
-            }
-        }
-        uids
-    }
-
-    /// Whether comparing with an older view is little work.
-    fn compares_quickly(&self, old: &View) -> bool {
-        let (new, old) = (&self.0, &old.0);
-        let lineage = new.lineage.as_deref().filter(|l| l.generation == old.generation);
-        let gone = match lineage {
-            _ if Arc::ptr_eq(new, old) => 0,
-            _ if new.generation == old.generation => {
-                new.tombs.total().saturating_sub(old.tombs.total())
-            }
-            Some(lineage) => {
-                lineage.dropped.total().saturating_sub(old.tombs.total()) + new.tombs.total()
-            }
-            None => return false,
-        };
-        let flags = match new.modseq_highest > old.modseq_highest {
-            true => new.recent.lock().count_since(old.modseq_highest.0),
-            false => Some(0),
-        };
-        flags.is_some_and(|flags| flags + gone as usize <= DIFFERENCES_INLINE_MAX)
-    }
-
-    /// Positions in an older view of what this one no longer has, ascending.
-    fn gone_since(&self, old: &View) -> Vec<usize> {
-        let (new, old_inner) = (&self.0, &old.0);
-        if new.generation == old_inner.generation {
-            return new.tombs.since(&old_inner.tombs, old_inner.count);
-        }
-        let lineage = new.lineage.as_deref().filter(|l| l.generation == old_inner.generation);
-        if let Some(lineage) = lineage {
-            let mut gone = lineage.dropped.since(&old_inner.tombs, old_inner.count);
-            let later = new.tombs.since(&Tombstones::default(), new.count).into_iter();
-            let before = later.map(|position| lineage.dropped.live(position));
-            gone.extend(before.filter(|p| *p < old_inner.count && !old_inner.tombs.contains(*p)));
-            gone.sort_unstable();
-            return gone;
-        }
-        // More than one compaction ago: both lists side by side.
-        let mut gone = Vec::new();
-        let mut now = self.uids().map(|(_, uid)| uid).peekable();
-        for position in (0..old_inner.count).filter(|p| !old_inner.tombs.contains(*p)) {
-            let uid = old.uid_at(position);
-            while now.next_if(|there| *there < uid).is_some() {}
-            if now.next_if_eq(&uid).is_none() {
-                gone.push(position);
-            }
-        }
-        gone
-    }
-
     /// How many messages are in ascending UID ranges.
     pub fn count_in_uid_ranges(&self, ranges: &[(u32, u32)]) -> u32 {
         let before = |uid: u32| {
@@ -654,52 +459,6 @@ impl View {
 #[cold]
 pub(super) fn uid_of_damaged(table: &Table, cold: &Cold, position: usize) -> Uid {
     cold.uid(position).unwrap_or(Uid(table.first_word(position) as u32))
-}
-
-/// Iterator over records by rising sequence number. Damaged ones are left out: see
-/// [`View::met_damage`].
-pub struct Records<'a> {
-    view: &'a View,
-    position: usize,
-    seq: u32,
-    last: u32,
-    stops: bool,
-    damaged: Option<SeqNum>,
-}
-
-impl Records<'_> {
-    /// Ends in front of the first damaged record, rather than leaving it out.
-    pub fn stopping_at_damage(self) -> Self {
-        Records { stops: true, ..self }
-    }
-
-    /// The damaged record in front of which it ended.
-    pub fn damaged(&self) -> Option<SeqNum> {
-        self.damaged
-    }
-}
-
-impl Iterator for Records<'_> {
-    type Item = (SeqNum, Record);
-
-    fn next(&mut self) -> Option<(SeqNum, Record)> {
-        while self.seq <= self.last {
-            while self.view.0.tombs.contains(self.position) {
-                self.position += 1;
-            }
-            let (seq, position) = (SeqNum(self.seq), self.position);
-            self.seq += 1;
-            self.position += 1;
-            if let Some(record) = self.view.record_at(position) {
-                return Some((seq, record));
-            }
-            if self.stops {
-                self.damaged = Some(seq);
-                self.last = 0;
-            }
-        }
-        None
-    }
 }
 
 impl View {
@@ -725,20 +484,6 @@ impl View {
 }
 
 impl super::Mailbox {
-    /// [`View::changes_beside`] of two views of this mailbox; on a helper thread where there is
-    /// much to compare, so that no session waits for another's large change.
-    ///
-    /// # Errors
-    /// [`Error::Closing`].
-    pub async fn changes(&self, newest: &View, old: &View, own: ModSeq) -> Result<Changes> {
-        if newest.compares_quickly(old) {
-            return Ok(newest.changes_beside(old, own));
-        }
-        let (newest, old) = (newest.clone(), old.clone());
-        let compare = move || newest.changes_beside(&old, own);
-        self.0.shared.helpers.run(compare).await.map_err(|_| Error::Closing)
-    }
-
     /// When each message of an inclusive range of a view's sequence numbers was saved into this
     /// mailbox (RFC 8514), seconds since 1970, in order; `None` where its facts are damaged. Many
     /// are read by a helper thread.
@@ -776,23 +521,6 @@ impl super::Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn recent_changes_are_ranges_and_those_of_long_ago_are_forgotten() {
-        let mut recent = RecentChanges::new(ModSeq(5));
-        recent.add(ModSeq(6), (1..=100_000).map(Uid));
-        recent.add(ModSeq(7), [3, 4, 200_000].map(Uid).into_iter());
-        recent.add(ModSeq(8), [100_001, 200_001].map(Uid).into_iter());
-        assert_eq!(recent.entries.len(), 5);
-        assert_eq!(recent.since(4), None);
-        assert_eq!(recent.since(5), Some(vec![(1, 100_001), (200_000, 200_001)]));
-        assert_eq!(recent.since(6), Some(vec![(3, 4), (100_001, 100_001), (200_000, 200_001)]));
-        assert_eq!(recent.count_since(6), Some(5));
-        assert_eq!(recent.since(8), Some(vec![]));
-        recent.add(ModSeq(9), (0..RECENT_RANGES_MAX as u32).map(|n| Uid(2 * n + 1)));
-        assert_eq!(recent.since(7), None);
-        assert_eq!(recent.count_since(8), Some(RECENT_RANGES_MAX));
-    }
 
     #[test]
     fn the_lower_bound_is_what_a_plain_search_finds() {
