@@ -5,12 +5,13 @@
 //! NBD protocol's transmission phase; numbers in them are big-endian.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::disk::Recorder;
 
@@ -37,6 +38,10 @@ const COMMAND_FLUSH: u32 = 3;
 const COMMAND_FUA: u32 = 1 << 16;
 /// Answer to a command that we didn't announce.
 const EINVAL: u32 = 22;
+
+/// How long the kernel may take to show a device; it is a matter of microseconds where its thread
+/// gets a processor.
+const SHOWN_WITHIN: Duration = Duration::from_secs(20);
 
 /// A connected device; [`Device::disconnect`] ends it.
 pub(crate) struct Device {
@@ -75,7 +80,9 @@ impl Device {
             let _ = ioctl(&waiting, NBD_CLEAR_SOCK, 0);
             drop(kernels);
         });
+        let bytes = blocks * sector_bytes;
         let disk = thread::spawn(move || serve(ours, &recorder));
+        wait_for_size(path, bytes)?;
         Ok(Self { path: path.to_owned(), node, kernel, disk })
     }
 
@@ -89,6 +96,22 @@ impl Device {
         let ended = self.disk.join().unwrap_or_else(|_| Err(io::Error::other("the disk panicked")));
         let _ = self.kernel.join();
         ended
+    }
+}
+
+/// Until then, who mounts the device finds an empty one.
+fn wait_for_size(path: &Path, bytes: u64) -> io::Result<()> {
+    let began = Instant::now();
+    loop {
+        let shown = File::open(path)?.seek(SeekFrom::End(0))?;
+        if shown == bytes {
+            return Ok(());
+        }
+        if began.elapsed() > SHOWN_WITHIN {
+            let text = format!("{} has {shown} bytes, not {bytes}", path.display());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
