@@ -1,1 +1,29 @@
-//! The filesystem benchmark suite and advisor.
+//! The filesystem benchmark suite and advisor: what a filesystem, its options and its hardware cost
+//! a mail store, measured through the engine's own layouts and file calls.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`cli`] | commands and options |
+//! | [`workload`] | what a mail store does to a filesystem, as measured loops |
+//! | [`run`] | places compared side by side, in turns, in rounds |
+//! | [`report`] | saved results as HTML, Markdown and CSV |
+//! | [`schema`] | the saved form, with its version |
+//! | [`stats`] | medians, spreads, latencies; what is noise |
+//! | [`facts`] | machine, mounts, devices, superblocks, flushes |
+//! | [`scratch`] | the only directories that are written in, and when they are refused |
+//! | [`progress`], [`stop`] | time left; Ctrl-C |
+//!
+//! Invariants: nothing outside a scratch directory that this program made is written, renamed or
+//! removed; figures of two places are compared only within the same rounds of the same run.
+
+pub mod cli;
+pub mod error;
+pub mod facts;
+pub mod progress;
+pub mod report;
+pub mod run;
+pub mod schema;
+pub mod scratch;
+pub mod stats;
+pub mod stop;
+pub mod workload;

@@ -17,29 +17,32 @@ const PAGE_BYTES: usize = 4096;
 
 /// Contents of a disk; copies share what is equal.
 #[derive(Clone)]
-pub(crate) struct Image {
+pub struct Image {
     /// `None` reads as zeros.
     pages: Vec<Option<Arc<[u8; PAGE_BYTES]>>>,
 }
 
 impl Image {
-    pub(crate) fn zeros(bytes: u64) -> Self {
+    /// A disk of so many bytes, all zeros; a multiple of 4096.
+    pub fn zeros(bytes: u64) -> Self {
         Self { pages: vec![None; bytes as usize / PAGE_BYTES] }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
         (self.pages.len() * PAGE_BYTES) as u64
     }
 
     /// Fills `into` from byte `at` on. The kernel asks for nothing past the end.
-    pub(crate) fn read(&self, at: u64, into: &mut [u8]) {
+    pub fn read(&self, at: u64, into: &mut [u8]) {
         each_page(at, into.len(), |page, within, range| match &self.pages[page] {
             Some(held) => into[range.clone()].copy_from_slice(&held[within..within + range.len()]),
             None => into[range].fill(0),
         });
     }
 
-    pub(crate) fn write(&mut self, at: u64, data: &[u8]) {
+    /// Puts `data` at byte `at`, within the disk.
+    pub fn write(&mut self, at: u64, data: &[u8]) {
         each_page(at, data.len(), |page, within, range| {
             let from = &data[range];
             if self.pages[page].is_none() && from.iter().all(|byte| *byte == 0) {
@@ -65,15 +68,22 @@ fn each_page(at: u64, length: usize, mut each: impl FnMut(usize, usize, std::ops
 
 /// One thing that the disk did.
 #[derive(Clone)]
-pub(crate) enum Event {
+pub enum Event {
     /// `data` went to byte `at`; with `fua` straight to the medium.
-    Write { at: u64, data: Arc<[u8]>, fua: bool },
+    Write {
+        /// Byte of the disk.
+        at: u64,
+        /// What is written.
+        data: Arc<[u8]>,
+        /// It was on the medium when it was answered.
+        fua: bool,
+    },
     /// Everything that was written before is on the medium.
     Flush,
 }
 
 /// The disk as the kernel sees it, and everything that happened to it.
-pub(crate) struct Recorder {
+pub struct Recorder {
     state: Mutex<State>,
     count: AtomicUsize,
 }
@@ -84,7 +94,8 @@ struct State {
 }
 
 impl Recorder {
-    pub(crate) fn new(start: Image) -> Self {
+    /// A disk that holds `start`, and of which nothing is recorded yet.
+    pub fn new(start: Image) -> Self {
         Self {
             state: Mutex::new(State { live: start, events: Vec::new() }),
             count: AtomicUsize::new(0),
@@ -95,34 +106,38 @@ impl Recorder {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
+    /// Its size.
+    pub fn bytes(&self) -> u64 {
         self.state().live.bytes()
     }
 
     /// Number of events so far: a place in the record.
-    pub(crate) fn now(&self) -> usize {
+    pub fn now(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn read(&self, at: u64, into: &mut [u8]) {
+    /// Reads what was written last.
+    pub fn read(&self, at: u64, into: &mut [u8]) {
         self.state().live.read(at, into);
     }
 
-    pub(crate) fn write(&self, at: u64, data: Arc<[u8]>, fua: bool) {
+    /// Records and does a write.
+    pub fn write(&self, at: u64, data: Arc<[u8]>, fua: bool) {
         let mut state = self.state();
         state.live.write(at, &data);
         state.events.push(Event::Write { at, data, fua });
         self.count.store(state.events.len(), Ordering::SeqCst);
     }
 
-    pub(crate) fn flush(&self) {
+    /// Records a flush.
+    pub fn flush(&self) {
         let mut state = self.state();
         state.events.push(Event::Flush);
         self.count.store(state.events.len(), Ordering::SeqCst);
     }
 
     /// How many events of which kind are in a part of the record.
-    pub(crate) fn summary(&self, part: std::ops::Range<usize>) -> String {
+    pub fn summary(&self, part: std::ops::Range<usize>) -> String {
         let (mut writes, mut forced, mut flushes) = (0, 0, 0);
         for event in &self.state().events[part] {
             match event {
@@ -135,14 +150,14 @@ impl Recorder {
     }
 
     /// The events below `end`.
-    pub(crate) fn events(&self, end: usize) -> Vec<Event> {
+    pub fn events(&self, end: usize) -> Vec<Event> {
         self.state().events[..end].to_vec()
     }
 }
 
 /// What becomes of the writes that were in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+pub enum Loss {
     /// All are lost.
     All,
     /// Each is kept with this probability in percent.
@@ -155,7 +170,7 @@ pub(crate) enum Loss {
 
 impl Loss {
     /// One of them, as often as it is worth trying.
-    pub(crate) fn any(random: &mut Random) -> Self {
+    pub fn any(random: &mut Random) -> Self {
         match random.below(100) {
             0..25 => Loss::All,
             25..45 => Loss::Some(50),
@@ -168,7 +183,7 @@ impl Loss {
 }
 
 /// Makes the images that cuts leave. Cuts are asked for in rising order.
-pub(crate) struct Cutter {
+pub struct Cutter {
     events: Vec<Event>,
     /// What is on the medium for certain, by the events below `settled`.
     medium: Image,
@@ -178,16 +193,16 @@ pub(crate) struct Cutter {
 
 /// Where a write that is under way when the power goes may tear.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tears {
+pub struct Tears {
     /// What the disk writes whole or not at all, in bytes.
-    pub(crate) sector_bytes: usize,
+    pub sector_bytes: usize,
     /// The first bytes of the disk, which are written whole or not at all.
-    pub(crate) head_bytes: u64,
+    pub head_bytes: u64,
 }
 
 impl Cutter {
     /// `start` is the disk before the first of `events`.
-    pub(crate) fn new(start: Image, events: Vec<Event>, tears: Tears) -> Self {
+    pub fn new(start: Image, events: Vec<Event>, tears: Tears) -> Self {
         Self { events, medium: start, settled: 0, tears }
     }
 
@@ -195,7 +210,7 @@ impl Cutter {
     ///
     /// # Panics
     /// If an earlier call had a greater `cut`.
-    pub(crate) fn cut(&mut self, cut: usize, loss: Loss, random: &mut Random) -> (Image, usize) {
+    pub fn cut(&mut self, cut: usize, loss: Loss, random: &mut Random) -> (Image, usize) {
         let flushed =
             self.events[..cut].iter().rposition(|event| matches!(event, Event::Flush)).unwrap_or(0);
         assert!(flushed >= self.settled, "cuts are made in rising order");

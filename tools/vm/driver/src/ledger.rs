@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::random::Random;
+use powercut::random::Random;
 
 /// Index into [`Ledger::operations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,7 +186,7 @@ impl Flags {
     pub(crate) const DELETED: Flags = Flags(0b001_0000);
 
     pub(crate) fn any(random: &mut Random) -> Self {
-        Self(random.next() as u8 & FLAG_BITS_FREE)
+        Self(random.bits() as u8 & FLAG_BITS_FREE)
     }
 
     pub(crate) fn with(self, other: Flags) -> Self {
@@ -245,7 +245,7 @@ pub(crate) fn message_text(seed: u64, id: u64) -> Vec<u8> {
             text.push('.');
         }
         let _ =
-            write!(text, "line {line} of {id}: {:016x} {:016x}\r\n", random.next(), random.next());
+            write!(text, "line {line} of {id}: {:016x} {:016x}\r\n", random.bits(), random.bits());
     }
     text.into_bytes()
 }

@@ -5,10 +5,7 @@
 //! recorded; each cut is a moment of it, picked by the seed, that is replayed onto a fresh disk,
 //! mounted (the kernel recovers its journal), started (`cursusd` recovers its store) and compared.
 
-mod disk;
 mod ledger;
-mod nbd;
-mod random;
 mod server;
 mod storm;
 mod verify;
@@ -25,9 +22,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use disk::{Cutter, Image, Loss, Recorder};
-use nbd::Device;
-use random::Random;
+use powercut::disk::{Cutter, Image, Loss, Recorder};
+use powercut::nbd::Device;
+use powercut::random::Random;
 use server::{Filesystem, Place, USERS, unmount};
 use storm::{Scene, WORKERS_PER_USER, Worker};
 

@@ -44,7 +44,7 @@ const EINVAL: u32 = 22;
 const SHOWN_WITHIN: Duration = Duration::from_secs(20);
 
 /// A connected device; [`Device::disconnect`] ends it.
-pub(crate) struct Device {
+pub struct Device {
     path: PathBuf,
     node: File,
     kernel: JoinHandle<()>,
@@ -61,11 +61,7 @@ fn ioctl(node: &File, request: libc::c_ulong, value: libc::c_ulong) -> io::Resul
 
 impl Device {
     /// Shows `recorder` as the block device `path`, with sectors of `sector_bytes`.
-    pub(crate) fn connect(
-        path: &Path,
-        recorder: Arc<Recorder>,
-        sector_bytes: u64,
-    ) -> io::Result<Self> {
+    pub fn connect(path: &Path, recorder: Arc<Recorder>, sector_bytes: u64) -> io::Result<Self> {
         let node = OpenOptions::new().read(true).write(true).open(path)?;
         let (ours, kernels) = UnixStream::pair()?;
         let blocks = recorder.bytes() / sector_bytes;
@@ -86,12 +82,13 @@ impl Device {
         Ok(Self { path: path.to_owned(), node, kernel, disk })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The device file.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Takes the device away. Nobody may have it mounted.
-    pub(crate) fn disconnect(self) -> io::Result<()> {
+    pub fn disconnect(self) -> io::Result<()> {
         ioctl(&self.node, NBD_DISCONNECT, 0)?;
         let ended = self.disk.join().unwrap_or_else(|_| Err(io::Error::other("the disk panicked")));
         let _ = self.kernel.join();

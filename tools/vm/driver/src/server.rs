@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 
-use crate::disk::Tears;
 use crate::wire::Imap;
+use powercut::disk::Tears;
 
 pub(crate) const IMAP_PORT: u16 = 143;
 pub(crate) const LMTP_PORT: u16 = 24;

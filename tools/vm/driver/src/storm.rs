@@ -8,11 +8,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::Recorder;
 use crate::ledger::{Flags, FolderId, InstanceId, Ledger, OperationId, message_text};
-use crate::random::Random;
 use crate::server::{IMAP_PORT, LMTP_PORT, PASSWORD, USERS};
 use crate::wire::{Answer, Imap, Lmtp};
+use powercut::disk::Recorder;
+use powercut::random::Random;
 
 /// Workers for each user.
 pub(crate) const WORKERS_PER_USER: usize = 2;

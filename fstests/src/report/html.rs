@@ -1,0 +1,317 @@
+//! The report as one HTML file: no network, no scripts, plots in the page.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::compare::option_costs;
+use super::markdown::facts;
+use super::plot::{self, Bar, Dot, Line, escape, log_ticks};
+use super::text::{Row, case_title, rows};
+use crate::schema::{Case, Figure, Results};
+use crate::workload::Workload;
+use clap::ValueEnum;
+
+const STYLE: &str = "body{font:15px/1.45 system-ui,'DejaVu Sans',sans-serif;max-width:64em;\
+margin:2em auto;padding:0 1em;color:#222}h1{font-size:1.6em}h2{margin-top:2em;border-bottom:1px solid #ccc}\
+h3{margin-bottom:.3em}svg{width:100%;max-width:60em;height:auto;display:block;margin:.6em 0}\
+svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:#222}.grid{stroke:#ddd;fill:none}\
+.spread{stroke:#222;fill:none}table{border-collapse:collapse;font-size:.86em;margin:.6em 0}\
+th,td{border:1px solid #ddd;padding:.15em .5em;text-align:left;vertical-align:top}\
+td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+.about{color:#555;margin:.2em 0}.bad{color:#b00020;font-weight:bold}";
+
+/// The whole page.
+pub fn html(results: &Results) -> String {
+    let mut out = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Filesystems for mail</title><style>{STYLE}</style></head><body>\n\
+         <h1>Filesystems for mail, measured {}</h1>\n<ul>",
+        escape(&results.at)
+    );
+    for line in facts(results) {
+        let _ = write!(out, "<li>{}</li>", escape(&line));
+    }
+    out.push_str("</ul>\n");
+    let page = Page { results };
+    page.options(&mut out);
+    page.crashes(&mut out);
+    page.scaling(&mut out);
+    page.figures(&mut out);
+    page.places(&mut out);
+    page.impossible(&mut out);
+    out + "</body></html>\n"
+}
+
+struct Page<'a> {
+    results: &'a Results,
+}
+
+/// Rows of cells; numbers stand on the right.
+fn table(out: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    out.push_str("<table><tr>");
+    for title in head {
+        let _ = write!(out, "<th>{}</th>", escape(title));
+    }
+    out.push_str("</tr>\n");
+    for row in rows {
+        out.push_str("<tr>");
+        for text in row {
+            let first = text.chars().next();
+            let class = if first.is_some_and(|c| c.is_ascii_digit()) { " class=\"n\"" } else { "" };
+            let _ = write!(out, "<td{class}>{}</td>", escape(&text));
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</table>\n");
+}
+
+impl Page<'_> {
+    /// The number that gives a place its colour.
+    fn colour(&self, place: &str) -> usize {
+        self.results.places.iter().position(|p| p.name == place).unwrap_or(0)
+    }
+
+    /// Figures of places whose times mean something, in order of places.
+    fn of_case(&self, case: &Case) -> Vec<&Figure> {
+        let places = self.results.places.iter().filter(|place| !place.guest);
+        places.filter_map(|place| self.results.figure(&place.name, case)).collect()
+    }
+
+    fn options(&self, out: &mut String) {
+        let costs = option_costs(self.results);
+        if costs.is_empty() {
+            return;
+        }
+        out.push_str(
+            "<h2>What each option does</h2><p>Rate with the option divided by the rate of its \
+             neighbour without, round by round. Left of 1 it costs, right of 1 it gains; grey is \
+             noise; the line is the spread of the rounds.</p>\n",
+        );
+        let mut by_case: BTreeMap<Case, Vec<Dot>> = BTreeMap::new();
+        for cost in costs {
+            let spread = cost.ratio.spread;
+            by_case.entry(cost.case).or_default().push(Dot {
+                name: format!("{} on {}", cost.choice, cost.neighbour),
+                median: spread.median,
+                low: spread.low,
+                high: spread.high,
+                clear: cost.ratio.clear,
+            });
+        }
+        for (case, dots) in by_case {
+            let title = case_title(&case);
+            let _ = writeln!(out, "<h3>{}</h3>", escape(&title));
+            out.push_str(&plot::ratios(&title, &dots));
+        }
+    }
+
+    fn figures(&self, out: &mut String) {
+        out.push_str("<h2>Figures</h2>\n");
+        for case in self.results.cases() {
+            let title = case_title(&case);
+            let _ = writeln!(out, "<h3>{}</h3>", escape(&title));
+            if let Ok(workload) = Workload::from_str(&case.workload, false) {
+                let _ = writeln!(out, "<p class=\"about\">{}</p>", escape(&workload.about()));
+            }
+            let figures = self.of_case(&case);
+            let notes: BTreeSet<String> = figures
+                .iter()
+                .flat_map(|f| f.notes.iter().chain([&f.cache]).cloned())
+                .filter(|note| !note.is_empty())
+                .collect();
+            let notes: Vec<String> = notes.into_iter().collect();
+            let _ = writeln!(out, "<p class=\"about\">{}</p>", escape(&notes.join("; ")));
+            let bars: Vec<Bar> = figures
+                .iter()
+                .filter_map(|figure| {
+                    let spread = figure.spread()?;
+                    Some(Bar {
+                        name: figure.place.clone(),
+                        colour: self.colour(&figure.place),
+                        median: spread.median,
+                        low: spread.low,
+                        high: spread.high,
+                    })
+                })
+                .collect();
+            if !bars.is_empty() {
+                out.push_str(&plot::bars(&format!("{title}: operations a second"), &bars));
+                out.push_str(&self.latencies(&title, &figures));
+            }
+            let head =
+                ["place", "a second", "rounds", "p50 µs", "p99 µs", "p99.9 µs", "to the first"];
+            let cells = rows(self.results, &case).into_iter().map(|row| {
+                let Row { place, median, spread, latency: [p50, p99, p999], ratio } = row;
+                vec![place, median, spread, p50, p99, p999, ratio]
+            });
+            table(out, &head, cells);
+        }
+    }
+
+    /// Latency over the share of operations that are slower, both logarithmic.
+    fn latencies(&self, title: &str, figures: &[&Figure]) -> String {
+        let lines: Vec<Line> = figures
+            .iter()
+            .filter_map(|figure| {
+                let curve = &figure.latency.as_ref()?.curve;
+                // The slowest of all has no share above it: it stands where one in ten thousand is.
+                let points = curve.iter().map(|(q, us)| (1.0 / (1.0 - q).max(5e-5), *us));
+                Some(Line {
+                    name: figure.place.clone(),
+                    colour: self.colour(&figure.place),
+                    points: points.collect(),
+                })
+            })
+            .collect();
+        let ticks: Vec<(f64, String)> = [
+            (1.0, "0"),
+            (2.0, "50 %"),
+            (10.0, "90 %"),
+            (100.0, "99 %"),
+            (1000.0, "99.9 %"),
+            (10_000.0, "99.99 %"),
+        ]
+        .map(|(at, label)| (at, label.to_owned()))
+        .to_vec();
+        let title = format!("{title}: latency");
+        plot::lines(&title, "share of operations that took at most this", "µs", &ticks, &lines)
+    }
+
+    fn scaling(&self, out: &mut String) {
+        let by_folder = self.curves(|case| case.folder as f64, |case| Case { folder: 0, ..case });
+        let by_count =
+            self.curves(|case| case.concurrency as f64, |case| Case { concurrency: 0, ..case });
+        for (head, x_name, curves) in [
+            ("How it scales with the folder", "messages in the folder", by_folder),
+            ("How it scales with many at a time", "operations at a time", by_count),
+        ] {
+            if curves.is_empty() {
+                continue;
+            }
+            let _ = writeln!(out, "<h2>{head}</h2>");
+            for (case, lines) in curves {
+                let title = case_title(&case);
+                let _ = writeln!(out, "<h3>{}</h3>", escape(&title));
+                let xs = || lines.iter().flat_map(|l| l.points.iter().map(|p| p.0));
+                let ticks = log_ticks(xs().fold(f64::MAX, f64::min), xs().fold(1.0, f64::max));
+                let title = format!("{title} by {x_name}");
+                out.push_str(&plot::lines(&title, x_name, "a second", &ticks, &lines));
+            }
+        }
+    }
+
+    /// Lines of places over something that cases differ in, where there is more than one value.
+    fn curves(&self, x: fn(&Case) -> f64, rest: fn(Case) -> Case) -> Vec<(Case, Vec<Line>)> {
+        let mut groups: BTreeMap<Case, Vec<Case>> = BTreeMap::new();
+        for case in self.results.cases().into_iter().filter(|case| x(case) > 0.0) {
+            groups.entry(rest(case.clone())).or_default().push(case);
+        }
+        let mut curves = Vec::new();
+        for (common, cases) in groups.into_iter().filter(|(_, cases)| cases.len() > 1) {
+            let places = self.results.places.iter().filter(|place| !place.guest);
+            let lines: Vec<Line> = places
+                .map(|place| Line {
+                    name: place.name.clone(),
+                    colour: self.colour(&place.name),
+                    points: cases
+                        .iter()
+                        .filter_map(|case| {
+                            let figure = self.results.figure(&place.name, case)?;
+                            Some((x(case), figure.spread()?.median))
+                        })
+                        .collect(),
+                })
+                .filter(|line: &Line| line.points.len() > 1)
+                .collect();
+            if !lines.is_empty() {
+                curves.push((common, lines));
+            }
+        }
+        curves
+    }
+
+    fn crashes(&self, out: &mut String) {
+        if self.results.crashes.is_empty() {
+            return;
+        }
+        out.push_str(
+            "<h2>Power cuts</h2><p>Acknowledged messages that a cut took, of all that had been \
+             acknowledged before it.</p>\n",
+        );
+        let head = [
+            "filesystem",
+            "writer",
+            "cuts",
+            "acknowledged",
+            "lost",
+            "twice",
+            "damaged",
+            "the first",
+        ];
+        let cells = self.results.crashes.iter().map(|c| {
+            let numbers = [c.cuts, c.acknowledged, c.lost, c.duplicates, c.damaged];
+            let mut row = vec![c.filesystem.clone(), c.writer.clone()];
+            row.extend(numbers.iter().map(usize::to_string));
+            row.push(c.example.clone());
+            row
+        });
+        table(out, &head, cells);
+    }
+
+    fn places(&self, out: &mut String) {
+        out.push_str("<h2>Places</h2>\n");
+        let head = ["place", "made by", "mounted by", "in force", "device", "do syncs reach it?"];
+        let cells = self.results.places.iter().map(|place| {
+            let device = place.device.as_ref().map_or_else(String::new, |d| {
+                format!("{} {} {}, {}", d.name, d.model, d.write_cache, d.scheduler)
+            });
+            let flush = place.flush.as_ref();
+            let flush =
+                flush.map_or_else(String::new, |f| format!("{:?}: {}", f.verdict, f.reason));
+            vec![
+                place.name.clone(),
+                place.mkfs.clone(),
+                place.mount.clone(),
+                format!("{} {}", place.filesystem, place.options),
+                device,
+                flush,
+            ]
+        });
+        table(out, &head, cells);
+    }
+
+    fn impossible(&self, out: &mut String) {
+        if self.results.impossible.is_empty() {
+            return;
+        }
+        out.push_str("<h2>Not done here</h2>\n");
+        let rows = self.results.impossible.iter().map(|i| vec![i.name.clone(), i.reason.clone()]);
+        table(out, &["what", "why"], rows);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::compare::tests::example;
+    use super::*;
+
+    #[test]
+    fn the_page_has_every_plot_and_asks_nothing_of_the_network() {
+        let page = html(&example());
+        for part in [
+            "<h2>What each option does</h2>",
+            "<h2>How it scales with the folder</h2>",
+            "<h2>Power cuts</h2>",
+            "<h2>Not done here</h2>",
+            "data=journal on ext4",
+            "aria-label=\"deliver-rename, folder of 100: latency\"",
+        ] {
+            assert!(page.contains(part), "{part} is missing");
+        }
+        for outside in ["http:", "https:", "<script", "src=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(!page.contains("<journal>"), "a name that is not escaped");
+    }
+}

@@ -1,0 +1,58 @@
+//! Reports of saved results: HTML with plots that opens from a file, Markdown, CSV.
+
+mod compare;
+mod csv;
+mod html;
+mod markdown;
+mod plot;
+pub mod text;
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Args;
+
+pub use compare::{OptionCost, option_costs};
+pub use csv::csv;
+pub use html::html;
+pub use markdown::markdown;
+
+use crate::error::{Error, Result};
+use crate::schema::Results;
+
+/// Options of `report`.
+#[derive(Args)]
+pub struct Options {
+    /// Saved results; several are put together, each place keeping its figures.
+    #[arg(required = true)]
+    results: Vec<PathBuf>,
+    /// Write here, with `.html`, `.md` and `.csv`; by default beside the first results file.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Makes the three files and says where they are.
+///
+/// # Errors
+/// When results cannot be read or files cannot be written.
+pub fn command(options: &Options) -> Result<()> {
+    let mut all: Option<Results> = None;
+    for path in &options.results {
+        let one = Results::read(path)?;
+        match &mut all {
+            Some(all) => all.merge(one),
+            None => all = Some(one),
+        }
+    }
+    let results = all.ok_or_else(|| Error::Usage("expected a results file".to_owned()))?;
+    let out = options.out.clone().unwrap_or_else(|| options.results[0].with_extension(""));
+    let texts = [("html", html(&results)), ("md", markdown(&results)), ("csv", csv(&results))];
+    for (extension, text) in texts {
+        let mut path = out.clone().into_os_string();
+        path.push(format!(".{extension}"));
+        let path = PathBuf::from(path);
+        fs::write(&path, text).map_err(Error::io("write", &path))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}

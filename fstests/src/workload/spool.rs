@@ -1,0 +1,225 @@
+//! A Maildir as other software writes it, through the engine's file calls and layout.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::io::{Open, Storage};
+use engine::layout::{Layout, Location, Maildir, NameFlags, Unique};
+use protocol::types::{SystemFlags, Uid};
+
+use super::Corpus;
+use crate::error::{Error, Result};
+use crate::stop;
+
+/// Folders larger than this have messages of [`SHORT_BYTES`], so that a million fit on the disk.
+pub const FULL_MESSAGES_MAX: usize = 10_000;
+/// Bytes of such a message.
+const SHORT_BYTES: usize = 256;
+
+/// How a delivery by hand puts a message into place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hand {
+    /// rename(2), as Postfix, Dovecot and maildrop do.
+    Rename,
+    /// link(2) and unlink(2), as qmail and Courier do.
+    Link,
+}
+
+/// One Maildir.
+pub struct Spool {
+    storage: Arc<dyn Storage>,
+    layout: Maildir,
+    dir: PathBuf,
+    counter: AtomicU64,
+}
+
+impl Spool {
+    /// Makes an empty one below `root`.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn create(storage: Arc<dyn Storage>, root: &Path, user: &str) -> Result<Spool> {
+        let layout = Maildir::default();
+        let dir = layout
+            .mailbox_dir(root, user, "INBOX")
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        layout.create(&*storage, root, &dir).map_err(Error::io("create", &dir))?;
+        Ok(Spool { storage, layout, dir, counter: AtomicU64::new(0) })
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A name that no other message here has.
+    fn base(&self, bytes: usize) -> Vec<u8> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unique = Unique {
+            seconds: now.as_secs() as i64,
+            micros: now.subsec_micros(),
+            pid: std::process::id(),
+            counter: self.counter.fetch_add(1, Ordering::Relaxed),
+            host: "fstests",
+        };
+        self.layout.base_name(&unique, bytes as u32, bytes as u32)
+    }
+
+    fn location(base: Vec<u8>, in_new: bool) -> Location {
+        let (flags, other_letters) = (NameFlags::default(), Vec::new());
+        Location { uid: Uid(0), base, flags, other_letters, in_new }
+    }
+
+    /// Delivers durably: the message, then its name. Returns where it is.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn deliver(&self, message: &[u8], hand: Hand) -> Result<Location> {
+        let base = self.base(message.len());
+        let name = String::from_utf8_lossy(&base).into_owned();
+        let staged = self.dir.join("tmp").join(name);
+        let at = Self::location(base, true);
+        let place = self.layout.path(&self.dir, &at);
+        let storage = &*self.storage;
+        {
+            let open = storage.open(&staged, Open::CreateNew);
+            let file = open.map_err(Error::io("create", &staged))?;
+            file.write_at(message, 0).map_err(Error::io("write", &staged))?;
+            file.sync_all().map_err(Error::io("sync", &staged))?;
+        }
+        match hand {
+            Hand::Rename => storage.rename(&staged, &place),
+            Hand::Link => storage.link(&staged, &place).and_then(|()| storage.unlink(&staged)),
+        }
+        .map_err(Error::io("place", &place))?;
+        let new = self.dir.join("new");
+        storage.sync_dir(&new).map_err(Error::io("sync", &new))?;
+        Ok(at)
+    }
+
+    /// Puts `count` messages into `cur/` without syncs, then syncs the filesystem.
+    ///
+    /// # Errors
+    /// What the filesystem says; [`Error::Stopped`] on Ctrl-C.
+    pub fn fill(&self, corpus: &Corpus, count: usize) -> Result<()> {
+        for n in 0..count {
+            if n % 64 == 0 {
+                stop::check()?;
+            }
+            let whole = corpus.stored(n);
+            let short = &whole[..whole.len().min(SHORT_BYTES)];
+            let message = if count > FULL_MESSAGES_MAX { short } else { whole };
+            let path = self.path(&Self::location(self.base(message.len()), false));
+            let open = self.storage.open(&path, Open::CreateNew);
+            let file = open.map_err(Error::io("create", &path))?;
+            file.write_at(message, 0).map_err(Error::io("write", &path))?;
+        }
+        self.settle()
+    }
+
+    /// Syncs the filesystem, so that one measurement does not pay for another's writes.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn settle(&self) -> Result<()> {
+        let dir = &self.dir;
+        match self.storage.sync_filesystem(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::Unsupported => self.storage.sync_dir(dir),
+            other => other,
+        }
+        .map_err(Error::io("sync", dir))
+    }
+
+    /// Path of a message.
+    pub fn path(&self, at: &Location) -> PathBuf {
+        self.layout.path(&self.dir, at)
+    }
+
+    /// Every message, as the layout lists them.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn list(&self) -> Result<Vec<Location>> {
+        let mut found = Vec::new();
+        self.layout
+            .list(&*self.storage, &self.dir, false, &mut |at| found.push(at))
+            .map_err(Error::io("list", &self.dir))?;
+        Ok(found)
+    }
+
+    /// Reads a message whole into `into`.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn read(&self, at: &Location, into: &mut Vec<u8>) -> Result<()> {
+        let path = self.path(at);
+        let open = self.storage.open(&path, Open::Read);
+        let file = open.map_err(Error::io("open", &path))?;
+        let size = file.size().map_err(Error::io("look at", &path))?;
+        into.resize(size as usize, 0);
+        file.read_exact_at(into, 0).map_err(Error::io("read", &path))
+    }
+
+    /// Renames a message to the other state of `\Seen`, and to `cur/`.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn flip_seen(&self, at: &Location) -> Result<Location> {
+        let flags = NameFlags(at.flags.0 ^ SystemFlags::SEEN.0);
+        let after = Location { flags, in_new: false, ..at.clone() };
+        let (old, new) = (self.path(at), self.path(&after));
+        self.storage.rename(&old, &new).map_err(Error::io("rename", &old))?;
+        Ok(after)
+    }
+
+    /// Removes a message.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn remove(&self, at: &Location) -> Result<()> {
+        let path = self.path(at);
+        self.storage.unlink(&path).map_err(Error::io("remove", &path))
+    }
+
+    /// Makes the names of `cur/` durable.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn sync_names(&self) -> Result<()> {
+        let cur = self.dir.join("cur");
+        self.storage.sync_dir(&cur).map_err(Error::io("sync", &cur))
+    }
+
+    /// The engine's file calls.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::io::blocking::Blocking;
+
+    #[test]
+    fn what_is_delivered_is_listed_read_flagged_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let corpus = Corpus::new(1, 5_000);
+        let spool = Spool::create(Arc::new(Blocking::new()), dir.path(), "alice").unwrap();
+        spool.fill(&corpus, 2).unwrap();
+        for (n, hand) in [Hand::Rename, Hand::Link].into_iter().enumerate() {
+            let at = spool.deliver(corpus.stored(n), hand).unwrap();
+            let mut text = Vec::new();
+            spool.read(&at, &mut text).unwrap();
+            assert_eq!(text, corpus.stored(n));
+            let seen = spool.flip_seen(&at).unwrap();
+            assert!(spool.path(&seen).to_string_lossy().ends_with(":2,S"));
+            assert_eq!(spool.list().unwrap().len(), 3);
+            spool.remove(&seen).unwrap();
+        }
+        assert_eq!(spool.list().unwrap().len(), 2);
+        assert_eq!(std::fs::read_dir(spool.dir().join("tmp")).unwrap().count(), 0);
+    }
+}
