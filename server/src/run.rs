@@ -121,7 +121,9 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     let hostname = hostname(&config);
     let users = Arc::new(UserFile::open(config.users_file())?);
     let settings = auth_settings(&config, &hostname)?;
-    let (store, auth) = open_store_and_accounts(&config, &hostname, &users, settings)?;
+    let auth = Authenticator::start(users.clone(), users.clone(), settings);
+    let auth = auth.map_err(system("start the hashing threads"))?;
+    let store = open_store(&config, &hostname)?;
     let (io, cores) = (config.server.io, core_count(&config));
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
@@ -149,21 +151,6 @@ fn open_store(config: &Config, hostname: &str) -> Result<Store, RunError> {
     let storage = Arc::new(Blocking::new());
     admin::store::open(config, hostname, storage, Drive::Threads)
         .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })
-}
-
-/// Side by side: the store waits for the disk, the accounts hash a password that nobody knows.
-fn open_store_and_accounts(
-    config: &Config,
-    hostname: &str,
-    users: &Arc<UserFile>,
-    settings: Settings,
-) -> Result<(Store, Arc<Authenticator>), RunError> {
-    std::thread::scope(|scope| {
-        let auth = scope.spawn(|| Authenticator::start(users.clone(), users.clone(), settings));
-        let store = open_store(config, hostname)?;
-        let auth = auth.join().unwrap_or_else(|_| Err(io::Error::other("panicked")));
-        Ok((store, auth.map_err(system("start the hashing threads"))?))
-    })
 }
 
 fn bind_all(config: &Config) -> Result<(Vec<Bound>, AdminSocket), RunError> {

@@ -133,6 +133,9 @@ impl std::fmt::Display for Target {
 
 fn connector() -> Result<TlsConnector> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    // The first random number takes the library 50 ms; that would be measured as the server's.
+    let random = provider.secure_random.fill(&mut [0]);
+    random.map_err(|_| Error::Usage("the system gives no random numbers".to_owned()))?;
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Usage(format!("TLS is not usable: {error}")))?

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::acting::{Claim, may_act};
 use crate::channel::Channel;
-use crate::credential::{Credentials, PASSWORD_BYTES_MAX};
+use crate::credential::PASSWORD_BYTES_MAX;
+use crate::decoy::Decoy;
 use crate::digest_md5;
 use crate::directory::{Account, AuthError, Candidate, PassDb, PasswordCheck, Unavailable, UserDb};
 use crate::hash::{HashKind, HmacKey, hex};
@@ -96,7 +97,7 @@ pub struct Authenticator {
     pool: HashPool,
     failures: Failures,
     remembered: Remembered,
-    decoy: Arc<Credentials>,
+    decoy: Arc<Decoy>,
     decoy_secret: [u8; 32],
     settings: Settings,
 }
@@ -115,9 +116,6 @@ impl Authenticator {
             let mut secret = [0u8; 32];
             getrandom::fill(&mut secret).map_err(std::io::Error::other).map(|()| secret)
         };
-        // Of a password that nobody knows, for unknown users where the directory has no users.
-        let nobody: String = secret()?.iter().map(|b| format!("{b:02x}")).collect();
-        let decoy = Credentials::for_password(&nobody).map_err(std::io::Error::other)?;
         Ok(Arc::new(Authenticator {
             passwords,
             users,
@@ -133,7 +131,7 @@ impl Authenticator {
                 failure_window: settings.failure_window,
             }),
             remembered: Remembered::new(secret()?, settings.remember),
-            decoy: Arc::new(decoy),
+            decoy: Decoy::start()?,
             decoy_secret: secret()?,
             settings,
         }))
@@ -424,6 +422,7 @@ fn verdict(right: bool) -> Result<(), AuthError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::Credentials;
     use crate::users::{self, NewUser, UserFile};
 
     struct Site {

@@ -6,6 +6,7 @@
 //! | [`directory`] | the seam: where PAM, SQL or LDAP plug in beside the user file |
 //! | [`users`] | the embedded user file and its editing |
 //! | [`credential`] | password schemes |
+//! | `decoy` | the password of users who do not exist |
 //! | [`sasl`] | SASL exchanges as steps of bytes |
 //! | [`mechanism`] | the names of mechanisms |
 //! | [`channel`] | what a mechanism may know about the connection |
@@ -26,6 +27,7 @@ pub mod acting;
 pub mod authenticator;
 pub mod channel;
 pub mod credential;
+mod decoy;
 pub mod digest_md5;
 pub mod directory;
 pub mod hash;
