@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::run::{self, Plan, Site};
 use crate::schema::{Results, Settings};
 use crate::workload::{Mix, Trace, Workload};
-use crate::{report, stop};
+use crate::{advise, crash, leftovers, matrix, report, stop};
 
 /// Measures filesystems for mail, and says which one, with which options, suits a mail store here.
 #[derive(Parser)]
-#[command(name = "cursus-fstests", version)]
+#[command(name = "cursus-fstests", version, args_override_self = true)]
 struct Options {
     #[command(subcommand)]
     command: Command,
@@ -23,8 +23,14 @@ struct Options {
 enum Command {
     /// Measure directories that are there, side by side in turns. Needs no root.
     Run(Run),
+    /// Make filesystems with all options of a profile on loop files, and measure them. Needs root.
+    Matrix(matrix::Options),
+    /// Look at real mounts, measure what each doubtful choice costs, and say what to change.
+    Advise(advise::Options),
     /// Make a report of saved results: HTML with plots, Markdown, CSV.
     Report(report::Options),
+    /// Cut the power under deliveries, on filesystem after filesystem, and count what was lost.
+    Crash(crash::Options),
 }
 
 #[derive(Args)]
@@ -129,7 +135,10 @@ pub fn main() -> ExitCode {
     stop::listen();
     let done = match options.command {
         Command::Run(run) => run_places(&run),
+        Command::Matrix(options) => matrix::command(&options),
+        Command::Advise(options) => advise::command(&options),
         Command::Report(options) => report::command(&options),
+        Command::Crash(options) => crash::command(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -145,6 +154,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run_places(options: &Run) -> Result<()> {
+    leftovers::clean_if_root();
     let plan = options.sizes.plan()?;
     let mut sites = Vec::new();
     for (number, dir) in options.dirs.iter().enumerate() {

@@ -73,7 +73,10 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        // Gone already where it was noted as one of the leftovers.
+        if let Err(error) = remove(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             eprintln!("cannot remove {}: {error}", self.path.display());
         }
     }
@@ -124,7 +127,9 @@ pub(crate) fn owner_line(pid: u32) -> String {
 fn start_of(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command may hold spaces and brackets; fields count from behind its last bracket.
-    let ticks = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    // One that has ended and was not waited for yet (a zombie) owns nothing any more.
+    let ticks = fields.next().filter(|state| *state != "Z").and(fields.nth(18))?.to_owned();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Some(format!("{ticks} {}", boot.trim()))
 }

@@ -1,19 +1,14 @@
 //! The program from outside: a run on two directories, its refusals, Ctrl-C, reports.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{program, said};
 use fstests::schema::Results;
 use rustix::process::{Pid, Signal, kill_process};
-
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_cursus-fstests"))
-}
-
-fn said(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
-}
 
 /// A short run on two directories of `root`.
 fn run(root: &Path, workloads: &str) -> Output {

@@ -58,7 +58,7 @@ pub(crate) mod tests {
 
     /// Two places, of which the second is clearly slower at deliveries and not at listings.
     pub(crate) fn example() -> Results {
-        let mut results = Results::new(Settings { rounds: 3, ..Settings::default() });
+        let mut results = Results::new(Settings { rounds: 5, ..Settings::default() });
         results.places.push(Place {
             name: "ext4".into(),
             filesystem: "ext4".into(),
@@ -72,7 +72,7 @@ pub(crate) mod tests {
             choice: "data=journal".into(),
             ..Place::default()
         });
-        let rates = |factor: f64| [100.0, 110.0, 105.0].map(|r| r * factor).to_vec();
+        let rates = |factor: f64| [100.0, 110.0, 105.0, 108.0, 103.0].map(|r| r * factor).to_vec();
         for (place, workload, folder, per_second) in [
             ("ext4", "deliver-rename", 100, rates(1.0)),
             ("ext4", "deliver-rename", 10_000, rates(0.9)),

@@ -52,7 +52,7 @@ mod tests {
     fn every_round_is_a_line_with_as_many_fields_as_the_head() {
         let text = csv(&example());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 1 + 6 * 3);
+        assert_eq!(lines.len(), 1 + 6 * 5);
         let fields = lines[0].split(',').count();
         assert!(lines.iter().all(|line| line.split(',').count() == fields), "{text}");
     }

@@ -43,6 +43,30 @@ pub fn html(results: &Results) -> String {
     out + "</body></html>\n"
 }
 
+/// The plots of options and of scaling as files of their own: name without extension, SVG.
+pub fn plots(results: &Results) -> Vec<(String, String)> {
+    let page = Page { results };
+    let scaling = page.scaling_plots().into_iter().flat_map(|(_, plots)| plots);
+    let all = page.option_plots().into_iter().chain(scaling);
+    let open = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" ", plot::WIDTH);
+    let style = "<style>text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:#222}\
+                 .grid{stroke:#ddd;fill:none}</style>";
+    let alone = |svg: String| {
+        let svg = svg.replacen("<svg ", &open, 1);
+        // Behind the title; pages that show it may be dark.
+        svg.replacen(
+            "</title>",
+            &format!("</title>{style}<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>"),
+            1,
+        )
+    };
+    let name = |title: String| {
+        let letters = title.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+        letters.collect::<String>().replace("--", "-")
+    };
+    all.map(|(title, svg)| (name(title), alone(svg))).collect()
+}
+
 struct Page<'a> {
     results: &'a Results,
 }
@@ -78,18 +102,10 @@ impl Page<'_> {
         places.filter_map(|place| self.results.figure(&place.name, case)).collect()
     }
 
-    fn options(&self, out: &mut String) {
-        let costs = option_costs(self.results);
-        if costs.is_empty() {
-            return;
-        }
-        out.push_str(
-            "<h2>What each option does</h2><p>Rate with the option divided by the rate of its \
-             neighbour without, round by round. Left of 1 it costs, right of 1 it gains; grey is \
-             noise; the line is the spread of the rounds.</p>\n",
-        );
+    /// A plot for each case, with its title.
+    fn option_plots(&self) -> Vec<(String, String)> {
         let mut by_case: BTreeMap<Case, Vec<Dot>> = BTreeMap::new();
-        for cost in costs {
+        for cost in option_costs(self.results) {
             let spread = cost.ratio.spread;
             by_case.entry(cost.case).or_default().push(Dot {
                 name: format!("{} on {}", cost.choice, cost.neighbour),
@@ -99,10 +115,26 @@ impl Page<'_> {
                 clear: cost.ratio.clear,
             });
         }
-        for (case, dots) in by_case {
+        let plot = |(case, dots): (Case, Vec<Dot>)| {
             let title = case_title(&case);
-            let _ = writeln!(out, "<h3>{}</h3>", escape(&title));
-            out.push_str(&plot::ratios(&title, &dots));
+            let svg = plot::ratios(&title, &dots);
+            (title, svg)
+        };
+        by_case.into_iter().map(plot).collect()
+    }
+
+    fn options(&self, out: &mut String) {
+        let plots = self.option_plots();
+        if plots.is_empty() {
+            return;
+        }
+        out.push_str(
+            "<h2>What each option does</h2><p>Rate with the option divided by the rate of its \
+             neighbour without, round by round. Left of 1 it costs, right of 1 it gains; grey is \
+             noise; the line is the spread of the rounds.</p>\n",
+        );
+        for (title, svg) in plots {
+            let _ = writeln!(out, "<h3>{}</h3>\n{svg}", escape(&title));
         }
     }
 
@@ -178,25 +210,34 @@ impl Page<'_> {
         plot::lines(&title, "share of operations that took at most this", "µs", &ticks, &lines)
     }
 
-    fn scaling(&self, out: &mut String) {
+    /// Headings, each with a plot for each workload, with its title.
+    fn scaling_plots(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
         let by_folder = self.curves(|case| case.folder as f64, |case| Case { folder: 0, ..case });
         let by_count =
             self.curves(|case| case.concurrency as f64, |case| Case { concurrency: 0, ..case });
-        for (head, x_name, curves) in [
+        let plot = |x_name: &str, (case, lines): (Case, Vec<Line>)| {
+            let xs = || lines.iter().flat_map(|line| line.points.iter().map(|p| p.0));
+            let ticks = log_ticks(xs().fold(f64::MAX, f64::min), xs().fold(1.0, f64::max));
+            let title = format!("{} by {x_name}", case_title(&case));
+            let svg = plot::lines(&title, x_name, "a second", &ticks, &lines);
+            (title, svg)
+        };
+        [
             ("How it scales with the folder", "messages in the folder", by_folder),
             ("How it scales with many at a time", "operations at a time", by_count),
-        ] {
-            if curves.is_empty() {
+        ]
+        .map(|(head, x_name, curves)| (head, curves.into_iter().map(|c| plot(x_name, c)).collect()))
+        .to_vec()
+    }
+
+    fn scaling(&self, out: &mut String) {
+        for (head, plots) in self.scaling_plots() {
+            if plots.is_empty() {
                 continue;
             }
             let _ = writeln!(out, "<h2>{head}</h2>");
-            for (case, lines) in curves {
-                let title = case_title(&case);
-                let _ = writeln!(out, "<h3>{}</h3>", escape(&title));
-                let xs = || lines.iter().flat_map(|l| l.points.iter().map(|p| p.0));
-                let ticks = log_ticks(xs().fold(f64::MAX, f64::min), xs().fold(1.0, f64::max));
-                let title = format!("{title} by {x_name}");
-                out.push_str(&plot::lines(&title, x_name, "a second", &ticks, &lines));
+            for (title, svg) in plots {
+                let _ = writeln!(out, "<h3>{}</h3>\n{svg}", escape(&title));
             }
         }
     }
@@ -309,6 +350,9 @@ mod tests {
         ] {
             assert!(page.contains(part), "{part} is missing");
         }
+        let files = plots(&example());
+        assert_eq!(files[0].0, "deliver-rename-folder-of-100");
+        assert!(files.iter().all(|(_, svg)| svg.contains("xmlns=") && svg.contains("<style>")));
         for outside in ["http:", "https:", "<script", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }

@@ -14,7 +14,7 @@ use clap::Args;
 
 pub use compare::{OptionCost, option_costs};
 pub use csv::csv;
-pub use html::html;
+pub use html::{html, plots};
 pub use markdown::markdown;
 
 use crate::error::{Error, Result};
@@ -29,6 +29,9 @@ pub struct Options {
     /// Write here, with `.html`, `.md` and `.csv`; by default beside the first results file.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Write the plots of options and of scaling into this directory too, an SVG file each.
+    #[arg(long)]
+    plots: Option<PathBuf>,
 }
 
 /// Makes the three files and says where they are.
@@ -53,6 +56,14 @@ pub fn command(options: &Options) -> Result<()> {
         let path = PathBuf::from(path);
         fs::write(&path, text).map_err(Error::io("write", &path))?;
         println!("{}", path.display());
+    }
+    if let Some(dir) = &options.plots {
+        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        for (name, svg) in plots(&results) {
+            let path = dir.join(format!("{name}.svg"));
+            fs::write(&path, svg).map_err(Error::io("write", &path))?;
+        }
+        println!("{}", dir.display());
     }
     Ok(())
 }

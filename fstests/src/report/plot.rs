@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 
 use super::text::number;
 
-const WIDTH: f64 = 760.0;
+/// Of every picture.
+pub(super) const WIDTH: f64 = 760.0;
 const LEFT: f64 = 230.0;
 const RIGHT: f64 = 110.0;
 const BAR: f64 = 18.0;

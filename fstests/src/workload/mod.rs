@@ -11,7 +11,7 @@ mod deliver;
 mod meter;
 mod read;
 mod spool;
-mod store;
+pub(crate) mod store;
 mod trace;
 
 use std::path::Path;

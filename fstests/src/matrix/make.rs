@@ -1,0 +1,304 @@
+//! Making a filesystem of a spec: images, loop devices, arrays, mkfs, mount, export.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::spec::{Spec, Stack};
+use crate::error::{Error, Result, has_program, run_program};
+use crate::leftovers::{Leftovers, Thing};
+
+/// What images are made of.
+pub(super) struct Ground {
+    /// A directory for images and mount points.
+    pub(super) dir: PathBuf,
+    /// Bytes of one device.
+    pub(super) device_bytes: u64,
+    /// A block device that is cut into slices instead of using files.
+    pub(super) device: Option<PathBuf>,
+    /// Slices and files made.
+    pub(super) made: u64,
+}
+
+/// A mounted filesystem.
+pub(super) struct Made {
+    pub(super) at: PathBuf,
+    pub(super) mkfs: String,
+    pub(super) mount: String,
+}
+
+/// Why a filesystem cannot be had here, if so, before anything is tried.
+pub(super) fn obstacle(spec: &Spec) -> Option<String> {
+    let program = |name: &str| (!has_program(name)).then(|| format!("{name} is not installed"));
+    if let Stack::Md { .. } = spec.stack {
+        let _ = run_program("modprobe", &["md_mod"]);
+        if !Path::new("/proc/mdstat").exists() {
+            return Some("the kernel has no md".to_owned());
+        }
+        return program("mdadm");
+    }
+    if let Stack::Nfs { .. } = spec.stack {
+        let _ = run_program("modprobe", &["nfsd"]);
+        if !has_filesystem("nfsd") {
+            return Some("the kernel has no NFS server".to_owned());
+        }
+        if !has_filesystem(if spec.mount.contains(&"vers=3") { "nfs" } else { "nfs4" }) {
+            return Some("the kernel has no NFS client".to_owned());
+        }
+        return program("exportfs")
+            .or_else(|| program("rpc.nfsd"))
+            .or_else(|| program("mount.nfs"));
+    }
+    if !has_filesystem(spec.filesystem) {
+        return Some(format!("the kernel has no {}", spec.filesystem));
+    }
+    let acl = spec.acl_entries.then(|| program("setfacl")).flatten();
+    program(mkfs_name(spec.filesystem)).or(acl)
+}
+
+pub(crate) fn has_filesystem(name: &str) -> bool {
+    let known = || {
+        let text = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        text.lines().any(|line| line.split('\t').next_back() == Some(name))
+    };
+    known() || (run_program("modprobe", &[name]).is_ok() && known())
+}
+
+pub(crate) fn mkfs_name(filesystem: &str) -> &'static str {
+    match filesystem {
+        "ext2" | "ext3" | "ext4" => "mke2fs",
+        "xfs" => "mkfs.xfs",
+        "btrfs" => "mkfs.btrfs",
+        "f2fs" => "mkfs.f2fs",
+        "jfs" => "mkfs.jfs",
+        "reiserfs" => "mkfs.reiserfs",
+        _ => "zpool",
+    }
+}
+
+/// What mkfs is told always: quietly, and over whatever is there.
+pub(crate) fn mkfs_always(filesystem: &str) -> &'static [&'static str] {
+    match filesystem {
+        "ext2" => &["-q", "-F", "-t", "ext2", "-E", "nodiscard"],
+        "ext3" => &["-q", "-F", "-t", "ext3", "-E", "nodiscard"],
+        "ext4" => &["-q", "-F", "-t", "ext4", "-E", "nodiscard"],
+        "xfs" => &["-q", "-f", "-K"],
+        "btrfs" => &["-q", "-f", "-K"],
+        "f2fs" => &["-q", "-f", "-t", "0"],
+        "jfs" => &["-q"],
+        "reiserfs" => &["-q", "-ff"],
+        _ => &[],
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+impl Ground {
+    /// A device of its own.
+    fn device(&mut self, leftovers: &mut Leftovers) -> Result<String> {
+        let number = self.made;
+        self.made += 1;
+        let (backing, slice) = match &self.device {
+            Some(device) => (device.clone(), Some(number * self.device_bytes)),
+            None => {
+                let image = self.dir.join(format!("image-{number}"));
+                let file = File::create_new(&image).map_err(Error::io("create", &image))?;
+                file.set_len(self.device_bytes).map_err(Error::io("grow", &image))?;
+                (image, None)
+            }
+        };
+        leftovers.note(Thing::Loop(backing.clone()))?;
+        let backing = text(&backing);
+        let (offset, size);
+        let mut arguments = vec!["--find", "--show"];
+        if let Some(at) = slice {
+            (offset, size) = (at.to_string(), self.device_bytes.to_string());
+            arguments.extend(["--offset", &offset, "--sizelimit", &size]);
+        }
+        arguments.push(&backing);
+        Ok(run_program("losetup", &arguments)?.trim().to_owned())
+    }
+
+    /// Makes and mounts a spec. What was made before a failure is undone.
+    pub(super) fn make(&mut self, spec: &Spec, leftovers: &mut Leftovers) -> Result<Made> {
+        let kept = leftovers.count();
+        let made = match &spec.stack {
+            Stack::Nfs { export } => self.nfs(spec, export, leftovers),
+            _ => self.local(spec, leftovers),
+        };
+        if made.is_err() {
+            leftovers.undo_behind(kept);
+        }
+        let made = made?;
+        if spec.acl_entries {
+            let entries =
+                "d:u::rwx,d:u:1001:rwx,d:u:1002:r-x,d:g::---,d:g:1003:r-x,d:m::rwx,d:o::---";
+            run_program("setfacl", &["-m", entries, &text(&made.at)])?;
+        }
+        Ok(made)
+    }
+
+    fn local(&mut self, spec: &Spec, leftovers: &mut Leftovers) -> Result<Made> {
+        if spec.filesystem == "zfs" {
+            return Err(Error::Usage("zfs is not made by this program yet".to_owned()));
+        }
+        let name = mkfs_name(spec.filesystem);
+        let count = match spec.stack {
+            Stack::BtrfsRaid { devices, .. } | Stack::Md { devices, .. } => devices,
+            Stack::ExternalJournal => 2,
+            _ => 1,
+        };
+        let mut devices = Vec::new();
+        for _ in 0..count {
+            devices.push(self.device(leftovers)?);
+        }
+        let mut arguments: Vec<String> = mkfs_always(spec.filesystem)
+            .iter()
+            .chain(&spec.mkfs)
+            .map(|s| (*s).to_owned())
+            .collect();
+        let (mut before, mount_device) = (String::new(), devices[0].clone());
+        let mut mount_device = mount_device;
+        match spec.stack {
+            Stack::ExternalJournal => {
+                run_program(name, &["-q", "-F", "-O", "journal_dev", "-b", "4096", &devices[1]])?;
+                before = format!("{name} -O journal_dev {}; ", devices[1]);
+                arguments.extend(["-b".into(), "4096".into()]);
+                arguments.extend([
+                    "-J".into(),
+                    format!("device={}", devices[1]),
+                    devices[0].clone(),
+                ]);
+            }
+            Stack::BtrfsRaid { profile, .. } => {
+                arguments.extend(["-d", profile, "-m", profile].map(str::to_owned));
+                arguments.extend(devices.iter().cloned());
+            }
+            Stack::Md { level, devices: count } => {
+                let array = free_array();
+                leftovers.note(Thing::Array(PathBuf::from(&array)))?;
+                let raid_devices = format!("--raid-devices={count}");
+                let level_option = format!("--level={level}");
+                let mut create = vec![
+                    "--create",
+                    &array,
+                    "--run",
+                    "--assume-clean",
+                    "--metadata=1.2",
+                    &level_option,
+                    &raid_devices,
+                ];
+                create.extend(devices.iter().map(String::as_str));
+                run_program("mdadm", &create)?;
+                before = format!("mdadm {}; ", create.join(" "));
+                arguments.push(array.clone());
+                mount_device = array;
+            }
+            _ => arguments.push(devices[0].clone()),
+        }
+        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        run_program(name, &words)?;
+        let at = self.mount_point()?;
+        let mount = mount(spec.filesystem, &spec.mount, &mount_device, &at, leftovers)?;
+        Ok(Made { at, mkfs: format!("{before}{name} {}", words.join(" ")), mount })
+    }
+
+    fn mount_point(&mut self) -> Result<PathBuf> {
+        let at = self.dir.join(format!("mount-{}", self.made));
+        self.made += 1;
+        std::fs::create_dir(&at).map_err(Error::io("create", &at))?;
+        Ok(at)
+    }
+
+    /// A fresh ext4, exported and mounted over loopback.
+    fn nfs(&mut self, spec: &Spec, export: &str, leftovers: &mut Leftovers) -> Result<Made> {
+        let below =
+            Spec { filesystem: "ext4", mount: vec![], stack: Stack::Single, ..spec.clone() };
+        let made = self.local(&below, leftovers)?;
+        start_server()?;
+        let exported = format!("127.0.0.1:{}", made.at.display());
+        leftovers.note(Thing::Export(exported.clone()))?;
+        let options =
+            format!("rw,no_root_squash,no_subtree_check,insecure,fsid={},{export}", self.made);
+        run_program("exportfs", &["-o", &options, &exported])?;
+        let at = self.mount_point()?;
+        let line = mount("nfs", &spec.mount, &exported, &at, leftovers)?;
+        let mkfs = format!("{}; exportfs -o {options} {exported}", made.mkfs);
+        Ok(Made { at, mkfs, mount: line })
+    }
+}
+
+/// A name of an array that is not in use.
+fn free_array() -> String {
+    let free = (100..).find(|n| !Path::new(&format!("/sys/block/md{n}")).exists());
+    format!("/dev/md{}", free.unwrap_or(100))
+}
+
+fn mount(
+    filesystem: &str,
+    options: &[&str],
+    device: &str,
+    at: &Path,
+    leftovers: &mut Leftovers,
+) -> Result<String> {
+    leftovers.note(Thing::Mount(at.to_owned()))?;
+    let (options, at) = (options.join(","), text(at));
+    let mut arguments = vec!["-t", filesystem];
+    if !options.is_empty() {
+        arguments.extend(["-o", &options]);
+    }
+    arguments.extend([device, &at]);
+    run_program("mount", &arguments)?;
+    Ok(format!("mount {}", arguments.join(" ")))
+}
+
+/// Starts the kernel's file server, where it does not run yet.
+fn start_server() -> Result<()> {
+    let threads = || std::fs::read_to_string("/proc/fs/nfsd/threads").unwrap_or_default();
+    if !Path::new("/proc/fs/nfsd/threads").exists() {
+        run_program("mount", &["-t", "nfsd", "nfsd", "/proc/fs/nfsd"])?;
+    }
+    if threads().trim().parse::<u32>().unwrap_or(0) > 0 {
+        return Ok(());
+    }
+    for dir in ["/run/rpcbind", "/var/lib/nfs/sm", "/var/lib/nfs/v4recovery"] {
+        std::fs::create_dir_all(dir).map_err(Error::io("create", Path::new(dir)))?;
+    }
+    for table in ["/var/lib/nfs/etab", "/var/lib/nfs/rmtab"] {
+        let path = Path::new(table);
+        File::options().create(true).append(true).open(path).map_err(Error::io("create", path))?;
+    }
+    // Both may run already: what they then say matters less than whether the server starts.
+    let _ = run_program("rpcbind", &["-w"]);
+    let _ = run_program("rpc.mountd", &[]);
+    run_program("rpc.nfsd", &["4"]).map(drop)
+}
+
+/// Looks whether a block device may be overwritten.
+///
+/// # Errors
+/// [`Error::Refused`] when it holds data or is in use.
+pub(super) fn refuse_device_with_data(device: &Path) -> Result<()> {
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+    let refuse = |reason: String| Err(Error::Refused { path: device.to_owned(), reason });
+    let facts = std::fs::metadata(device).map_err(Error::io("look at", device))?;
+    if !facts.file_type().is_block_device() {
+        return refuse("expected a block device".to_owned());
+    }
+    // The kernel gives it exclusively only when nothing uses it: no mount, array or volume.
+    let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+    if let Err(error) = File::options().read(true).custom_flags(exclusive).open(device) {
+        return refuse(format!("it is in use: {error}"));
+    }
+    // blkid fails with status 2 when it finds no signature of anything.
+    match run_program("blkid", &["-p", &text(device)]) {
+        Ok(found) => refuse(format!(
+            "it holds data ({}); wipefs -a {} would destroy that",
+            found.trim(),
+            device.display()
+        )),
+        Err(Error::Program { said, .. }) if said.contains("exit status: 2") => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,239 @@
+//! Filesystems made on loop files, or on slices of a device, with every option of a profile, all
+//! mounted at once and measured in turns like any places.
+
+mod guest;
+mod make;
+mod spec;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::{Sizes, save};
+use crate::error::{Error, Result};
+use crate::leftovers::{self, Leftovers, Thing};
+use crate::run::{self, Site};
+use crate::schema::{Impossible, Results};
+use crate::scratch::Scratch;
+use crate::stop;
+use crate::workload::Workload;
+
+pub(crate) use guest::Guest;
+use make::{Ground, obstacle, refuse_device_with_data};
+pub(crate) use make::{has_filesystem, mkfs_always, mkfs_name};
+pub use spec::{Profile, Spec, Stack};
+
+/// Options of `matrix`.
+#[derive(Args)]
+pub struct Options {
+    /// How much.
+    #[arg(long, value_enum, default_value_t = Profile::Quick)]
+    profile: Profile,
+    /// Only these places of the profile, by name, and the places that they are compared with.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where images and mount points are made, in a directory of their own.
+    #[arg(long = "in", default_value = "/var/tmp")]
+    ground: PathBuf,
+    /// Use slices of this empty block device instead of files. It is overwritten.
+    #[arg(long)]
+    device: Option<PathBuf>,
+    /// Mebibytes of each device; images take space only as they fill.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(320..=1 << 24))]
+    size: u64,
+    /// What cannot be done here do in a guest (user-mode Linux); its times are no figures.
+    #[arg(long)]
+    vm: bool,
+    /// List the places of the profile, and what cannot be done here, and do nothing.
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    sizes: Sizes,
+    /// Save results here.
+    #[arg(long, default_value = "fstests.json")]
+    out: PathBuf,
+}
+
+/// What a matrix measures unless told otherwise.
+const WORKLOADS_QUICK: [Workload; 5] = [
+    Workload::DeliverRename,
+    Workload::DeliverLog,
+    Workload::ReadCold,
+    Workload::Flags,
+    Workload::Expunge,
+];
+const WORKLOADS_BOOK: [Workload; 11] = [
+    Workload::DeliverRename,
+    Workload::DeliverLink,
+    Workload::DeliverLog,
+    Workload::DeliverCyrus,
+    Workload::List,
+    Workload::StatStorm,
+    Workload::ReadCold,
+    Workload::Flags,
+    Workload::Expunge,
+    Workload::BackupWalk,
+    Workload::MixedDay,
+];
+
+/// Makes the places, measures, saves.
+///
+/// # Errors
+/// When not root, when a device holds data, or on Ctrl-C. One place that cannot be made does not
+/// end the run.
+pub fn command(options: &Options) -> Result<()> {
+    let specs = chosen(options)?;
+    let (can, cannot): (Vec<Spec>, Vec<Spec>) =
+        specs.into_iter().partition(|spec| obstacle(spec).is_none());
+    if options.list {
+        can.iter().for_each(|spec| println!("{}", spec.name));
+        for spec in &cannot {
+            println!("{}: not here: {}", spec.name, obstacle(spec).unwrap_or_default());
+        }
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::Usage(
+            "matrix makes and mounts filesystems: run it as root, or use run DIR…".to_owned(),
+        ));
+    }
+    let mut sizes = options.sizes.clone();
+    if sizes.workload.is_empty() {
+        sizes.workload = match options.profile {
+            Profile::Quick => WORKLOADS_QUICK.to_vec(),
+            Profile::Book => WORKLOADS_BOOK.to_vec(),
+            Profile::Full => vec![],
+        };
+    }
+    let plan = sizes.plan()?;
+    if let Some(device) = &options.device {
+        refuse_device_with_data(device)?;
+    }
+    let mut results = Results::new(plan.settings.clone());
+    let measured = measure(options, &plan, &can, &mut results);
+    for spec in &cannot {
+        let reason = obstacle(spec).unwrap_or_default();
+        results.impossible.push(Impossible { name: spec.name.clone(), reason });
+    }
+    let measured = measured.and_then(|()| match options.vm && !cannot.is_empty() {
+        true => in_guest(options, &sizes, &cannot, &mut results),
+        false => Ok(()),
+    });
+    save(&results, &options.out, measured)
+}
+
+/// The places of the profile that `--only` leaves, and their neighbours.
+fn chosen(options: &Options) -> Result<Vec<Spec>> {
+    let all = options.profile.specs();
+    if options.only.is_empty() {
+        return Ok(all);
+    }
+    if let Some(unknown) = options.only.iter().find(|n| !all.iter().any(|s| s.name == **n)) {
+        let names: Vec<&str> = all.iter().map(|spec| spec.name.as_str()).collect();
+        return Err(Error::Usage(format!(
+            "no place of this profile is called {unknown:?}; there are: {}",
+            names.join(", ")
+        )));
+    }
+    let asked = |spec: &Spec| options.only.contains(&spec.name);
+    let needed = |spec: &Spec| {
+        let neighbours = all.iter().filter(|s| asked(s)).filter_map(|s| s.neighbour);
+        neighbours.into_iter().any(|(name, _)| name == spec.name)
+    };
+    Ok(all.iter().filter(|spec| asked(spec) || needed(spec)).cloned().collect())
+}
+
+fn measure(
+    options: &Options,
+    plan: &run::Plan,
+    specs: &[Spec],
+    results: &mut Results,
+) -> Result<()> {
+    // Dropped in the opposite order: sites, then mounts and devices, then images.
+    leftovers::clean_if_root();
+    let scratch = Scratch::beside(&options.ground)?;
+    let mut leftovers = Leftovers::begin()?;
+    leftovers.note(Thing::Directory(scratch.path().to_owned()))?;
+    let mut ground = Ground {
+        dir: scratch.path().to_owned(),
+        device_bytes: options.size << 20,
+        device: options.device.clone(),
+        made: 0,
+    };
+    let mut sites = Vec::new();
+    for spec in specs {
+        stop::check()?;
+        eprintln!("making {}", spec.name);
+        let site = ground.make(spec, &mut leftovers).and_then(|made| {
+            let mut site = Site::new(&made.at, &spec.name)?;
+            site.place.mkfs = made.mkfs;
+            site.place.mount = made.mount;
+            site.place.neighbour = spec.neighbour.map(|(name, _)| name.to_owned());
+            site.place.choice = spec.neighbour.map_or_else(String::new, |(_, c)| c.to_owned());
+            Ok(site)
+        });
+        match site {
+            Ok(site) => sites.push(site),
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            Err(error) => results
+                .impossible
+                .push(Impossible { name: spec.name.clone(), reason: error.to_string() }),
+        }
+    }
+    if sites.is_empty() {
+        return Ok(());
+    }
+    run::run(plan, sites, results)
+}
+
+/// Runs `specs` in a guest, and takes its results over.
+fn in_guest(options: &Options, sizes: &Sizes, specs: &[Spec], results: &mut Results) -> Result<()> {
+    let guest = match Guest::prepare(&options.ground) {
+        Ok(guest) => guest,
+        Err(Error::Stopped) => return Err(Error::Stopped),
+        Err(error) => {
+            let name = "the guest for what cannot be done here".to_owned();
+            results.impossible.push(Impossible { name, reason: error.to_string() });
+            return Ok(());
+        }
+    };
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let workloads: Vec<String> = sizes.workload.iter().map(|w| w.name()).collect();
+    let folders: Vec<String> = sizes.folder.iter().map(u64::to_string).collect();
+    let profile = clap::ValueEnum::to_possible_value(&options.profile);
+    let mut command = format!(
+        "matrix --in /mnt --profile {} --only '{}' --out /host/guest.json --size {} --folder {} \
+         --rounds {} --warm-up {} --operations {} --seconds {} --message-bytes {} --seed {}",
+        profile.as_ref().map_or("full", |v| v.get_name()),
+        names.join(","),
+        options.size,
+        folders.join(","),
+        sizes.rounds,
+        sizes.warm_up,
+        sizes.operations,
+        sizes.seconds,
+        sizes.message_bytes,
+        sizes.seed,
+    );
+    if !workloads.is_empty() {
+        command += &format!(" --workload {}", workloads.join(","));
+    }
+    guest.run(&command, Some(8 << 30))?;
+    let mut found = Results::read(&guest.path("guest.json"))?;
+    for place in &mut found.places {
+        let name = format!("guest: {}", place.name);
+        let old = std::mem::replace(&mut place.name, name.clone());
+        place.guest = true;
+        place.neighbour = place.neighbour.take().map(|neighbour| format!("guest: {neighbour}"));
+        place.notes.push(found.machine.kernel.clone());
+        found.figures.iter_mut().filter(|f| f.place == old).for_each(|f| f.place = name.clone());
+    }
+    // What the guest could do is not impossible any more.
+    let did = |name: &str| found.places.iter().any(|p| p.name == format!("guest: {name}"));
+    results.impossible.retain(|impossible| !did(&impossible.name));
+    for impossible in &mut found.impossible {
+        impossible.name = format!("guest: {}", impossible.name);
+    }
+    results.merge(found);
+    Ok(())
+}
