@@ -90,6 +90,20 @@ fn a_client_that_was_away_learns_what_changed_and_vanished() {
     });
 }
 
+/// Section 3.2.6: `1:*` takes in UIDs above those of the messages that are left.
+#[test]
+fn a_last_message_that_is_gone_is_within_a_set_with_a_star() {
+    on_a_core(|layout| async move {
+        let site = with_messages(layout, 4).await;
+        let (_, before) = remembered(&site).await;
+        say(&site, "s SELECT INBOX\r\n1 STORE 2,4 +FLAGS.SILENT (\\Deleted)\r\n2 EXPUNGE\r\n")
+            .await;
+        let fetch = format!("1 UID FETCH 1:* FLAGS (CHANGEDSINCE {before} VANISHED)");
+        let said = say(&site, &format!("e ENABLE QRESYNC\r\ns SELECT INBOX\r\n{fetch}\r\n")).await;
+        assert_lines(&said, &["s OK", "* VANISHED (EARLIER) 2,4", "1 OK"]);
+    });
+}
+
 /// Section 3.2.5.2: what the client shows to know is not told.
 #[test]
 fn pairs_that_match_bound_what_is_told() {

@@ -713,3 +713,25 @@ fn a_store_answered_early_is_seen_by_whatever_is_asked_next() {
         });
     }
 }
+
+/// A silent STORE whose predecessor has become visible meanwhile: neither is told, the former least
+/// of all with flags that are over.
+#[test]
+fn a_second_store_of_a_message_does_not_tell_the_first() {
+    on_a_core(|layout| async move {
+        let site = imap(layout);
+        site.store("jo", "INBOX", "Subject: 1\r\n\r\nbody\r\n").await;
+        let mut client = Client::login(&site, "s SELECT INBOX\r\n").await;
+        client.until("s OK").await;
+        client.send("1 STORE 1 +FLAGS.SILENT (\\Flagged)\r\n").await;
+        client.until("1 OK").await;
+        let seen = say(&site, "s SELECT INBOX\r\n1 FETCH 1 FLAGS\r\n").await;
+        assert!(seen.contains("\\Flagged"), "{seen}");
+        client.send("2 STORE 1 +FLAGS.SILENT (\\Deleted)\r\n").await;
+        let said = client.until("2 OK").await;
+        assert!(!said.contains("FETCH"), "{said}");
+        client.send("3 NOOP\r\n").await;
+        let said = client.until("3 OK").await;
+        assert!(!said.contains("FETCH"), "{said}");
+    });
+}

@@ -4,7 +4,7 @@
 //! tell the client each difference.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use engine::io::HelperPool;
@@ -79,7 +79,7 @@ pub(super) struct Selected {
     pub(super) copied: Vec<(u32, u32)>,
     /// The session's own changes that were answered before they are visible, with their MODSEQs:
     /// not to be told again, unless they fail.
-    answered: BTreeMap<Uid, ModSeq>,
+    answered: BTreeSet<(Uid, ModSeq)>,
     /// How many keywords the client was told of.
     keywords_told: Cell<usize>,
     /// Highest MODSEQ of a message that the client was told, since records are live maybe newer
@@ -147,7 +147,7 @@ impl Selected {
             recent: Vec::new(),
             saved: Vec::new(),
             copied: Vec::new(),
-            answered: BTreeMap::new(),
+            answered: BTreeSet::new(),
             keywords_told: Cell::new(0),
             modseq_told: Cell::default(),
             contexts: Contexts::default(),
@@ -239,11 +239,12 @@ impl Selected {
         }
     }
 
-    /// A set of UIDs as ascending ranges, whether messages have them or not.
+    /// A set of UIDs as ascending ranges, whether messages have them or not. `*` is the last UID
+    /// that was given: who asks for `1:*` wants to hear of a last message that is gone, too.
     pub(super) fn uid_ranges(&self, set: &SetArgument) -> Vec<(u32, u32)> {
         match set {
             SetArgument::Saved => self.saved.clone(),
-            SetArgument::Set(set) => set.resolve(self.uid_last()),
+            SetArgument::Set(set) => set.resolve(self.view.uid_next().0.saturating_sub(1)),
         }
     }
 
@@ -462,7 +463,7 @@ impl Selected {
             if others && !features.condstore {
                 continue;
             }
-            if self.answered.get(uid) != Some(&record.modseq) || features.condstore {
+            if !self.answered.contains(&(*uid, record.modseq)) || features.condstore {
                 self.write_flag_fetch(out, seq, &record, features, items);
             }
         }
@@ -482,7 +483,7 @@ impl Selected {
         let items = FlagItems::of_change(features);
         let mut answered = std::mem::take(&mut self.answered);
         let highest = self.view.modseq_highest();
-        answered.retain(|uid, modseq| {
+        answered.retain(|(uid, modseq)| {
             if !self.view.was_reverted(*modseq) {
                 return *modseq > highest;
             }

@@ -276,9 +276,10 @@ impl Session {
     }
 
     /// Whether a STORE of this session may be answered before it is durable: not where a MODSEQ
-    /// would leave with the answer.
+    /// would leave with the answer, nor where a search's results have to be told with it.
     pub(super) fn answers_early(&self) -> bool {
         !self.features.condstore
+            && self.selected.as_ref().is_none_or(|selected| selected.contexts.is_empty())
             && self.services.config().imap.store_sync == config::StoreSync::AfterAnswer
     }
 
