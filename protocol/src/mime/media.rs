@@ -1,7 +1,7 @@
 //! Values of Content-Type, Content-Disposition and Content-Transfer-Encoding (RFC 2045, 2183).
 //!
-//! Parameters in RFC 2231 form (`filename*0*=…`) are passed on under the names they have: clients
-//! of IMAP expect to decode them themselves. All functions take unfolded values.
+//! Parameters in RFC 2231 form (`filename*0*=…`) are passed on under the names they have;
+//! [`super::continued`] puts pieces together. All functions take unfolded values.
 
 use super::lexer::Cursor;
 

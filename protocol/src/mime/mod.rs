@@ -10,6 +10,7 @@
 //! | [`section`] | `1.2.MIME` to a byte range |
 //! | [`header`] | field names, iteration, unfolding, HEADER.FIELDS |
 //! | [`media`] | Content-Type and Content-Disposition values |
+//! | `continued` | parameters in pieces (RFC 2231) |
 //! | [`html`] | the text of an HTML document, for previews |
 //! | [`address`], [`date`], [`subject`] | RFC 5322 address lists and dates, RFC 5256 base subjects |
 //! | [`reencode`] | binary parts as base64 |
@@ -20,6 +21,7 @@
 
 pub mod address;
 pub mod charset;
+mod continued;
 pub mod date;
 pub mod downgrade;
 pub mod encoded_word;

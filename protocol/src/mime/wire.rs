@@ -4,6 +4,7 @@
 //! Strings are quoted when 7-bit, else literals; a NUL, which no string can hold, becomes `?`.
 
 use super::address::{self, Address};
+use super::continued;
 use super::header::{Field, trim, unfold};
 use super::structure::{Kind, Part, Span, Structure};
 
@@ -300,11 +301,13 @@ impl Writer<'_> {
         if list.is_empty() {
             return self.out.extend_from_slice(b"NIL");
         }
-        for (i, (name, value)) in list.iter().enumerate() {
+        let text = |span: &Span| self.structure.text(*span);
+        let list: Vec<_> = list.iter().map(|(name, value)| (text(name), text(value))).collect();
+        for (i, (name, value)) in continued::joined(&list).iter().enumerate() {
             self.out.push(if i == 0 { b'(' } else { b' ' });
-            self.span(*name);
+            string(name, self.out);
             self.out.push(b' ');
-            self.span(*value);
+            string(value, self.out);
         }
         self.out.push(b')');
     }
