@@ -16,9 +16,9 @@ sys.dont_write_bytecode = True
 
 # The quick and telling ones first.
 MODULES = [
-    "test_operation", "test_clients", "test_libraries", "test_sasl", "test_sharing", "test_transcripts",
-    "test_postfix", "test_foreign", "test_fallback", "test_hostile", "test_full", "test_sync",
-    "test_restore", "test_crash",
+    "test_operation", "test_clients", "test_libraries", "test_sasl", "test_sharing",
+    "test_transcripts", "test_roundcube", "test_postfix", "test_foreign", "test_fallback",
+    "test_hostile", "test_full", "test_sync", "test_restore", "test_crash",
 ]
 
 
