@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from . import transcript
 from .normal import OPTIONAL, Normaliser, renamed
 from .peers import PASSWORD
-from .wire import Closed, Imap, Pop3, quote
+from .wire import Closed, Imap, Pop3, Wire, quote
 
 VARIABLE = re.compile(r"\$([a-z]\w*|\*)")
 LITERAL = re.compile(r"(~?)\{([a-z]\w*)(-?)\}")
@@ -138,6 +138,28 @@ class ImapSession(Imap):
                 return False
 
 
+class SmapSession(Wire):
+    """SMAP1, which begins as IMAP and has no tags."""
+
+    def __init__(self, address, **options):
+        super().__init__(address, **options)
+        self.line()
+
+    def login(self, user, password):
+        self.command(f"\\SMAP1 LOGIN {user} {quote(password).decode()}\r")
+
+    def command(self, text):
+        """The lines of an answer, the last one without its text."""
+        self.send(text.encode() + b"\n")
+        lines = []
+        while True:
+            line = self.line().decode("utf-8", "backslashreplace")
+            if line.startswith(("+OK", "-ERR")):
+                return [*lines, line.split()[0]]
+            flags = re.compile(r"(?<=FLAGS=)[A-Z,]+")
+            lines.append(flags.sub(lambda found: ",".join(sorted(found[0].split(","))), line))
+
+
 class Replay:
     """One transcript on one server, as the users `alice` and `bob` are called there."""
 
@@ -177,13 +199,12 @@ class Replay:
     def session(self, name):
         if name not in self.sessions:
             kind = name.rstrip("0123456789")
-            pop = kind.startswith("pop")
-            at = ("127.0.0.1", self.site.ports["pop3" if pop else "imap"])
-            made = (Pop3 if pop else ImapSession)(at, seconds=ANSWER_SECONDS)
+            speaks = {"pop": Pop3, "smap": SmapSession}.get(kind, ImapSession)
+            at = ("127.0.0.1", self.site.ports["pop3" if speaks is Pop3 else "imap"])
+            made = speaks(at, seconds=ANSWER_SECONDS)
             self.stack.callback(made.close)
             if kind != "new":
-                user = self.users[kind.removeprefix("pop") or "alice"]
-                made.login(user, PASSWORD)
+                made.login(self.users["alice" if kind in ("pop", "smap") else kind], PASSWORD)
             self.sessions[name] = made
         return self.sessions[name]
 
@@ -195,6 +216,10 @@ class Replay:
             return self.wait(step, session)
         if isinstance(session, Pop3):
             return self.pop(step, session)
+        if isinstance(session, SmapSession):
+            answered = session.command(step.text)
+            return Outcome(step, *self.judged(step.expected or ["+OK"],
+                                              answered if step.expected else answered[-1:]))
         parts = self.command(step.text)
         if step.mark == "C-":
             tag = self.running.pop(step.session)
