@@ -17,8 +17,9 @@ use crate::scratch::{owner_is_gone, owner_line};
 
 /// Where lists are; root's.
 const STATE_DIR: &str = "/run/cursus-fstests";
-/// How often a busy mount is tried again, and how long between.
-const BUSY_TRIES: usize = 20;
+/// How often a busy mount is tried again, and how long between: an NFS server keeps files of an
+/// export that is gone open for some seconds.
+const BUSY_TRIES: usize = 100;
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
 /// A thing that must not outlive its run.
@@ -81,6 +82,11 @@ impl Thing {
             // Not exported any more: exportfs says so, and that is what is wanted.
             Thing::Export(export) => {
                 let _ = run_program("exportfs", &["-u", export]);
+                let _ = run_program("exportfs", &["-f"]);
+                // The server keeps files open for a while, which would keep the filesystem mounted.
+                if let Some((_, path)) = export.split_once(':') {
+                    let _ = fs::write("/proc/fs/nfsd/unlock_filesystem", path);
+                }
                 Ok(())
             }
             Thing::Directory(path) => match fs::remove_dir_all(path) {

@@ -71,7 +71,7 @@ fn an_export_with_async_is_a_danger_and_a_matrix_runs_on_md_and_nfs() {
     let (run, at) = (tree().join("tools/vm/run"), dir.path().display());
     let run = run.display();
     sh(&format!(
-        "cd {at} && {run} -m 2048 -t 300 -d disk 'sh -ex script >log 2>&1' || {{ tail -n 40 log; exit 1; }}"
+        "cd {at} && {run} -m 2048 -t 100 -d disk 'sh -ex script >log 2>&1' || {{ tail -n 40 log; exit 1; }}"
     ));
     let bytes = std::fs::read(dir.path().join("advice.json")).unwrap();
     let advice: Advice = serde_json::from_slice(&bytes).unwrap();
@@ -80,12 +80,7 @@ fn an_export_with_async_is_a_danger_and_a_matrix_runs_on_md_and_nfs() {
     let results = Results::read(&dir.path().join("matrix.json")).unwrap();
     assert!(results.machine.virtual_machine);
     let names: Vec<&str> = results.places.iter().map(|place| place.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["ext4", "jfs", "ext4 on md RAID 1", "nfs v4.2", "nfs v3"],
-        "{:?}",
-        results.impossible
-    );
+    assert_eq!(names, ["ext4", "jfs", "ext4 on md RAID 1", "nfs v3"], "{:?}", results.impossible);
     assert_eq!(results.figures.len(), names.len(), "{:?}", results.impossible);
     let left = std::fs::read_to_string(dir.path().join("left")).unwrap();
     assert_eq!(left.trim(), "", "mounts, loop devices, arrays or exports are left");
@@ -97,12 +92,12 @@ mke2fs -q -F -t ext4 /dev/disk0
 mount /dev/disk0 /mnt
 modprobe loop max_loop=32
 ./cursus-fstests matrix --profile book --in /mnt --size 320 --rounds 3 --warm-up 0 \
-    --only 'jfs,ext4 on md RAID 1,nfs v4.2,nfs v3' --operations 10 --folder 10 \
+    --only 'jfs,ext4 on md RAID 1,nfs v3' --operations 10 --folder 10 \
     --workload deliver-rename --out /host/matrix.json
 (grep cursus-fstests /proc/mounts; losetup -a; grep '^md' /proc/mdstat; exportfs) >left || true
 mkdir /mnt/export /mnt/client
 exportfs -o rw,async,no_root_squash,no_subtree_check,insecure,fsid=7 127.0.0.1:/mnt/export
-mount -t nfs -o vers=4.2 127.0.0.1:/mnt/export /mnt/client
+mount -t nfs -o vers=3,nolock 127.0.0.1:/mnt/export /mnt/client
 ./cursus-fstests advise --json /mnt/client >advice.json
 umount /mnt/client
 ";

@@ -90,9 +90,16 @@ fn sysfs(mount: &Mount) -> Option<PathBuf> {
 }
 
 impl Counters {
-    /// Of the device of a mount.
+    /// Of the device of a mount. Arrays and mapped devices do not count flushes themselves: theirs
+    /// are those of the device below that had most.
     pub fn of(mount: &Mount) -> Option<Counters> {
-        parse(&fs::read_to_string(sysfs(mount)?.join("stat")).ok()?)
+        let dir = sysfs(mount)?;
+        let read = |dir: &Path| parse(&fs::read_to_string(dir.join("stat")).ok()?);
+        let mut counters = read(&dir)?;
+        let below = fs::read_dir(dir.join("slaves")).into_iter().flatten().flatten();
+        let flushes = below.filter_map(|entry| read(&entry.path())?.flushes).max();
+        counters.flushes = flushes.or(counters.flushes);
+        Some(counters)
     }
 }
 

@@ -17,9 +17,16 @@ fn find(table: &str, path: &str) -> Option<Vec<String>> {
         let options = client.split_once('(')?.1.trim_end_matches(')');
         Some((exported, options.split(',').map(str::to_owned).collect::<Vec<_>>()))
     });
-    let mut found: Vec<_> =
-        exports.filter(|(e, _)| *e == path || e.ends_with(path) || path.starts_with(e)).collect();
-    found.sort_by_key(|(exported, _)| (*exported == path, exported.len()));
+    let is_root = |options: &[String]| options.iter().any(|option| option == "fsid=0");
+    let mut found: Vec<_> = exports
+        .filter(|(e, options)| {
+            *e == path || e.ends_with(path) || path.starts_with(e) || is_root(options)
+        })
+        .collect();
+    found.sort_by_key(|(e, options)| {
+        let below_root = is_root(options) && !path.starts_with(e);
+        (*e == path, !below_root, e.len())
+    });
     found.pop().map(|(_, options)| options)
 }
 
@@ -35,5 +42,9 @@ mod tests {
         assert!(find(table, "/srv/mail/alice").unwrap().contains(&"async".to_owned()));
         assert!(find(table, "/srv/other").unwrap().contains(&"sync".to_owned()));
         assert_eq!(find(table, "/home"), None);
+        // NFSv4 sees paths below the export with fsid=0.
+        let table = "/srv\t*(rw,async,fsid=0)\n/srv/a\t*(rw,sync)\n";
+        assert!(find(table, "/").unwrap().contains(&"async".to_owned()));
+        assert!(find(table, "/a").unwrap().contains(&"sync".to_owned()));
     }
 }

@@ -125,7 +125,7 @@ impl Ground {
         let kept = leftovers.count();
         let made = match &spec.stack {
             Stack::Nfs { export } => self.nfs(spec, export, leftovers),
-            _ => self.local(spec, leftovers),
+            _ => self.local(spec, &self.dir.clone(), leftovers),
         };
         if made.is_err() {
             leftovers.undo_behind(kept);
@@ -139,7 +139,8 @@ impl Ground {
         Ok(made)
     }
 
-    fn local(&mut self, spec: &Spec, leftovers: &mut Leftovers) -> Result<Made> {
+    /// Makes a filesystem of this kernel's and mounts it in a new directory in `within`.
+    fn local(&mut self, spec: &Spec, within: &Path, leftovers: &mut Leftovers) -> Result<Made> {
         if spec.filesystem == "zfs" {
             return Err(Error::Usage("zfs is not made by this program yet".to_owned()));
         }
@@ -199,13 +200,13 @@ impl Ground {
         }
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         run_program(name, &words)?;
-        let at = self.mount_point()?;
+        let at = self.mount_point(within)?;
         let mount = mount(spec.filesystem, &spec.mount, &mount_device, &at, leftovers)?;
         Ok(Made { at, mkfs: format!("{before}{name} {}", words.join(" ")), mount })
     }
 
-    fn mount_point(&mut self) -> Result<PathBuf> {
-        let at = self.dir.join(format!("mount-{}", self.made));
+    fn mount_point(&mut self, within: &Path) -> Result<PathBuf> {
+        let at = within.join(format!("mount-{}", self.made));
         self.made += 1;
         std::fs::create_dir(&at).map_err(Error::io("create", &at))?;
         Ok(at)
@@ -215,14 +216,18 @@ impl Ground {
     fn nfs(&mut self, spec: &Spec, export: &str, leftovers: &mut Leftovers) -> Result<Made> {
         let below =
             Spec { filesystem: "ext4", mount: vec![], stack: Stack::Single, ..spec.clone() };
-        let made = self.local(&below, leftovers)?;
+        // Apart from what clients mount: the server looks at all that is mounted below an export,
+        // and would wait for itself.
+        let exports = self.dir.join("exports");
+        std::fs::create_dir_all(&exports).map_err(Error::io("create", &exports))?;
+        let made = self.local(&below, &exports, leftovers)?;
         start_server()?;
         let exported = format!("127.0.0.1:{}", made.at.display());
         leftovers.note(Thing::Export(exported.clone()))?;
         let options =
             format!("rw,no_root_squash,no_subtree_check,insecure,fsid={},{export}", self.made);
         run_program("exportfs", &["-o", &options, &exported])?;
-        let at = self.mount_point()?;
+        let at = self.mount_point(&self.dir.clone())?;
         let line = mount("nfs", &spec.mount, &exported, &at, leftovers)?;
         let mkfs = format!("{}; exportfs -o {options} {exported}", made.mkfs);
         Ok(Made { at, mkfs, mount: line })
@@ -272,7 +277,13 @@ fn start_server() -> Result<()> {
     // Both may run already: what they then say matters less than whether the server starts.
     let _ = run_program("rpcbind", &["-w"]);
     let _ = run_program("rpc.mountd", &[]);
-    run_program("rpc.nfsd", &["4"]).map(drop)
+    // Nobody had locks before that could be asked for again: no waiting.
+    for name in ["nfsv4leasetime", "nfsv4gracetime"] {
+        let _ = std::fs::write(Path::new("/proc/fs/nfsd").join(name), "10");
+    }
+    run_program("rpc.nfsd", &["4"])?;
+    let _ = std::fs::write("/proc/fs/nfsd/v4_end_grace", "Y");
+    Ok(())
 }
 
 /// Looks whether a block device may be overwritten.
