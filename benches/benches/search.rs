@@ -181,8 +181,14 @@ fn mailbox(c: &mut Criterion) {
         let user = store.user("u", &UserOptions::default()).await.expect("a new user");
         let mailbox = user.mailbox("INBOX").await.expect("an INBOX");
         let flags = SystemFlags::empty();
-        let target =
-            Target { user, mailbox: mailbox.clone(), flags, keywords: vec![], internal_date: None };
+        let target = Target {
+            user,
+            mailbox: mailbox.clone(),
+            flags,
+            keywords: vec![],
+            internal_date: None,
+            annotations: vec![],
+        };
         for some in corpus.chunks(200) {
             let mut deliveries = Vec::new();
             for message in some {

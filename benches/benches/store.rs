@@ -51,7 +51,14 @@ impl Bench {
                         store.user(&name, &UserOptions::default()).await.expect("a new user");
                     let mailbox = user.mailbox("INBOX").await.expect("an INBOX");
                     let flags = SystemFlags::empty();
-                    Target { user, mailbox, flags, keywords: vec![], internal_date: None }
+                    Target {
+                        user,
+                        mailbox,
+                        flags,
+                        keywords: vec![],
+                        internal_date: None,
+                        annotations: vec![],
+                    }
                 })
             })
             .collect();

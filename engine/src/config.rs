@@ -45,11 +45,13 @@ pub struct StoreConfig {
     pub checkpoint_seconds: u64,
     /// Messages larger than this are refused, bytes. At most 4 GiB - 1.
     pub message_bytes_max: u64,
-    /// Octets of one value of metadata at most.
+    /// Octets of one value of metadata, or of an annotation, at most.
     pub metadata_value_bytes_max: usize,
     /// Entries of metadata that a mailbox, or the server, can have: so many shared ones, and so
     /// many of each user.
     pub metadata_entries_max: usize,
+    /// Values of annotations on a message that one user sees, at most.
+    pub annotations_max: usize,
     /// An index is compacted at a checkpoint when at least this many of its records are
     /// tombstones and they are a quarter.
     pub compact_tombstones_min: usize,
@@ -110,6 +112,7 @@ impl StoreConfig {
             message_bytes_max: 64 << 20,
             metadata_value_bytes_max: 64 << 10,
             metadata_entries_max: 1000,
+            annotations_max: 100,
             compact_tombstones_min: 1000,
             linger_messages_min: 2048,
             open_mailboxes_max: 4096,

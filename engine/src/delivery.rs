@@ -13,11 +13,13 @@ use std::sync::Arc;
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid, UidValidity};
 use tokio::sync::oneshot;
 
+use crate::annotation::annotation_part;
 use crate::error::{Error, Result, is_out_of_descriptors};
-use crate::format::frame::{Append, Frame, Source};
+use crate::format::frame::{AnnotationValue, Append, Frame, Source};
 use crate::io::{BodyFile, Lane, Storage};
 use crate::mailbox::{Mailbox, Place, Tx, message_line_ends, set_name_flags, settle};
-use crate::message::{Ingest, Ingested};
+use crate::message::{Extras, Ingest, Ingested};
+use crate::quota::Usage;
 use crate::shared::{Drive, Shared};
 use crate::store::Store;
 use crate::user::User;
@@ -38,6 +40,28 @@ pub struct Target {
     pub keywords: Vec<Keyword>,
     /// Seconds since 1970; now when absent.
     pub internal_date: Option<i64>,
+    /// Annotations that it begins with.
+    pub annotations: Vec<AnnotationValue>,
+}
+
+impl Target {
+    /// Whether the message has the body parts that annotations are about.
+    fn has_parts(&self, facts: &Ingested) -> bool {
+        let parts = self.annotations.iter().filter_map(|one| annotation_part(&one.entry));
+        let mut parts = parts.filter(|part| !part.is_empty()).peekable();
+        if parts.peek().is_none() {
+            return true;
+        }
+        let Ok(extras) = Extras::open(&facts.extras) else { return false };
+        parts.all(|part| extras.has_part(&part))
+    }
+
+    /// What the message, of so many octets, adds to what the mailbox holds.
+    fn usage(&self, bytes: u64) -> Usage {
+        let values = self.annotations.iter().filter_map(|one| one.value.as_ref());
+        let annotation_bytes = values.map(|value| value.len() as u64).sum();
+        Usage { bytes, messages: 1, annotation_bytes, ..Usage::default() }
+    }
 }
 
 /// Where a message got to.
@@ -180,8 +204,11 @@ impl Delivery {
                 prepared.push((frame, body));
             }
         }
-        let bytes: u64 = prepared.iter().map(|(p, _)| u64::from(p.facts.size)).sum();
-        target.mailbox.check_quota(bytes, prepared.len() as u64)?;
+        let mut more = Usage::default();
+        for (delivery, (one, _)) in deliveries.iter().zip(&prepared) {
+            more = more.plus(delivery.targets[one.target].usage(one.facts.size.into()));
+        }
+        target.mailbox.0.share.allow(None, more)?;
         let (appended, heard, bodies) = {
             let inner = &target.mailbox.0;
             let mut state = inner.open_state()?;
@@ -214,6 +241,9 @@ impl Delivery {
         for (body, spool) in self.spools.iter_mut().enumerate() {
             let Some(ingest) = spool.ingest.take() else { return Err(Error::Closing) };
             let facts = Arc::new(ingest.finish(&mut spool.buffer));
+            if !spool.targets.iter().all(|&at| self.targets[at].has_parts(&facts)) {
+                return Err(Error::NoSuchPart);
+            }
             spool.flush(&self.lane, &self.shared).await?;
             let Some(file) = spool.file.clone() else { return Err(Error::Closing) };
             let first = &self.targets[spool.targets[0]];
@@ -254,8 +284,8 @@ impl Delivery {
         let mut waiting: Vec<Vec<Arc<Tx>>> = bodies.iter().map(|_| Vec::new()).collect();
         for one in &prepared {
             let target = &self.targets[one.target];
-            let size = u64::from(one.facts.size);
-            let pushed = target.mailbox.check_quota(size, 1).and_then(|()| {
+            let more = target.usage(one.facts.size.into());
+            let pushed = target.mailbox.0.share.allow(None, more).and_then(|()| {
                 let inner = &target.mailbox.0;
                 let mut state = inner.open_state()?;
                 let mut frames = Vec::new();
@@ -341,6 +371,10 @@ impl Delivery {
         };
         set_name_flags(&mut append, state.keywords.passed_bit());
         frames.push((Frame::Append(append), facts.extras.clone()));
+        if !target.annotations.is_empty() {
+            let (ranges, values) = (vec![(uid.0, uid.0)], target.annotations.clone());
+            frames.push((Frame::Annotations { ranges, values }, Vec::new()));
+        }
         Ok(Appended { uid, uid_validity: target.mailbox.uid_validity(), modseq })
     }
 

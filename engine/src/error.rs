@@ -50,12 +50,27 @@ pub enum Error {
         /// How many there can be.
         max: usize,
     },
+    /// A value of an annotation is too large (`ANNOTATE TOOBIG`).
+    #[error("annotation of more than {max} bytes")]
+    AnnotationTooBig {
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// No further annotation fits on the message (`ANNOTATE TOOMANY`).
+    #[error("{max} annotations are on the message already")]
+    AnnotationTooMany {
+        /// How many there can be.
+        max: usize,
+    },
     /// No further entry fits into an access control list (`LIMIT`).
     #[error("{max} entries are in the access control list already")]
     AclTooMany {
         /// How many there can be.
         max: usize,
     },
+    /// An annotation is of a body part that the message does not have: the client's mistake.
+    #[error("no such body part")]
+    NoSuchPart,
     /// The message is gone (`EXPUNGEISSUED`).
     #[error("message {0} is expunged")]
     Expunged(Uid),

@@ -17,6 +17,7 @@
 //! | `acl` | who may do what with a mailbox |
 //! | `seen` | `\Seen` of users in others' mailboxes |
 //! | `metadata` | named values of mailboxes and of the server |
+//! | `annotation` | named values of messages |
 //! | `events` | what happens, for sessions that want to be told |
 //! | `quota` | what a user's mailboxes may hold, and hold |
 //! | `mount`, `owner` | how a partition's filesystem is used; one store per user's mail |
@@ -28,6 +29,7 @@
 //! block it; what must block runs on the store's helper threads.
 
 mod acl;
+mod annotation;
 pub mod archive;
 mod catalog;
 mod collation;
@@ -62,20 +64,24 @@ pub use acl::{
     ACL_ENTRIES_MAX, Acl, AclEntry, Authority, FlagScope, Identifier, Principal, Rights,
     RightsChange, domain_of,
 };
+pub use annotation::{
+    Annotate, Annotation, AnnotationScope, Annotations, NewAnnotations, SortValues,
+    annotation_part, annotation_refusal,
+};
 pub use collation::Collation;
 pub use config::{Partition, StoreConfig};
 pub use delivery::{Appended, Delivery, Target};
 pub use error::{Error, Result};
 pub use events::{EVENTS_MAX, Event, Heard, Listener, MessageEvents};
-pub use format::frame::UrlKey;
+pub use format::frame::{AnnotationValue, UrlKey};
 pub use format::index::Record;
 pub use fulltext::{IndexConfig, IndexMode, IndexStatus};
 pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{
-    Answered, Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable, Mailbox, MailboxStatus,
-    Matched, MessageFile, Records, SeqMatch, ServedReader, Sorted, StoreMode, StoreOutcome,
-    StoreRequest, View, Watcher,
+    Answered, Carried, CarriedAnnotations, Changes, Copied, ExtrasBlob, ExtrasRef, KeywordTable,
+    Mailbox, MailboxStatus, Matched, MessageFile, Records, SeqMatch, ServedReader, Sorted,
+    StoreMode, StoreOutcome, StoreRequest, View, Watcher,
 };
 pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};

@@ -17,16 +17,21 @@
 //! ([`entry_name`]). Changes are made under the owner's `changes` lock; those of the server's shared
 //! entries under a lock of their own inside it.
 
+mod unwritten;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use protocol::types::Uid;
+
+pub(crate) use unwritten::{Key, Unwritten, Value};
 
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
 use crate::namespace::{MailboxEntry, Namespace, SpecialUse};
+use crate::quota::Growth;
 use crate::seen;
 use crate::shared::Shared;
 use crate::user::{User, UserInner};
@@ -46,89 +51,6 @@ pub enum Depth {
     One,
     /// And all below.
     Infinity,
-}
-
-/// Where an entry is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    /// Zeros: the server.
-    pub(crate) mailbox: MailboxId,
-    /// Empty: shared.
-    pub(crate) whose: String,
-    pub(crate) entry: String,
-}
-
-/// A value, or that there is none.
-pub(crate) type Value = Option<Arc<[u8]>>;
-
-/// Metadata that the catalog does not have yet.
-#[derive(Default)]
-pub(crate) struct Unwritten {
-    values: Mutex<BTreeMap<Key, Value>>,
-    /// One change of the server's shared entries at a time.
-    server: Mutex<()>,
-}
-
-impl Unwritten {
-    /// The effect of a frame: live and in recovery.
-    pub(crate) fn apply(&self, id: MailboxId, whose: &str, changes: &[(String, Value)]) {
-        let mut values = self.values.lock();
-        for (entry, value) in changes {
-            let (whose, entry) = (whose.to_owned(), entry.clone());
-            values.insert(Key { mailbox: id, whose, entry }, value.clone());
-        }
-    }
-
-    /// The mailbox is gone.
-    pub(crate) fn forget(&self, id: MailboxId) {
-        self.values.lock().retain(|key, _| key.mailbox != id);
-    }
-
-    /// What a checkpoint is to write.
-    pub(crate) fn all(&self) -> Vec<(Key, Value)> {
-        let values = self.values.lock();
-        values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.values.lock().is_empty()
-    }
-
-    /// The catalog has these now.
-    pub(crate) fn written(&self, done: &[(Key, Value)]) {
-        let mut values = self.values.lock();
-        for (key, value) in done {
-            let same = match (values.get(key), value) {
-                (Some(Some(now)), Some(then)) => Arc::ptr_eq(now, then),
-                (Some(None), None) => true,
-                _ => false,
-            };
-            if same {
-                values.remove(key);
-            }
-        }
-    }
-
-    pub(crate) fn get(&self, key: &Key) -> Option<Value> {
-        self.values.lock().get(key).cloned()
-    }
-
-    /// Those of one mailbox and one user whose names begin so.
-    fn below(&self, from: &Key, prefix: &str) -> Vec<(String, Value)> {
-        let values = self.values.lock();
-        let same = |key: &&Key| (key.mailbox, &key.whose) == (from.mailbox, &from.whose);
-        let range = values.range(from.clone()..).take_while(|(key, _)| same(key));
-        let found = range.filter(|(key, _)| key.entry.starts_with(prefix));
-        found.map(|(key, value)| (key.entry.clone(), value.clone())).collect()
-    }
-
-    /// Those of one mailbox, of everybody.
-    fn of(&self, id: MailboxId) -> Vec<(Key, Value)> {
-        let from = Key { mailbox: id, whose: String::new(), entry: String::new() };
-        let values = self.values.lock();
-        let range = values.range(from..).take_while(|(key, _)| key.mailbox == id);
-        range.map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
 }
 
 /// The stored form of an entry's name; `None` for one that RFC 5464 section 3.2 does not allow.
@@ -236,11 +158,20 @@ impl UserInner {
         }
         let owner = if found.is_some() { self.name.as_str() } else { "" };
         let mut told = Vec::new();
+        let mut growth = Growth::default();
         for (whose, side) in [("", shared), (viewer, private)] {
             if side.is_empty() {
                 continue;
             }
             self.may_have(id, whose, &side)?;
+            let key = |entry: &String| Key {
+                mailbox: id,
+                uid: Uid(0),
+                whose: whose.to_owned(),
+                entry: entry.clone(),
+            };
+            let keyed: Vec<_> = side.iter().map(|(entry, value)| (key(entry), value)).collect();
+            growth.add(self.shared.growth(keyed.iter().map(|(key, value)| (key, *value)))?);
             let changes: Vec<(String, Value)> = side.into_iter().collect();
             let entries = changes.iter().map(|(entry, _)| entry.clone()).collect();
             told.push(Event::Metadata {
@@ -254,12 +185,18 @@ impl UserInner {
         if frames.is_empty() {
             return Ok(());
         }
+        if let Some((name, _)) = found {
+            self.may_annotate(name, growth)?;
+        }
         let lsn = self.commit(&frames)?;
         self.apply(&frames);
         for (id, frame) in &frames {
             if let Frame::Metadata { whose, changes, .. } = frame {
                 self.shared.metadata.apply(*id, whose, changes);
             }
+        }
+        if let Some((name, _)) = found {
+            self.annotated(name, growth);
         }
         self.applied(lsn);
         let hub = if found.is_some() { &self.events } else { &self.shared.events };
@@ -299,7 +236,7 @@ impl UserInner {
     pub(crate) fn copy_metadata(self: &Arc<Self>, from: MailboxId, to: MailboxId) -> Result<()> {
         let mut all: BTreeMap<Key, Arc<[u8]>> =
             self.shared.catalog.metadata_of(from)?.into_iter().collect();
-        for (key, value) in self.shared.metadata.of(from) {
+        for (key, value) in self.shared.metadata.within(from, Uid(0), Uid(0)) {
             match value {
                 Some(value) => all.insert(key, value),
                 None => all.remove(&key),
@@ -324,6 +261,11 @@ impl UserInner {
             }
         }
         self.applied(lsn);
+        // It was made for this, and had none.
+        let growth = Growth::of(self.shared.annotation_bytes(to)?);
+        if let Some(name) = self.namespace.load().name_of(to) {
+            self.annotated(name, growth);
+        }
         Ok(())
     }
 }
@@ -346,7 +288,7 @@ fn read(
     let mut seen = BTreeSet::new();
     for entry in entries {
         let whose = if is_private(entry) { viewer } else { "" };
-        let key = Key { mailbox: id, whose: whose.to_owned(), entry: entry.clone() };
+        let key = Key { mailbox: id, uid: Uid(0), whose: whose.to_owned(), entry: entry.clone() };
         let value = match (entry.as_str(), shared.metadata.get(&key)) {
             (SPECIAL_USE, _) if mailbox.is_some() => uses(),
             (_, Some(value)) => value,
@@ -383,7 +325,7 @@ fn below(
     entry: &str,
 ) -> Result<BTreeMap<String, Arc<[u8]>>> {
     let prefix = format!("{entry}/");
-    let from = Key { mailbox, whose: whose.to_owned(), entry: prefix.clone() };
+    let from = Key { mailbox, uid: Uid(0), whose: whose.to_owned(), entry: prefix.clone() };
     // In this order: what a checkpoint writes meanwhile is found in either.
     let unwritten = shared.metadata.below(&from, &prefix);
     let mut found = shared.catalog.metadata_below(&from, &prefix)?;
@@ -433,20 +375,5 @@ mod tests {
         ] {
             assert_eq!(may_be_set(name), good, "{name}");
         }
-    }
-
-    #[test]
-    fn what_is_written_leaves_unless_it_changed_meanwhile() {
-        let unwritten = Unwritten::default();
-        let set = |value: &[u8]| {
-            unwritten.apply(MailboxId([1; 16]), "", &[("/shared/a".into(), Some(value.into()))]);
-        };
-        set(b"1");
-        let batch = unwritten.all();
-        set(b"1");
-        unwritten.written(&batch);
-        assert!(!unwritten.is_empty(), "set again, to the same value");
-        unwritten.written(&unwritten.all());
-        assert!(unwritten.is_empty());
     }
 }

@@ -232,7 +232,7 @@ impl NamespaceEdit {
                 }
             }
             Frame::Append(_) | Frame::Flags { .. } | Frame::Expunge { .. } => {}
-            Frame::Keywords { .. } | Frame::Metadata { .. } => {}
+            Frame::Keywords { .. } | Frame::Metadata { .. } | Frame::Annotations { .. } => {}
         }
     }
 

@@ -51,14 +51,17 @@ pub struct Usage {
     pub messages: u64,
     /// Mailboxes.
     pub mailboxes: u64,
+    /// Octets of values of metadata and annotations.
+    pub annotation_bytes: u64,
 }
 
 impl Usage {
-    fn plus(self, more: Usage) -> Usage {
+    pub(crate) fn plus(self, more: Usage) -> Usage {
         Usage {
             bytes: self.bytes.saturating_add(more.bytes),
             messages: self.messages.saturating_add(more.messages),
             mailboxes: self.mailboxes.saturating_add(more.mailboxes),
+            annotation_bytes: self.annotation_bytes.saturating_add(more.annotation_bytes),
         }
     }
 
@@ -68,6 +71,7 @@ impl Usage {
             bytes: self.bytes.saturating_sub(less.bytes),
             messages: self.messages.saturating_sub(less.messages),
             mailboxes: self.mailboxes.saturating_sub(less.mailboxes),
+            annotation_bytes: self.annotation_bytes.saturating_sub(less.annotation_bytes),
         }
     }
 }
@@ -92,6 +96,7 @@ impl QuotaLimits {
         if over(used.bytes, more.bytes, self.bytes)
             || over(used.messages, more.messages, self.messages)
             || over(used.mailboxes, more.mailboxes, self.mailboxes)
+            || over(used.annotation_bytes, more.annotation_bytes, self.annotation_bytes)
         {
             return Err(Error::OverQuota);
         }
@@ -110,11 +115,37 @@ pub struct QuotaRoot {
     pub usage: Usage,
 }
 
+/// By how much values of metadata and annotations grow, in octets; it may be less than nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Growth(u64);
+
+impl Growth {
+    /// Of what was not there.
+    pub(crate) fn of(bytes: u64) -> Growth {
+        Growth(bytes)
+    }
+
+    /// From `before` to `now`.
+    pub(crate) fn between(before: u64, now: u64) -> Growth {
+        Growth(now.wrapping_sub(before))
+    }
+
+    pub(crate) fn add(&mut self, more: Growth) {
+        self.0 = self.0.wrapping_add(more.0);
+    }
+
+    /// What has to be allowed.
+    pub(crate) fn wanted(self) -> u64 {
+        i64::try_from(self.0).unwrap_or_default() as u64
+    }
+}
+
 /// Sums that the appliers keep.
 #[derive(Default)]
 pub(crate) struct Sums {
     messages: AtomicU64,
     bytes: AtomicU64,
+    annotation_bytes: AtomicU64,
 }
 
 impl Sums {
@@ -124,20 +155,33 @@ impl Sums {
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
+    /// Values of metadata or annotations have grown.
+    fn grow(&self, Growth(bytes): Growth) {
+        self.annotation_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
     /// Takes a mailbox's share away.
-    fn subtract(&self, (messages, bytes): (u64, u64)) {
+    fn subtract(&self, (messages, bytes): (u64, u64), annotation_bytes: u64) {
         self.messages.fetch_sub(messages, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.annotation_bytes.fetch_sub(annotation_bytes, Ordering::AcqRel);
     }
 
     /// Begins anew, in recovery.
-    pub(crate) fn set(&self, (messages, bytes): (u64, u64)) {
+    pub(crate) fn set(&self, (messages, bytes): (u64, u64), annotation_bytes: u64) {
         self.messages.store(messages, Ordering::Release);
         self.bytes.store(bytes, Ordering::Release);
+        self.annotation_bytes.store(annotation_bytes, Ordering::Release);
     }
 
-    fn read(&self) -> (u64, u64) {
-        (self.messages.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
+    /// With so many mailboxes.
+    fn read(&self, mailboxes: u64) -> Usage {
+        Usage {
+            messages: self.messages.load(Ordering::Acquire),
+            bytes: self.bytes.load(Ordering::Acquire),
+            mailboxes,
+            annotation_bytes: self.annotation_bytes.load(Ordering::Acquire),
+        }
     }
 }
 
@@ -152,8 +196,7 @@ pub(crate) struct Root {
 
 impl Root {
     fn usage(&self) -> Usage {
-        let (messages, bytes) = self.sums.read();
-        Usage { bytes, messages, mailboxes: self.mailboxes }
+        self.sums.read(self.mailboxes)
     }
 }
 
@@ -168,9 +211,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(all: (u64, u64)) -> Ledger {
+    /// Of so many messages and octets, and octets of metadata and annotations.
+    pub(crate) fn new(all: (u64, u64), annotation_bytes: u64) -> Ledger {
         let sums = Sums::default();
-        sums.set(all);
+        sums.set(all, annotation_bytes);
         Ledger {
             sums,
             mailboxes: AtomicU64::new(0),
@@ -180,8 +224,7 @@ impl Ledger {
     }
 
     pub(crate) fn all(&self) -> Usage {
-        let (messages, bytes) = self.sums.read();
-        Usage { bytes, messages, mailboxes: self.mailboxes.load(Ordering::Acquire) }
+        self.sums.read(self.mailboxes.load(Ordering::Acquire))
     }
 
     /// What the user's own root governs.
@@ -240,30 +283,41 @@ impl Share {
         }
     }
 
-    /// The mailbox is gone, with what was accounted for it. Under its file lock.
-    pub(crate) fn leave(&self, accounted: (u64, u64)) {
-        self.ledger.sums.subtract(accounted);
+    /// Annotations have grown. Under the mailbox's file lock.
+    pub(crate) fn grow(&self, growth: Growth) {
+        self.ledger.sums.grow(growth);
+        if let Some(root) = &*self.root.load() {
+            root.sums.grow(growth);
+        }
+    }
+
+    /// The mailbox is gone, with what was accounted for it and the octets of its metadata and
+    /// annotations. Under its file lock.
+    pub(crate) fn leave(&self, accounted: (u64, u64), annotation_bytes: u64) {
+        self.ledger.sums.subtract(accounted, annotation_bytes);
         if let Some(root) = self.root.swap(None) {
-            root.sums.subtract(accounted);
+            root.sums.subtract(accounted, annotation_bytes);
         }
     }
 
     /// Whether so much may come into this mailbox, from another one with `from`.
-    pub(crate) fn allow(&self, from: Option<&Share>, bytes: u64, messages: u64) -> Result<()> {
+    pub(crate) fn allow(&self, from: Option<&Share>, more: Usage) -> Result<()> {
         // A move within a root changes nothing that it counts.
         if from.is_some_and(|from| self.has_root_of(from)) {
             return Ok(());
         }
-        let more = Usage { bytes, messages, mailboxes: 0 };
         self.ledger.allow(self.root.load().as_deref(), more)
     }
 
-    /// Whether a message of so many octets may come into this mailbox as one of `freed` goes from
-    /// the mailbox with `from`.
-    pub(crate) fn allow_instead(&self, from: &Share, bytes: u64, freed: u64) -> Result<()> {
+    /// Whether a message that adds `more` may come into this mailbox as one of `freed` octets goes
+    /// from the mailbox with `from`.
+    pub(crate) fn allow_instead(&self, from: &Share, more: Usage, freed: u64) -> Result<()> {
         match self.has_root_of(from) {
-            true => self.allow(None, bytes.saturating_sub(freed), 0),
-            false => self.allow(None, bytes, 1),
+            true => {
+                let bytes = more.bytes.saturating_sub(freed);
+                self.allow(None, Usage { bytes, messages: 0, ..more })
+            }
+            false => self.allow(None, more),
         }
     }
 
@@ -283,7 +337,7 @@ impl Mailbox {
     /// # Errors
     /// [`Error::OverQuota`]
     pub fn check_quota(&self, bytes: u64, messages: u64) -> Result<()> {
-        self.0.share.allow(None, bytes, messages)
+        self.0.share.allow(None, Usage { bytes, messages, ..Usage::default() })
     }
 }
 
@@ -407,6 +461,7 @@ impl UserInner {
                     let files = open.files.lock();
                     if let Some(root) = &root {
                         root.sums.add(files.accounted());
+                        root.sums.grow(Growth::of(self.shared.annotation_bytes(entry.id)?));
                     }
                     // One that was opened while this user was read belongs to another copy of them.
                     if Arc::ptr_eq(&open.share.ledger, ledger) {
@@ -421,6 +476,9 @@ impl UserInner {
             let figures = figures.unwrap_or_default();
             root.sums.add((figures.messages, figures.bytes));
         }
+        for (root, id) in &closed {
+            root.sums.grow(Growth::of(self.shared.annotation_bytes(*id)?));
+        }
         ledger.roots.store(Arc::new(fresh));
         Ok(())
     }
@@ -429,6 +487,20 @@ impl UserInner {
     pub(crate) fn may_create(&self, name: &str) -> Result<()> {
         let root = self.ledger.root_of(name);
         self.ledger.allow(root.as_deref(), Usage { mailboxes: 1, ..Usage::default() })
+    }
+
+    /// Whether metadata of a mailbox may grow so.
+    pub(crate) fn may_annotate(&self, name: &str, growth: Growth) -> Result<()> {
+        let more = Usage { annotation_bytes: growth.wanted(), ..Usage::default() };
+        self.ledger.allow(self.ledger.root_of(name).as_deref(), more)
+    }
+
+    /// Metadata of a mailbox has grown. Under the `changes` lock.
+    pub(crate) fn annotated(&self, name: &str, growth: Growth) {
+        self.ledger.sums.grow(growth);
+        if let Some(root) = self.ledger.root_of(name) {
+            root.sums.grow(growth);
+        }
     }
 
     /// Whether mailboxes may have new names: what comes under another root must have room there.
@@ -452,7 +524,9 @@ impl UserInner {
                     (figures.messages, figures.bytes)
                 }
             };
-            let more = Usage { messages: figures.0, bytes: figures.1, mailboxes: 1 };
+            let annotation_bytes = self.shared.annotation_bytes(entry.id)?;
+            let (messages, bytes) = figures;
+            let more = Usage { messages, bytes, mailboxes: 1, annotation_bytes };
             let slot = coming.entry(name(&new)).or_insert((new, Usage::default()));
             slot.1 = slot.1.plus(more);
         }

@@ -145,6 +145,9 @@ struct Inner {
     set: ArcSwap<UidRanges>,
 }
 
+/// In place of a set's number: what changed is the own of a user without a set.
+pub(crate) const OWNERS: u64 = 0;
+
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// The newest changes of sets: MODSEQ, number of the set. Older ones count as the mailbox's own,
@@ -229,7 +232,7 @@ impl PrivateSeen {
 
     /// How a STORE tells that this set changed.
     pub fn touch(&self) -> StoreMode {
-        StoreMode::Touch(self.0.number)
+        StoreMode::Touch(Some(self.0.number))
     }
 
     /// Whose it is.
@@ -299,7 +302,8 @@ impl UserInner {
 }
 
 fn read(shared: &Shared, mailbox: MailboxId, whose: &str) -> Result<UidRanges> {
-    let key = Key { mailbox, whose: whose.to_owned(), entry: ENTRY.to_owned() };
+    let (whose_key, entry) = (whose.to_owned(), ENTRY.to_owned());
+    let key = Key { mailbox, uid: Uid(0), whose: whose_key, entry };
     let value = match shared.metadata.get(&key) {
         Some(value) => value,
         None => shared.catalog.metadata(&key)?,

@@ -304,14 +304,14 @@ impl UserInner {
         shared: Arc<Shared>,
         name: &str,
         stored: StoredUser,
-        all: (u64, u64),
+        (all, annotation_bytes): ((u64, u64), u64),
     ) -> Arc<UserInner> {
         let StoredUser { namespace, in_rows } = stored;
         Arc::new(UserInner {
             name: name.to_owned(),
             shared,
             namespace: ArcSwap::from_pointee(namespace),
-            ledger: Arc::new(Ledger::new(all)),
+            ledger: Arc::new(Ledger::new(all, annotation_bytes)),
             events: Arc::new(Hub::new(name)),
             options: Mutex::default(),
             unfinished: Mutex::default(),
@@ -581,15 +581,19 @@ impl UserInner {
         let (from, to) = (place.dir, trash_dir(&place.partition, id));
         self.follow(lsn, [Move { mailbox: open.0.clone(), from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);
-        self.shared.metadata.forget(id);
         self.shared.mailboxes.remove(id);
         self.shared.watches.unlinger(&open.0);
         {
             // What is applied from here on counts for nobody.
             let files = open.0.files.lock();
             open.0.deleted.store(true, Ordering::Release);
-            open.0.share.leave(files.accounted());
+            let annotation_bytes = self.shared.annotation_bytes(id).unwrap_or_else(|error| {
+                tracing::error!(mailbox = %id, %error, "cannot tell what annotations it had");
+                0
+            });
+            open.0.share.leave(files.accounted(), annotation_bytes);
         }
+        self.shared.metadata.forget(id);
         self.shared.dirty.lock().remove(&id);
         self.shared.forget_index(id);
         open.0.wake();
@@ -725,7 +729,9 @@ impl UserInner {
         let suspect = suspect(&files);
         let share = Share::new(self.ledger.clone(), &self.namespace.load(), id);
         let events = self.events.clone();
-        let inner = MailboxInner::new(shared.clone(), share, events, owner, id, place, files);
+        let annotated = (id, shared.has_annotations(id)?);
+        let inner =
+            MailboxInner::new(shared.clone(), share, events, owner, annotated, place, files);
         // Before anybody sees it, so that frames are redone on whole records.
         {
             let mut files = inner.files.lock();

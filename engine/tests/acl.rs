@@ -219,6 +219,7 @@ fn what_others_have_seen_survives_stops_and_crashes_and_is_theirs() {
                 flags: protocol::types::SystemFlags::empty(),
                 keywords: vec![],
                 internal_date: None,
+                annotations: vec![],
             };
             block(async {
                 let mut delivery = engine::Delivery::new(&store, &lane, vec![target]).unwrap();

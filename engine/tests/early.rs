@@ -51,6 +51,7 @@ fn with_messages(kind: LayoutKind, drive: Drive, count: usize) -> (Sim, Store, M
             flags: SystemFlags::empty(),
             keywords: vec![],
             internal_date: Some(1_700_000_000),
+            annotations: vec![],
         };
         block(async {
             let mut delivery = Delivery::new(&store, &lane, vec![target]).unwrap();

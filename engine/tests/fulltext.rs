@@ -57,6 +57,7 @@ impl Site {
                     flags: SystemFlags::empty(),
                     keywords: vec![],
                     internal_date: None,
+                    annotations: vec![],
                 };
                 let mut delivery = Delivery::new(&self.store, &lane, vec![target]).unwrap();
                 delivery.write(message).await.unwrap();

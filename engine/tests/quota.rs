@@ -53,6 +53,7 @@ impl Bench {
             flags: SystemFlags::empty(),
             keywords: vec![],
             internal_date: None,
+            annotations: vec![],
         };
         block(async {
             let mut delivery = Delivery::new(&self.store, &self.lane, vec![target]).unwrap();

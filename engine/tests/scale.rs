@@ -207,6 +207,7 @@ impl Bench {
                 flags: SystemFlags::empty(),
                 keywords: vec![],
                 internal_date: None,
+                annotations: vec![],
             };
             let mut delivery = Delivery::new(&self.store, &lane, vec![target]).unwrap();
             delivery.write(b"Subject: x\r\n\r\ny\r\n").await.unwrap();

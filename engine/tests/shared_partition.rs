@@ -38,7 +38,14 @@ fn deliver(store: &Store, user: &str, message: &str) -> engine::Result<()> {
         let user = store.user(user, &UserOptions::default()).await?;
         let mailbox = user.mailbox(INBOX).await?;
         let flags = SystemFlags::empty();
-        let target = Target { user, mailbox, flags, keywords: vec![], internal_date: None };
+        let target = Target {
+            user,
+            mailbox,
+            flags,
+            keywords: vec![],
+            internal_date: None,
+            annotations: vec![],
+        };
         let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
         let mut delivery = Delivery::new(store, &Lane::inline(storage), vec![target])?;
         delivery.write(message.as_bytes()).await?;

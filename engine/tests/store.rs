@@ -53,6 +53,7 @@ impl Bench {
             flags: SystemFlags::empty(),
             keywords: vec![],
             internal_date: Some(1_700_000_000),
+            annotations: vec![],
         };
         block(async {
             let mut delivery = Delivery::new(&self.store, &self.lane, vec![target]).unwrap();
@@ -329,6 +330,7 @@ fn a_replaced_message_is_never_gone_without_its_replacement() {
                 flags: SystemFlags::DRAFT,
                 keywords: vec![],
                 internal_date: None,
+                annotations: vec![],
             };
             let source = bench.mailbox("INBOX");
             block(async {

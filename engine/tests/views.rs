@@ -83,6 +83,7 @@ impl Site {
             flags: SystemFlags::empty(),
             keywords: Vec::new(),
             internal_date: None,
+            annotations: vec![],
         };
         let mut delivery = Delivery::new(&self.store, &self.lane, vec![target]).unwrap();
         wait(delivery.write(b"Subject: x\r\n\r\n")).unwrap();

@@ -82,7 +82,14 @@ pub async fn welcome(store: &Store, lane: &Lane, user: &UserName) -> Result<(), 
     let user = admin::store::open_user(store, &account, &config::Store::default()).await?;
     let mailbox = user.mailbox("INBOX").await?;
     let flags = SystemFlags::empty();
-    let target = Target { user, mailbox, flags, keywords: Vec::new(), internal_date: None };
+    let target = Target {
+        user,
+        mailbox,
+        flags,
+        keywords: Vec::new(),
+        internal_date: None,
+        annotations: vec![],
+    };
     let mut delivery = Delivery::new(store, lane, vec![target])?;
     delivery.write(welcome_message(account.name.as_str()).as_bytes()).await?;
     delivery.commit().await.into_iter().try_for_each(|done| done.map(drop))

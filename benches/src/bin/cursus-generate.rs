@@ -228,6 +228,7 @@ async fn messages(store: &Store, lane: &Lane, user: &User, count: u64) -> Result
             flags: SystemFlags::empty(),
             keywords: vec![],
             internal_date: None,
+            annotations: vec![],
         };
         let mut delivery = Delivery::new(store, lane, vec![target])?;
         delivery.write(&text).await?;

@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use protocol::types::Uid;
 use serde::Serialize;
 
 use super::format::{
-    BaseManifest, FORMAT, MAILBOX_FILES, MailboxLine, MessageName, MetadataLine, PartitionLine,
-    UserLine, base_dir, hex, time_text, to_json, write_whole,
+    ANNOTATIONS, BaseManifest, FORMAT, MAILBOX_FILES, METADATA, MailboxLine, MessageName,
+    MetadataLine, PartitionLine, UserLine, base_dir, hex, time_text, to_json, write_whole,
 };
 use super::pool::{Pool, Put};
 use super::taker::live_path;
@@ -38,6 +39,7 @@ use crate::layout::{LayoutKind, create_durable};
 use crate::log::{kept_name, scan_segment};
 use crate::mailbox::MailboxInner;
 use crate::mailbox::files::Image;
+use crate::metadata::Key;
 use crate::shared::Shared;
 
 /// Records copied at a time.
@@ -205,10 +207,18 @@ impl Backup<'_> {
             Ok(())
         })?;
         let catalog_blake3 = catalog.finish()?;
-        let mut values = Lines::new(storage, making.join("metadata.jsonl"), self.sync)?;
+        let mut values = Lines::new(storage, making.join(METADATA), self.sync)?;
         let add = &mut |key, value: Arc<[u8]>| values.add(&MetadataLine::of(&key, &value));
         shared.catalog.metadata_all(add)?;
         let metadata_blake3 = Some(values.finish()?);
+        let mut values = Lines::new(storage, making.join(ANNOTATIONS), self.sync)?;
+        let from = (MailboxId::default(), Uid(0));
+        shared.catalog.annotations(from, &mut |(mailbox, uid, whose, entry), value| {
+            let (whose, entry) = (whose.to_owned(), entry.to_owned());
+            values.add(&MetadataLine::of(&Key { mailbox, uid, whose, entry }, value))?;
+            Ok(true)
+        })?;
+        let annotations_blake3 = Some(values.finish()?);
         shared.log.hold(meta.checkpoint);
         self.progress.mailboxes_total.store(all.len() as u64, Ordering::Relaxed);
         self.progress.enter("mailboxes");
@@ -256,6 +266,7 @@ impl Backup<'_> {
             catalog_blake3,
             mailboxes_blake3,
             metadata_blake3,
+            annotations_blake3,
         };
         let dir = base_dir(&root, end.0);
         empty(storage, &dir)?;
@@ -602,7 +613,7 @@ impl Backup<'_> {
             super::format::not_as_expected(&path, "what was written", found)
         };
         let lines = dir.join("mailboxes.jsonl");
-        let values = manifest.metadata_blake3.iter().map(|said| (dir.join("metadata.jsonl"), said));
+        let values = manifest.values().map(|(name, said)| (dir.join(name), said));
         let catalog = (dir.join("catalog.jsonl"), &manifest.catalog_blake3);
         let mailboxes = (lines.clone(), &manifest.mailboxes_blake3);
         for (path, said) in [catalog, mailboxes].into_iter().chain(values) {

@@ -10,6 +10,7 @@
 //! | `base/LSN/` | a base backup that is consistent at this LSN |
 //! | `base/LSN/catalog.jsonl` | a line for each user: user, partition, mailboxes (id, name, uid_validity, special_use, partition, quota, acl), subscriptions, quota |
 //! | `base/LSN/metadata.jsonl` | a line for each entry of metadata: mailbox (id), whose, entry, value (hex) |
+//! | `base/LSN/annotations.jsonl` | a line for each value of an annotation: as of metadata, and uid |
 //! | `base/LSN/mailboxes.jsonl` | a line for each mailbox: id, uid_validity, files (bytes and BLAKE3 of index, facts, heap) |
 //! | `base/LSN/mailbox/ID.index, .facts, .heap` | index, facts and heap of a mailbox, both header slots valid for every checkpoint, no cache blobs |
 //! | `base/LSN/log/LSN-EPOCH.log` | the log from the backup's checkpoint to its end |
@@ -23,14 +24,14 @@
 //! |---|---|
 //! | segment | format, store, owner_epoch, epoch, first_lsn, end_lsn, durable_lsn, first_time_us, last_time_us, bytes, blake3, messages (names that its frames need), absent (those that could not be had) |
 //! | gap | format, store, first_lsn, end_lsn, noted_us, last_time_us, reason |
-//! | base | format, store, owner_epoch, epoch, checkpoint_lsn, end_lsn, consistent_us, uid_validity_last, partition_default, partitions (name, layout), users, mailboxes, messages, bytes, absent, log (name and BLAKE3 each), catalog_blake3, mailboxes_blake3, metadata_blake3 (absent in earlier ones, which have no metadata) |
+//! | base | format, store, owner_epoch, epoch, checkpoint_lsn, end_lsn, consistent_us, uid_validity_last, partition_default, partitions (name, layout), users, mailboxes, messages, bytes, absent, log (name and BLAKE3 each), catalog_blake3, mailboxes_blake3, metadata_blake3, annotations_blake3 (absent in earlier ones, which have none) |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use protocol::types::UidValidity;
+use protocol::types::{Uid, UidValidity};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +183,21 @@ pub(super) struct BaseManifest {
     pub(super) mailboxes_blake3: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) metadata_blake3: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) annotations_blake3: Option<String>,
 }
+
+impl BaseManifest {
+    /// The files of [`MetadataLine`]s that there are, with their digests.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let all = [(METADATA, &self.metadata_blake3), (ANNOTATIONS, &self.annotations_blake3)];
+        all.into_iter().filter_map(|(name, said)| Some((name, said.as_ref()?)))
+    }
+}
+
+/// Names of a base's files of metadata and annotations.
+pub(super) const METADATA: &str = "metadata.jsonl";
+pub(super) const ANNOTATIONS: &str = "annotations.jsonl";
 
 /// A user's line in a backup's catalog.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -260,20 +275,28 @@ impl UserLine {
     }
 }
 
-/// A line of a backup's metadata.
+/// A line of a backup's metadata or annotations.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct MetadataLine {
     mailbox: String,
+    /// Of a message, if it is an annotation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    uid: u32,
     whose: String,
     entry: String,
     /// Hexadecimal digits.
     value: String,
 }
 
+fn is_zero(uid: &u32) -> bool {
+    *uid == 0
+}
+
 impl MetadataLine {
     pub(super) fn of(key: &Key, value: &[u8]) -> MetadataLine {
         MetadataLine {
             mailbox: key.mailbox.to_string(),
+            uid: key.uid.0,
             whose: key.whose.clone(),
             entry: key.entry.clone(),
             value: value.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -289,7 +312,7 @@ impl MetadataLine {
         let byte = |at: usize| u8::from_str_radix(self.value.get(at..at + 2)?, 16).ok();
         let value: Option<Arc<[u8]>> = (0..digits.len()).step_by(2).map(byte).collect();
         let mailbox = MailboxId::parse(&self.mailbox)?;
-        let key = Key { mailbox, whose: self.whose, entry: self.entry };
+        let key = Key { mailbox, uid: Uid(self.uid), whose: self.whose, entry: self.entry };
         Some((key, Some(value?)))
     }
 }
@@ -425,7 +448,7 @@ mod tests {
     #[test]
     fn metadata_lines_survive_and_odd_ones_are_refused() {
         let entry = "/shared/x".to_owned();
-        let key = Key { mailbox: MailboxId([7; 16]), whose: "jo".into(), entry };
+        let key = Key { mailbox: MailboxId([7; 16]), uid: Uid(3), whose: "jo".into(), entry };
         let line = MetadataLine::of(&key, b"a\xff\0");
         let value: Value = Some(Arc::from(&b"a\xff\0"[..]));
         assert_eq!(line.clone().read(), Some((key, value)));

@@ -364,8 +364,8 @@ impl Lay<'_> {
             }
             Ok(())
         })?;
-        if base.manifest.metadata_blake3.is_some() {
-            let path = base.dir.join("metadata.jsonl");
+        for (name, _) in base.manifest.values() {
+            let path = base.dir.join(name);
             let mut values = Vec::new();
             read_lines(storage, &path, &mut |line: MetadataLine| {
                 let bad = || not_as_expected(&path, "metadata", "an unreadable line".into());

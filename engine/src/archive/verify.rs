@@ -310,8 +310,8 @@ fn check_base(
     report.bases.push((m.end_lsn, m.consistent_us));
     let files = &**storage;
     same(files, &base.dir.join("catalog.jsonl"), (None, &m.catalog_blake3), report);
-    if let Some(said) = &m.metadata_blake3 {
-        same(files, &base.dir.join("metadata.jsonl"), (None, said), report);
+    for (name, said) in m.values() {
+        same(files, &base.dir.join(name), (None, said), report);
     }
     let lines = base.dir.join("mailboxes.jsonl");
     if !same(files, &lines, (None, &m.mailboxes_blake3), report) {
@@ -445,7 +445,7 @@ pub fn prune(
 fn base_files(storage: &dyn Storage, base: &Base) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> =
         ["manifest.json", "mailboxes.jsonl", "catalog.jsonl"].map(|n| base.dir.join(n)).into();
-    files.extend(base.manifest.metadata_blake3.as_ref().map(|_| base.dir.join("metadata.jsonl")));
+    files.extend(base.manifest.values().map(|(name, _)| base.dir.join(name)));
     for sub in ["mailbox", "log", "extra"] {
         let dir = base.dir.join(sub);
         files.extend(names_in(storage, &dir)?.into_iter().map(|name| dir.join(name)));

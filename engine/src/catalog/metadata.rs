@@ -1,8 +1,12 @@
-//! Rows of metadata: see [`crate::metadata`].
+//! Rows of metadata and of annotations: see [`crate::metadata`], [`crate::annotation`].
+//!
+//! Invariant: `annotation_bytes` has of each mailbox the octets of all values that the other two
+//! tables have of it and that count ([`Key::is_counted`]); one commit changes all three.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use protocol::types::Uid;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Catalog, TableIfAny, failed};
@@ -12,6 +16,10 @@ use crate::metadata::{Key, Value};
 
 type RowKey<'k> = (&'k [u8; 16], &'k str, &'k str);
 const METADATA: TableDefinition<'_, RowKey<'_>, &[u8]> = TableDefinition::new("metadata");
+type AnnotationKey<'k> = (&'k [u8; 16], u32, &'k str, &'k str);
+const ANNOTATIONS: TableDefinition<'_, AnnotationKey<'_>, &[u8]> =
+    TableDefinition::new("annotations");
+const BYTES: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("annotation_bytes");
 
 macro_rules! attempt {
     ($what:literal, $e:expr) => {
@@ -20,7 +28,7 @@ macro_rules! attempt {
 }
 
 impl Catalog {
-    /// One value.
+    /// One value of metadata.
     pub(crate) fn metadata(&self, key: &Key) -> Result<Value> {
         let read = attempt!("read", self.database.begin_read());
         let Some(table) = read.table_if_any(METADATA)? else { return Ok(None) };
@@ -28,7 +36,7 @@ impl Catalog {
         Ok(attempt!("read", table.get(row)).map(|value| Arc::from(value.value())))
     }
 
-    /// Values of one mailbox and one user whose names begin so.
+    /// Values of metadata of one mailbox and one user whose names begin so.
     pub(crate) fn metadata_below(
         &self,
         from: &Key,
@@ -46,11 +54,10 @@ impl Catalog {
         Ok(found)
     }
 
-    /// All values of a mailbox.
+    /// All values of a mailbox's metadata.
     pub(crate) fn metadata_of(&self, mailbox: MailboxId) -> Result<Vec<(Key, Arc<[u8]>)>> {
         let mut found = Vec::new();
-        let from = Key { mailbox, whose: String::new(), entry: String::new() };
-        self.rows(&from, &mut |key, value| {
+        self.rows(&Key::first(mailbox, Uid(0)), &mut |key, value| {
             let same = key.mailbox == mailbox;
             if same {
                 found.push((key, value));
@@ -60,19 +67,18 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Calls `each` with every value, of one commit.
+    /// Calls `each` with every value of metadata, of one commit.
     pub(crate) fn metadata_all(
         &self,
         each: &mut dyn FnMut(Key, Arc<[u8]>) -> Result<()>,
     ) -> Result<()> {
-        let (mailbox, whose, entry) = (MailboxId::default(), String::new(), String::new());
-        self.rows(&Key { mailbox, whose, entry }, &mut |key, value| {
+        self.rows(&Key::first(MailboxId::default(), Uid(0)), &mut |key, value| {
             each(key, value)?;
             Ok(true)
         })
     }
 
-    /// Rows in order from `from` on, as long as `each` wants more.
+    /// Rows of metadata in order from `from` on, as long as `each` wants more.
     fn rows(&self, from: &Key, each: &mut dyn FnMut(Key, Arc<[u8]>) -> Result<bool>) -> Result<()> {
         let read = attempt!("read", self.database.begin_read());
         let Some(table) = read.table_if_any(METADATA)? else { return Ok(()) };
@@ -82,6 +88,7 @@ impl Catalog {
             let (mailbox, whose, entry) = key.value();
             let key = Key {
                 mailbox: MailboxId(*mailbox),
+                uid: Uid(0),
                 whose: whose.to_owned(),
                 entry: entry.to_owned(),
             };
@@ -91,6 +98,92 @@ impl Catalog {
         }
         Ok(())
     }
+
+    /// Calls `each` with the annotations from `from` on, in order: mailbox, UID, whose, entry,
+    /// value; as long as it wants more.
+    pub(crate) fn annotations(
+        &self,
+        from: (MailboxId, Uid),
+        each: &mut dyn FnMut((MailboxId, Uid, &str, &str), &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let read = attempt!("read", self.database.begin_read());
+        let Some(table) = read.table_if_any(ANNOTATIONS)? else { return Ok(()) };
+        let first: AnnotationKey<'_> = (&from.0.0, from.1.0, "", "");
+        for row in attempt!("read", table.range(first..)) {
+            let (key, value) = attempt!("read", row);
+            let (mailbox, uid, whose, entry) = key.value();
+            if !each((MailboxId(*mailbox), Uid(uid), whose, entry), value.value())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What mailboxes have of ANNOTATION-STORAGE, and how many octets these values have, 0 those that
+    /// are not there; of one commit.
+    pub(crate) fn annotation_bytes(
+        &self,
+        ids: &[MailboxId],
+        keys: &[Key],
+    ) -> Result<(Vec<u64>, Vec<u64>)> {
+        let read = attempt!("read", self.database.begin_read());
+        let (mut sums, mut values) = (Vec::new(), Vec::with_capacity(keys.len()));
+        if let Some(table) = read.table_if_any(BYTES)? {
+            for id in ids {
+                sums.push(attempt!("read", table.get(&id.0)).map_or(0, |bytes| bytes.value()));
+            }
+        }
+        let metadata = read.table_if_any(METADATA)?;
+        let annotations = read.table_if_any(ANNOTATIONS)?;
+        for Key { mailbox, uid, whose, entry } in keys {
+            let found = match (uid, &metadata, &annotations) {
+                (Uid(0), Some(table), _) => {
+                    let row: RowKey<'_> = (&mailbox.0, whose, entry);
+                    attempt!("read", table.get(row))
+                }
+                (Uid(0), None, _) | (_, _, None) => None,
+                (Uid(uid), _, Some(table)) => {
+                    let row: AnnotationKey<'_> = (&mailbox.0, *uid, whose, entry);
+                    attempt!("read", table.get(row))
+                }
+            };
+            values.push(found.map_or(0, |value| value.value().len() as u64));
+        }
+        Ok((sums, values))
+    }
+
+    /// Counts what an earlier version did not.
+    pub(super) fn count_metadata(&self) -> Result<()> {
+        let read = attempt!("read", self.database.begin_read());
+        let counted = read.table_if_any(BYTES)?.is_some();
+        if counted || read.table_if_any(METADATA)?.is_none() {
+            return Ok(());
+        }
+        let mut sums: HashMap<MailboxId, u64> = HashMap::new();
+        self.metadata_all(&mut |key, value| {
+            if key.is_counted() {
+                *sums.entry(key.mailbox).or_default() += value.len() as u64;
+            }
+            Ok(())
+        })?;
+        let write = attempt!("write", self.database.begin_write());
+        add(&write, sums)?;
+        attempt!("write", write.commit());
+        Ok(())
+    }
+}
+
+/// Adds to what mailboxes have (wrapping).
+fn add(write: &WriteTransaction, growth: HashMap<MailboxId, u64>) -> Result<()> {
+    let mut table = attempt!("write", write.open_table(BYTES));
+    for (id, more) in growth {
+        let before = attempt!("write", table.get(&id.0)).map_or(0, |bytes| bytes.value());
+        match before.wrapping_add(more) {
+            0 => drop(attempt!("write", table.remove(&id.0))),
+            now => drop(attempt!("write", table.insert(&id.0, now))),
+        }
+    }
+    Ok(())
 }
 
 /// Writes what changed, and removes the values of mailboxes that are gone.
@@ -99,28 +192,45 @@ pub(super) fn write(
     changes: &[(Key, Value)],
     gone: &[MailboxId],
 ) -> Result<()> {
-    let mut table = attempt!("write", write.open_table(METADATA));
-    for (Key { mailbox, whose, entry }, value) in changes {
-        let key: RowKey<'_> = (&mailbox.0, whose.as_str(), entry.as_str());
-        match value {
-            Some(value) => drop(attempt!("write", table.insert(key, &**value))),
-            None => drop(attempt!("write", table.remove(key))),
+    let mut metadata = attempt!("write", write.open_table(METADATA));
+    let mut annotations = attempt!("write", write.open_table(ANNOTATIONS));
+    let mut growth: HashMap<MailboxId, u64> = HashMap::new();
+    for (key, value) in changes {
+        let Key { mailbox, uid, whose, entry } = key;
+        let before = match (uid, value) {
+            (Uid(0), Some(value)) => {
+                let row: RowKey<'_> = (&mailbox.0, whose, entry);
+                attempt!("write", metadata.insert(row, &**value))
+            }
+            (Uid(0), None) => {
+                let row: RowKey<'_> = (&mailbox.0, whose, entry);
+                attempt!("write", metadata.remove(row))
+            }
+            (Uid(uid), Some(value)) => {
+                let row: AnnotationKey<'_> = (&mailbox.0, *uid, whose, entry);
+                attempt!("write", annotations.insert(row, &**value))
+            }
+            (Uid(uid), None) => {
+                let row: AnnotationKey<'_> = (&mailbox.0, *uid, whose, entry);
+                attempt!("write", annotations.remove(row))
+            }
+        };
+        let before = before.map_or(0, |value| value.value().len() as u64);
+        let now = value.as_ref().map_or(0, |value| value.len() as u64);
+        if key.is_counted() && before != now {
+            let sum = growth.entry(*mailbox).or_default();
+            *sum = sum.wrapping_add(now.wrapping_sub(before));
         }
     }
+    add(write, growth)?;
+    let mut bytes = attempt!("write", write.open_table(BYTES));
     for id in gone {
-        let mut dead = Vec::new();
-        let first: RowKey<'_> = (&id.0, "", "");
-        for row in attempt!("write", table.range(first..)) {
-            let (key, _) = attempt!("write", row);
-            let (mailbox, whose, entry) = key.value();
-            if *mailbox != id.0 {
-                break;
-            }
-            dead.push((whose.to_owned(), entry.to_owned()));
-        }
-        for (whose, entry) in dead {
-            attempt!("write", table.remove((&id.0, whose.as_str(), entry.as_str())));
-        }
+        let of_mailbox: (RowKey<'_>, RowKey<'_>) = ((&id.0, "", ""), (&id.0, "\u{10ffff}", ""));
+        attempt!("write", metadata.retain_in(of_mailbox.0..of_mailbox.1, |_, _| false));
+        let (first, last): (AnnotationKey<'_>, AnnotationKey<'_>) =
+            ((&id.0, 0, "", ""), (&id.0, u32::MAX, "\u{10ffff}", ""));
+        attempt!("write", annotations.retain_in(first..last, |_, _| false));
+        attempt!("write", bytes.remove(&id.0));
     }
     Ok(())
 }

@@ -10,6 +10,8 @@
 //! | grants | identifier that lists let see something (`anyone@` and the owner's domain), owner | nothing |
 //! | granted | owner, identifier | nothing |
 //! | metadata | mailbox id (zeros: the server), user (empty: shared), entry; `seen`: the user's own `\Seen` | value |
+//! | annotations | mailbox id, UID, user (empty: shared), entry | value |
+//! | annotation_bytes | mailbox id (zeros: the server) | octets of the values of the two tables above, but for `seen` |
 //! | figures | mailbox id | 80 bytes: see [`Summary`] |
 //!
 //! The figures are in the same file as the catalog so that one commit makes both: usage and
@@ -71,7 +73,7 @@ pub(crate) struct Batch {
     pub(crate) summaries: Vec<(MailboxId, Summary)>,
     /// Mailboxes that are no more.
     pub(crate) gone: Vec<MailboxId>,
-    /// Values that were set or removed.
+    /// Values of metadata and annotations that were set or removed.
     pub(crate) metadata: Vec<(Key, Value)>,
 }
 
@@ -241,6 +243,7 @@ impl Catalog {
         let database = attempt!("open", builder.create_with_backend(Backend(file)));
         let catalog = Catalog { database };
         let meta = catalog.meta()?;
+        catalog.count_metadata()?;
         Ok((catalog, meta))
     }
 

@@ -73,7 +73,8 @@ impl Delivery {
             return Err(Error::Expunged(old));
         }
         let old_size = newest.record_of(old).map_or(0, |(_, record)| u64::from(record.size));
-        into.share.allow_instead(&from.share, one.facts.size.into(), old_size)?;
+        let more = self.targets[one.target].usage(one.facts.size.into());
+        into.share.allow_instead(&from.share, more, old_size)?;
         let mut frames = Vec::new();
         let appended = self.frames_of(one, &mut target_state, &mut frames)?;
         target_state.name_bits(bits_of(&frames), &mut frames);

@@ -12,6 +12,7 @@
 //! | 7 | Expunge | yes | modseq u64, moved u8, count u32, then (first u32, last u32) each |
 //! | 8 | Keywords | yes | count u32, then text each: bit n of a record's keywords is the nth |
 //! | 9 | Acl | yes | user text, set u8, then, if set, count u32 and (identifier text, rights text) each; not set: the owner's alone |
+//! | 10 | Annotations | yes | count u32, (first uid u32, last uid u32) each; count u32, then (whose text (empty: shared), entry text, set u8, value bytes if set) each: every message has every value |
 //! | 16 | Quota | of the root, zeros: the user's own | user text, set u8, then, if set, limits u64 each: octets, messages, mailboxes, annotation octets; all ones for no limit |
 //! | 17 | Metadata | its, zeros: of the server | user text, whose text (empty: shared), count u32, then (entry text, set u8, value bytes if set) each |
 //!
@@ -96,6 +97,13 @@ pub enum Frame {
         /// In bit order.
         names: Vec<String>,
     },
+    /// Annotations of messages have these values, or are removed.
+    Annotations {
+        /// Of the messages: inclusive, ascending. Those that are not there are passed over.
+        ranges: Vec<(u32, u32)>,
+        /// What each of them has.
+        values: Vec<AnnotationValue>,
+    },
     /// A quota root has these limits; `None`: it is none.
     Quota {
         /// Whose.
@@ -126,6 +134,17 @@ pub enum Frame {
         /// Secret.
         key: UrlKey,
     },
+}
+
+/// One value of an annotation (RFC 5257).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnotationValue {
+    /// The user whose it is; empty: shared.
+    pub whose: String,
+    /// Name of the entry.
+    pub entry: String,
+    /// `None`: it is removed.
+    pub value: Option<Arc<[u8]>>,
 }
 
 /// The key that URLs into one mailbox are authorised with.
@@ -210,7 +229,7 @@ impl Frame {
     pub fn messages(&self) -> usize {
         match self {
             Frame::Flags { changes, .. } => changes.len(),
-            Frame::Expunge { ranges, .. } => {
+            Frame::Expunge { ranges, .. } | Frame::Annotations { ranges, .. } => {
                 ranges.iter().map(|&(first, last)| (last - first) as usize + 1).sum()
             }
             _ => 1,
@@ -229,6 +248,7 @@ impl Frame {
             Frame::Expunge { .. } => 7,
             Frame::Keywords { .. } => 8,
             Frame::Acl { .. } => 9,
+            Frame::Annotations { .. } => 10,
             Frame::Quota { .. } => 16,
             Frame::Metadata { .. } => 17,
             Frame::UrlKey { .. } => 20,
@@ -272,10 +292,16 @@ impl Frame {
             Frame::Expunge { modseq, moved, ranges } => {
                 w.u64(modseq.0);
                 w.u8(u8::from(*moved));
-                w.u32(ranges.len() as u32);
-                for (first, last) in ranges {
-                    w.u32(*first);
-                    w.u32(*last);
+                write_ranges(&mut w, ranges);
+            }
+            Frame::Annotations { ranges, values } => {
+                write_ranges(&mut w, ranges);
+                w.u32(values.len() as u32);
+                for AnnotationValue { whose, entry, value } in values {
+                    w.bytes(whose.as_bytes());
+                    w.bytes(entry.as_bytes());
+                    w.u8(u8::from(value.is_some()));
+                    value.iter().for_each(|value| w.bytes(value));
                 }
             }
             Frame::Keywords { names } => {
@@ -349,12 +375,7 @@ impl Frame {
             7 => {
                 let modseq = ModSeq(r.u64()?);
                 let moved = r.u8()? != 0;
-                let count = r.u32()? as usize;
-                let mut ranges = Vec::with_capacity(count.min(r.left() / 8));
-                for _ in 0..count {
-                    ranges.push((r.u32()?, r.u32()?));
-                }
-                Frame::Expunge { modseq, moved, ranges }
+                Frame::Expunge { modseq, moved, ranges: ranges(&mut r)? }
             }
             8 => {
                 let count = r.u32()? as usize;
@@ -367,6 +388,17 @@ impl Frame {
             9 => {
                 let (user, set) = (r.text()?, r.u8()? != 0);
                 Frame::Acl { user, acl: if set { Some(Arc::new(acl(&mut r)?)) } else { None } }
+            }
+            10 => {
+                let ranges = ranges(&mut r)?;
+                let count = r.u32()? as usize;
+                let mut values = Vec::with_capacity(count.min(r.left() / 9));
+                for _ in 0..count {
+                    let (whose, entry) = (r.text()?, r.text()?);
+                    let value = set_bytes(&mut r)?;
+                    values.push(AnnotationValue { whose, entry, value });
+                }
+                Frame::Annotations { ranges, values }
             }
             16 => {
                 let (user, set) = (r.text()?, r.u8()? != 0);
@@ -383,11 +415,7 @@ impl Frame {
                 let mut changes = Vec::with_capacity(count.min(r.left() / 5));
                 for _ in 0..count {
                     let entry = r.text()?;
-                    let value = match r.u8()? {
-                        0 => None,
-                        _ => Some(Arc::from(r.bytes()?)),
-                    };
-                    changes.push((entry, value));
+                    changes.push((entry, set_bytes(&mut r)?));
                 }
                 Frame::Metadata { user, whose, changes }
             }
@@ -396,6 +424,31 @@ impl Frame {
         };
         Ok(Some(frame))
     }
+}
+
+fn write_ranges(w: &mut Writer<'_>, ranges: &[(u32, u32)]) {
+    w.u32(ranges.len() as u32);
+    for (first, last) in ranges {
+        w.u32(*first);
+        w.u32(*last);
+    }
+}
+
+fn ranges(r: &mut Reader<'_>) -> Result<Vec<(u32, u32)>, FormatError> {
+    let count = r.u32()? as usize;
+    let mut ranges = Vec::with_capacity(count.min(r.left() / 8));
+    for _ in 0..count {
+        ranges.push((r.u32()?, r.u32()?));
+    }
+    Ok(ranges)
+}
+
+/// Bytes behind a word that says whether there are any.
+fn set_bytes(r: &mut Reader<'_>) -> Result<Option<Arc<[u8]>>, FormatError> {
+    Ok(match r.u8()? {
+        0 => None,
+        _ => Some(Arc::from(r.bytes()?)),
+    })
 }
 
 fn acl(r: &mut Reader<'_>) -> Result<Acl, FormatError> {
@@ -526,6 +579,17 @@ mod tests {
             Frame::Flags { modseq: ModSeq(4), changes: vec![change] },
             Frame::Expunge { modseq: ModSeq(4), moved: true, ranges: vec![(1, 3), (7, 7)] },
             Frame::Keywords { names: vec!["$Forwarded".into()] },
+            Frame::Annotations {
+                ranges: vec![(1, 3)],
+                values: vec![
+                    AnnotationValue {
+                        whose: "a".into(),
+                        entry: "/comment".into(),
+                        value: Some(Arc::from(&b"\0"[..])),
+                    },
+                    AnnotationValue { whose: String::new(), entry: "/comment".into(), value: None },
+                ],
+            },
             Frame::Quota { user: "a".into(), limits: None },
             Frame::Metadata {
                 user: "a".into(),

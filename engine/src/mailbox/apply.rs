@@ -238,6 +238,9 @@ impl MailboxInner {
                 for &position in &dead {
                     files.forget_lost_name(position)?;
                 }
+                let uids: Vec<Uid> =
+                    dead.iter().map(|&position| files.record(position).uid).collect();
+                self.drop_annotations(&uids)?;
                 // What another program removed has no file; one that comes back is a new message.
                 if !item.from_rescan {
                     self.unlink_dead(files, place, item.lsn, *moved, &dead);
@@ -245,6 +248,7 @@ impl MailboxInner {
                 Ok(())
             }
             Frame::Keywords { names } => files.set_keywords(names),
+            Frame::Annotations { ranges, values } => self.apply_annotations(files, ranges, values),
             Frame::Append(_)
             | Frame::User { .. }
             | Frame::Mailbox { .. }

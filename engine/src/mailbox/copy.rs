@@ -5,9 +5,11 @@
 //! checkpoint covers the frame ("destroy last"), so recovery can link again. Otherwise the bytes
 //! are written and synced as a delivery's are.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use protocol::types::{Uid, UidValidity};
 use tokio::sync::oneshot;
@@ -19,11 +21,12 @@ use super::ops::ranges;
 use super::{Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::acl::FlagScope;
 use crate::error::{Error, Result};
-use crate::format::frame::{Append, Frame, Source};
+use crate::format::frame::{AnnotationValue, Append, Frame, Source};
 use crate::format::index::Record;
 use crate::io::{Open, StoredFile};
 use crate::layout::NameFlags;
 use crate::message::{Crlf, Ingest};
+use crate::quota::Usage;
 use crate::shared::Shared;
 
 /// Messages of one transaction at most.
@@ -40,6 +43,45 @@ pub struct Copied {
     pub pairs: Vec<(Uid, Uid)>,
 }
 
+/// What copies take along of a message, beside its bytes and dates.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// These flags: RFC 4314 section 4.
+    pub flags: FlagScope,
+    /// These annotations.
+    pub annotations: CarriedAnnotations,
+}
+
+impl Carried {
+    /// Everything.
+    pub const ALL: Carried =
+        Carried { flags: FlagScope::ALL, annotations: CarriedAnnotations::Everybodys };
+}
+
+/// Which annotations go along with a copy.
+#[derive(Clone, Debug)]
+pub enum CarriedAnnotations {
+    /// All of them: where it is not a user who copies.
+    Everybodys,
+    /// Those that RFC 5257 section 4.6 lets a user take along.
+    Of {
+        /// Shared ones.
+        shared: bool,
+        /// The private ones of this user.
+        private: Option<String>,
+    },
+}
+
+impl CarriedAnnotations {
+    fn takes(&self, whose: &str) -> bool {
+        match self {
+            CarriedAnnotations::Everybodys => true,
+            CarriedAnnotations::Of { shared, .. } if whose.is_empty() => *shared,
+            CarriedAnnotations::Of { private, .. } => private.as_deref() == Some(whose),
+        }
+    }
+}
+
 struct Staged {
     record: Record,
     content_id: [u8; 16],
@@ -51,46 +93,37 @@ struct Staged {
 impl Mailbox {
     /// Copies messages; all or none.
     pub async fn copy(&self, view: &View, uids: Vec<Uid>, target: &Mailbox) -> Result<Copied> {
-        self.transfer(view, uids, target, false, FlagScope::ALL).await
-    }
-
-    /// Copies, or with `remove` moves, messages on behalf of somebody who may set these flags in
-    /// the target: others are left behind (RFC 4314 section 4).
-    pub async fn transfer_within(
-        &self,
-        view: &View,
-        uids: Vec<Uid>,
-        target: &Mailbox,
-        remove: bool,
-        scope: FlagScope,
-    ) -> Result<Copied> {
-        self.transfer(view, uids, target, remove, scope).await
+        self.transfer(view, uids, target, false, Carried::ALL).await
     }
 
     /// Moves messages; all or none.
     pub async fn move_to(&self, view: &View, uids: Vec<Uid>, target: &Mailbox) -> Result<Copied> {
-        self.transfer(view, uids, target, true, FlagScope::ALL).await
+        self.transfer(view, uids, target, true, Carried::ALL).await
     }
 
-    async fn transfer(
+    /// Copies, or with `remove` moves, messages with what is `carried`; the rest is left behind.
+    pub async fn transfer(
         &self,
         view: &View,
-        uids: Vec<Uid>,
+        mut uids: Vec<Uid>,
         target: &Mailbox,
         remove: bool,
-        scope: FlagScope,
+        carried: Carried,
     ) -> Result<Copied> {
         self.check_open()?;
         target.check_open()?;
         let shared = self.0.shared.clone();
         let mut copied = Copied { uid_validity: target.uid_validity(), pairs: Vec::new() };
-        // Names of the source's keywords as of now: bits are looked up again in the target.
-        for part in uids.chunks(MESSAGES_MAX) {
+        uids.sort_unstable();
+        let mut rest = &uids[..];
+        while !rest.is_empty() {
             shared.log.room().await;
             let (source, into) = (self.0.clone(), target.0.clone());
-            let (part, view) = (part.to_vec(), view.clone());
-            let job = move || push_transfer(&source, &into, &view, &part, (remove, scope));
-            let pushed = shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+            let part = rest[..rest.len().min(MESSAGES_MAX)].to_vec();
+            let (view, carried) = (view.clone(), carried.clone());
+            let job = move || push_transfer(&source, &into, &view, &part, (remove, &carried));
+            let (taken, pushed) = shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+            rest = &rest[taken..];
             let Some((pairs, heard)) = pushed else { continue };
             settle(&shared, heard).await?;
             copied.pairs.extend(pairs);
@@ -101,15 +134,22 @@ impl Mailbox {
 
 type Pushed = Option<(Vec<(Uid, Uid)>, oneshot::Receiver<Result<()>>)>;
 
-/// The blocking part: stages files, then pushes the transaction.
+/// The blocking part: stages files, then pushes the transaction. Returns with how many of the
+/// messages it is: fewer than all where their annotations are much.
 fn push_transfer(
     source: &Arc<MailboxInner>,
     target: &Arc<MailboxInner>,
     view: &View,
     uids: &[Uid],
-    (remove, scope): (bool, FlagScope),
-) -> Result<Pushed> {
+    (remove, carried): (bool, &Carried),
+) -> Result<(usize, Pushed)> {
     let shared = source.shared.clone();
+    let takes = |whose: &str| carried.annotations.takes(whose);
+    let (annotations, through) = match source.annotated.load(Ordering::Acquire) {
+        true => source.annotations_to_carry(uids, &takes)?,
+        false => (HashMap::new(), Uid::MAX),
+    };
+    let uids = &uids[..uids.partition_point(|uid| *uid <= through)];
     let place = target.place.read().clone();
     let mut staged = Vec::with_capacity(uids.len());
     for &uid in uids {
@@ -128,16 +168,23 @@ fn push_transfer(
             }
         }
     }
-    let bytes = staged.iter().map(|one| u64::from(one.record.size)).sum();
+    let values = annotations.values().flatten().filter_map(|one| one.value.as_ref());
+    let more = Usage {
+        bytes: staged.iter().map(|one| u64::from(one.record.size)).sum(),
+        messages: staged.len() as u64,
+        annotation_bytes: values.map(|value| value.len() as u64).sum(),
+        ..Usage::default()
+    };
     let from = remove.then_some(&source.share);
+    let carried = (carried.flags, annotations);
     let pushed = target
         .share
-        .allow(from, bytes, staged.len() as u64)
-        .and_then(|()| push_staged(source, target, &place, view, &staged, (remove, scope)));
+        .allow(from, more)
+        .and_then(|()| push_staged(source, target, &place, view, &staged, (remove, carried)));
     if !matches!(pushed, Ok(Some(_))) {
         discard(&shared, &place, &staged);
     }
-    pushed
+    pushed.map(|pushed| (uids.len(), pushed))
 }
 
 fn discard(shared: &Shared, place: &Place, staged: &[Staged]) {
@@ -261,7 +308,7 @@ fn push_staged(
     place: &Place,
     view: &View,
     staged: &[Staged],
-    (remove, scope): (bool, FlagScope),
+    (remove, (scope, mut annotations)): (bool, (FlagScope, HashMap<Uid, Vec<AnnotationValue>>)),
 ) -> Result<Pushed> {
     let shared = &source.shared;
     if staged.is_empty() {
@@ -340,6 +387,10 @@ fn push_staged(
         debug_assert_eq!(location_of(&append).uid, uid);
         pairs.push((record.uid, uid));
         target_frames.push((Frame::Append(append), Vec::new()));
+        if let Some(values) = annotations.remove(&record.uid) {
+            let ranges = vec![(uid.0, uid.0)];
+            target_frames.push((Frame::Annotations { ranges, values }, Vec::new()));
+        }
     }
     if pairs.is_empty() {
         return Ok(None);

@@ -49,8 +49,8 @@ use parking_lot::{Mutex, RwLock};
 use protocol::types::{ModSeq, Uid, UidValidity};
 use tokio::sync::{oneshot, watch};
 
-pub use copy::Copied;
 pub(crate) use copy::set_name_flags;
+pub use copy::{Carried, CarriedAnnotations, Copied};
 pub use early::Answered;
 pub use keywords::KeywordTable;
 pub(crate) use message::line_ends as message_line_ends;
@@ -64,6 +64,7 @@ pub use vanished::SeqMatch;
 pub(crate) use view::RecentChanges;
 pub use view::{Changes, ExtrasRef, Records, View};
 
+use crate::annotation::Notes;
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::events::Hub;
@@ -122,8 +123,12 @@ pub(crate) struct MailboxInner {
     pub(crate) recent: Arc<Mutex<RecentChanges>>,
     /// MODSEQs of changes that were answered and then failed; for [`View::was_reverted`].
     pub(crate) reverted: Arc<Mutex<early::Reverted>>,
-    /// MODSEQs of changes of others' own `\Seen`.
+    /// MODSEQs of changes of users' own `\Seen` and annotations.
     pub(crate) touches: Mutex<Touches>,
+    /// Entries of annotations that changed lately.
+    pub(crate) notes: Mutex<Notes>,
+    /// Whether a message may have annotations.
+    pub(crate) annotated: AtomicBool,
     recent_uid: AtomicU32,
     version: watch::Sender<u64>,
     /// Directory times and the like of the last look at a foreign-writable directory.
@@ -194,13 +199,13 @@ fn id<S: serde::Serializer>(v: &MailboxId, s: S) -> Result<S::Ok, S::Error> {
 }
 
 impl MailboxInner {
-    /// A mailbox over its opened files.
+    /// A mailbox over its opened files; `annotated`: some message may have annotations.
     pub(crate) fn new(
         shared: Arc<Shared>,
         share: Share,
         events: Arc<Hub>,
         owner: Option<Arc<Owner>>,
-        id: MailboxId,
+        (id, annotated): (MailboxId, bool),
         place: Place,
         files: Files,
     ) -> Arc<MailboxInner> {
@@ -226,6 +231,8 @@ impl MailboxInner {
                 gone: false,
             }),
             touches: Mutex::default(),
+            notes: Mutex::default(),
+            annotated: AtomicBool::new(annotated),
             recent_uid: AtomicU32::new(head.recent_uid.0),
             foreign: Mutex::new(foreign::Foreign::from_head(head)),
             share,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{Answered, Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
 use crate::acl::FlagScope;
 use crate::error::{Error, Result};
-use crate::format::frame::{FlagChange, Frame};
+use crate::format::frame::{AnnotationValue, FlagChange, Frame};
 use crate::format::index::name_flags;
 use crate::ids::Lsn;
 
@@ -36,9 +36,9 @@ pub enum StoreMode {
     Add,
     /// `-FLAGS`
     Remove,
-    /// Nothing but the MODSEQ: another user's own `\Seen` changed, of the set with this number.
-    /// See [`crate::PrivateSeen::touch`].
-    Touch(u64),
+    /// Nothing but the MODSEQ. With a number: what changed is a user's own, with the set of this
+    /// number. See [`crate::PrivateSeen::touch`].
+    Touch(Option<u64>),
 }
 
 /// One STORE.
@@ -228,6 +228,15 @@ impl State {
 impl Mailbox {
     /// Changes flags. Returns when the change is durable and visible.
     pub async fn store(&self, request: StoreRequest) -> Result<StoreOutcome> {
+        self.store_with(request, Arc::default()).await
+    }
+
+    /// The same, with annotations that each message gets that gets a new MODSEQ.
+    pub(crate) async fn store_with(
+        &self,
+        request: StoreRequest,
+        annotations: Arc<[AnnotationValue]>,
+    ) -> Result<StoreOutcome> {
         let StoreRequest { uids, mode, flags, keywords, unchanged_since } = request;
         let mut outcome = StoreOutcome {
             modseq: ModSeq(0),
@@ -248,10 +257,11 @@ impl Mailbox {
             let request = StoreRequest { uids, mode, flags, keywords, unchanged_since };
             let inner = self.0.clone();
             let prepared = if request.uids.len() > INLINE_UIDS_MAX {
-                let job = move || inner.prepare_store(&request);
+                let values = annotations.clone();
+                let job = move || inner.prepare_store(&request, &values);
                 self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??
             } else {
-                inner.prepare_store(&request)?
+                inner.prepare_store(&request, &annotations)?
             };
             outcome.modified.extend(prepared.modified);
             outcome.changed.extend(prepared.changed);
@@ -350,7 +360,11 @@ struct PreparedStore {
 }
 
 impl MailboxInner {
-    fn prepare_store(self: &Arc<Self>, request: &StoreRequest) -> Result<PreparedStore> {
+    fn prepare_store(
+        self: &Arc<Self>,
+        request: &StoreRequest,
+        annotations: &[AnnotationValue],
+    ) -> Result<PreparedStore> {
         let mut state = self.open_state()?;
         let view = self.view();
         let grow = request.mode != StoreMode::Remove;
@@ -380,11 +394,19 @@ impl MailboxInner {
             return Ok(prepared);
         }
         let modseq = state.take_modseq();
-        if let StoreMode::Touch(whose) = request.mode {
+        if let StoreMode::Touch(Some(whose)) = request.mode {
             self.touches.lock().note(modseq, whose);
         }
         let bits = changes.iter().fold(0, |bits, c| bits | c.keywords);
-        let mut frames = vec![(Frame::Flags { modseq, changes: changes.clone() }, Vec::new())];
+        let mut frames = Vec::with_capacity(2);
+        if !annotations.is_empty() {
+            let uids: Vec<Uid> = changes.iter().map(|change| change.uid).collect();
+            let (ranges, values) = (ranges(&uids), annotations.to_vec());
+            self.notes.lock().add(modseq, ranges.clone(), annotations);
+            // Before the view that tells of them.
+            frames.push((Frame::Annotations { ranges, values }, Vec::new()));
+        }
+        frames.push((Frame::Flags { modseq, changes: changes.clone() }, Vec::new()));
         state.name_bits(bits, &mut frames);
         prepared.heard = Some(self.push_frames(&mut state, frames, 0)?.1);
         state.will_have(&changes, modseq);

@@ -7,6 +7,7 @@ use protocol::types::{ModSeq, SeqNum, SequenceSet, Uid};
 
 use super::search::{Gather, Match};
 use super::{Mailbox, View};
+use crate::annotation::SortValues;
 use crate::collation::Collation;
 use crate::error::{Error, Result};
 use crate::order::{self, Clue, ClueMaker, KeyMaker, Keyed, Room};
@@ -24,8 +25,8 @@ pub struct Sorted {
 }
 
 impl Mailbox {
-    /// The messages of a view that match, in the order of `criteria` (RFC 5256); `rates`: with their
-    /// relevancy. `$` and `\Recent` have been replaced as for [`Mailbox::search`]. Dropping the
+    /// The messages of a view that match, in the order of `criteria` (RFC 5256) and, where these name
+    /// annotations, of their `values`; `rates`: with their relevancy. `$` and `\Recent` have been replaced as for [`Mailbox::search`]. Dropping the
     /// future ends the work.
     ///
     /// # Errors
@@ -34,11 +35,11 @@ impl Mailbox {
         &self,
         view: &View,
         key: &SearchKey,
-        criteria: &[SortCriterion],
+        (criteria, values): (&[SortCriterion], SortValues),
         collation: Collation,
         rates: bool,
     ) -> Result<Sorted> {
-        let maker = KeyMaker::new(criteria, collation);
+        let maker = KeyMaker::new(criteria, collation, values);
         let by_relevancy = maker.by_relevancy();
         let rates = rates || by_relevancy.is_some();
         let sort = Sort { maker, rates, messages: view.exists() };
@@ -67,7 +68,7 @@ const PROBES: usize = 24;
 
 impl Mailbox {
     /// Where in `order`, messages of a view as [`Mailbox::sort`] sorts them, others belong: by the
-    /// number of those that come before. `come` is sorted likewise.
+    /// number of those that come before. `come` is sorted likewise; not for annotations.
     ///
     /// # Errors
     /// As [`Mailbox::search`].
@@ -85,7 +86,8 @@ impl Mailbox {
             all.sort_unstable();
             others.sort_unstable();
             let key = SearchKey::UidSet(SequenceSet::from_ascending(all));
-            let sorted = self.sort(view, &key, criteria, collation, false).await?;
+            let by = (criteria, SortValues::default());
+            let sorted = self.sort(view, &key, by, collation, false).await?;
             let (mut before, mut places) = (0, Vec::with_capacity(come.len()));
             for (_, uid) in sorted.messages {
                 match others.binary_search(&uid.0) {
@@ -97,7 +99,7 @@ impl Mailbox {
         }
         let (inner, view) = (self.0.clone(), view.clone());
         let (order, come) = (order.to_vec(), come.to_vec());
-        let maker = KeyMaker::new(criteria, collation);
+        let maker = KeyMaker::new(criteria, collation, SortValues::default());
         let look = move || {
             let mut room = Room::default();
             let mut key_of = |uid: Uid| {

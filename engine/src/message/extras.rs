@@ -505,6 +505,11 @@ impl<'a> Extras<'a> {
         (0..self.parts.len()).map_while(move |index| extras.part(index))
     }
 
+    /// Whether the message has this body part.
+    pub fn has_part(&self, path: &[u32]) -> bool {
+        self.section(path, SectionText::Whole).is_some()
+    }
+
     /// Finds a section by IMAP's rules; see [`section::find`].
     pub fn section(&self, path: &[u32], text: SectionText) -> Option<Section> {
         let range = section::find(self, path, text)?;

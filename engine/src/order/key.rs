@@ -8,11 +8,12 @@ use protocol::imap::sort::{SortCriterion, SortKey};
 use protocol::mime::address::{self, Address};
 use protocol::mime::{Field, charset, date, encoded_word, subject};
 
+use crate::annotation::SortValues;
 use crate::collation::Collation;
 use crate::search::{Fields, Record};
 
 /// So many octets of a string are compared; strings that differ only behind them are equal.
-const STRING_BYTES_MAX: usize = 2048;
+pub(crate) const STRING_BYTES_MAX: usize = 2048;
 /// Behind a string: less than all that is in one.
 const END: u8 = 0;
 /// Names of addresses that are looked at for a display name, in bytes.
@@ -24,6 +25,8 @@ pub(crate) struct KeyMaker {
     criteria: Vec<SortCriterion>,
     collation: Collation,
     wants_fields: bool,
+    /// Forms of annotations.
+    values: SortValues,
 }
 
 /// Buffers of a [`KeyMaker`]'s user.
@@ -34,13 +37,18 @@ pub(crate) struct Room {
 }
 
 impl KeyMaker {
-    pub(crate) fn new(criteria: &[SortCriterion], collation: Collation) -> KeyMaker {
+    /// With the values of the annotations that `criteria` name by their places.
+    pub(crate) fn new(
+        criteria: &[SortCriterion],
+        collation: Collation,
+        values: SortValues,
+    ) -> KeyMaker {
         let by_record = |key: SortKey| {
-            use SortKey::{Arrival, Date, ModSeq, Relevancy, Size, Uid};
-            matches!(key, Arrival | Date | ModSeq | Relevancy | Size | Uid)
+            use SortKey::{Annotation, Arrival, Date, ModSeq, Relevancy, Size, Uid};
+            matches!(key, Annotation(_) | Arrival | Date | ModSeq | Relevancy | Size | Uid)
         };
         let wants_fields = !criteria.iter().all(|criterion| by_record(criterion.key));
-        KeyMaker { criteria: criteria.to_vec(), collation, wants_fields }
+        KeyMaker { criteria: criteria.to_vec(), collation, wants_fields, values }
     }
 
     /// Whether a message's header fields are looked at. For a record whose date is at the end of
@@ -82,6 +90,11 @@ impl KeyMaker {
                         Some(())
                     });
                     string(base.map_or(&[], |()| &room.form), out);
+                }
+                SortKey::Annotation(place) => {
+                    let values = self.values.0.get(usize::from(*place));
+                    let form = values.and_then(|values| values.get(&record.uid));
+                    string(form.map_or(&[], |form| form), out);
                 }
                 SortKey::Cc => self.mailbox(fields, Field::Cc, room, out),
                 SortKey::From => self.mailbox(fields, Field::From, room, out),

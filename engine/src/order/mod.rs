@@ -16,7 +16,7 @@ mod reference;
 mod sort;
 mod thread;
 
-pub(crate) use key::{KeyMaker, Room};
+pub(crate) use key::{KeyMaker, Room, STRING_BYTES_MAX};
 pub(crate) use reference::{Clue, ClueMaker};
 pub(crate) use sort::{Batch, Keyed};
 pub(crate) use thread::threads;

@@ -257,7 +257,7 @@ fn compile(key: &SearchKey, context: &Context<'_>, leaves: &mut Vec<Leaf>) -> No
         SearchKey::Header(name, text) => field(name, text, leaves),
         SearchKey::Fuzzy(key) => fuzzy(key, context, leaves),
         // The session has put in what it stands for.
-        SearchKey::Filter(_) => Node::Constant(false),
+        SearchKey::Filter(_) | SearchKey::Annotation { .. } => Node::Constant(false),
         SearchKey::Body(text) if text.is_empty() => Node::Constant(true),
         SearchKey::Text(text) if text.is_empty() => Node::Constant(true),
         SearchKey::Body(text) => {

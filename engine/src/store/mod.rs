@@ -332,13 +332,14 @@ impl Shared {
             },
             in_rows: true,
         });
-        let ids = stored.namespace.mailboxes.values().map(|entry| entry.id);
+        let ids: Vec<_> = stored.namespace.mailboxes.values().map(|entry| entry.id).collect();
         let mut all = (0, 0);
-        for numbers in self.catalog.summaries(ids)?.into_iter().flatten() {
+        for numbers in self.catalog.summaries(ids.iter().copied())?.into_iter().flatten() {
             all.0 += numbers.messages;
             all.1 += numbers.bytes;
         }
-        let fresh = UserInner::new(self.clone(), name, stored, all);
+        let annotation_bytes = self.annotation_bytes_of(&ids)?;
+        let fresh = UserInner::new(self.clone(), name, stored, (all, annotation_bytes));
         fresh.regroup()?;
         fresh.limit();
         let user = self.users.lock().entry(name.to_owned()).or_insert(fresh).clone();

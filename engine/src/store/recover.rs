@@ -601,6 +601,7 @@ impl<'a> Redo<'a> {
                     | Frame::Flags { .. }
                     | Frame::Expunge { .. }
                     | Frame::Keywords { .. }
+                    | Frame::Annotations { .. }
             );
             if !is_mailbox {
                 continue;
@@ -656,6 +657,7 @@ impl<'a> Redo<'a> {
                         // Removed by another program, maybe: then somebody has seen it, and
                         // hears that it is gone.
                         apply_expunge(files, append.modseq, &[(uid.0, uid.0)])?;
+                        mailbox.drop_annotations(&[uid])?;
                         self.burnt.insert(mailbox.id);
                         let missing = self.missing.entry(mailbox.id);
                         missing.or_insert_with(|| (mailbox.clone(), Vec::new())).1.push(uid);
@@ -679,13 +681,15 @@ impl<'a> Redo<'a> {
             }
             Frame::Expunge { modseq, ranges, .. } => {
                 let dead = apply_expunge(files, modseq, &ranges)?;
-                for position in dead {
-                    let uid = files.record(position).uid;
-                    mailbox.doom(uid, Lsn(0));
-                }
-                Ok(())
+                let uids: Vec<Uid> =
+                    dead.into_iter().map(|position| files.record(position).uid).collect();
+                uids.iter().for_each(|uid| mailbox.doom(*uid, Lsn(0)));
+                mailbox.drop_annotations(&uids)
             }
             Frame::Keywords { names } => files.set_keywords(&names),
+            Frame::Annotations { ranges, values } => {
+                mailbox.apply_annotations(files, &ranges, &values)
+            }
             _ => Ok(()),
         }
     }
@@ -919,7 +923,8 @@ impl<'a> Redo<'a> {
         let users: Vec<Arc<UserInner>> = self.shared.users.lock().values().cloned().collect();
         for user in users {
             let (mut messages, mut bytes) = (0, 0);
-            for entry in user.namespace.load().mailboxes.values() {
+            let namespace = user.namespace.load_full();
+            for entry in namespace.mailboxes.values() {
                 if let Some(mailbox) = touched.get(&entry.id) {
                     let view = mailbox.view();
                     messages += u64::from(view.exists());
@@ -929,7 +934,8 @@ impl<'a> Redo<'a> {
                     bytes += numbers.bytes;
                 }
             }
-            user.ledger.sums.set((messages, bytes));
+            let ids: Vec<_> = namespace.mailboxes.values().map(|entry| entry.id).collect();
+            user.ledger.sums.set((messages, bytes), self.shared.annotation_bytes_of(&ids)?);
             user.regroup()?;
         }
         Ok(())

@@ -144,6 +144,7 @@ fn target(bench: &Bench, random: &mut Random, at: &Place, token: u32) -> Result<
         flags: SystemFlags(flags),
         keywords: given(&keywords),
         internal_date: Some(1_700_000_000 + i64::from(token)),
+        annotations: vec![],
     };
     Ok((target, Msg { token, flags, keywords }))
 }
@@ -482,6 +483,7 @@ pub fn fill(bench: &mut Bench, at: &Place, count: u32) {
                     flags: SystemFlags::SEEN,
                     keywords: Vec::new(),
                     internal_date: None,
+                    annotations: vec![],
                 };
                 deliveries.push(streamed(bench, vec![target], token).await?);
             }

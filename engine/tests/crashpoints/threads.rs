@@ -150,6 +150,7 @@ impl Session {
             flags: SystemFlags(flags),
             keywords: Vec::new(),
             internal_date: None,
+            annotations: vec![],
         };
         let done = wait(&self.sim, async {
             let mut delivery = Delivery::new(&self.store, &self.lane, vec![target])?;

@@ -197,6 +197,7 @@ fn target(bench: &Bench, random: &mut Random, at: &Place, token: u32) -> Result<
         flags: SystemFlags(flags),
         keywords: given(&keywords),
         internal_date: Some(1_700_000_000 + i64::from(token)),
+        annotations: vec![],
     };
     Ok((target, Msg { token, flags, keywords }))
 }
@@ -504,6 +505,7 @@ pub fn fill(bench: &Bench, at: &Place, count: u32) {
                     flags: SystemFlags::SEEN,
                     keywords: Vec::new(),
                     internal_date: None,
+                    annotations: vec![],
                 };
                 let one = streamed(&bench.store, bench.lane(), vec![target], token).await?;
                 deliveries.push(one);

@@ -105,7 +105,14 @@ impl Pristine {
         let mut numbers = Numbers(7);
         let keep = |text: &str, flags, keywords: Vec<Keyword>, date| {
             let (user, mailbox) = (owner.clone(), inbox.clone());
-            let target = Target { user, mailbox, flags, keywords, internal_date: Some(date) };
+            let target = Target {
+                user,
+                mailbox,
+                flags,
+                keywords,
+                internal_date: Some(date),
+                annotations: vec![],
+            };
             block(async {
                 let mut delivery = Delivery::new(&store, &lane, vec![target]).unwrap();
                 delivery.write(text.as_bytes()).await.unwrap();

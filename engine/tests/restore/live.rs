@@ -46,7 +46,14 @@ fn writer(site: &Site, n: usize, stop: &AtomicBool) -> Vec<Acknowledged> {
                 let text = format!("Subject: {n} {turn} {kept}\r\n\r\nbody of {n}\r\n");
                 let (flags, keywords) = (SystemFlags(0), Vec::new());
                 let (user, mailbox) = (account.clone(), mailbox.clone());
-                let target = Target { user, mailbox, flags, keywords, internal_date: None };
+                let target = Target {
+                    user,
+                    mailbox,
+                    flags,
+                    keywords,
+                    internal_date: None,
+                    annotations: vec![],
+                };
                 let began = now();
                 let mut delivery = Delivery::new(&site.store, &lane, vec![target]).unwrap();
                 delivery.write(text.as_bytes()).await.unwrap();

@@ -194,6 +194,7 @@ impl Site {
             flags: SystemFlags(flags),
             keywords: words.iter().filter_map(|k| Keyword::new(k)).collect(),
             internal_date: Some(1_700_000_000 + i64::from(token)),
+            annotations: vec![],
         };
         let done = self.wait(async {
             let mut delivery = Delivery::new(&self.store, &self.lane, vec![target])?;

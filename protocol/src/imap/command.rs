@@ -3,6 +3,7 @@
 //! Mailbox names are UTF-8 here whatever the wire had, with `INBOX` in upper case; list patterns
 //! too. Sets of the client are kept as written: only a session can resolve `*` and `$`.
 
+use super::annotation::{AnnotationAttribute, AnnotationKey, AnnotationSet};
 use super::search::SearchKey;
 use super::sort::{SortCriterion, ThreadAlgorithm};
 use crate::types::{Keyword, ModSeq, PartialRange, SequenceSet, SystemFlags, UidValidity};
@@ -51,7 +52,7 @@ pub enum Body {
     Id(Vec<(String, Option<String>)>),
     Namespace,
     Idle,
-    Select { mailbox: String, read_only: bool, condstore: bool, qresync: Option<Box<QResync>> },
+    Select { mailbox: String, read_only: bool, parameters: SelectParameters },
     Create { mailbox: String, partition: Option<String>, special_use: Vec<String> },
     Delete { mailbox: String },
     Rename { from: String, to: String, partition: Option<String> },
@@ -156,6 +157,17 @@ pub enum SetArgument {
     Set(SequenceSet),
     /// `$`, the saved search result (RFC 5182).
     Saved,
+}
+
+/// Parameters of SELECT and EXAMINE.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SelectParameters {
+    /// CONDSTORE (RFC 7162)
+    pub condstore: bool,
+    /// ANNOTATE (RFC 5257): tell of annotations that others change.
+    pub annotate: bool,
+    /// QRESYNC (RFC 7162)
+    pub qresync: Option<Box<QResync>>,
 }
 
 /// What a client of SELECT knew of a mailbox when it last saw it: QRESYNC of RFC 7162 section
@@ -372,6 +384,8 @@ pub struct Sort {
     pub options: Option<SearchReturn>,
     /// The first one counts most; never empty.
     pub criteria: Vec<SortCriterion>,
+    /// What [`SortKey::Annotation`](super::sort::SortKey::Annotation) stands for.
+    pub annotations: Vec<AnnotationKey>,
     /// What messages have to meet.
     pub key: SearchKey,
 }
@@ -419,13 +433,30 @@ pub enum FetchItem {
     Rfc822,
     Rfc822Header,
     Rfc822Text,
-    Section { peek: bool, section: Section, partial: Option<Partial> },
-    Binary { peek: bool, part: Vec<u32>, partial: Option<Partial> },
-    BinarySize { part: Vec<u32> },
+    Section {
+        peek: bool,
+        section: Section,
+        partial: Option<Partial>,
+    },
+    Binary {
+        peek: bool,
+        part: Vec<u32>,
+        partial: Option<Partial>,
+    },
+    BinarySize {
+        part: Vec<u32>,
+    },
     EmailId,
     ThreadId,
     SaveDate,
-    Preview { lazy: bool },
+    Preview {
+        lazy: bool,
+    },
+    /// RFC 5257; entries may have wildcards.
+    Annotation {
+        entries: Vec<String>,
+        attributes: Vec<AnnotationAttribute>,
+    },
 }
 
 /// `BODY[…]`: a part and what of it.
@@ -478,6 +509,8 @@ pub struct Store {
     pub silent: bool,
     /// The flags named.
     pub flags: Flags,
+    /// ANNOTATION (RFC 5257): these values, and no flags, are set; empty: flags.
+    pub annotations: Vec<AnnotationSet>,
 }
 
 /// How STORE changes flags.
@@ -574,4 +607,6 @@ pub struct AppendOptions {
     pub flags: Flags,
     /// Internal date in Unix seconds; `None`: now.
     pub internal_date: Option<i64>,
+    /// Annotations to begin with (RFC 5257).
+    pub annotations: Vec<AnnotationSet>,
 }

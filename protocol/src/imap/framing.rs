@@ -174,6 +174,8 @@ pub struct Framer {
     expect_line: bool,
     /// In APPEND after its first message.
     in_append: bool,
+    /// Of APPEND's text in `buffer`.
+    annotation: AnnotationScan,
 }
 
 impl Framer {
@@ -188,6 +190,7 @@ impl Framer {
             text_skipped: 0,
             expect_line: false,
             in_append: false,
+            annotation: AnnotationScan::default(),
         }
     }
 
@@ -247,6 +250,7 @@ impl Framer {
                 State::Start => {
                     self.buffer.clear();
                     self.line_start = 0;
+                    self.annotation = AnnotationScan::default();
                     self.text_skipped = 0;
                     self.state = State::Text;
                 }
@@ -275,6 +279,7 @@ impl Framer {
                 State::Message(0) => {
                     self.buffer.clear();
                     self.line_start = 0;
+                    self.annotation = AnnotationScan::default();
                     self.in_append = true;
                     self.state = State::Text;
                 }
@@ -410,7 +415,8 @@ impl Framer {
         };
         let at = self.line_start + at;
         let first = !self.in_append;
-        if !first || is_append_past_mailbox(&self.buffer[..at]) {
+        let appends = !first || is_append_past_mailbox(&self.buffer[..at]);
+        if appends && !self.annotation.is_inside(&self.buffer[..at]) {
             self.state = State::Undecided(literal);
             return Some(Outcome::AppendMessage { text_end: at, first, literal });
         }
@@ -456,6 +462,60 @@ enum Outcome {
 fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Follows the text of APPEND into the parentheses of ANNOTATION (RFC 5257 section 4.7): a literal
+/// there is a value, not a message. Each octet is looked at once.
+#[derive(Debug, Default)]
+struct AnnotationScan {
+    /// What was looked at.
+    at: usize,
+    /// Where the word that may stand in front of a parenthesis begins.
+    word: usize,
+    depth: u32,
+    /// The outermost parenthesis that is open is ANNOTATION's.
+    annotation: bool,
+}
+
+impl AnnotationScan {
+    /// Whether what follows `text`, which has grown since, is in there.
+    fn is_inside(&mut self, text: &[u8]) -> bool {
+        while let Some(&octet) = text.get(self.at) {
+            match octet {
+                b'"' => {
+                    self.at += 1;
+                    while text.get(self.at).is_some_and(|&octet| octet != b'"') {
+                        self.at += if text[self.at] == b'\\' { 2 } else { 1 };
+                    }
+                }
+                b'\n' => {
+                    if let Some((_, literal)) =
+                        Literal::at_end_of(without_line_end(&text[..=self.at]))
+                    {
+                        let bytes = usize::try_from(literal.bytes).unwrap_or(usize::MAX);
+                        self.at = self.at.saturating_add(bytes);
+                    }
+                }
+                b'(' => {
+                    if self.depth == 0 {
+                        let word = text.get(self.word..self.at).unwrap_or_default();
+                        let is_name = word.trim_ascii_end().eq_ignore_ascii_case(b"ANNOTATION");
+                        self.annotation = is_name;
+                    }
+                    self.depth = self.depth.saturating_add(1);
+                    self.word = self.at + 1;
+                }
+                b')' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.word = self.at + 1;
+                }
+                b' ' if text.get(self.at + 1) != Some(&b'(') => self.word = self.at + 1,
+                _ => {}
+            }
+            self.at = self.at.saturating_add(1);
+        }
+        self.annotation && self.depth > 0
+    }
 }
 
 /// Whether `text` is `tag APPEND mailbox `, or `tag REPLACE number mailbox ` also behind UID (RFC

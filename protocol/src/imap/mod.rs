@@ -12,6 +12,7 @@
 //! | [`sort`] | what SORT and THREAD are told and tell |
 //! | [`url`] | IMAP URLs |
 
+pub mod annotation;
 pub mod command;
 pub mod decode;
 pub mod encode;

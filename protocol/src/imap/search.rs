@@ -1,11 +1,12 @@
 //! The SEARCH key tree: RFC 3501 section 6.4.4, RFC 9051 section 6.4.4, RFC 7162 section 3.1.5,
-//! RFC 8474, RFC 8514; named searches, RFC 5466.
+//! RFC 8474, RFC 8514; named searches, RFC 5466; annotations, RFC 5257.
 //!
 //! Plain data. Invariants of a decoded tree: strings are UTF-8 whatever CHARSET they came in;
 //! no path from the root is longer than [`SEARCH_DEPTH_MAX`], so that recursion over it is safe;
 //! it has at most [`SEARCH_KEYS_MAX`] nodes. The spellings UNSEEN, UNKEYWORD, NEW, OLD and so on
 //! are decoded into [`SearchKey::Not`] and [`SearchKey::And`] of the keys below.
 
+use super::annotation::AnnotationSide;
 use crate::types::{Flag, ModSeq, SequenceSet};
 
 /// Longest path from the root of a key tree to a leaf, in keys.
@@ -100,6 +101,16 @@ pub enum SearchKey {
     Body(String),
     /// A header or a text body part contains the string.
     Text(String),
+    /// An entry of an annotation (RFC 5257) whose name matches the pattern has a value that contains
+    /// the string. The session puts the messages in its place.
+    Annotation {
+        /// May have wildcards.
+        entry: String,
+        /// Which values.
+        side: AnnotationSide,
+        /// Empty: the entry has a value.
+        text: String,
+    },
     /// What the user stored under this name (in lower case) holds. [`substitute`](super::filter::substitute) puts that in its
     /// place before anything is searched.
     Filter(String),
@@ -120,6 +131,17 @@ impl SearchKey {
             SearchKey::Not(key) | SearchKey::Fuzzy(key) => key.names_sequence_numbers(),
             SearchKey::Or(a, b) => a.names_sequence_numbers() || b.names_sequence_numbers(),
             SearchKey::And(keys) => keys.iter().any(SearchKey::names_sequence_numbers),
+            _ => false,
+        }
+    }
+
+    /// Whether the key, or one inside it, is [`SearchKey::Annotation`].
+    pub fn names_annotations(&self) -> bool {
+        match self {
+            SearchKey::Annotation { .. } => true,
+            SearchKey::Not(key) | SearchKey::Fuzzy(key) => key.names_annotations(),
+            SearchKey::Or(a, b) => a.names_annotations() || b.names_annotations(),
+            SearchKey::And(keys) => keys.iter().any(SearchKey::names_annotations),
             _ => false,
         }
     }

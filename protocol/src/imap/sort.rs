@@ -3,6 +3,8 @@
 /// By what SORT compares two messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SortKey {
+    /// An annotation's value (RFC 5257): the one at this place among those of the command.
+    Annotation(u8),
     /// Internal date and time.
     Arrival,
     /// Mailbox of the first Cc address.
@@ -30,7 +32,7 @@ pub enum SortKey {
 }
 
 impl SortKey {
-    /// Every key with its word.
+    /// Every key that is a word alone, with it.
     pub const ALL: [(&'static str, SortKey); 12] = [
         ("ARRIVAL", SortKey::Arrival),
         ("CC", SortKey::Cc),

@@ -349,7 +349,8 @@ impl Operator {
             let (flags, keywords) = parse_flags(&message.flags)?;
             let (user, mailbox) = (user.clone(), mailbox.clone());
             let internal_date = message.internal_date;
-            let target = Target { user, mailbox, flags, keywords, internal_date };
+            let target =
+                Target { user, mailbox, flags, keywords, internal_date, annotations: vec![] };
             deliveries.push(self.receive(target, message.bytes, body).await?);
         }
         let appended = Delivery::commit_all(deliveries).await.map_err(failure)?;

@@ -64,6 +64,7 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         message_bytes_max: config.limits.message_bytes_max,
         metadata_value_bytes_max: config.limits.metadata_value_bytes_max,
         metadata_entries_max: config.limits.metadata_entries_max,
+        annotations_max: config.limits.annotations_max,
         open_mailboxes_max: config.limits.open_mailboxes_max,
         descriptors_max: config.limits.descriptors_max,
         mapped_bytes_max: config.limits.mapped_bytes_max,

@@ -248,6 +248,8 @@ fn limits(config: &Config, out: &mut Findings<'_>) {
     let value_bytes_max = size(l.metadata_value_bytes_max);
     out.at_least("limits.metadata_value_bytes_max", value_bytes_max, 1024);
     out.at_least("limits.metadata_entries_max", size(l.metadata_entries_max), 10);
+    // RFC 5257 section 4.1.
+    out.at_least("limits.annotations_max", size(l.annotations_max), 10);
     out.at_least("limits.out_queue_bytes_high", size(l.out_queue_bytes_high), 16 * 1024);
     out.at_least("limits.login_seconds_max", l.login_seconds_max, 1);
     out.at_least("limits.login_failures_max", l.login_failures_max.into(), 1);

@@ -20,10 +20,12 @@ pub struct Limits {
     pub command_bytes_max: usize,
     /// One message.
     pub message_bytes_max: u64,
-    /// One value of metadata.
+    /// One value of metadata, or of an annotation.
     pub metadata_value_bytes_max: usize,
     /// Entries of metadata of one mailbox, or of the server: shared ones, and those of each user.
     pub metadata_entries_max: usize,
+    /// Values of annotations on one message: shared ones and those of one user.
+    pub annotations_max: usize,
     /// Bytes queued for a client above which its session pauses until they are sent.
     pub out_queue_bytes_high: usize,
     /// Seconds from connection to login.
@@ -64,6 +66,7 @@ impl Default for Limits {
             message_bytes_max: 100 * 1024 * 1024,
             metadata_value_bytes_max: 64 * 1024,
             metadata_entries_max: 1000,
+            annotations_max: 100,
             out_queue_bytes_high: 256 * 1024,
             login_seconds_max: 60,
             login_failures_max: 5,

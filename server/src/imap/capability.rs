@@ -34,6 +34,7 @@ const LOGGED_IN: &[&str] = &[
     "IDLE",
     "NAMESPACE",
     "ACL",
+    "ANNOTATE-EXPERIMENT-1",
     "RIGHTS=texk",
     "ACL2=UNION",
     "LIST-MYRIGHTS",

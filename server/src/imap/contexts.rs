@@ -9,7 +9,7 @@
 //! Invariant: a context's results are what the same command would find in the session's view, flags
 //! as they were looked at last.
 
-use engine::{Changes, Collation, Mailbox, View};
+use engine::{Changes, Collation, Mailbox, SortValues, View};
 use protocol::imap::SearchKey;
 use protocol::imap::command::Tag;
 use protocol::imap::encode;
@@ -57,10 +57,12 @@ impl Contexts {
     }
 
     /// Whether one more can be kept up to date: not where what changes in one message changes the
-    /// place of others.
-    pub(super) fn can_add(&self, criteria: &[SortCriterion]) -> bool {
-        let moves = |c: &SortCriterion| matches!(c.key, SortKey::Relevancy | SortKey::ModSeq);
-        self.0.len() < UPDATES_MAX && !criteria.iter().any(moves)
+    /// place of others, nor by annotations, which the view does not show.
+    pub(super) fn can_add(&self, key: &SearchKey, criteria: &[SortCriterion]) -> bool {
+        use SortKey::{Annotation, ModSeq, Relevancy};
+        let moves = |c: &SortCriterion| matches!(c.key, Relevancy | ModSeq | Annotation(_));
+        let many = self.0.len() >= UPDATES_MAX;
+        !many && !key.names_annotations() && !criteria.iter().any(moves)
     }
 
     pub(super) fn add(&mut self, context: Context) {
@@ -105,7 +107,8 @@ impl Contexts {
                     found.iter().map(|(_, message)| message.uid).collect()
                 }
                 Results::Sorted(criteria, _) => {
-                    let sort = mailbox.sort(view, &key, criteria, context.collation, false);
+                    let by = (&criteria[..], SortValues::default());
+                    let sort = mailbox.sort(view, &key, by, context.collation, false);
                     sort.await?.messages.iter().map(|(_, uid)| *uid).collect()
                 }
             };

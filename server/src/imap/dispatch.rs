@@ -92,9 +92,9 @@ impl Session {
             Body::Id(pairs) => cmd::id::run(self, &pairs),
             Body::Namespace => cmd::namespace::run(self),
             Body::Idle => Box::pin(cmd::idle::run(self)).await,
-            Body::Select { mailbox, read_only, condstore, qresync } => {
+            Body::Select { mailbox, read_only, parameters } => {
                 let read_only = read_only || self.read_only;
-                Box::pin(cmd::select::run(self, &mailbox, read_only, condstore, qresync)).await
+                Box::pin(cmd::select::run(self, &mailbox, read_only, parameters)).await
             }
             Body::Create { mailbox, partition, special_use } => {
                 Box::pin(cmd::create::run(self, mailbox, partition, special_use)).await
@@ -298,7 +298,9 @@ fn needs_sequence_numbers(body: &Body) -> bool {
         Body::Sort(sort) => !sort.uid || sort.key.names_sequence_numbers(),
         Body::Thread(thread) => !thread.uid || thread.key.names_sequence_numbers(),
         Body::MultiSearch(search) => search.key.names_sequence_numbers(),
-        Body::Select { qresync: Some(known), .. } => known.matched.is_some(),
+        Body::Select { parameters, .. } => {
+            parameters.qresync.as_ref().is_some_and(|known| known.matched.is_some())
+        }
         _ => false,
     }
 }

@@ -16,6 +16,8 @@
 //! | `contexts` | searches whose results the client is kept told of |
 //! | `fetch` | what FETCH reads from where, and how it is written |
 //! | `filters` | named searches |
+//! | `annotations` | annotations as commands name them |
+//! | `pattern` | names with wildcards |
 //! | `outbox` | sending what is put into a mailbox |
 //! | `url` | messages that IMAP URLs name |
 //! | `cmd` | a file per command |
@@ -29,6 +31,7 @@
 //! - A tagged OK for a change is written after the engine's commit point.
 //! - A client's mistake is answered and the session goes on; clients never see paths.
 
+mod annotations;
 mod capability;
 mod cmd;
 mod contexts;
@@ -40,6 +43,7 @@ mod limit;
 mod names;
 mod notify;
 mod outbox;
+mod pattern;
 mod progress;
 mod reply;
 mod selected;

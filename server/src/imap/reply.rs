@@ -71,6 +71,12 @@ impl Reply {
             Error::NotAllowed(_) | Error::Name(_) => Reply::no(error.to_string()).word("CANNOT"),
             Error::OverQuota => Reply::no("Quota exceeded").word("OVERQUOTA"),
             Error::TooBig { .. } => Reply::no(error.to_string()).word("TOOBIG"),
+            // RFC 5257 section 4.5.
+            Error::AnnotationTooBig { .. } => Reply::no(error.to_string()).word("ANNOTATE TOOBIG"),
+            Error::AnnotationTooMany { .. } => {
+                Reply::no(error.to_string()).word("ANNOTATE TOOMANY")
+            }
+            Error::NoSuchPart => Reply::bad("No such body part"),
             Error::AclTooMany { .. } => Reply::no(error.to_string()).word("LIMIT"),
             Error::TooManyKeywords { .. } => Reply::no(error.to_string()).word("LIMIT"),
             Error::Expunged(_) => Reply::no("Message is expunged").word("EXPUNGEISSUED"),

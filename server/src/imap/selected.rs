@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use engine::io::HelperPool;
-use engine::{Collation, FlagScope, Mailbox, PrivateSeen, Record, Rights, User, View};
+use engine::{
+    Collation, FlagScope, Mailbox, NewAnnotations, PrivateSeen, Record, Rights, User, View,
+};
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
 use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
@@ -23,12 +25,14 @@ const INLINE_RECORDS_MAX: usize = 8192;
 /// Changed messages that are looked at before other sessions run.
 const CHANGED_TURN: usize = 2048;
 
-/// A mailbox on which one of these is there is selected READ-WRITE (RFC 4314 section 5.2).
+/// A mailbox on which one of these is there is selected READ-WRITE (RFC 4314 section 5.2; `n` counts
+/// as they do, RFC 5257 section 3.4).
 const CHANGING: Rights = Rights::INSERT
     .union(Rights::EXPUNGE)
     .union(Rights::SEEN)
     .union(Rights::WRITE)
-    .union(Rights::DELETE_MESSAGES);
+    .union(Rights::DELETE_MESSAGES)
+    .union(Rights::ANNOTATE);
 
 /// What the client has enabled that changes untagged data.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +73,9 @@ pub(super) struct Selected {
     /// EXAMINE, or no right to change anything.
     pub(super) read_only: bool,
     /// EXAMINE.
-    examined: bool,
+    pub(super) examined: bool,
+    /// ANNOTATE: the client is told of annotations that others change.
+    pub(super) tells_annotations: bool,
     /// `\Recent` messages: ascending UID ranges, inclusive.
     recent: Vec<(u32, u32)>,
     /// `$`: ascending UID ranges.
@@ -144,6 +150,7 @@ impl Selected {
             seen,
             read_only,
             examined,
+            tells_annotations: false,
             recent: Vec::new(),
             saved: Vec::new(),
             copied: Vec::new(),
@@ -312,6 +319,18 @@ impl Selected {
         features: Features,
         items: FlagItems,
     ) {
+        self.write_change_fetch(out, (seq, record), features, items, &[]);
+    }
+
+    /// The same, with names of annotations' entries that changed (RFC 5257 section 4.4).
+    fn write_change_fetch(
+        &self,
+        out: &mut Vec<u8>,
+        (seq, record): (SeqNum, &Record),
+        features: Features,
+        items: FlagItems,
+        entries: &[&str],
+    ) {
         self.announce_keywords(out, record);
         begin_fetch(out, seq, record.uid, features);
         if items.uid {
@@ -323,6 +342,14 @@ impl Selected {
         if items.modseq {
             out.push(b' ');
             self.write_modseq(out, record.modseq);
+        }
+        if !entries.is_empty() {
+            out.extend_from_slice(b" ANNOTATION");
+            for (at, entry) in entries.iter().enumerate() {
+                out.extend_from_slice(if at == 0 { b" (" } else { b" " });
+                encode::astring(out, entry.as_bytes(), false);
+            }
+            out.push(b')');
         }
         out.extend_from_slice(b")\r\n");
     }
@@ -436,13 +463,14 @@ impl Selected {
         }
     }
 
-    /// Tells flags that others changed, of the first of `changed`; returns how many it has dealt
-    /// with. Those in `own` (ascending) the client knows.
+    /// Tells flags that others changed, of the first of `changed`, with the names of `annotations`;
+    /// returns how many it has dealt with. Those in `own` (ascending) the client knows.
     pub(super) fn write_changed(
         &self,
         out: &mut Vec<u8>,
         changed: &[Uid],
         own: &[Uid],
+        annotations: &NewAnnotations,
         features: Features,
     ) -> usize {
         let items = FlagItems::of_change(features);
@@ -460,11 +488,15 @@ impl Selected {
             let Some((seq, record)) = self.view.record_of(*uid) else { continue };
             // What others have seen is told only for its MODSEQ.
             let others = self.mailbox.was_private(record.modseq, self.seen.as_ref());
-            if others && !features.condstore {
-                continue;
-            }
-            if !self.answered.contains(&(*uid, record.modseq)) || features.condstore {
-                self.write_flag_fetch(out, seq, &record, features, items);
+            let entries = annotations.of(*uid);
+            let told = match others {
+                true => features.condstore,
+                false => {
+                    !self.answered.contains(&(*uid, record.modseq)) || features.condstore
+                }
+            };
+            if told || !entries.is_empty() {
+                self.write_change_fetch(out, (seq, &record), features, items, &entries);
             }
         }
         changed.len().min(CHANGED_TURN)

@@ -3,7 +3,7 @@
 //! Invariant: `Selected::view` is what the client believes. It changes here alone, each difference
 //! told (or known to the client, who made it), and never where sequence numbers have to hold still.
 
-use engine::{Changes, User, View};
+use engine::{Changes, NewAnnotations, User, View};
 use protocol::imap::command::Body;
 use protocol::imap::encode::{Code, Status};
 use protocol::types::{ModSeq, Uid};
@@ -125,6 +125,14 @@ impl Session {
             }
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
+        let viewer = self.user.as_ref().map_or("", User::name);
+        let annotations = match selected.tells_annotations {
+            true => {
+                let (since, through) = (selected.view.modseq_highest(), newest.modseq_highest());
+                selected.mailbox.new_annotations(since, through, viewer)
+            }
+            false => NewAnnotations::default(),
+        };
         let known = selected.view.uid_next();
         self.conn.out.with_vec(|out| selected.take_view(newest, changes.exists, out, features));
         if changes.exists.is_some()
@@ -135,7 +143,8 @@ impl Session {
         let mut rest = if tells_flags { &changes.flags[..] } else { &[] };
         while !rest.is_empty() {
             let Some(selected) = self.selected.as_ref() else { return Ok(()) };
-            let write = |out: &mut Vec<u8>| selected.write_changed(out, rest, own, features);
+            let write =
+                |out: &mut Vec<u8>| selected.write_changed(out, rest, own, &annotations, features);
             rest = &rest[self.conn.out.with_vec(write)..];
             self.breathe().await?;
             if !rest.is_empty() {

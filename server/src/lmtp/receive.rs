@@ -59,6 +59,7 @@ impl Receiving {
                     flags: SystemFlags::empty(),
                     keywords: Vec::new(),
                     internal_date: None,
+                    annotations: vec![],
                 });
             }
         }

@@ -74,6 +74,7 @@ impl Session {
                 flags: adding.flags,
                 keywords: adding.keywords,
                 internal_date: adding.internal_date,
+                annotations: vec![],
             };
             Delivery::new(&self.services.store, &self.services.lane, vec![target])
         };

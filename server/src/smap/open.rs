@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use engine::{Collation, Mailbox, Record, StoreMode, StoreRequest, View};
+use engine::{
+    Carried, CarriedAnnotations, Collation, FlagScope, Mailbox, Record, StoreMode, StoreRequest,
+    View,
+};
 use protocol::imap::SearchKey;
 use protocol::smap::{MessageSet, Store, StoreWhat};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
@@ -286,10 +289,10 @@ impl Session {
         }
         let copied = async {
             let target = self.user.mailbox(&name).await?;
-            match moves {
-                true => open.mailbox.move_to(&open.view, uids, &target).await,
-                false => open.mailbox.copy(&open.view, uids, &target).await,
-            }
+            let private = Some(self.user.name().to_owned());
+            let annotations = CarriedAnnotations::Of { shared: true, private };
+            let carried = Carried { flags: FlagScope::ALL, annotations };
+            open.mailbox.transfer(&open.view, uids, &target, moves, carried).await
         };
         match copied.await {
             Ok(copied) => {

@@ -229,6 +229,7 @@ impl Site {
             flags: protocol::types::SystemFlags::empty(),
             keywords: Vec::new(),
             internal_date: None,
+            annotations: vec![],
         };
         let services = &self.services;
         let mut delivery =

@@ -1,15 +1,16 @@
 //! What stands around the messages of APPEND and REPLACE: RFC 3501 section 6.3.11, several messages
-//! by RFC 3502, CATENATE by RFC 4469, UTF8 by RFC 6855 section 4, REPLACE by RFC 8508.
+//! by RFC 3502, CATENATE by RFC 4469, UTF8 by RFC 6855 section 4, REPLACE by RFC 8508, ANNOTATION by RFC 5257.
 //!
 //! The framer streams the literals; what it gives as text comes here in pieces, each but the last
 //! with a literal behind it.
 
 use nom::Parser;
 use nom::bytes::complete::{tag, tag_no_case};
-use nom::combinator::opt;
+use nom::combinator::{cut, opt};
 use nom::sequence::preceded;
 
 use super::super::command::{AppendHead, AppendItem, AppendOptions, Replaced};
+use super::annotation;
 use super::token::{
     Reject, Res, astring, date_time, expect, flag_list, mailbox, number_nonzero, sp, tag_word, utf8,
 };
@@ -178,7 +179,7 @@ pub(super) fn name(i: &[u8]) -> Res<'_, Option<Replaced>> {
     Ok((i, Some(replaced)))
 }
 
-/// ` [flags ][date-time ]` with the spaces of the grammar: each item is followed by one.
+/// ` [flags ][date-time ][ANNOTATION (…) ]` with the spaces of the grammar: each item is followed by one.
 fn options(i: &[u8]) -> Res<'_, AppendOptions> {
     let (i, _) = sp(i)?;
     let (i, flags) = opt(|i| {
@@ -191,5 +192,12 @@ fn options(i: &[u8]) -> Res<'_, AppendOptions> {
         Ok((sp(i)?.0, date))
     })
     .parse(i)?;
-    Ok((i, AppendOptions { flags: flags.unwrap_or_default(), internal_date }))
+    let (i, annotations) = opt(|i| {
+        let (i, _) = tag_no_case("ANNOTATION ").parse(i)?;
+        let (i, values) = cut(annotation::values).parse(i)?;
+        Ok((sp(i)?.0, values))
+    })
+    .parse(i)?;
+    let (flags, annotations) = (flags.unwrap_or_default(), annotations.unwrap_or_default());
+    Ok((i, AppendOptions { flags, internal_date, annotations }))
 }

@@ -1,4 +1,4 @@
-//! Arguments of FETCH (RFC 3501 section 6.4.5, RFC 3516, 7162, 8474, 8514, 8970, 9394) and
+//! Arguments of FETCH (RFC 3501 section 6.4.5, RFC 3516, 5257, 7162, 8474, 8514, 8970, 9394) and
 //! STORE.
 
 use nom::Parser;
@@ -9,7 +9,10 @@ use nom::combinator::{cut, map, opt, value};
 use nom::multi::separated_list1;
 use nom::sequence::{delimited, preceded, terminated};
 
-use super::super::command::{Fetch, FetchItem, Partial, Section, SectionText, Store, StoreMode};
+use super::super::command::{
+    Fetch, FetchItem, Flags, Partial, Section, SectionText, Store, StoreMode,
+};
+use super::annotation;
 use super::token::{
     Reject, Res, astring, expect, flags_argument, keyword_upper, modseq, number_nonzero, number64,
     partial_range, set_argument, sp, utf8,
@@ -101,6 +104,7 @@ fn item(i: &[u8]) -> Res<'_, FetchItem> {
             let (rest, lazy) = opt(tag_no_case(" (LAZY)")).parse(rest)?;
             return Ok((rest, FetchItem::Preview { lazy: lazy.is_some() }));
         }
+        "ANNOTATION" => return annotation::item(rest),
         "RFC822" => FetchItem::Rfc822,
         "RFC822.HEADER" => FetchItem::Rfc822Header,
         "RFC822.TEXT" => FetchItem::Rfc822Text,
@@ -209,9 +213,15 @@ pub(super) fn store(i: &[u8], uid: bool) -> Res<'_, Store> {
     let silent = match name.as_str() {
         "FLAGS" => false,
         "FLAGS.SILENT" => true,
-        _ => return Err(Reject::error(i, "FLAGS or FLAGS.SILENT")),
+        "ANNOTATION" if mode.is_none() => {
+            let (i, annotations) = preceded(sp, annotation::values).parse(rest)?;
+            let (mode, flags) = (StoreMode::Replace, Flags::default());
+            let silent = true;
+            return Ok((i, Store { uid, set, unchanged_since, mode, silent, flags, annotations }));
+        }
+        _ => return Err(Reject::error(i, "FLAGS, FLAGS.SILENT or ANNOTATION")),
     };
     let (i, flags) = preceded(sp, flags_argument).parse(rest)?;
-    let mode = mode.unwrap_or(StoreMode::Replace);
-    Ok((i, Store { uid, set, unchanged_since, mode, silent, flags }))
+    let (mode, annotations) = (mode.unwrap_or(StoreMode::Replace), Vec::new());
+    Ok((i, Store { uid, set, unchanged_since, mode, silent, flags, annotations }))
 }

@@ -18,6 +18,7 @@
 //! | `acl`, `quota`, `metadata`, `notify` | arguments of the commands of these names |
 
 mod acl;
+mod annotation;
 mod append;
 mod fetch;
 mod list;
@@ -285,9 +286,9 @@ fn mailbox_command<'a>(name: &[u8], uid: bool, i: &'a [u8], dialect: Dialect) ->
         (b"SELECT" | b"EXAMINE", _) => {
             let (i, mailbox) = name_of(i)?;
             let (i, parameters) = opt(preceded(tag(" ("), cut(select::parameters))).parse(i)?;
-            let (condstore, qresync) = parameters.unwrap_or_default();
+            let parameters = parameters.unwrap_or_default();
             let read_only = name == b"EXAMINE";
-            Ok((i, Body::Select { mailbox, read_only, condstore, qresync }))
+            Ok((i, Body::Select { mailbox, read_only, parameters }))
         }
         (b"CREATE", _) => {
             let (i, mailbox) = name_of(i)?;

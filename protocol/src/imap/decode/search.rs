@@ -14,11 +14,12 @@ use nom::sequence::{delimited, preceded};
 
 use super::super::command::{MultiSearch, Search, SearchReturn, SearchSource};
 use super::super::search::{SEARCH_DEPTH_MAX, SEARCH_KEYS_MAX, SearchKey};
-use super::Dialect;
 use super::token::{
-    Reject, Res, astring, date, expect, filter_name, flag_keyword, keyword_upper, mailbox, modseq,
-    modseq_entry, number_nonzero, number64, object_id, partial_range, sequence_set, sp,
+    Reject, Res, astring, date, expect, filter_name, flag_keyword, keyword_upper, literal8,
+    mailbox, modseq, modseq_entry, number_nonzero, number64, object_id, partial_range,
+    sequence_set, sp,
 };
+use super::{Dialect, annotation};
 use crate::types::{Flag, SequenceSet, SetRange, SetValue, SystemFlags};
 
 pub(super) fn search(i: &[u8], uid: bool, dialect: Dialect) -> Res<'_, Search> {
@@ -183,7 +184,17 @@ impl Context {
 
     fn string<'a>(&self, i: &'a [u8]) -> Res<'a, String> {
         let (rest, bytes) = preceded(sp, astring).parse(i)?;
-        match self.charset.encoding.decode_without_bom_handling_and_without_replacement(&bytes) {
+        self.decoded(i, rest, &bytes)
+    }
+
+    /// A value of an annotation, which may be a literal8.
+    fn value<'a>(&self, i: &'a [u8]) -> Res<'a, String> {
+        let (rest, bytes) = preceded(sp, alt((literal8, astring))).parse(i)?;
+        self.decoded(i, rest, &bytes)
+    }
+
+    fn decoded<'a>(&self, i: &'a [u8], rest: &'a [u8], bytes: &[u8]) -> Res<'a, String> {
+        match self.charset.encoding.decode_without_bom_handling_and_without_replacement(bytes) {
             Some(text) => Ok((rest, text.into_owned())),
             None => Err(Reject::error(i, "a string in the charset")),
         }
@@ -284,6 +295,18 @@ impl Context {
             "FILTER" => {
                 let (rest, name) = preceded(sp, filter_name).parse(rest)?;
                 Ok((rest, SearchKey::Filter(name.to_ascii_lowercase())))
+            }
+            "ANNOTATION" => {
+                let (rest, (entry, side)) = annotation::searched(rest)?;
+                // RFC 5257 has NIL for no value at all.
+                if let Ok((rest, _)) = preceded(sp, tag_no_case("NIL")).parse(rest)
+                    && matches!(rest.first(), None | Some(b' ' | b')'))
+                {
+                    let any = SearchKey::Annotation { entry, side, text: String::new() };
+                    return Ok((rest, any.negated()));
+                }
+                let (rest, text) = self.value(rest)?;
+                Ok((rest, SearchKey::Annotation { entry, side, text }))
             }
             "NOT" => {
                 let (rest, _) = sp(rest)?;

@@ -1,37 +1,41 @@
-//! Parameters of SELECT and EXAMINE: CONDSTORE and QRESYNC of RFC 7162.
+//! Parameters of SELECT and EXAMINE: CONDSTORE and QRESYNC of RFC 7162, ANNOTATE of RFC 5257.
 
 use nom::Parser;
 use nom::character::complete::char;
 use nom::combinator::opt;
 use nom::sequence::{delimited, preceded};
 
-use super::super::command::QResync;
+use super::super::command::{QResync, SelectParameters};
 use super::token::{Reject, Res, expect, keyword_upper, modseq, number_nonzero, sequence_set, sp};
 use crate::types::{SequenceSet, SetValue, UidValidity};
 
-/// What stands behind `(`, up to and with `)`: whether CONDSTORE, and QRESYNC.
-pub(super) fn parameters(i: &[u8]) -> Res<'_, (bool, Option<Box<QResync>>)> {
-    let (mut condstore, mut qresync) = (false, None);
+/// What stands behind `(`, up to and with `)`.
+pub(super) fn parameters(i: &[u8]) -> Res<'_, SelectParameters> {
+    let mut found = SelectParameters::default();
     let mut i = i;
     loop {
-        let (rest, name) = expect("CONDSTORE or QRESYNC", keyword_upper).parse(i)?;
+        let (rest, name) = expect("CONDSTORE, QRESYNC or ANNOTATE", keyword_upper).parse(i)?;
         let rest = match name.as_str() {
             "CONDSTORE" => {
-                condstore = true;
+                found.condstore = true;
+                rest
+            }
+            "ANNOTATE" => {
+                found.annotate = true;
                 rest
             }
             "QRESYNC" => {
                 let (rest, known) = preceded(sp, known_state).parse(rest)?;
-                qresync = Some(Box::new(known));
+                found.qresync = Some(Box::new(known));
                 rest
             }
-            _ => return Err(Reject::error(i, "CONDSTORE or QRESYNC")),
+            _ => return Err(Reject::error(i, "CONDSTORE, QRESYNC or ANNOTATE")),
         };
         match rest {
             [b' ', rest @ ..] => i = rest,
             _ => {
                 let (rest, _) = expect(")", char(')')).parse(rest)?;
-                return Ok((rest, (condstore, qresync)));
+                return Ok((rest, found));
             }
         }
     }

@@ -95,7 +95,7 @@ fn object_ids_dates_of_saving_and_previews() {
 #[test]
 fn resynchronisation() {
     let qresync = |text: &str| match ok(text) {
-        Body::Select { qresync: Some(known), .. } => *known,
+        Body::Select { parameters, .. } => *parameters.qresync.expect(text),
         other => panic!("{other:?}"),
     };
     let known = |known: Option<&str>, matched: Option<(&str, &str)>| QResync {
@@ -213,12 +213,11 @@ fn select_create_enable_id() {
     let select = |read_only, condstore| Body::Select {
         mailbox: "a".into(),
         read_only,
-        condstore,
-        qresync: None,
+        parameters: SelectParameters { condstore, ..SelectParameters::default() },
     };
     assert_eq!(ok("SELECT a"), select(false, false));
     assert_eq!(ok("EXAMINE a (CONDSTORE)"), select(true, true));
-    assert_eq!(bad("SELECT a (FROB)"), "Expected CONDSTORE or QRESYNC at byte 12");
+    assert_eq!(bad("SELECT a (FROB)"), "Expected CONDSTORE, QRESYNC or ANNOTATE at byte 12");
     assert_eq!(
         ok("CREATE x (USE (\\Sent \\Drafts))"),
         Body::Create {

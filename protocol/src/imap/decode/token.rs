@@ -393,6 +393,13 @@ pub(super) fn list_pattern(i: &[u8], dialect: Dialect) -> Res<'_, String> {
     Ok((rest, mailbox_text(i, bytes, dialect)?))
 }
 
+/// The name of an annotation's entry, maybe with wildcards.
+pub(super) fn entry_pattern(i: &[u8]) -> Res<'_, String> {
+    let bare = take_while1(|b| is_astring_char(b) || b == b'%' || b == b'*');
+    let pattern = alt((map(bare, <[u8]>::to_vec), string));
+    expect("the name of an entry", utf8("a name in ASCII", pattern)).parse(i)
+}
+
 /// `("/flags/\\draft" all) 12` of MODSEQ: the entry is read and dropped, see `SearchKey::ModSeq`.
 pub(super) fn modseq_entry(i: &[u8]) -> Res<'_, ()> {
     let kind = alt((tag_no_case("priv"), tag_no_case("shared"), tag_no_case("all")));

@@ -126,6 +126,18 @@ pub fn nstring(out: &mut Vec<u8>, bytes: Option<&[u8]>, utf8: bool) {
     }
 }
 
+/// `nstring` or, where it holds NUL, a `literal8` (RFC 4466).
+pub fn nstring8(out: &mut Vec<u8>, bytes: Option<&[u8]>, utf8: bool) {
+    match bytes {
+        Some(bytes) if bytes.contains(&0) => {
+            out.push(b'~');
+            literal_start(out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
+        }
+        bytes => nstring(out, bytes, utf8),
+    }
+}
+
 /// `astring`: bare where it can be.
 pub fn astring(out: &mut Vec<u8>, bytes: &[u8], utf8: bool) {
     let bare = |b: &u8| *b > b' ' && *b < 0x7f && !b"(){%*\"\\]".contains(b);

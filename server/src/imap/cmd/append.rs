@@ -1,5 +1,5 @@
 //! APPEND: RFC 3501 section 6.3.11, several messages at once by RFC 3502, literal8 by RFC 3516,
-//! CATENATE by RFC 4469, UTF8 by RFC 6855; and REPLACE, RFC 8508.
+//! CATENATE by RFC 4469, UTF8 by RFC 6855, ANNOTATION by RFC 5257; and REPLACE, RFC 8508.
 //!
 //! Messages stream from the connection, or from those that URLs name, into the store's staging; at
 //! most one piece is in memory. All of one command become visible together or not at all.
@@ -13,6 +13,7 @@ use protocol::imap::url::URL_BYTES_MAX;
 use protocol::mime::reencode::Reencoder;
 use protocol::types::{SeqNum, SequenceSet, SystemFlags, Uid, UidValidity};
 
+use super::super::annotations;
 use super::super::limit::refusal;
 use super::super::reply::{End, Reply};
 use super::super::session::Session;
@@ -27,6 +28,8 @@ const APPEND_MESSAGES_MAX: usize = 1000;
 struct Destination {
     user: User,
     mailbox: Mailbox,
+    /// What the user may do there.
+    rights: Rights,
     /// Flags that may be set there.
     scope: FlagScope,
     /// The session's user's own `\Seen` there, where it is not the owner's and may be set.
@@ -140,7 +143,8 @@ async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, R
     let seen = session.own_seen(&place, &mailbox).await;
     let seen = seen.map_err(|error| session.failure("read what was seen", &error, "TRYCREATE"))?;
     let (scope, seen) = own_scope(place.scope(), seen);
-    Ok(Destination { user: place.user, mailbox, scope, seen, replaced, is_outbox })
+    let rights = place.rights.unwrap_or_default();
+    Ok(Destination { user: place.user, mailbox, rights, scope, seen, replaced, is_outbox })
 }
 
 /// The message that REPLACE removes.
@@ -261,6 +265,12 @@ impl Messages {
         if destination.replaced.is_some() && !self.whole.is_empty() {
             return Err(Reply::bad("One message replaces one"));
         }
+        let viewer = session.user.as_ref().map_or("", User::name);
+        let annotations = annotations::values(options.annotations, viewer, destination.rights)?;
+        destination
+            .mailbox
+            .check_annotations(&annotations)
+            .map_err(|error| session.failure("begin a delivery", &error, "TRYCREATE"))?;
         self.seen.push(options.flags.system.contains(SystemFlags::SEEN));
         let target = Target {
             user: destination.user.clone(),
@@ -271,6 +281,7 @@ impl Messages {
                 false => vec![],
             },
             internal_date: options.internal_date,
+            annotations,
         };
         let (store, lane) = (&session.services.store, &session.services.lane);
         let delivery = Delivery::new(store, lane, vec![target])

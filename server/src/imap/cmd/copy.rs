@@ -1,7 +1,7 @@
 //! COPY and MOVE with their UID forms: RFC 3501 section 6.4.7, RFC 6851, COPYUID of RFC 4315,
-//! HIGHESTMODSEQ of RFC 7162 section 3.2.
+//! HIGHESTMODSEQ of RFC 7162 section 3.2, annotations of RFC 5257 section 4.6.
 
-use engine::{Copied, FlagScope, Mailbox, PrivateSeen, Rights, User};
+use engine::{Carried, CarriedAnnotations, Copied, FlagScope, Mailbox, PrivateSeen, Rights, User};
 use protocol::imap::command::Copy;
 use protocol::imap::encode::{Code, Status};
 use protocol::types::{SequenceSet, SystemFlags, Uid};
@@ -117,15 +117,15 @@ async fn transfer(
     uids: Vec<Uid>,
     remove: bool,
 ) -> Result<engine::Result<Copied>, End> {
-    let Target { owner, mailbox: target, scope, seen, .. } = target;
+    let Target { owner, mailbox: target, carried, seen, .. } = target;
     let mut all = Copied { uid_validity: target.uid_validity(), pairs: Vec::new() };
     let total = uids.len() as u64;
     for (i, some) in uids.chunks(PIECE_MESSAGES).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
         let (mailbox, view, some) =
             (selected.mailbox.clone(), selected.view.clone(), some.to_vec());
-        let work =
-            async move { mailbox.transfer_within(&view, some, target, remove, *scope).await };
+        let carried = carried.clone();
+        let work = async move { mailbox.transfer(&view, some, target, remove, carried).await };
         let done = (i * PIECE_MESSAGES) as u64;
         match session.working(Some((done, total)), work).await? {
             Ok(copied) => all.pairs.extend(copied.pairs),
@@ -154,8 +154,8 @@ async fn transfer(
 struct Target {
     owner: User,
     mailbox: Mailbox,
-    /// Flags that may be set there.
-    scope: FlagScope,
+    /// Flags and annotations that may be set there.
+    carried: Carried,
     /// The session's user's own `\Seen` there, where it is not the owner's and may be set.
     seen: Option<PrivateSeen>,
     /// What comes there is sent.
@@ -167,9 +167,17 @@ async fn prepare(session: &mut Session, copy: &Copy) -> Result<Option<(Target, V
     let (place, mailbox) = session.mailbox(&copy.mailbox, Rights::INSERT, "TRYCREATE").await?;
     let seen = session.own_seen(&place, &mailbox).await;
     let seen = seen.map_err(|error| session.failure("read what was seen", &error, "TRYCREATE"))?;
-    let (scope, seen) = own_scope(place.scope(), seen);
+    let (flags, seen) = own_scope(place.scope(), seen);
     let is_outbox = session.is_outbox(&place);
-    let target = Target { owner: place.user, mailbox, scope, seen, is_outbox };
+    let rights = place.rights.unwrap_or_default();
+    // RFC 5257 section 4.6.
+    let viewer = session.user.as_ref().map(User::name).filter(|_| rights.contains(Rights::READ));
+    let annotations = CarriedAnnotations::Of {
+        shared: rights.contains(Rights::ANNOTATE),
+        private: viewer.map(str::to_owned),
+    };
+    let carried = Carried { flags, annotations };
+    let target = Target { owner: place.user, mailbox, carried, seen, is_outbox };
     let Some(selected) = session.selected.as_ref() else {
         return Err(Reply::bad("Select a mailbox first"));
     };

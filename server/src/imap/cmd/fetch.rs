@@ -1,12 +1,16 @@
 //! FETCH and UID FETCH: RFC 3501 section 6.4.5, CHANGEDSINCE of RFC 7162 section 3.1.4, VANISHED of
-//! its section 3.2.6, dates of saving of RFC 8514, PARTIAL of RFC 9394 section 3.3.
+//! its section 3.2.6, dates of saving of RFC 8514, PARTIAL of RFC 9394 section 3.3, annotations of
+//! RFC 5257.
 
-use engine::{Mailbox, PrivateSeen, Record, SeqMatch, StoreMode, StoreOutcome, StoreRequest, View};
+use engine::{
+    Annotations, Error, Mailbox, PrivateSeen, Record, SeqMatch, StoreMode, StoreOutcome,
+    StoreRequest, User, View,
+};
 use protocol::imap::command::{Fetch, FetchItem, SetArgument};
 use protocol::imap::encode;
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
-use super::super::fetch::{Plan, Sent, ahead, write_message};
+use super::super::fetch::{AnnotationItem, Beside, Plan, Sent, ahead, write_message};
 use super::super::limit::{count, refusal, within};
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::FlagItems;
@@ -39,6 +43,13 @@ pub(super) async fn serve(session: &mut Session, fetch: Fetch, limit: Option<u32
     }
     if fetch.changed_since.is_some() || fetch.items.contains(&FetchItem::ModSeq) {
         session.enable_condstore();
+    }
+    let is_bad = |item: &FetchItem| match item {
+        FetchItem::Annotation { entries, .. } => AnnotationItem::is_bad(entries),
+        _ => false,
+    };
+    if fetch.items.iter().any(is_bad) {
+        return Ok(Reply::bad("Expected names of entries such as /comment or /1.2/comment"));
     }
     if let (true, Some(since)) = (fetch.vanished, fetch.changed_since) {
         let Some(selected) = session.selected.as_ref() else {
@@ -84,6 +95,10 @@ pub(super) async fn serve(session: &mut Session, fetch: Fetch, limit: Option<u32
     }
     if let Some(uids) = progress.uids_to_mark.filter(|uids| !uids.is_empty()) {
         mark_seen(session, uids, uid).await?;
+    }
+    // RFC 5257 section 3.2.1.
+    if plan.missed_part.get() {
+        progress.trouble.get_or_insert_with(|| Reply::failure(&Error::NoSuchPart, "NONEXISTENT"));
     }
     let reply = progress.trouble.unwrap_or_else(|| Reply::ok("Completed"));
     Ok(session.limited(reply, cut))
@@ -189,7 +204,23 @@ async fn send_range(
 ) -> Result<(), End> {
     let mut next = first;
     let mut dates = Dates::default();
+    let mut annotations = Annotations::default();
     while next <= last {
+        if plan.needs_annotations()
+            && let Some(selected) = session.selected.as_ref()
+            && let (Some(from), Some(to)) = (selected.view.uid(next), selected.view.uid(last))
+            && !annotations.covers(from)
+        {
+            let viewer = session.user.as_ref().map_or("", User::name);
+            match selected.mailbox.annotations(viewer, from, to).await {
+                Ok(read) => annotations = read,
+                Err(error) => {
+                    let reply = session.failure("read annotations", &error, "NONEXISTENT");
+                    progress.trouble.get_or_insert(reply);
+                    return Ok(());
+                }
+            }
+        }
         if plan.needs_save_date && !dates.has(next) {
             let Some(selected) = session.selected.as_ref() else { return Ok(()) };
             let to = SeqNum(last.0.min(next.0.saturating_add(DATES_TURN - 1)));
@@ -207,7 +238,8 @@ async fn send_range(
             let mut records = selected.view.records(next, last).stopping_at_damage();
             next = SeqNum(last.0 + 1);
             for (seq, record) in records.by_ref().take(YIELD_RECORDS) {
-                if plan.needs_save_date && !dates.has(seq) {
+                let wants_date = plan.needs_save_date && !dates.has(seq);
+                if wants_date || plan.needs_annotations() && !annotations.covers(record.uid) {
                     next = seq;
                     return None;
                 }
@@ -216,7 +248,9 @@ async fn send_range(
                 if record.modseq <= since && since.0 > 0 {
                     continue;
                 }
-                if !plan.write_now(selected, out, seq, &record, dates.of(seq)) {
+                let beside =
+                    Beside { save_date: dates.of(seq), annotations: annotations.of(record.uid) };
+                if !plan.write_now(selected, out, seq, &record, beside) {
                     return Some((seq, record));
                 }
                 progress.sent(&record);
@@ -244,8 +278,9 @@ async fn send_range(
                 progress.read_ahead(session, &mailbox, &view, SeqNum(seq.0 + 1), to);
             }
             let waits = session.services.lane.waits();
-            let date = dates.of(seq);
-            match write_message(session, plan, &mailbox, &view, seq, record, date).await? {
+            let save_date = dates.of(seq);
+            let beside = Beside { save_date, annotations: annotations.of(record.uid) };
+            match write_message(session, plan, &mailbox, &view, seq, record, beside).await? {
                 Sent::Whole => progress.sent(&record),
                 Sent::Trouble(reply) => {
                     progress.trouble.get_or_insert(reply);

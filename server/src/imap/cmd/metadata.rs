@@ -168,14 +168,7 @@ pub(super) fn write(out: &mut Vec<u8>, mailbox: &str, values: &Values, utf8: boo
         }
         encode::astring(out, entry.as_bytes(), false);
         out.push(b' ');
-        match value {
-            Some(value) if value.contains(&0) => {
-                out.push(b'~');
-                encode::literal_start(out, value.len() as u64);
-                out.extend_from_slice(value);
-            }
-            value => encode::nstring(out, value.as_deref(), utf8),
-        }
+        encode::nstring8(out, value.as_deref(), utf8);
     }
     out.extend_from_slice(b")\r\n");
 }

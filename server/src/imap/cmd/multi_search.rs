@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use engine::{INBOX, Mailbox, Namespace, Rights, View};
+use engine::{INBOX, Mailbox, Namespace, Rights, User, View};
 use protocol::imap::SearchKey;
 use protocol::imap::command::{MultiSearch, SearchSource, Tag};
 use protocol::imap::encode;
 
+use super::super::annotations;
 use super::super::contexts::{Context, Results};
 use super::super::names::Name;
 use super::super::reply::{End, Outcome, Reply};
@@ -130,6 +131,13 @@ async fn one(
         None => without_recent(search.key.clone()),
     };
     let wants_scores = search.options.relevancy;
+    let viewer = session.user.as_ref().map_or("", User::name);
+    let key = match annotations::found(key, &mailbox, viewer, collation).await {
+        Ok(key) => key,
+        Err(error) => {
+            return Ok(Some(session.failure("search a mailbox", &error, "NONEXISTENT")));
+        }
+    };
     let searched = match wants_scores {
         true => mailbox.search_by_relevancy(&view, &key, collation).await,
         false => mailbox.search(&view, &key, collation).await.map(|found| (found, Vec::new())),

@@ -1,12 +1,13 @@
 //! SEARCH and UID SEARCH: RFC 3501 section 6.4.4, ESEARCH of RFC 4731 and 9051, `$` of RFC 5182,
 //! MODSEQ of RFC 7162, FUZZY and RELEVANCY of RFC 6203, UPDATE of RFC 5267, PARTIAL of RFC 9394.
 
-use engine::Matched;
+use engine::{Matched, User};
 use protocol::imap::SearchKey;
 use protocol::imap::command::{Search, SearchReturn, Tag};
 use protocol::imap::encode::{self, Code, ESearch, Status};
 use protocol::types::{ModSeq, SeqNum, SequenceSet, SetRange, SetValue, UidValidity};
 
+use super::super::annotations;
 use super::super::contexts::{Context, Results};
 use super::super::reply::{Outcome, Reply};
 use super::super::selected::Selected;
@@ -34,10 +35,12 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, search: Sear
     let context_key = update.then(|| fixed(search.key.clone(), selected));
     let key = settle(search.key, selected);
     let (key, cut) = session.cut_search(key);
+    let viewer = session.user.as_ref().map_or("", User::name).to_owned();
     let save = search.options.is_some_and(|options| options.save);
     let wants_scores = search.options.is_some_and(|options| options.relevancy);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
     let work = async move {
+        let key = annotations::found(key, &mailbox, &viewer, collation).await?;
         match wants_scores {
             true => mailbox.search_by_relevancy(&view, &key, collation).await,
             false => {
@@ -99,7 +102,7 @@ pub(super) fn add_context(session: &mut Session, context: Context) {
         Results::Found(_) => &[][..],
         Results::Sorted(criteria, _) => criteria,
     };
-    if selected.contexts.can_add(criteria) {
+    if selected.contexts.can_add(&context.key, criteria) {
         selected.contexts.add(context);
     } else {
         let code = Code::NoUpdate(context.tag);

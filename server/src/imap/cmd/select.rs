@@ -1,8 +1,8 @@
 //! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 sections 3.1
-//! and 3.2.5, RFC 8474 section 4.2.
+//! and 3.2.5, RFC 8474 section 4.2, RFC 5257 sections 4.1 and 4.2.
 
 use engine::{Rights, SeqMatch};
-use protocol::imap::command::{Fetch, FetchItem, QResync, SetArgument};
+use protocol::imap::command::{Fetch, FetchItem, QResync, SelectParameters, SetArgument};
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::{SeqNum, SequenceSet};
 
@@ -17,9 +17,9 @@ pub(in super::super) async fn run(
     session: &mut Session,
     name: &str,
     read_only: bool,
-    condstore: bool,
-    qresync: Option<Box<QResync>>,
+    parameters: SelectParameters,
 ) -> Outcome {
+    let SelectParameters { condstore, annotate, qresync } = parameters;
     if qresync.is_some() && !session.features.qresync {
         return Ok(Reply::bad("ENABLE QRESYNC first"));
     }
@@ -41,7 +41,9 @@ pub(in super::super) async fn run(
         Ok(seen) => seen,
         Err(error) => return Ok(session.failure("read what was seen", &error, "NONEXISTENT")),
     };
-    let selected = Box::new(Selected::new(place, (mailbox, view), seen, read_only));
+    let mut selected = Box::new(Selected::new(place, (mailbox, view), seen, read_only));
+    selected.tells_annotations = annotate;
+    let value_bytes_max = session.services.config().limits.metadata_value_bytes_max;
     let read_only = selected.read_only;
     let separator = session.viewer().ok().map(|viewer| viewer.names.separator());
     let rev2 = session.features.rev2;
@@ -54,7 +56,16 @@ pub(in super::super) async fn run(
         Ok(unseen) => unseen,
         Err(error) => return Ok(session.failure("look through a mailbox", &error, "NONEXISTENT")),
     };
-    session.conn.out.with_vec(|out| write_state(out, &selected, (name, separator), rev2, unseen));
+    session.conn.out.with_vec(|out| {
+        write_state(out, &selected, (name, separator), rev2, unseen);
+        // RFC 5257 section 4.1.
+        let level = match selected.examined {
+            true => "READ-ONLY".to_owned(),
+            false => value_bytes_max.to_string(),
+        };
+        let code = Code::Text(format!("ANNOTATIONS {level}"));
+        encode::status(out, None, Status::Ok, Some(&code), "Annotations can be used");
+    });
     session.selected = Some(selected);
     if let Some(known) = qresync
         && let Err(reply) = resynchronise(session, *known).await?

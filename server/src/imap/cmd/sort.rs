@@ -1,11 +1,12 @@
 //! SORT and UID SORT: RFC 5256, SORT=DISPLAY of RFC 5957, RETURN options of RFC 5267 section 3,
 //! MODSEQ of RFC 7162, RELEVANCY of RFC 6203, UPDATE of RFC 5267 section 4.
 
-use engine::Sorted;
+use engine::{Sorted, User, annotation_part};
 use protocol::imap::command::{SearchReturn, Sort, Tag};
 use protocol::imap::encode::{self, ESearch};
 use protocol::types::{ModSeq, SeqNum, SequenceSet, Uid};
 
+use super::super::annotations;
 use super::super::contexts::{Context, Results};
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
@@ -23,7 +24,10 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, sort: Sort) 
     let Some(selected) = session.selected.as_mut() else {
         return Ok(Reply::bad("Select a mailbox first"));
     };
-    let Sort { uid, options, criteria, key } = sort;
+    let Sort { uid, options, criteria, annotations: by, key } = sort;
+    if by.iter().any(|key| annotation_part(&key.entry).is_none()) {
+        return Ok(Reply::bad("Expected the name of an entry such as /comment"));
+    }
     let update = options.is_some_and(|options| options.update);
     if update && selected.contexts.has(tag.as_str()) {
         return Ok(Reply::bad("Tag is in use by a search with UPDATE"));
@@ -32,7 +36,13 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, sort: Sort) 
     let key = settle(key, selected);
     let wants_scores = options.is_some_and(|options| options.relevancy);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
-    let sorted = match mailbox.sort(&view, &key, &criteria, collation, wants_scores).await {
+    let viewer = session.user.as_ref().map_or("", User::name);
+    let work = async {
+        let key = annotations::found(key, &mailbox, viewer, collation).await?;
+        let values = annotations::sort_values(by, &mailbox, viewer, collation).await?;
+        mailbox.sort(&view, &key, (&criteria, values), collation, wants_scores).await
+    };
+    let sorted = match work.await {
         Ok(sorted) => sorted,
         Err(error) => {
             if options.is_some_and(|options| options.save) {

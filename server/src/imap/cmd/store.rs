@@ -1,18 +1,28 @@
-//! STORE and UID STORE: RFC 3501 section 6.4.6, UNCHANGEDSINCE of RFC 7162 section 3.1.3.
+//! STORE and UID STORE: RFC 3501 section 6.4.6, UNCHANGEDSINCE of RFC 7162 section 3.1.3, ANNOTATION
+//! of RFC 5257 section 4.5.
 
-use engine::{Answered, FlagScope, PrivateSeen, StoreOutcome, StoreRequest};
+use engine::{
+    Annotate, Answered, Error, FlagScope, PrivateSeen, Rights, StoreOutcome, StoreRequest, User,
+};
 use protocol::imap::command::{Store, StoreMode};
 use protocol::imap::encode::Code;
 use protocol::types::{ModSeq, SequenceSet, SystemFlags, Uid};
 
+use super::super::annotations;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::{FlagItems, Selected, SeqRanges};
 use super::super::session::{Session, YIELD_BYTES};
 use super::fetch::LONG_RECORDS;
 
+/// Messages whose structure is looked at before other sessions run.
+const YIELD_MESSAGES: usize = 256;
+
 pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcome {
     if store.unchanged_since.is_some() {
         session.enable_condstore();
+    }
+    if !store.annotations.is_empty() {
+        return annotate(session, store).await;
     }
     let Some(selected) = session.selected.as_ref() else {
         return Ok(Reply::bad("Select a mailbox first"));
@@ -158,6 +168,81 @@ async fn store_own(
         None => Reply::ok("Completed"),
     };
     Ok(session.limited(reply, cut))
+}
+
+/// STORE of annotations: RFC 5257 section 4.5. Without an answer but the MODSEQs of CONDSTORE.
+async fn annotate(session: &mut Session, store: Store) -> Outcome {
+    let viewer = session.user.as_ref().map_or("", User::name).to_owned();
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let rights = if selected.examined { Rights::NONE } else { selected.rights };
+    let values = match annotations::values(store.annotations, &viewer, rights) {
+        Ok(values) => values,
+        Err(reply) => return Ok(reply),
+    };
+    let ranges = match selected.resolve(&store.set, store.uid) {
+        Ok(ranges) => ranges,
+        Err(reply) => return Ok(reply),
+    };
+    let (ranges, cut) = session.cut(ranges);
+    let uids = match selected.uids(session.services.store.helpers(), ranges.clone(), None).await {
+        Ok(uids) => uids,
+        Err(error) => return Ok(session.failure("store annotations", &error, "NONEXISTENT")),
+    };
+    if uids.is_empty() {
+        return Ok(Reply::ok("No such messages"));
+    }
+    if let Err(error) = check_parts(session, &uids, &annotations::parts(&values)).await {
+        return Ok(session.failure("store annotations", &error, "NONEXISTENT"));
+    }
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let (mailbox, seen) = (selected.mailbox.clone(), selected.seen.clone());
+    let request = Annotate { uids, values, unchanged_since: store.unchanged_since };
+    let work = async move { mailbox.annotate(request, seen.as_ref()).await };
+    let outcome = match session.working(None, work).await? {
+        Ok(outcome) => outcome,
+        Err(error) => return Ok(session.failure("store annotations", &error, "NONEXISTENT")),
+    };
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let modified = modified_set(selected, &outcome, store.uid);
+    answer(session, ranges, &outcome, store.uid, true).await?;
+    let reply = match modified {
+        Some(set) => Reply::ok("Some messages were changed before").code(Code::Modified(set)),
+        None => Reply::ok("Completed"),
+    };
+    Ok(session.limited(reply, cut))
+}
+
+/// Whether every message has these body parts.
+async fn check_parts(session: &Session, uids: &[Uid], parts: &[Vec<u32>]) -> engine::Result<()> {
+    let Some(selected) = session.selected.as_ref().filter(|_| !parts.is_empty()) else {
+        return Ok(());
+    };
+    for (n, uid) in uids.iter().enumerate() {
+        let Some((_, record)) = selected.view.record_of(*uid) else { continue };
+        let made;
+        let mapped = selected.view.extras(&record);
+        let extras = match mapped.as_ref().and_then(|mapped| mapped.extras()) {
+            Some(extras) => Some(extras),
+            None => {
+                made = selected.mailbox.extras(&session.services.lane, &record).await?;
+                made.extras()
+            }
+        };
+        let has = |part: &Vec<u32>| extras.is_some_and(|extras| extras.has_part(part));
+        if !parts.iter().all(has) {
+            return Err(Error::NoSuchPart);
+        }
+        if n % YIELD_MESSAGES == YIELD_MESSAGES - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
 }
 
 /// The messages that failed UNCHANGEDSINCE, named as the command named them.

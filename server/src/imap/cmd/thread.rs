@@ -1,10 +1,12 @@
 //! THREAD and UID THREAD: RFC 5256; REFS of draft-ietf-morg-inthread.
 
+use engine::User;
 use protocol::imap::command::Thread;
 use protocol::imap::encode;
 use protocol::imap::sort::ThreadNode;
 use protocol::types::{SeqNum, Uid};
 
+use super::super::annotations;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 use super::search::{INLINE_FOUND_MAX, names_modseq, settle};
@@ -23,7 +25,12 @@ pub(in super::super) async fn run(session: &mut Session, thread: Thread) -> Outc
     };
     let key = settle(key, selected);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
-    let nodes = match mailbox.thread(&view, &key, algorithm, collation).await {
+    let viewer = session.user.as_ref().map_or("", User::name);
+    let work = async {
+        let key = annotations::found(key, &mailbox, viewer, collation).await?;
+        mailbox.thread(&view, &key, algorithm, collation).await
+    };
+    let nodes = match work.await {
         Ok(nodes) => nodes,
         Err(error) => return Ok(session.failure("thread a mailbox", &error, "NONEXISTENT")),
     };

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ahead` | files asked for before their turn, where the disk is waited for |
 //! | `plan` | items, and what each message needs: index record, cache blob, message file |
+//! | `annotation` | annotations |
 //! | `part` | a section's bytes for CATENATE and URLFETCH |
 //! | `section` | `BODY[…]` and its older names, streamed from the message file |
 //! | `binary` | `BINARY[…]`, decoded |
@@ -13,10 +14,12 @@
 //! or the connection ends.
 
 pub(super) mod ahead;
+mod annotation;
 mod binary;
 mod part;
 mod plan;
 mod section;
 
+pub(super) use annotation::AnnotationItem;
 pub(super) use part::{Part, write_url};
-pub(super) use plan::{Plan, Sent, write_message};
+pub(super) use plan::{Beside, Plan, Sent, write_message};

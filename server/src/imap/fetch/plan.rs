@@ -1,10 +1,12 @@
 //! Items of FETCH, and what each message needs for them. All that is the same for every message
 //! (names, sets of fields) is made once.
 
+use std::cell::Cell;
+
 use engine::io::Lane;
 use engine::message::Extras;
 use engine::search::{EMAIL_ID_KIND, THREAD_ID_KIND};
-use engine::{ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
+use engine::{Annotation, ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
 use protocol::imap::command::{Fetch, FetchItem, Section, SectionText};
 use protocol::imap::encode;
 use protocol::mime::downgrade;
@@ -14,6 +16,7 @@ use protocol::types::SeqNum;
 use super::super::reply::{End, Reply};
 use super::super::selected::{Features, Selected, begin_fetch};
 use super::super::session::Session;
+use super::annotation::AnnotationItem;
 use super::{binary, section};
 
 /// What a FETCH asks, settled once for all of its messages.
@@ -34,6 +37,10 @@ pub(in super::super) struct Plan {
     pub(in super::super) needs_save_date: bool,
     /// Some item is only in the message file.
     pub(in super::super) needs_file: bool,
+    /// The ANNOTATION items.
+    annotations: Vec<AnnotationItem>,
+    /// One of these named a body part that a message does not have.
+    pub(in super::super) missed_part: Cell<bool>,
     features: Features,
 }
 
@@ -75,6 +82,8 @@ enum Value {
     EmailId,
     ThreadId,
     SaveDate,
+    /// The plan's ANNOTATION item of this number.
+    Annotation(usize),
     /// NIL rather than a look into the file, if lazy.
     Preview {
         lazy: bool,
@@ -84,7 +93,7 @@ enum Value {
 }
 
 impl Step {
-    fn new(item: &FetchItem, is_first: bool) -> Step {
+    fn new(item: &FetchItem, is_first: bool, annotations: &mut Vec<AnnotationItem>) -> Step {
         let mut text = if is_first { vec![] } else { vec![b' '] };
         let (name, value): (&[u8], Value) = match item {
             FetchItem::Uid => (b"UID ", Value::Uid),
@@ -99,6 +108,10 @@ impl Step {
             FetchItem::ThreadId => (b"THREADID (", Value::ThreadId),
             FetchItem::SaveDate => (b"SAVEDATE ", Value::SaveDate),
             FetchItem::Preview { lazy } => (b"PREVIEW ", Value::Preview { lazy: *lazy }),
+            FetchItem::Annotation { entries, attributes } => {
+                annotations.push(AnnotationItem::new(entries, attributes));
+                (b"", Value::Annotation(annotations.len() - 1))
+            }
             FetchItem::Section { section, .. } => match cached_fields(item) {
                 Some(fields) => {
                     section::write_name(&mut text, section, None);
@@ -138,13 +151,16 @@ impl Plan {
             FetchItem::Section { peek, .. } | FetchItem::Binary { peek, .. } => !peek,
             _ => false,
         });
-        let needs_extras = items.iter().any(is_in_extras);
+        let mut annotations = Vec::new();
+        let steps = items.iter().enumerate();
+        let steps = steps.map(|(i, item)| Step::new(item, i == 0, &mut annotations)).collect();
+        let names_parts = annotations.iter().any(|item| !item.parts().is_empty());
+        let needs_extras = items.iter().any(is_in_extras) || names_parts;
         let needs_file = items.iter().any(needs_file);
         let needs_ids = items.iter().any(is_of_version_2);
         let is_lazy = |item: &FetchItem| matches!(item, FetchItem::Preview { lazy: true });
         let wants_extras = needs_extras || items.iter().any(is_lazy);
         let needs_save_date = items.contains(&FetchItem::SaveDate);
-        let steps = items.iter().enumerate().map(|(i, item)| Step::new(item, i == 0)).collect();
         Plan {
             items,
             steps,
@@ -154,8 +170,15 @@ impl Plan {
             needs_ids,
             needs_save_date,
             needs_file,
+            annotations,
+            missed_part: Cell::default(),
             features,
         }
+    }
+
+    /// Whether some item is not in index, cache or file, but in annotations.
+    pub(in super::super) fn needs_annotations(&self) -> bool {
+        !self.annotations.is_empty()
     }
 
     /// Writes the whole answer for a message if index and cache have it; else writes nothing.
@@ -165,7 +188,7 @@ impl Plan {
         out: &mut Vec<u8>,
         seq: SeqNum,
         record: &Record,
-        save_date: Option<i64>,
+        beside: Beside<'_>,
     ) -> bool {
         if self.needs_file {
             return false;
@@ -175,7 +198,7 @@ impl Plan {
         if self.needs_extras && extras.is_none() {
             return false;
         }
-        let sources = Sources { extras, save_date };
+        let sources = Sources { extras, beside };
         selected.announce_keywords(out, record);
         let start = out.len();
         begin_fetch(out, seq, record.uid, self.features);
@@ -200,7 +223,7 @@ impl Plan {
         out: &mut Vec<u8>,
         record: &Record,
         step: &Step,
-        Sources { extras, save_date }: Sources<'_>,
+        Sources { extras, beside }: Sources<'_>,
     ) -> bool {
         let start = out.len();
         step.text.write(out);
@@ -214,10 +237,18 @@ impl Plan {
                 encode::number(out, record.modseq.0);
                 out.push(b')');
             }
-            (Value::SaveDate, _) => match save_date {
+            (Value::SaveDate, _) => match beside.save_date {
                 Some(date) => encode::date_time(out, date),
                 None => out.extend_from_slice(b"NIL"),
             },
+            (Value::Annotation(number), _) => {
+                let Some(item) = self.annotations.get(number) else { return false };
+                let has = |part: &Vec<u32>| extras.is_some_and(|extras| extras.has_part(part));
+                if !item.parts().iter().all(has) {
+                    self.missed_part.set(true);
+                }
+                item.write(out, beside.annotations, self.features.utf8());
+            }
             (Value::EmailId | Value::ThreadId | Value::Preview { .. }, _) => {
                 if !self.write_identity(out, step.value, extras) {
                     out.truncate(start);
@@ -276,7 +307,14 @@ impl Plan {
 #[derive(Clone, Copy)]
 struct Sources<'a> {
     extras: Option<Extras<'a>>,
-    save_date: Option<i64>,
+    beside: Beside<'a>,
+}
+
+/// What is told of a message that is in none of its files.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Beside<'a> {
+    pub(in super::super) save_date: Option<i64>,
+    pub(in super::super) annotations: &'a [Annotation],
 }
 
 /// The fields of a `BODY[HEADER.FIELDS (…)]` that the cache may have.
@@ -356,7 +394,7 @@ pub(in super::super) async fn write_message(
     view: &View,
     seq: SeqNum,
     record: Record,
-    save_date: Option<i64>,
+    beside: Beside<'_>,
 ) -> Result<Sent, End> {
     let blob = match plan.needs_extras {
         true => match blob_of(&session.services.lane, plan.needs_ids, mailbox, view, &record).await
@@ -386,7 +424,7 @@ pub(in super::super) async fn write_message(
     for (i, (item, step)) in plan.items.iter().zip(&plan.steps).enumerate() {
         let Some(selected) = session.selected.as_ref() else { break };
         let written = session.conn.out.with_vec(|out| {
-            let sources = Sources { extras, save_date };
+            let sources = Sources { extras, beside };
             let written = plan.write_step(selected, out, &record, step, sources);
             if !written && i > 0 {
                 out.push(b' ');
