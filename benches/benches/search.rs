@@ -19,7 +19,8 @@ use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::message::{Ingest, LineEnds};
 use engine::search::{Context, Program, Record, Scratch, SearchKey, Source};
 use engine::{
-    Collation, Delivery, Drive, IndexMode, Partition, Store, StoreConfig, Target, UserOptions,
+    Collation, Delivery, Drive, IndexMode, Partition, SortValues, Store, StoreConfig, Target,
+    UserOptions,
 };
 use protocol::imap::sort::{SortCriterion, SortKey, ThreadAlgorithm};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
@@ -248,7 +249,8 @@ fn mailbox(c: &mut Criterion) {
         let collation = Collation::default();
         group.bench_function(name, |b| {
             b.iter(|| {
-                let sort = mailbox.sort(&view, &all, &criteria, collation, false);
+                let sort =
+                    mailbox.sort(&view, &all, (&criteria, SortValues::default()), collation, false);
                 assert_eq!(runtime.block_on(sort).expect("an answer").messages.len() as u64, count);
             });
         });

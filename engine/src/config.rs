@@ -50,7 +50,7 @@ pub struct StoreConfig {
     /// Entries of metadata that a mailbox, or the server, can have: so many shared ones, and so
     /// many of each user.
     pub metadata_entries_max: usize,
-    /// Values of annotations on a message that one user sees, at most.
+    /// Values of annotations on a message at most: so many shared ones, and so many of each user.
     pub annotations_max: usize,
     /// An index is compacted at a checkpoint when at least this many of its records are
     /// tombstones and they are a quarter.

@@ -4,7 +4,7 @@ mod site;
 
 use config::{LayoutKind, Protocol};
 use engine::QuotaLimits;
-use site::imap::say;
+use site::imap::{assert_lines, say, say_as};
 use site::{Site, on_a_core};
 
 const MESSAGE: &str = "Subject: x\r\n\r\nbody\r\n";
@@ -111,5 +111,64 @@ fn status_tells_what_an_expunge_would_free() {
         assert!(said.contains(&status), "{said}");
         let listed = format!("* STATUS INBOX (DELETED-STORAGE {bytes})\r\n");
         assert!(said.contains(&listed), "{said}");
+    });
+}
+
+/// ANNOTATION-STORAGE: RFC 9208 section 5.4.
+#[test]
+fn annotations_and_metadata_are_counted_and_refused() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |config| {
+            config.auth.admins = vec!["cyrus".into()];
+        });
+        site.store("jo", "INBOX", MESSAGE).await;
+        let long = "x".repeat(1000);
+        let limit = "1 SETQUOTA user/jo (STORAGE 10 ANNOTATION-STORAGE 2)\r\n";
+        let said = say_as(&site, "cyrus", limit).await;
+        let told = "* QUOTA #user/jo (STORAGE 1 10 ANNOTATION-STORAGE 0 2)\r\n1 OK Completed\r\n";
+        assert_eq!(said, told);
+        let said = say(
+            &site,
+            &format!(
+                "s SELECT INBOX\r\n\
+                 1 STORE 1 ANNOTATION (/comment (value.priv \"{long}\"))\r\n\
+                 2 SETMETADATA INBOX (/shared/comment \"{long}\")\r\n\
+                 3 GETQUOTA \"\"\r\n\
+                 4 STORE 1 ANNOTATION (/altsubject (value.shared \"{long}\"))\r\n\
+                 5 SETMETADATA INBOX (/private/comment \"{long}\")\r\n6 COPY 1 INBOX\r\n\
+                 7 APPEND INBOX ANNOTATION (/comment (value.priv \"{long}\")) {{8+}}\r\n\
+                 a: b\r\n\r\n\r\n\
+                 8 STORE 1 ANNOTATION (/comment (value.priv \"short\"))\r\n\
+                 9 SETMETADATA INBOX (/private/comment \"{long}\")\r\n10 GETQUOTAROOT INBOX\r\n\
+                 11 STORE 1 +FLAGS (\\Deleted)\r\n12 EXPUNGE\r\n\
+                 13 SETMETADATA INBOX (/private/comment NIL /shared/comment NIL)\r\n\
+                 14 GETQUOTA \"\"\r\n"
+            ),
+        )
+        .await;
+        let usage =
+            |units: u32| format!("* QUOTA #user/jo (STORAGE 1 10 ANNOTATION-STORAGE {units} 2)");
+        assert_lines(
+            &said,
+            &[
+                "1 OK",
+                "2 OK",
+                &usage(2),
+                "3 OK",
+                "4 NO [OVERQUOTA]",
+                "5 NO [OVERQUOTA]",
+                "6 NO [OVERQUOTA]",
+                "7 NO [OVERQUOTA]",
+                "8 OK",
+                "9 OK",
+                "* QUOTAROOT INBOX #user/jo",
+                &usage(2),
+                "10 OK",
+                "12 OK",
+                "13 OK",
+                "* QUOTA #user/jo (STORAGE 0 10 ANNOTATION-STORAGE 0 2)",
+                "14 OK",
+            ],
+        );
     });
 }

@@ -1,7 +1,7 @@
 //! STORE of annotations (RFC 5257 section 4.5): limits first, then the change, with a new MODSEQ
 //! for each message in the same transaction.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use protocol::types::{ModSeq, SystemFlags, Uid};
@@ -21,7 +21,7 @@ const GROWTH_MESSAGES: usize = 1024;
 pub struct Annotate {
     /// Ascending. Those that do not exist are passed over.
     pub uids: Vec<Uid>,
-    /// What each message gets. Private values are all of one user.
+    /// What each message gets.
     pub values: Vec<AnnotationValue>,
     /// Leave messages changed after this alone (RFC 7162).
     pub unchanged_since: Option<ModSeq>,
@@ -64,9 +64,12 @@ impl Mailbox {
         let config = &self.0.shared.config;
         check_values(values, config.metadata_value_bytes_max)?;
         let max = config.annotations_max;
-        let set: BTreeSet<_> =
-            values.iter().filter(|v| v.value.is_some()).map(|v| (&v.whose, &v.entry)).collect();
-        if set.len() > max { Err(Error::AnnotationTooMany { max }) } else { Ok(()) }
+        let mut sides: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for AnnotationValue { whose, entry, .. } in values {
+            sides.entry(whose).or_default().insert(entry);
+        }
+        let most = sides.values().map(BTreeSet::len).max().unwrap_or(0);
+        if most > max { Err(Error::AnnotationTooMany { max }) } else { Ok(()) }
     }
 }
 
@@ -82,28 +85,28 @@ impl MailboxInner {
         if values.iter().all(|value| value.value.is_none()) {
             return Ok(());
         }
-        let named = |whose: &str, entry: &str| {
-            values.iter().rev().find(|value| value.whose == whose && value.entry == entry)
-        };
-        let distinct: BTreeSet<_> =
-            values.iter().map(|v| (v.whose.as_str(), v.entry.as_str())).collect();
-        let set = distinct.iter().filter(|(w, e)| named(w, e).is_some_and(|v| v.value.is_some()));
-        let set = set.count();
-        let viewer = values.iter().map(|v| v.whose.as_str()).find(|whose| !whose.is_empty());
-        // Of each message with some: how many it has that stay as they are, and how many in all.
-        let mut there: HashMap<Uid, (usize, usize)> = HashMap::new();
+        let mut sides: BTreeMap<&str, BTreeMap<&str, bool>> = BTreeMap::new();
+        for AnnotationValue { whose, entry, value } in values {
+            sides.entry(whose).or_default().insert(entry, value.is_some());
+        }
+        // Of each message with some, and each side: how many stay as they are, and how many are there.
+        let mut there: HashMap<(Uid, &str), (usize, usize)> = HashMap::new();
         self.shared.each_annotation(self.id, first, last, &mut |uid, whose, entry, _| {
-            let counts = whose.is_empty() || Some(whose) == viewer;
-            if counts && uids.binary_search(&uid).is_ok() {
-                let (stay, all) = there.entry(uid).or_default();
-                *stay += usize::from(named(whose, entry).is_none());
+            if let Some((whose, named)) = sides.get_key_value(whose)
+                && uids.binary_search(&uid).is_ok()
+            {
+                let (stay, all) = there.entry((uid, whose)).or_default();
+                *stay += usize::from(!named.contains_key(entry));
                 *all += 1;
             }
             true
         })?;
         let max = self.shared.config.annotations_max;
-        let too_many = |(stay, all): (usize, usize)| stay + set > max && stay + set > all;
-        if too_many((0, 0)) || there.into_values().any(too_many) {
+        let set = |whose: &str| sides[whose].values().filter(|set| **set).count();
+        let too_many = |whose, stay, all| stay + set(whose) > max && stay + set(whose) > all;
+        if sides.keys().any(|whose| too_many(whose, 0, 0))
+            || there.iter().any(|((_, whose), (stay, all))| too_many(whose, *stay, *all))
+        {
             return Err(Error::AnnotationTooMany { max });
         }
         let mut growth = Growth::default();

@@ -21,6 +21,9 @@ const ANNOTATIONS: TableDefinition<'_, AnnotationKey<'_>, &[u8]> =
     TableDefinition::new("annotations");
 const BYTES: TableDefinition<'_, &[u8; 16], u64> = TableDefinition::new("annotation_bytes");
 
+/// Hears of the annotations, one by one: mailbox, UID, whose, entry; value. Says whether to go on.
+type EachAnnotation<'e> = dyn FnMut((MailboxId, Uid, &str, &str), &[u8]) -> Result<bool> + 'e;
+
 macro_rules! attempt {
     ($what:literal, $e:expr) => {
         $e.map_err(|e| failed($what)(e.into()))?
@@ -99,12 +102,11 @@ impl Catalog {
         Ok(())
     }
 
-    /// Calls `each` with the annotations from `from` on, in order: mailbox, UID, whose, entry,
-    /// value; as long as it wants more.
+    /// Calls `each` with the annotations from `from` on, in order, as long as it wants more.
     pub(crate) fn annotations(
         &self,
         from: (MailboxId, Uid),
-        each: &mut dyn FnMut((MailboxId, Uid, &str, &str), &[u8]) -> Result<bool>,
+        each: &mut EachAnnotation<'_>,
     ) -> Result<()> {
         let read = attempt!("read", self.database.begin_read());
         let Some(table) = read.table_if_any(ANNOTATIONS)? else { return Ok(()) };

@@ -106,6 +106,7 @@ mod tests {
     use protocol::types::{ModSeq, SystemFlags};
 
     use super::*;
+    use crate::annotation::SortValues;
     use crate::collation::Collation;
     use crate::order::{KeyMaker, Room};
     use crate::search::{Fields, Record};
@@ -135,6 +136,7 @@ mod tests {
             text(value.split_once(" <").map_or(value.trim(), |(name, _)| name.trim()))
         };
         match key {
+            SortKey::Annotation(_) => unreachable!("not generated"),
             SortKey::Arrival => Value::Number(record.internal_date.into()),
             SortKey::Date => {
                 let told = date::parse(field("date")).map(|date| date.unix);
@@ -207,7 +209,7 @@ mod tests {
             criteria in criteria(),
             turn in 1usize..8,
         ) {
-            let maker = KeyMaker::new(&criteria, Collation::default());
+            let maker = KeyMaker::new(&criteria, Collation::default(), SortValues::default());
             let mut room = Room::default();
             let mut all = Batch::default();
             let mut scores = Vec::new();

@@ -15,7 +15,7 @@ use engine::{
     Drive, Error, Mailbox, MailboxId, MountOptions, Partition, Record, Result, Store, StoreConfig,
     Turn, User, UserOptions,
 };
-use protocol::types::UidValidity;
+use protocol::types::{Uid, UidValidity};
 
 use crate::model::{Folder, Msg, Place, Space, World};
 
@@ -193,8 +193,11 @@ impl Bench {
             let usage = user.usage();
             let each: Vec<_> = space.folders.iter().map(|(n, f)| (n, f.messages.len())).collect();
             let redone = self.store.status().recovered;
-            let is = (usage.messages, usage.bytes);
-            assert_eq!(is, (messages, bytes), "usage of {name}: {each:?}, {redone} redone");
+            let is = (usage.messages, usage.bytes, usage.annotation_bytes);
+            let comments = space.folders.values().flat_map(|folder| folder.messages.values());
+            let comments = comments.filter_map(|message| message.comment.as_ref());
+            let should = (messages, bytes, comments.map(|text| text.len() as u64).sum());
+            assert_eq!(is, should, "usage of {name}: {each:?}, {redone} redone");
             world.users.insert(name.to_owned(), space);
         }
         Ok(world)
@@ -205,6 +208,7 @@ impl Bench {
         let id = mailbox.id();
         let names = view.keywords().names().to_vec();
         let mut folder = Folder { id: Some(id), ..Folder::default() };
+        let annotations = self.result(mailbox.annotations("", Uid(1), Uid::MAX))?;
         let mut modseqs = BTreeMap::new();
         let mut bytes = 0;
         for (seq, record) in view.all() {
@@ -228,7 +232,9 @@ impl Bench {
                 .map(|i| names.get(i).map_or_else(|| format!("bit {i}"), |k| k.as_str().into()))
                 .collect();
             bytes += u64::from(record.size);
-            folder.messages.insert(uid, Msg { token, flags: record.flags.0, keywords });
+            let comment = annotations.of(record.uid).first().and_then(|one| one.shared.clone());
+            let comment = comment.map(|text| String::from_utf8_lossy(&text).into_owned());
+            folder.messages.insert(uid, Msg { token, flags: record.flags.0, keywords, comment });
             modseqs.insert(uid, record.modseq.0);
         }
         assert_eq!(folder.messages.len(), view.exists() as usize, "{at:?}: records are damaged");

@@ -88,7 +88,7 @@ pub fn delivery(bench: &Bench, random: &mut Random, token: &mut u32) -> Result<O
         let file = sim.open(&tmp, Open::CreateNew)?;
         file.write_at(text(token).replace("\r\n", "\n").as_bytes(), 0)?;
         file.sync_all()?;
-        let message = Msg { token, flags, keywords: BTreeSet::new() };
+        let message = Msg { token, flags, keywords: BTreeSet::new(), comment: None };
         coming(Effect::Append { at, messages: vec![(None, message)] });
         sim.rename(&tmp, &dir.join(sub).join(&name))?;
         sync_names(&sim, &dir.join(sub))

@@ -12,12 +12,13 @@ use engine::{MailboxId, StoreMode};
 /// User and mailbox name.
 pub type Place = (String, String);
 
-/// One message: which text, and its flags.
+/// One message: which text, its flags, and its shared comment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Msg {
     pub token: u32,
     pub flags: u8,
     pub keywords: BTreeSet<String>,
+    pub comment: Option<String>,
 }
 
 /// One mailbox. Messages whose UIDs nobody was told are kept apart.
@@ -56,6 +57,12 @@ pub enum Effect {
         mode: StoreMode,
         flags: u8,
         keywords: BTreeSet<String>,
+    },
+    /// Shared comments (RFC 5257); none: they go.
+    Annotate {
+        at: Place,
+        uids: Vec<u32>,
+        comment: Option<String>,
     },
     /// Another program set these letters and took those away.
     Merge {
@@ -182,6 +189,14 @@ impl World {
                         }
                         // Of shared mailboxes, which this work has none of.
                         StoreMode::ReplaceWithin(_) | StoreMode::Touch(_) => {}
+                    }
+                }
+            }
+            Effect::Annotate { at, uids, comment } => {
+                let folder = world.folder_mut(at)?;
+                for uid in uids {
+                    if let Some(message) = folder.messages.get_mut(uid) {
+                        message.comment = comment.clone();
                     }
                 }
             }
@@ -372,7 +387,7 @@ mod tests {
     }
 
     fn append(uid: u32) -> Effect {
-        let message = Msg { token: uid, flags: 0, keywords: BTreeSet::new() };
+        let message = Msg { token: uid, flags: 0, keywords: BTreeSet::new(), comment: None };
         Effect::Append { at: place(), messages: vec![(Some(uid), message)] }
     }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use engine::io::Lane;
 use engine::{
-    AclEntry, Appended, Delivery, Error, Identifier, Mailbox, MailboxId, Result, Rights,
+    AclEntry, Annotate, AnnotationValue, Appended, Delivery, Error, Identifier, Mailbox, MailboxId, Result, Rights,
     RightsChange, Store, StoreMode, StoreRequest, Target, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
@@ -159,7 +159,7 @@ fn given(keywords: &BTreeSet<String>) -> Vec<Keyword> {
 
 /// Chooses an operation.
 pub fn choose(bench: &Bench, random: &mut Random, token: &mut u32) -> Result<Op> {
-    match random.below(34) {
+    match random.below(36) {
         0..=6 => append(bench, random, token),
         7..=8 => append_many(bench, random, token),
         9 => append_all(bench, random, token),
@@ -177,6 +177,7 @@ pub fn choose(bench: &Bench, random: &mut Random, token: &mut u32) -> Result<Op>
         30 => foreign::flags(bench, random),
         31 => foreign::removal(bench, random),
         32 => set_acl(bench, random),
+        33..=34 => annotate(bench, random),
         _ => claim(bench, random),
     }
 }
@@ -188,18 +189,29 @@ pub fn checkpoint(bench: &Bench) -> Op {
     })
 }
 
+fn some_comment(random: &mut Random) -> Option<String> {
+    let n = random.below(5);
+    (n > 0).then(|| "c".repeat(n as usize))
+}
+
+fn value(comment: Option<&String>) -> AnnotationValue {
+    let value = comment.map(|comment| comment.as_bytes().into());
+    AnnotationValue { whose: String::new(), entry: "/comment".into(), value }
+}
+
 fn target(bench: &Bench, random: &mut Random, at: &Place, token: u32) -> Result<(Target, Msg)> {
     let keywords = keywords(random);
     let flags = random.flags();
+    let comment = if random.once_in(4) { some_comment(random) } else { None };
     let target = Target {
         user: bench.user(&at.0)?,
         mailbox: bench.mailbox(at)?,
         flags: SystemFlags(flags),
         keywords: given(&keywords),
         internal_date: Some(1_700_000_000 + i64::from(token)),
-        annotations: vec![],
+        annotations: comment.iter().map(|comment| value(Some(comment))).collect(),
     };
-    Ok((target, Msg { token, flags, keywords }))
+    Ok((target, Msg { token, flags, keywords, comment }))
 }
 
 pub fn take(token: &mut u32) -> u32 {
@@ -350,6 +362,27 @@ fn store(bench: &Bench, random: &mut Random) -> Result<Op> {
     let effect = Effect::Flags { at, uids, mode, flags, keywords };
     Ok(Op::new("store", vec![effect.clone()], vec![mailbox.clone()], async move {
         let result = mailbox.store(request).await;
+        let outcome = Outcome::of(&result, effect);
+        match result {
+            Ok(stored) => outcome.told(mailbox.id(), 0, stored.modseq.0),
+            Err(_) => outcome,
+        }
+    }))
+}
+
+fn annotate(bench: &Bench, random: &mut Random) -> Result<Op> {
+    let at = place(bench, random)?;
+    let mailbox = bench.mailbox(&at)?;
+    let uids = random.some(&uids(&mailbox));
+    let comment = some_comment(random);
+    let request = Annotate {
+        uids: uids.iter().map(|u| Uid(*u)).collect(),
+        values: vec![value(comment.as_ref())],
+        unchanged_since: None,
+    };
+    let effect = Effect::Annotate { at, uids, comment };
+    Ok(Op::new("annotate", vec![effect.clone()], vec![mailbox.clone()], async move {
+        let result = mailbox.annotate(request, None).await;
         let outcome = Outcome::of(&result, effect);
         match result {
             Ok(stored) => outcome.told(mailbox.id(), 0, stored.modseq.0),

@@ -650,6 +650,32 @@ mod tests {
     }
 
     #[test]
+    fn literals_of_annotations_are_no_messages() {
+        let input = b"a APPEND x ANNOTATION (/a (v {2+}\r\n)( w \"(\\\"\")) {2+}\r\nhi \
+            (\\Seen) ANNOTATION (/b (v {1}\r\nz)) CATENATE (TEXT {2+}\r\nho)\r\nb NOOP\r\n";
+        let literal = format!("{:?}", Literal { bytes: 2, synchronizing: false, binary: false });
+        let limits = Limits { line_bytes_max: 200, literal_bytes_max: 20, command_bytes_max: 400 };
+        assert_eq!(
+            whole(limits, input),
+            [
+                format!(
+                    r#"message true a APPEND x ANNOTATION (/a (v {{2+}}\r\n)( w \"(\\\"\"))  {literal}"#
+                ),
+                "hi".to_owned(),
+                "Continue".to_owned(),
+                format!(
+                    r"message false  (\\Seen) ANNOTATION (/b (v {{1}}\r\nz)) CATENATE (TEXT  {literal}"
+                ),
+                "ho".to_owned(),
+                "end )".to_owned(),
+                "command b NOOP".to_owned(),
+            ]
+        );
+        let long = b"a APPEND x ANNOTATION (/a (v {21}\r\nb NOOP\r\n";
+        assert_eq!(whole(limits, long), ["Literal a ", "command b NOOP"]);
+    }
+
+    #[test]
     fn refused_messages_are_drained() {
         let nonsync = b"a APPEND refuse {5+}\r\nhello {3+}\r\nabc\r\nb NOOP\r\n";
         let got = whole(SMALL, nonsync);

@@ -24,7 +24,7 @@ pub struct Limits {
     pub metadata_value_bytes_max: usize,
     /// Entries of metadata of one mailbox, or of the server: shared ones, and those of each user.
     pub metadata_entries_max: usize,
-    /// Values of annotations on one message: shared ones and those of one user.
+    /// Values of annotations on one message: shared ones, and those of each user.
     pub annotations_max: usize,
     /// Bytes queued for a client above which its session pauses until they are sent.
     pub out_queue_bytes_high: usize,

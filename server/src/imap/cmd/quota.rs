@@ -81,6 +81,9 @@ pub(in super::super) async fn set(
             "STORAGE" => wanted.bytes = Some(limit.saturating_mul(UNIT_BYTES)),
             "MESSAGE" => wanted.messages = Some(*limit),
             "MAILBOX" => wanted.mailboxes = Some(*limit),
+            "ANNOTATION-STORAGE" => {
+                wanted.annotation_bytes = Some(limit.saturating_mul(UNIT_BYTES));
+            }
             _ => return Ok(Reply::no("No such resource").word("CANNOT")),
         }
     }
@@ -133,10 +136,12 @@ fn name_of(user: &User, root: &QuotaRoot) -> String {
 fn write(session: &mut Session, user: &User, root: &QuotaRoot) {
     let QuotaRoot { limits, usage, .. } = root;
     let units = |bytes: u64| bytes.div_ceil(UNIT_BYTES);
+    let annotation_limit = limits.annotation_bytes.map(|limit| limit / UNIT_BYTES);
     let resources = [
         ("STORAGE", units(usage.bytes), limits.bytes.map(|limit| limit / UNIT_BYTES)),
         ("MESSAGE", usage.messages, limits.messages),
         ("MAILBOX", usage.mailboxes, limits.mailboxes),
+        ("ANNOTATION-STORAGE", units(usage.annotation_bytes), annotation_limit),
     ];
     let utf8 = session.features.rev2;
     let name = name_of(user, root);
