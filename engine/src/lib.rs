@@ -14,6 +14,7 @@
 //! | `fulltext` | which messages may: an index of their text |
 //! | `mailbox` | an open mailbox: state, files, views, apply, rescan |
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
+//! | `relocation` | mailboxes that go to another partition or user |
 //! | `acl` | who may do what with a mailbox |
 //! | `seen` | `\Seen` of users in others' mailboxes |
 //! | `metadata` | named values of mailboxes and of the server |
@@ -52,6 +53,7 @@ mod namespace;
 mod order;
 mod owner;
 mod quota;
+mod relocation;
 pub mod search;
 mod seen;
 mod shared;

@@ -204,6 +204,14 @@ impl UserInner {
         Ok(())
     }
 
+    /// Removes the user's own entries of the server; `None` if there are none.
+    pub(crate) fn own_server_metadata_gone(&self) -> Result<Option<Frame>> {
+        let own = below(&self.shared, MailboxId::default(), &self.name, "/private")?;
+        let changes: Vec<(String, Value)> = own.into_keys().map(|entry| (entry, None)).collect();
+        let (user, whose) = (String::new(), self.name.clone());
+        Ok((!changes.is_empty()).then_some(Frame::Metadata { user, whose, changes }))
+    }
+
     /// Whether there is room for what these changes leave.
     fn may_have(
         &self,
@@ -231,9 +239,10 @@ impl UserInner {
         Ok(())
     }
 
-    /// Gives one mailbox the metadata of another one: what RFC 5464 section 4.1 asks of RENAME of
-    /// INBOX.
+    /// Gives one mailbox the metadata of another one, which may be another user's: what RFC 5464
+    /// section 4.1 asks of RENAME of INBOX.
     pub(crate) fn copy_metadata(self: &Arc<Self>, from: MailboxId, to: MailboxId) -> Result<()> {
+        let before = self.shared.annotation_bytes(to)?;
         let mut all: BTreeMap<Key, Arc<[u8]>> =
             self.shared.catalog.metadata_of(from)?.into_iter().collect();
         for (key, value) in self.shared.metadata.within(from, Uid(0), Uid(0)) {
@@ -261,8 +270,7 @@ impl UserInner {
             }
         }
         self.applied(lsn);
-        // It was made for this, and had none.
-        let growth = Growth::of(self.shared.annotation_bytes(to)?);
+        let growth = Growth::between(before, self.shared.annotation_bytes(to)?);
         if let Some(name) = self.namespace.load().name_of(to) {
             self.annotated(name, growth);
         }

@@ -188,6 +188,15 @@ impl User {
         self.change(move |user| user.delete(&name)).await
     }
 
+    /// Deletes the user: all mailboxes with what is in them, subscriptions, limits, and the private
+    /// entries of the server's metadata. Whoever opens the user again begins anew, with an INBOX.
+    ///
+    /// # Errors
+    /// What was deleted before an error stays so; the INBOX is the last to go.
+    pub async fn remove(&self) -> Result<()> {
+        self.change(UserInner::remove).await
+    }
+
     /// Renames a mailbox and all below it. INBOX is emptied into the new one instead.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (Namespace::canonical(from), checked_name(to)?);
@@ -467,7 +476,7 @@ impl UserInner {
         Ok(partition.layout.mailbox_dir(&partition.path, &self.name, name)?)
     }
 
-    /// Whether [`Self::begin`] is through, for this user can't be without an INBOX after it.
+    /// Whether [`Self::begin`] is through: from then on until [`User::remove`] there is an INBOX.
     pub(crate) fn has_begun(&self) -> bool {
         self.namespace.load().mailboxes.contains_key(INBOX)
     }
@@ -479,6 +488,8 @@ impl UserInner {
         if self.has_begun() {
             return Ok(());
         }
+        // Of a user who was removed, no directory is to be taken for a mailbox.
+        self.finish_moves()?;
         let partition = self.shared.partition(partition)?.clone();
         self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let storage = &*self.shared.storage;
@@ -562,24 +573,66 @@ impl UserInner {
         })
     }
 
+    pub(crate) fn remove(self: &Arc<Self>) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        for name in namespace.mailboxes.keys().rev().filter(|name| *name != INBOX) {
+            self.delete(name)?;
+        }
+        let (user, nobodys) = (&self.name, MailboxId::default());
+        let subscribed = namespace.subscriptions.iter().map(|name| Frame::Subscription {
+            user: user.clone(),
+            name: name.clone(),
+            on: false,
+        });
+        let mut frames: Vec<_> = subscribed.map(|frame| (nobodys, frame)).collect();
+        if namespace.quota.is_some() {
+            frames.push((nobodys, Frame::Quota { user: user.clone(), limits: None }));
+        }
+        frames.extend(self.own_server_metadata_gone()?.map(|frame| (nobodys, frame)));
+        self.delete_with(INBOX, frames, None)?;
+        self.limit();
+        Ok(())
+    }
+
     fn delete(self: &Arc<Self>, name: &str) -> Result<()> {
         if name == INBOX {
             return Err(Error::NotAllowed("INBOX cannot be deleted"));
         }
+        self.delete_with(name, Vec::new(), None)
+    }
+
+    /// Deletes a mailbox in one transaction with other frames; by these a `successor` may get its
+    /// name, and then its directory.
+    pub(crate) fn delete_with(
+        self: &Arc<Self>,
+        name: &str,
+        mut frames: Vec<(MailboxId, Frame)>,
+        successor: Option<(Mailbox, PathBuf)>,
+    ) -> Result<()> {
         let namespace = self.namespace.load_full();
         let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
         let id = entry.id;
         let open = self.open(name)?;
         open.0.state.lock().gone = true;
         let frame = Frame::MailboxGone { user: self.name.clone(), name: name.to_owned() };
-        let frames = vec![(id, frame)];
+        frames.push((id, frame));
         let lsn = self.commit(&frames).inspect_err(|_| {
             open.0.state.lock().gone = false;
         })?;
         self.apply(&frames);
+        for (id, frame) in &frames {
+            if let Frame::Metadata { whose, changes, .. } = frame {
+                self.shared.metadata.apply(*id, whose, changes);
+            }
+        }
         let place = open.0.place.read().clone();
         let (from, to) = (place.dir, trash_dir(&place.partition, id));
-        self.follow(lsn, [Move { mailbox: open.0.clone(), from, to, doomed: true }].into());
+        let mut moves = VecDeque::from([Move { mailbox: open.0.clone(), from, to, doomed: true }]);
+        moves.extend(successor.map(|(mailbox, to)| {
+            let from = mailbox.0.place.read().dir.clone();
+            Move { mailbox: mailbox.0, from, to, doomed: false }
+        }));
+        self.follow(lsn, moves);
         self.shared.gone.lock().push(id);
         self.shared.mailboxes.remove(id);
         self.shared.watches.unlinger(&open.0);

@@ -358,8 +358,13 @@ impl Catalog {
             let mut rows = attempt!("write", write.open_table(MAILBOXES));
             let mut subscriptions = attempt!("write", write.open_table(SUBSCRIPTIONS));
             for UserChanges { name: user, namespace, unsaved } in &batch.users {
-                let record = UserRecord::of(namespace);
-                attempt!("write", users.insert(user.as_str(), to_json(&record).as_slice()));
+                // A user has an INBOX, or is gone.
+                if namespace.mailboxes.is_empty() {
+                    attempt!("write", users.remove(user.as_str()));
+                } else {
+                    let record = to_json(&UserRecord::of(namespace));
+                    attempt!("write", users.insert(user.as_str(), record.as_slice()));
+                }
                 let mut gone: BTreeMap<MailboxId, ()> =
                     unsaved.mailboxes.iter().map(|id| (*id, ())).collect();
                 for (name, entry) in &namespace.mailboxes {

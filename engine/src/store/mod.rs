@@ -8,6 +8,7 @@ mod registry;
 mod scrub;
 mod threads;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -228,10 +229,30 @@ impl Store {
     pub async fn has_user(&self, name: &str) -> Result<bool> {
         let (shared, name) = (self.shared.clone(), name.to_owned());
         let job = move || {
-            if shared.users.lock().contains_key(&name) {
-                return Ok(true);
+            // In this order: what memory lets go is in the catalog.
+            let known = shared.users.lock().get(&name).map(|user| user.has_begun());
+            known.map_or_else(|| shared.catalog.has_user(&name), Ok)
+        };
+        self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+
+    /// What these users have, each as of now; those who have nothing are left out. Brings nobody
+    /// into memory.
+    pub async fn namespaces(&self, names: Vec<String>) -> Result<Vec<(String, Arc<Namespace>)>> {
+        let shared = self.shared.clone();
+        let job = move || {
+            let mut found = Vec::with_capacity(names.len());
+            for name in names {
+                // In this order: what memory lets go is in the catalog.
+                let known = shared.users.lock().get(&name).map(|user| user.namespace.load_full());
+                let namespace = match known {
+                    Some(namespace) => Some(namespace),
+                    None => shared.catalog.user(&name)?.map(|stored| Arc::new(stored.namespace)),
+                };
+                let there = namespace.filter(|namespace| !namespace.mailboxes.is_empty());
+                found.extend(there.map(|namespace| (name, namespace)));
             }
-            shared.catalog.has_user(&name)
+            Ok(found)
         };
         self.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
     }
@@ -300,11 +321,19 @@ impl Store {
 
 impl Shared {
     pub(crate) fn all_users(&self) -> Result<Vec<String>> {
-        let mut users = self.catalog.users()?;
-        users.extend(self.users.lock().keys().cloned());
-        users.sort();
-        users.dedup();
-        Ok(users)
+        let known: Vec<(String, bool)> = {
+            let users = self.users.lock();
+            users.iter().map(|(name, user)| (name.clone(), user.has_begun())).collect()
+        };
+        let mut users: BTreeSet<String> = self.catalog.users()?.into_iter().collect();
+        for (name, begun) in known {
+            match begun {
+                true => users.insert(name),
+                // Removed, or just being begun.
+                false => users.remove(&name),
+            };
+        }
+        Ok(users.into_iter().collect())
     }
 
     /// A user from memory or catalog, begun when there is none and `partition` may be used.

@@ -936,6 +936,8 @@ impl<'a> Redo<'a> {
             }
             let ids: Vec<_> = namespace.mailboxes.values().map(|entry| entry.id).collect();
             user.ledger.sums.set((messages, bytes), self.shared.annotation_bytes_of(&ids)?);
+            // Limits may be in frames, too.
+            user.limit();
             user.regroup()?;
         }
         Ok(())

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use engine::io::Lane;
 use engine::{
-    AclEntry, Annotate, AnnotationValue, Appended, Delivery, Error, Identifier, Mailbox, MailboxId, Result, Rights,
-    RightsChange, Store, StoreMode, StoreRequest, Target, UserOptions,
+    AclEntry, Annotate, AnnotationValue, Appended, Delivery, Error, Identifier, Mailbox, MailboxId,
+    Result, Rights, RightsChange, Store, StoreMode, StoreRequest, Target, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 

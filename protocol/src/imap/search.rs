@@ -119,6 +119,11 @@ pub enum SearchKey {
 }
 
 impl SearchKey {
+    /// All of these, which are one at least.
+    pub fn all(mut keys: Vec<SearchKey>) -> SearchKey {
+        if keys.len() == 1 { keys.remove(0) } else { SearchKey::And(keys) }
+    }
+
     /// The key's negation, boxed as [`SearchKey::Not`].
     pub fn negated(self) -> SearchKey {
         SearchKey::Not(Box::new(self))

@@ -66,7 +66,7 @@ pub(super) async fn expand(session: &Session, mut key: SearchKey) -> Result<Sear
 }
 
 /// What is stored under a filter's name.
-async fn value(session: &Session, name: &str) -> Result<SearchKey, Reply> {
+async fn value(session: &Session, name: &str) -> Result<Vec<SearchKey>, Reply> {
     let user = session.user()?;
     let entries = VALUES.map(|place| format!("{place}{name}")).to_vec();
     let found = user.metadata(None, user.name(), entries, Depth::Zero).await;

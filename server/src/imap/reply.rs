@@ -68,7 +68,9 @@ impl Reply {
         match error {
             Error::NoSuchMailbox => Reply::no("No such mailbox").word(missing),
             Error::MailboxExists => Reply::no("Mailbox already exists").word("ALREADYEXISTS"),
-            Error::NotAllowed(_) | Error::Name(_) => Reply::no(error.to_string()).word("CANNOT"),
+            Error::NotAllowed(_) | Error::Name(_) | Error::NoSuchPartition(_) => {
+                Reply::no(error.to_string()).word("CANNOT")
+            }
             Error::OverQuota => Reply::no("Quota exceeded").word("OVERQUOTA"),
             Error::TooBig { .. } => Reply::no(error.to_string()).word("TOOBIG"),
             // RFC 5257 section 4.5.

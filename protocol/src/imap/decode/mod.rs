@@ -119,8 +119,8 @@ pub fn is_append(text: &[u8]) -> bool {
 }
 
 /// Decodes the value of a filter, one or more search keys: `search-criteria` of RFC 5466 section 4.
-pub fn search_criteria(value: &[u8]) -> Option<SearchKey> {
-    search::criteria(value).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, key)| key)
+pub fn search_criteria(value: &[u8]) -> Option<Vec<SearchKey>> {
+    search::criteria(value).ok().filter(|(rest, _)| rest.is_empty()).map(|(_, keys)| keys)
 }
 
 /// Whether a filter may have this name (RFC 5466 section 4).

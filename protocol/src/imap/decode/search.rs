@@ -123,8 +123,8 @@ fn option_list(i: &[u8]) -> Res<'_, SearchReturn> {
 }
 
 /// The keys of a filter: RFC 5466 section 4.
-pub(super) fn criteria(i: &[u8]) -> Res<'_, SearchKey> {
-    Context::new(None).keys(i, 1)
+pub(super) fn criteria(i: &[u8]) -> Res<'_, Vec<SearchKey>> {
+    Context::new(None).list(i, 1)
 }
 
 /// What the strings of a command are in.
@@ -169,17 +169,19 @@ impl Context {
 
     /// One or more keys, all of which have to hold.
     fn keys<'a>(&self, i: &'a [u8], depth: usize) -> Res<'a, SearchKey> {
+        map(|i| self.list(i, depth), SearchKey::all).parse(i)
+    }
+
+    /// The same, one by one.
+    fn list<'a>(&self, i: &'a [u8], depth: usize) -> Res<'a, Vec<SearchKey>> {
         let (mut i, first) = self.key(i, depth + 1)?;
-        if i.first() != Some(&b' ') {
-            return Ok((i, first));
-        }
         let mut keys = vec![first];
         while let [b' ', rest @ ..] = i {
             let (after, key) = self.key(rest, depth + 1)?;
             keys.push(key);
             i = after;
         }
-        Ok((i, SearchKey::And(keys)))
+        Ok((i, keys))
     }
 
     fn string<'a>(&self, i: &'a [u8]) -> Res<'a, String> {

@@ -136,10 +136,6 @@ async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, R
     };
     let (place, mailbox) = session.mailbox(&head.mailbox, Rights::INSERT, "TRYCREATE").await?;
     let is_outbox = session.is_outbox(&place);
-    if is_outbox && replaced.is_some() {
-        // A message that could not be sent could not be taken back.
-        return Err(Reply::no("APPEND messages that are to be sent").word("CANNOT"));
-    }
     let seen = session.own_seen(&place, &mailbox).await;
     let seen = seen.map_err(|error| session.failure("read what was seen", &error, "TRYCREATE"))?;
     let (scope, seen) = own_scope(place.scope(), seen);
@@ -502,8 +498,11 @@ async fn commit(
     let replaces = destination.replaced.is_some();
     let committed: engine::Result<Vec<Appended>> = match (deliveries.len(), deliveries.pop()) {
         (1, Some(delivery)) => match &destination.replaced {
-            Some((source, old)) => delivery.replace(source, *old).await.map(|new| vec![new]),
-            None => delivery.commit().await.into_iter().collect(),
+            // What is sent has to be there before, and the old message until it is sent.
+            Some((source, old)) if !destination.is_outbox => {
+                delivery.replace(source, *old).await.map(|new| vec![new])
+            }
+            _ => delivery.commit().await.into_iter().collect(),
         },
         (_, Some(last)) => {
             deliveries.push(last);
@@ -523,6 +522,12 @@ async fn commit(
         && let Some(refusal) = send(session, &destination.mailbox, &appended).await?
     {
         return Ok(refusal);
+    }
+    if let Some((source, old)) = destination.replaced.as_ref().filter(|_| destination.is_outbox)
+        && let Err(error) = source.expunge(&source.view(), vec![*old]).await
+    {
+        // It is sent: a client that heard of a failure would send it again.
+        session.failure("remove a replaced message", &error, "NONEXISTENT");
     }
     if let Some(seen) = &destination.seen {
         let uids = appended.iter().zip(wanted).filter(|(_, wanted)| *wanted);

@@ -1,9 +1,9 @@
 //! DELETE: RFC 3501 section 6.3.4. Needs `x` (RFC 4314).
 //!
-//! An administrator who deletes a user's INBOX, as Cyrus's do (`DELETE user.jo`), deletes all of the
-//! user's mailboxes and empties the INBOX, which stays as long as the account is there.
+//! An administrator who deletes a user's INBOX, as Cyrus's do (`DELETE user.jo`), deletes all that the
+//! user has here. Where the account stays, the next login or message begins anew.
 
-use engine::{INBOX, Rights, User};
+use engine::{INBOX, Rights};
 
 use super::super::notify;
 use super::super::reply::{Outcome, Reply};
@@ -24,7 +24,7 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
     let administers =
         session.viewer().is_ok_and(|viewer| viewer.principal.administers(user.name()));
     let deleted = match name {
-        INBOX if !place.own && administers => empty(user).await,
+        INBOX if !place.own && administers => user.remove().await,
         _ => user.delete(name).await,
     };
     if let Err(error) = deleted {
@@ -36,20 +36,4 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
         session.selected = None;
     }
     Ok(Reply::ok("Deleted"))
-}
-
-/// Deletes everything that a user has.
-async fn empty(user: &User) -> engine::Result<()> {
-    let namespace = user.namespace();
-    for name in namespace.mailboxes.keys().rev().filter(|name| *name != INBOX) {
-        match user.delete(name).await {
-            // Somebody else was faster.
-            Ok(()) | Err(engine::Error::NoSuchMailbox) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let inbox = user.mailbox(INBOX).await?;
-    let view = inbox.refresh().await?;
-    let uids = view.uids().map(|(_, uid)| uid).collect();
-    inbox.expunge(&view, uids).await.map(drop)
 }

@@ -5,7 +5,7 @@
 //! know the word also as `\Noselect`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
 use engine::{INBOX, Namespace, Principal, Rights, User};
@@ -31,9 +31,10 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         session.conn.out.push(line.as_bytes());
         return Ok(Reply::ok("Completed"));
     }
-    let users: Vec<User> = asked.sources.iter().map(|source| source.user.clone()).collect();
+    let owners: Vec<String> = asked.sources.iter().map(|source| source.owner.clone()).collect();
+    let many = asked.sources.iter().map(Source::names).sum::<usize>() > INLINE_NAMES_MAX;
     let find = move || asked.listed();
-    let found = match users.iter().map(names_of).sum::<usize>() > INLINE_NAMES_MAX {
+    let found = match many {
         true => session.services.store.helpers().run(find).await,
         false => Ok(find()),
     };
@@ -41,28 +42,24 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         return Ok(session.failure("list mailboxes", &engine::Error::Closing, "NONEXISTENT"));
     };
     for turn in found.chunks(TURN) {
-        tell(session, list, &users, turn).await?;
+        tell(session, list, &owners, turn).await?;
         session.breathe().await?;
         tokio::task::yield_now().await;
     }
     Ok(Reply::ok("Completed"))
 }
 
-fn names_of(user: &User) -> usize {
-    let namespace = user.namespace();
-    namespace.mailboxes.len() + namespace.subscriptions.len()
-}
-
 /// Sends lines, each with what is to come behind it.
 async fn tell(
     session: &mut Session,
     list: &List,
-    users: &[User],
+    owners: &[String],
     turn: &[Listed],
 ) -> Result<(), End> {
+    let users = opened(session, list, owners, turn).await;
     let mut statuses: Vec<Option<engine::Result<_>>> = Vec::new();
     statuses.resize_with(turn.len(), || None);
-    for (source, user) in users.iter().enumerate() {
+    for (&source, user) in &users {
         if list.return_status.is_empty() {
             break;
         }
@@ -87,7 +84,7 @@ async fn tell(
             let line = acl::my_rights(session, &listed.name, mailbox.rights);
             session.conn.out.push_vec(line);
         }
-        let user = &users[mailbox.source];
+        let Some(user) = users.get(&mailbox.source) else { continue };
         if let Some(Ok(found)) = &mut status {
             let mut whole = status::complete(user, &mailbox.name, &list.return_status, found).await;
             if whole.is_ok() && list.return_status.contains(&StatusItem::Unseen) {
@@ -112,6 +109,28 @@ async fn tell(
         }
     }
     Ok(())
+}
+
+/// The users of a turn's mailboxes, if what is told of these needs more than their names.
+async fn opened(
+    session: &Session,
+    list: &List,
+    owners: &[String],
+    turn: &[Listed],
+) -> BTreeMap<usize, User> {
+    let mut users = BTreeMap::new();
+    if list.return_status.is_empty() && list.return_metadata.is_empty() {
+        return users;
+    }
+    for source in turn.iter().filter_map(|listed| Some(listed.mailbox.as_ref()?.source)) {
+        if let btree_map::Entry::Vacant(place) = users.entry(source)
+            // The mailboxes of one that can't be opened now have their names alone.
+            && let Ok(user) = session.open_user(&owners[source]).await
+        {
+            place.insert(user);
+        }
+    }
+    users
 }
 
 /// Names listed before other sessions of the core have their turn.
@@ -139,8 +158,14 @@ struct ListedMailbox {
 
 /// A user whose mailboxes are looked through; the first one is the session's.
 struct Source {
-    user: User,
+    owner: String,
     namespace: Arc<Namespace>,
+}
+
+impl Source {
+    fn names(&self) -> usize {
+        self.namespace.mailboxes.len() + self.namespace.subscriptions.len()
+    }
 }
 
 /// What LIST looks at.
@@ -170,16 +195,14 @@ async fn asked(session: &Session, list: &List) -> Result<Asked, Reply> {
     let mut prefixes = [users, shared].into_iter().flatten();
     let reaches_others = prefixes.any(|prefix| may_show(&prefix));
     let namespace = user.namespace();
-    let mut sources = vec![Source { user, namespace }];
+    let mut sources = vec![Source { owner: user.name().to_owned(), namespace }];
     if reaches_others {
         let shown = |owner: &&String| names.places(owner).iter().any(|place| may_show(place));
-        for owner in session.others().await?.iter().filter(shown) {
-            // One that can't be opened now is not shown.
-            if let Ok(user) = session.open_user(owner).await {
-                let namespace = user.namespace();
-                sources.push(Source { user, namespace });
-            }
-        }
+        let owners: Vec<String> = session.others().await?.iter().filter(shown).cloned().collect();
+        let failed = |error| session.failure("look up shared mailboxes", &error, "NONEXISTENT");
+        // An administrator has many, whose names alone are looked at.
+        let found = session.services.store.namespaces(owners).await.map_err(failed)?;
+        sources.extend(found.into_iter().map(|(owner, namespace)| Source { owner, namespace }));
     }
     let utf8 = session.features.utf8();
     Ok(Asked { list: list.clone(), names, principal: viewer.principal.clone(), sources, utf8 })
@@ -200,10 +223,8 @@ impl Asked {
             });
             Listed { name: entry.name.into_owned(), mailbox, line }
         };
-        let namespaces = self.sources.iter().map(|source| {
-            let owner = source.user.name();
-            (owner, &*source.namespace)
-        });
+        let namespaces =
+            self.sources.iter().map(|source| (source.owner.as_str(), &*source.namespace));
         let namespaces: Vec<_> = namespaces.collect();
         let found = entries(&namespaces, &self.names, &self.principal, &self.list);
         found.into_iter().map(listed).collect()

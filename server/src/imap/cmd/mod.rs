@@ -28,6 +28,7 @@ pub(super) mod multi_search;
 pub(super) mod namespace;
 pub(super) mod notify;
 pub(super) mod quota;
+mod relocation;
 pub(super) mod rename;
 pub(super) mod resetkey;
 pub(super) mod search;

@@ -1,8 +1,8 @@
 //! RENAME: RFC 3501 section 6.3.5, OLDNAME of RFC 9051. Needs `x` on the mailbox and `k` above the
 //! new name (RFC 4314).
 //!
-//! A mailbox stays its owner's: nothing is renamed into another user's mailboxes. Cyrus's
-//! administrators name a partition behind the new name; a mailbox stays on its own.
+//! As Cyrus's do, administrators name a partition behind the new name (`RENAME user.jo user.jo fast`),
+//! and give mailboxes, or all that a user has, to another user: [`super::relocation`].
 
 use engine::{INBOX, Rights};
 use protocol::imap::encode::{self, ListLine};
@@ -10,7 +10,7 @@ use protocol::imap::encode::{self, ListLine};
 use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
-use super::create;
+use super::{create, relocation};
 
 pub(in super::super) async fn run(
     session: &mut Session,
@@ -32,14 +32,16 @@ pub(in super::super) async fn run(
     {
         return Ok(reply);
     }
-    if let Some(partition) = partition {
-        let there = namespace.mailboxes.get(&place.name).map(|entry| entry.partition.as_str());
-        if there != Some(partition) {
-            return Ok(Reply::no("Mailboxes stay on their partition").word("CANNOT"));
-        }
-        if from == to {
-            return Ok(Reply::ok("It is there"));
-        }
+    let administers =
+        |owner: &str| session.viewer().is_ok_and(|viewer| viewer.principal.administers(owner));
+    if partition.is_some() && !administers(place.user.name()) {
+        return Ok(Reply::no("Administrators choose partitions").word("NOPERM"));
+    }
+    if let Some(partition) = partition.filter(|_| from == to) {
+        return match relocation::to_partition(&place, partition).await {
+            Ok(()) => Ok(Reply::ok("Moved to the partition")),
+            Err(error) => Ok(session.failure("move a mailbox", &error, "NONEXISTENT")),
+        };
     }
     // What lies below comes along, so it may have to be this user's to move, too.
     let viewer = match session.viewer() {
@@ -57,10 +59,19 @@ pub(in super::super) async fn run(
         Ok(target) => target.place,
         Err(reply) => return Ok(reply),
     };
-    if target.user.name() != place.user.name() {
-        return Ok(Reply::no("A mailbox stays its owner's").word("CANNOT"));
-    }
-    if let Err(error) = place.user.rename(&place.name, &target.name).await {
+    let moved = if target.user.name() != place.user.name() {
+        if !administers(place.user.name()) || !administers(target.user.name()) {
+            return Ok(Reply::no("Administrators give mailboxes to others").word("NOPERM"));
+        }
+        relocation::to_user(&place, &target, partition).await
+    } else {
+        let renamed = place.user.rename(&place.name, &target.name).await;
+        match (renamed, partition) {
+            (Ok(()), Some(partition)) => relocation::to_partition(&target, partition).await,
+            (renamed, _) => renamed,
+        }
+    };
+    if let Err(error) = moved {
         return Ok(session.failure("rename a mailbox", &error, "NONEXISTENT"));
     }
     session.forget_own(|event| notify::is_name_event(event, &target.name));

@@ -1,0 +1,208 @@
+//! A mailbox goes to another partition or to another user, as Cyrus's administrators have it.
+//!
+//! The messages are moved into a mailbox that is made for them, by transactions of MOVE; then it
+//! takes the place of the old one, if that is empty. So each message is in one of the two at any
+//! time, and what arrives meanwhile comes along. Names, rights, metadata, special uses and limits are
+//! kept; the mailbox's id, UIDs and UIDVALIDITY are new, so clients read it anew, and so is `\Seen`
+//! of users who are not the owner.
+//!
+//! Crash states: before the new one takes the old one's place there are both, the new one under a
+//! name that says so; the same command again goes on with it.
+
+use std::sync::Arc;
+
+use crate::acl::Acl;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::format::frame::Frame;
+use crate::ids::MailboxId;
+use crate::mailbox::{Mailbox, MailboxInner};
+use crate::namespace::{INBOX, MailboxEntry, Namespace, SpecialUse};
+use crate::user::{NewMailbox, User, UserInner};
+
+/// Behind the name of a mailbox that takes in the messages of another one.
+const MOVING: &str = " (moving)";
+/// Looks at a mailbox that messages keep coming to.
+const ROUNDS_MAX: usize = 100;
+
+impl User {
+    /// Moves a mailbox, not those below it, to another partition.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPartition`]
+    pub async fn change_partition(&self, name: &str, partition: &str) -> Result<()> {
+        let name = Namespace::canonical(name);
+        let namespace = self.namespace();
+        let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
+        if entry.partition == partition {
+            return Ok(());
+        }
+        let fresh = format!("{name}{MOVING}");
+        let options = NewMailbox { partition: Some(partition.to_owned()), inherits_inbox: false };
+        match self.create_as(&fresh, &[], options).await {
+            Ok(()) => {}
+            Err(Error::MailboxExists) => {
+                let namespace = self.namespace();
+                let there = namespace.mailboxes.get(&fresh).map(|entry| entry.partition.as_str());
+                if there != Some(partition) {
+                    return Err(Error::NotAllowed("a move to another partition is not finished"));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        self.dress(&name, self, &fresh).await?;
+        for _ in 0..ROUNDS_MAX {
+            self.pour(&name, self, &fresh).await?;
+            let (old, new) = (name.clone(), fresh.clone());
+            if self.change(move |user| user.replace(&old, &new)).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::NotAllowed("messages keep coming into the mailbox"))
+    }
+
+    /// Gives a mailbox, not those below it, to another user, on a partition of choice. An INBOX
+    /// stays, and its messages join those in the other user's mailbox of the new name.
+    ///
+    /// # Errors
+    /// [`Error::MailboxExists`], [`Error::NoSuchPartition`]
+    pub async fn give(
+        &self,
+        name: &str,
+        to: &User,
+        new: &str,
+        partition: Option<String>,
+    ) -> Result<()> {
+        let (name, new) = (Namespace::canonical(name), Namespace::canonical(new));
+        let namespace = self.namespace();
+        let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
+        if new != INBOX {
+            let options = NewMailbox { partition, inherits_inbox: false };
+            to.create_as(&new, &[], options).await?;
+        }
+        if (new == INBOX) == (name == INBOX) {
+            self.dress(&name, to, &new).await?;
+        }
+        for _ in 0..ROUNDS_MAX {
+            self.pour(&name, to, &new).await?;
+            if name == INBOX {
+                return Ok(());
+            }
+            let old = name.clone();
+            if self.change(move |user| user.delete_empty(&old)).await? {
+                return match entry.quota.filter(|_| new != INBOX) {
+                    Some(limits) => to.set_quota(Some(&new), Some(limits)).await,
+                    None => Ok(()),
+                };
+            }
+        }
+        Err(Error::NotAllowed("messages keep coming into the mailbox"))
+    }
+
+    /// Removes the user as [`User::remove`] does, if there is nothing left but an empty INBOX; says
+    /// whether that was so.
+    pub async fn remove_empty(&self) -> Result<bool> {
+        self.change(|user| {
+            let alone = user.namespace.load().mailboxes.len() == 1;
+            if !alone || !user.stop_if_empty(INBOX)? {
+                return Ok(false);
+            }
+            user.remove().map(|()| true)
+        })
+        .await
+    }
+
+    /// Gives a new mailbox what belongs to another one, but for messages and limits.
+    async fn dress(&self, name: &str, to: &User, new: &str) -> Result<()> {
+        let namespace = self.namespace();
+        let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?.clone();
+        let (acl, new) = (namespace.acls.get(&entry.id).cloned(), new.to_owned());
+        to.change(move |user| user.dress(&new, &entry, acl)).await
+    }
+
+    /// Moves all messages that are there.
+    async fn pour(&self, name: &str, to: &User, new: &str) -> Result<()> {
+        let (source, target) = (self.mailbox(name).await?, to.mailbox(new).await?);
+        let view = source.refresh().await?;
+        let all = view.clone();
+        let collect = move || all.uids().map(|(_, uid)| uid).collect();
+        let uids = self.0.shared.helpers.run(collect).await.map_err(|_| Error::Closing)?;
+        source.move_to(&view, uids, &target).await.map(drop)
+    }
+}
+
+impl UserInner {
+    fn dress(
+        self: &Arc<Self>,
+        name: &str,
+        like: &MailboxEntry,
+        acl: Option<Arc<Acl>>,
+    ) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
+        self.copy_metadata(like.id, entry.id)?;
+        let uses = SpecialUse::to_bits(&like.special_use);
+        let mut frames = vec![(entry.id, self.frame_of(name, entry, uses))];
+        if acl.is_some() {
+            frames.push((entry.id, Frame::Acl { user: self.name.clone(), acl }));
+        }
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
+        self.applied(lsn);
+        self.events.post(&Event::Rights(name.to_owned()));
+        Ok(())
+    }
+
+    /// Puts the mailbox `new` in the place of `name`, in one transaction; does nothing, and says so,
+    /// while there are messages in that.
+    fn replace(self: &Arc<Self>, name: &str, new: &str) -> Result<bool> {
+        let namespace = self.namespace.load_full();
+        let entry = |name: &str| namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox);
+        let (old, fresh) = (entry(name)?, entry(new)?);
+        let successor = self.open(new)?;
+        let partition = self.shared.partition(&fresh.partition)?.clone();
+        let dir = self.dir_of(&partition, name)?;
+        if !self.stop_if_empty(name)? {
+            return Ok(false);
+        }
+        let user = self.name.clone();
+        let uses = SpecialUse::to_bits(&old.special_use);
+        let mut frames = vec![(fresh.id, self.frame_of(name, fresh, uses))];
+        if old.quota.is_some() {
+            frames.push((fresh.id, Frame::Quota { user: user.clone(), limits: old.quota }));
+        }
+        if name == INBOX {
+            let partition = fresh.partition.clone();
+            frames.push((MailboxId::default(), Frame::User { user, partition }));
+        }
+        self.delete_with(name, frames, Some((successor, dir)))?;
+        let (from, to) = (new.to_owned(), name.to_owned());
+        self.events.post(&Event::Renamed { from, to });
+        Ok(true)
+    }
+
+    /// Deletes a mailbox; does nothing, and says so, while there are messages in it.
+    fn delete_empty(self: &Arc<Self>, name: &str) -> Result<bool> {
+        if !self.stop_if_empty(name)? {
+            return Ok(false);
+        }
+        self.delete_with(name, Vec::new(), None).map(|()| true)
+    }
+
+    /// From here on no message comes into the mailbox, if there is none in it.
+    fn stop_if_empty(self: &Arc<Self>, name: &str) -> Result<bool> {
+        let Mailbox(open) = self.open(name)?;
+        Ok(open.stop_if_empty())
+    }
+}
+
+impl MailboxInner {
+    fn stop_if_empty(&self) -> bool {
+        // Whoever applies something has this lock until the view is there.
+        let _files = self.files.lock();
+        let mut state = self.state.lock();
+        let empty = state.queue.is_empty() && self.view().exists() == 0;
+        state.gone |= empty;
+        empty
+    }
+}

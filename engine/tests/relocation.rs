@@ -1,0 +1,181 @@
+//! Mailboxes that go to another partition or user come with all that belongs to them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::io::blocking::Blocking;
+use engine::io::{Lane, Storage};
+use engine::layout::{LayoutKind, LayoutOptions, layout_for};
+use engine::{
+    AclEntry, AnnotationValue, Delivery, Depth, Drive, Error, Identifier, MountOptions, NewMailbox,
+    Partition, QuotaLimits, Rights, RightsChange, SpecialUse, Store, StoreConfig, Target, User,
+    UserOptions,
+};
+use protocol::types::{Keyword, SystemFlags, Uid};
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn open(dir: &Path) -> Store {
+    let partition = |name: &str, layout| Partition {
+        name: name.into(),
+        path: dir.join(name),
+        layout: layout_for(layout, &LayoutOptions::default()),
+        mount: MountOptions::default(),
+    };
+    let partitions =
+        vec![partition("default", LayoutKind::Maildir), partition("other", LayoutKind::Cyrus)];
+    let config = StoreConfig::new(dir.join("state"), partitions);
+    let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
+    Store::open(config, storage, Drive::Inline).unwrap()
+}
+
+fn user(store: &Store, name: &str) -> User {
+    block(store.user(name, &UserOptions::default())).unwrap()
+}
+
+fn append(store: &Store, user: &User, name: &str) {
+    let target = Target {
+        user: user.clone(),
+        mailbox: block(user.mailbox(name)).unwrap(),
+        flags: SystemFlags::FLAGGED,
+        keywords: vec![Keyword::new("work").unwrap()],
+        internal_date: Some(1_000_000_000),
+        annotations: vec![AnnotationValue {
+            whose: String::new(),
+            entry: "/comment".into(),
+            value: Some(name.as_bytes().into()),
+        }],
+    };
+    block(async {
+        let lane = Lane::inline(Arc::new(Blocking::new()));
+        let mut delivery = Delivery::new(store, &lane, vec![target]).unwrap();
+        delivery.write(b"Subject: x\r\n\r\nbody\r\n").await.unwrap();
+        delivery.commit().await.remove(0).unwrap();
+    });
+}
+
+const LIMITS: QuotaLimits =
+    QuotaLimits { bytes: None, messages: Some(9), mailboxes: None, annotation_bytes: Some(99) };
+
+fn fill(store: &Store) -> User {
+    let user = user(store, "alice");
+    for name in ["a", "a/b"] {
+        block(user.create(name, &[SpecialUse::Sent])).unwrap();
+    }
+    for name in ["INBOX", "a", "a/b"] {
+        append(store, &user, name);
+        append(store, &user, name);
+        let who = AclEntry { negative: false, who: Identifier::User("bob".into()) };
+        block(user.set_acl(name, who, RightsChange::Replace(Rights::LOOKUP))).unwrap();
+        let value = Some(name.as_bytes().to_vec());
+        let entries = vec![("/shared/comment".into(), value)];
+        block(user.set_metadata(Some(name), "alice", entries)).unwrap();
+    }
+    block(user.set_quota(Some("a"), Some(LIMITS))).unwrap();
+    user
+}
+
+/// The mailbox `was` of [`fill`] is whole under this name.
+fn is_whole(user: &User, name: &str, was: &str) {
+    let mailbox = block(user.mailbox(name)).unwrap();
+    let view = mailbox.view();
+    assert_eq!(view.exists(), 2, "{name}");
+    let found = block(mailbox.annotations("", Uid(1), Uid::MAX)).unwrap();
+    for (_, record) in view.all() {
+        assert_eq!((record.flags, record.internal_date), (SystemFlags::FLAGGED, 1_000_000_000));
+        assert_eq!(view.keywords().of_bits(record.keywords).count(), 1);
+        assert_eq!(found.of(record.uid)[0].shared.as_deref(), Some(was.as_bytes()));
+    }
+    let comment = user.metadata(Some(name), "alice", vec!["/shared/comment".into()], Depth::Zero);
+    assert_eq!(block(comment).unwrap()[0].1.as_deref(), Some(was.as_bytes()), "{name}");
+    let acl = user.acl(name).unwrap();
+    assert!(acl.entries().any(|(entry, _)| entry.to_string() == "bob"), "{name}");
+}
+
+fn copied(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let mut copying = std::process::Command::new("cp");
+    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
+    assert!(status.unwrap().success());
+    copy
+}
+
+#[test]
+fn mailboxes_change_their_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = fill(&store);
+    let usage = user.usage();
+    block(store.checkpoint()).unwrap();
+    for name in ["INBOX", "a"] {
+        block(user.change_partition(name, "other")).unwrap();
+        block(user.change_partition(name, "other")).unwrap();
+    }
+    let gone = block(user.change_partition("a", "nowhere"));
+    assert!(matches!(gone, Err(Error::NoSuchPartition(_))));
+    let look = |user: &User| {
+        let namespace = user.namespace();
+        let there: Vec<(&str, &str)> = namespace
+            .mailboxes
+            .iter()
+            .map(|(name, entry)| (name.as_str(), entry.partition.as_str()))
+            .collect();
+        assert_eq!(there, [("INBOX", "other"), ("a", "other"), ("a/b", "default")]);
+        for name in ["INBOX", "a", "a/b"] {
+            is_whole(user, name, name);
+        }
+        assert_eq!(namespace.mailboxes["a"].special_use, [SpecialUse::Sent]);
+        assert_eq!(user.usage(), usage);
+        let root = user.quota_root("a");
+        assert_eq!((root.mailbox.as_deref(), root.limits), (Some("a"), LIMITS));
+        assert_eq!((root.usage.messages, root.usage.mailboxes), (4, 2));
+        assert_eq!(namespace.partition, "other", "where new mailboxes are made");
+    };
+    look(&user);
+    let crash = copied(dir.path());
+    let again = open(crash.path());
+    look(&block(again.user("alice", &UserOptions::default())).unwrap());
+    assert_eq!(block(again.check(None)).unwrap().findings, [""; 0]);
+    block(user.create_as("new", &[], NewMailbox::default())).unwrap();
+    assert_eq!(user.namespace().mailboxes["new"].partition, "other");
+    block(user.delete("new")).unwrap();
+    store.close().unwrap();
+    drop((store, user));
+    look(&block(open(dir.path()).user("alice", &UserOptions::default())).unwrap());
+}
+
+#[test]
+fn mailboxes_go_to_another_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let alice = fill(&store);
+    let bob = user(&store, "bob");
+    block(bob.create("x", &[])).unwrap();
+    let taken = block(alice.give("a", &bob, "x", None));
+    assert!(matches!(taken, Err(Error::MailboxExists)));
+    block(alice.give("a/b", &bob, "x/b", Some("other".into()))).unwrap();
+    block(alice.give("a", &bob, "y", None)).unwrap();
+    block(alice.give("INBOX", &bob, "INBOX", None)).unwrap();
+    assert_eq!(alice.namespace().mailboxes.keys().collect::<Vec<_>>(), ["INBOX"]);
+    assert_eq!(alice.usage().messages, 0);
+    let look = |bob: &User| {
+        for (name, was) in [("x/b", "a/b"), ("y", "a"), ("INBOX", "INBOX")] {
+            is_whole(bob, name, was);
+        }
+        assert_eq!(bob.namespace().mailboxes["x/b"].partition, "other");
+        assert_eq!(bob.quota_root("y").limits, LIMITS);
+        assert_eq!(bob.usage().messages, 6);
+    };
+    look(&bob);
+    append(&store, &alice, "INBOX");
+    assert!(!block(alice.remove_empty()).unwrap(), "there is a message");
+    block(alice.give("INBOX", &bob, "x", None)).unwrap_err();
+    let inbox = block(alice.mailbox("INBOX")).unwrap();
+    block(inbox.expunge(&inbox.view(), vec![Uid(3)])).unwrap();
+    assert!(block(alice.remove_empty()).unwrap());
+    assert_eq!(block(store.users()).unwrap(), ["bob"]);
+    let again = open(copied(dir.path()).path());
+    look(&user(&again, "bob"));
+}
