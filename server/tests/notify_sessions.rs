@@ -216,3 +216,54 @@ fn deliveries_by_other_programs_are_told_too() {
         client.until("* STATUS x (MESSAGES 1 UIDNEXT 2)\r\n").await;
     });
 }
+
+/// RFC 5465 sections 5.4 and 6.
+#[test]
+fn others_mailboxes_are_told_of_as_far_as_they_may_be_seen() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        let bob = site.user("bob").await;
+        for name in ["Box", "Box/Sub", "Secret"] {
+            bob.create(name, &[]).await.unwrap();
+        }
+        let bob_says = async |script: &str| {
+            let said = site.say(&format!("l LOGIN bob geheim\r\n{script}\r\n")).await;
+            assert!(said.contains("\r\n1 OK"), "{said}");
+        };
+        bob_says("1 SETACL Box jo lr").await;
+        let rules = "1 NOTIFY SET STATUS (mailboxes (\"Other Users/bob/Box\" \
+             \"Other Users/bob/Secret\") (MessageNew MessageExpunge)) \
+             (subtree \"Other Users/bob\" (MailboxName MailboxMetadataChange)) \
+             (personal (MailboxName))\r\n";
+        let mut jo = Client::login(&site, rules).await;
+        let first = jo.until("1 OK Completed\r\n").await;
+        assert!(
+            first.contains("* STATUS \"Other Users/bob/Box\" (MESSAGES 0 UIDNEXT 1"),
+            "{first}"
+        );
+        assert!(!first.contains("Secret"), "{first}");
+        site.store("bob", "Secret", "Subject: x\r\n\r\nx\r\n").await;
+        site.store("bob", "Box", "Subject: x\r\n\r\nx\r\n").await;
+        let line = "* STATUS \"Other Users/bob/Box\" (MESSAGES 1 UIDNEXT 2)\r\n";
+        assert_eq!(jo.until(line).await, "");
+        bob_says("1 CREATE Box/New").await;
+        let made = "* LIST (\\HasNoChildren) \"/\" \"Other Users/bob/Box/New\"\r\n";
+        assert_eq!(jo.until(made).await, "");
+        bob_says("1 SETACL Box jo \"\"").await;
+        let lost = "* LIST (\\NonExistent \\HasChildren) \"/\" \"Other Users/bob/Box\"\r\n";
+        assert_eq!(jo.until(lost).await, "");
+        site.store("bob", "Box", "Subject: x\r\n\r\nx\r\n").await;
+        bob_says("1 SETMETADATA Secret (/shared/comment \"hidden\")").await;
+        bob_says("1 SETACL Secret jo lr").await;
+        let given = "* LIST (\\HasNoChildren) \"/\" \"Other Users/bob/Secret\"\r\n";
+        assert_eq!(jo.until(given).await, "");
+        bob_says("1 SETMETADATA Secret (/shared/comment \"x\" /private/comment \"y\")").await;
+        let told = "* METADATA \"Other Users/bob/Secret\" /shared/comment\r\n";
+        assert_eq!(jo.until(told).await, "");
+        bob_says("1 DELETE Secret").await;
+        let gone = "* LIST (\\NonExistent \\HasNoChildren) \"/\" \"Other Users/bob/Secret\"\r\n";
+        assert_eq!(jo.until(gone).await, "");
+        jo.send("2 NOTIFY NONE\r\n").await;
+        jo.until("2 OK Completed\r\n").await;
+    });
+}

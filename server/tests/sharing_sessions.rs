@@ -567,3 +567,68 @@ fn names_have_the_form_of_the_listener() {
         );
     });
 }
+
+/// As Cyrus's cyradm sends them: `rename old new partition`, and of users.
+#[test]
+fn administrators_move_mailboxes_to_partitions_and_users() {
+    on_a_core(|layout| async move {
+        let site = imap_with(layout, |config| {
+            let mut fast = config.partition[0].clone();
+            fast.name = "fast".into();
+            fast.path = fast.path.with_file_name("fast");
+            config.partition.push(fast);
+        });
+        let jo = site.user("jo").await;
+        for name in ["Box", "Box/Sub"] {
+            jo.create(name, &[]).await.unwrap();
+        }
+        for name in ["INBOX", "Box", "Box/Sub"] {
+            site.store("jo", name, MESSAGE).await;
+        }
+        jo.subscribe("Box", true).await.unwrap();
+        let said = say_as(
+            &site,
+            "cyrus",
+            "1 RENAME user/jo/Box user/jo/Box fast\r\n2 RENAME user/jo/Box user/jo/Box nowhere\r\n\
+             3 RENAME user/jo user/jo fast\r\n4 RENAME user/jo/Box user/bob/Given\r\n\
+             5 RENAME user/bob/Given user/bob/Given2 default\r\n6 RENAME user/jo user/bob\r\n\
+             7 RENAME user/jo user/fred\r\n8 LIST \"\" user/*\r\n9 RENAME user/jo user/fred\r\n",
+        )
+        .await;
+        assert_lines(
+            &said,
+            &[
+                "1 OK Moved to the partition",
+                "2 NO [CANNOT]",
+                "3 OK",
+                "4 OK Renamed",
+                "5 OK Renamed",
+                "6 NO [ALREADYEXISTS]",
+                "7 OK Renamed",
+                "* LIST (\\HasChildren) \"/\" user/bob",
+                "* LIST (\\HasChildren) \"/\" user/bob/Given2",
+                "* LIST (\\HasNoChildren) \"/\" user/bob/Given2/Sub",
+                "* LIST (\\HasNoChildren) \"/\" user/fred",
+                "8 OK",
+                "9 NO [NONEXISTENT]",
+            ],
+        );
+        assert!(!said.contains("user/jo\r\n"), "{said}");
+        let partition = async |user: &str, name: &str| {
+            let namespace = site.user(user).await.namespace();
+            namespace.mailboxes[name].partition.clone()
+        };
+        assert_eq!(partition("bob", "Given2").await, "default");
+        assert_eq!(site.messages("bob", "Given2").await, [MESSAGE]);
+        assert_eq!(site.messages("bob", "Given2/Sub").await, [MESSAGE]);
+        assert_eq!(site.messages("fred", "INBOX").await, [MESSAGE]);
+        assert!(site.user("fred").await.namespace().subscriptions.contains("Box"));
+        // Users themselves do neither.
+        let said = say(
+            &site,
+            "1 CREATE Box\r\n2 RENAME Box Box fast\r\n3 RENAME Box \"Other Users/bob/x\"\r\n",
+        )
+        .await;
+        assert_lines(&said, &["1 OK", "2 NO [NOPERM]", "3 NO [NOPERM]"]);
+    });
+}

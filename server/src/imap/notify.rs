@@ -13,6 +13,8 @@
 //! | SELECTED-DELAYED | at once; expunges, and what comes behind them, with the next command |
 //! | another, or NONE | nothing of the selected mailbox but the session's own removals |
 
+mod others;
+
 use std::collections::{BTreeSet, HashMap};
 
 use engine::{
@@ -22,6 +24,7 @@ use protocol::imap::command::{EventGroup, FetchItem, MailboxFilter, NotifyEvent,
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::ModSeq;
 
+use self::others::{EVERYBODY, Others, subtree_of};
 use super::cmd;
 use super::names::{Name, Names};
 use super::reply::{End, Reply};
@@ -35,7 +38,7 @@ const WATCHED_MAX: usize = 32;
 const TURN: usize = 128;
 
 /// All events, for BADEVENT.
-const EVENTS: &str = "BADEVENT (MessageNew MessageExpunge FlagChange MailboxName \
+const EVENTS: &str = "BADEVENT (MessageNew MessageExpunge FlagChange AnnotationChange MailboxName \
                       SubscriptionChange MailboxMetadataChange ServerMetadataChange)";
 
 /// What a session hears of, and what of it the client wants.
@@ -47,8 +50,10 @@ pub(super) struct Notices {
     rules: Option<Rules>,
     /// The selected mailbox, watched between commands.
     selected: Option<(MailboxId, Watcher)>,
-    /// Others.
+    /// More of the user's own.
     watchers: Vec<Watcher>,
+    /// Others' mailboxes.
+    others: Others,
     /// The next new messages are the session's own doing.
     own_messages: bool,
 }
@@ -64,6 +69,7 @@ struct Rules {
 struct SelectedRule {
     delayed: bool,
     flags: bool,
+    annotations: bool,
     /// What to tell of new messages.
     items: Vec<FetchItem>,
 }
@@ -85,7 +91,7 @@ impl Group {
         match &self.filter {
             MailboxFilter::Selected { .. } => false,
             // Deliveries by address may go to every mailbox: RFC 5465 section 6.3.
-            MailboxFilter::Inboxes | MailboxFilter::Personal => true,
+            MailboxFilter::Inboxes | MailboxFilter::Personal => !name.starts_with(SEPARATOR),
             MailboxFilter::Subscribed => subscriptions.contains(name),
             MailboxFilter::Subtree(tops) => tops.iter().any(below),
             MailboxFilter::Mailboxes(names) => names.iter().any(|one| one == name),
@@ -102,9 +108,7 @@ impl Rules {
         let mut rules = Rules::default();
         let mut selected_seen = false;
         for EventGroup { filter, events } in groups {
-            let unknown =
-                |e: &NotifyEvent| matches!(e, NotifyEvent::Unknown | NotifyEvent::AnnotationChange);
-            if events.iter().any(unknown) {
+            if events.contains(&NotifyEvent::Unknown) {
                 let code = Code::Text(EVENTS.to_owned());
                 return Err(Reply::no("Not an event that can be told").code(code));
             }
@@ -116,8 +120,10 @@ impl Rules {
             if new.is_some() != has(&NotifyEvent::MessageExpunge) {
                 return Err(Reply::bad("MessageNew and MessageExpunge go together"));
             }
-            if has(&NotifyEvent::FlagChange) && new.is_none() {
-                return Err(Reply::bad("FlagChange needs MessageNew and MessageExpunge"));
+            let flags = has(&NotifyEvent::FlagChange);
+            let annotations = has(&NotifyEvent::AnnotationChange);
+            if (flags || annotations) && new.is_none() {
+                return Err(Reply::bad("Changes of messages need MessageNew and MessageExpunge"));
             }
             let other = [
                 NotifyEvent::MailboxName,
@@ -125,7 +131,6 @@ impl Rules {
                 NotifyEvent::MailboxMetadataChange,
                 NotifyEvent::ServerMetadataChange,
             ];
-            let flags = has(&NotifyEvent::FlagChange);
             if let MailboxFilter::Selected { delayed } = filter {
                 if std::mem::replace(&mut selected_seen, true) {
                     return Err(Reply::bad("One rule for the selected mailbox at most"));
@@ -134,7 +139,8 @@ impl Rules {
                     return Err(Reply::bad("Only message events for the selected mailbox"));
                 }
                 let items = new.cloned();
-                rules.selected = items.map(|items| SelectedRule { delayed, flags, items });
+                rules.selected =
+                    items.map(|items| SelectedRule { delayed, flags, annotations, items });
                 continue;
             }
             if new.is_some_and(|items| !items.is_empty()) {
@@ -144,7 +150,8 @@ impl Rules {
             if new.is_some() {
                 messages = MessageEvents::NEW.union(MessageEvents::EXPUNGED);
             }
-            if flags {
+            // Both change MODSEQs, and that is what can be told.
+            if flags || annotations {
                 messages = messages.union(MessageEvents::FLAGS);
             }
             rules.server_metadata |= has(&NotifyEvent::ServerMetadataChange);
@@ -159,18 +166,24 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Puts internal names in place of the client's. Others' mailboxes are not watched.
+    /// Puts internal names in place of the client's, with those of others' mailboxes as among
+    /// subscriptions.
     fn take_names(&mut self, names: &Names) {
         for group in &mut self.groups {
-            if let MailboxFilter::Subtree(given) | MailboxFilter::Mailboxes(given) =
-                &mut group.filter
-            {
-                let own = |name: &String| match names.parse(name) {
-                    Some(Name::Own(name)) => Some(name),
-                    _ => None,
-                };
-                *given = given.iter().filter_map(own).collect();
-            }
+            let (given, subtree) = match &mut group.filter {
+                MailboxFilter::Subtree(given) => (given, true),
+                MailboxFilter::Mailboxes(given) => (given, false),
+                _ => continue,
+            };
+            let internal = |name: &String| match names.parse(name)? {
+                Name::Own(name) => Some(name),
+                Name::Others { owner, mailbox } if subtree => Some(subtree_of(&owner, &mailbox)),
+                Name::Others { owner, mailbox } => {
+                    Some(Namespace::name_of_others(&owner, &mailbox))
+                }
+                Name::Root => subtree.then(|| EVERYBODY.to_owned()),
+            };
+            *given = given.iter().filter_map(internal).collect();
         }
     }
 
@@ -195,6 +208,7 @@ impl Notices {
             rules: None,
             selected: None,
             watchers: Vec::new(),
+            others: Others::default(),
             own_messages: false,
         }
     }
@@ -257,6 +271,7 @@ impl Session {
         notices.rules = Some(Rules::default());
         notices.selected = None;
         notices.watchers.clear();
+        notices.others = Others::default();
         notices.listener.hear_messages(false);
     }
 
@@ -274,11 +289,19 @@ impl Session {
         if let Ok(viewer) = self.viewer() {
             rules.take_names(&viewer.names);
         }
+        let others = match self.others_of(&rules, user).await {
+            Ok(others) => others,
+            Err(reply) => return Ok(Err(reply)),
+        };
         let messages = rules.groups.iter().any(|group| !group.messages.is_empty());
+        // A new one, that hears no others but these.
+        let mut listener = Listener::new(&self.services.store);
+        listener.hear(user);
+        others.users().iter().for_each(|other| listener.hear(other));
+        listener.hear_messages(messages);
         let notices = self.notices(user);
-        notices.rules = Some(rules);
-        notices.listener.hear_messages(messages);
-        drop(notices.listener.take());
+        (notices.listener, notices.others, notices.rules) = (listener, others, Some(rules));
+        self.look_at_others(user);
         self.rewatch(user).await;
         if status {
             let namespace = user.namespace();
@@ -294,6 +317,8 @@ impl Session {
                 }
             }
             self.tell_states(user, owed).await?;
+            let owed = self.other_states(user, None, |what| self.first_items(what));
+            self.tell_other_states(owed).await?;
         }
         Ok(Ok(()))
     }
@@ -388,6 +413,12 @@ impl Session {
         rules.and_then(|rules| rules.selected.as_ref()).is_none_or(|selected| selected.flags)
     }
 
+    /// Whether names of annotations that others change are told; `None`: NOTIFY does not say.
+    pub(super) fn notifies_annotations(&self) -> Option<bool> {
+        let rules = self.notices.as_ref()?.rules.as_ref()?;
+        Some(rules.selected.as_ref().is_some_and(|selected| selected.annotations))
+    }
+
     /// What is to be told of new messages in the selected mailbox. Asked for once each time that
     /// some came.
     pub(super) fn items_of_new(&mut self) -> Option<Vec<FetchItem>> {
@@ -459,28 +490,39 @@ impl Session {
             self.untagged(Status::Ok, Some(&code), "Too much happened: NOTIFY is off");
             return Ok(());
         }
-        let mut renamed = false;
-        for (_, event) in events {
-            renamed |= !matches!(event, Event::Metadata { .. });
-            self.tell_event(&user, event).await?;
+        let (mut renamed, mut others_renamed) = (false, false);
+        for (owner, event) in events {
+            let names = !matches!(event, Event::Metadata { .. });
+            if *owner == *user.name() || owner.is_empty() {
+                renamed |= names;
+                self.tell_event(&user, event).await?;
+            } else {
+                others_renamed |= names;
+                self.tell_other_metadata(&user, event).await?;
+            }
+        }
+        if others_renamed {
+            self.tell_other_names(&user).await?;
         }
         if renamed && self.pushes() {
             self.rewatch(&user).await;
         }
-        let owed = self.owed_states(&user, messages);
-        self.tell_states(&user, owed).await
+        let happened: HashMap<MailboxId, MessageEvents> = messages.into_iter().collect();
+        let owed = self.owed_states(&user, &happened);
+        self.tell_states(&user, owed).await?;
+        let owed = self.other_states(&user, Some(&happened), |what| self.later_items(what));
+        self.tell_other_states(owed).await
     }
 
     /// Which STATUS lines changed messages make.
     fn owed_states(
         &self,
         user: &User,
-        messages: Vec<(MailboxId, MessageEvents)>,
+        happened: &HashMap<MailboxId, MessageEvents>,
     ) -> Vec<(String, Vec<StatusItem>)> {
         let rules = self.notices.as_ref().and_then(|notices| notices.rules.as_ref());
-        let (Some(rules), false) = (rules, messages.is_empty()) else { return Vec::new() };
+        let (Some(rules), false) = (rules, happened.is_empty()) else { return Vec::new() };
         let namespace = user.namespace();
-        let happened: HashMap<MailboxId, MessageEvents> = messages.into_iter().collect();
         let selected = self.selected.as_ref().map(|selected| selected.mailbox.id());
         let mut owed = Vec::new();
         for (name, entry) in &namespace.mailboxes {

@@ -463,14 +463,14 @@ impl Selected {
         }
     }
 
-    /// Tells flags that others changed, of the first of `changed`, with the names of `annotations`;
-    /// returns how many it has dealt with. Those in `own` (ascending) the client knows.
+    /// Tells `flags` that others changed, if that is wanted, of the first of `changed`, with the names
+    /// of `annotations`; returns how many it has dealt with. Those in `own` (ascending) the client knows.
     pub(super) fn write_changed(
         &self,
         out: &mut Vec<u8>,
         changed: &[Uid],
         own: &[Uid],
-        annotations: &NewAnnotations,
+        (flags, annotations): (bool, &NewAnnotations),
         features: Features,
     ) -> usize {
         let items = FlagItems::of_change(features);
@@ -495,7 +495,7 @@ impl Selected {
                     !self.answered.contains(&(*uid, record.modseq)) || features.condstore
                 }
             };
-            if told || !entries.is_empty() {
+            if told && flags || !entries.is_empty() {
                 self.write_change_fetch(out, (seq, &record), features, items, &entries);
             }
         }

@@ -108,7 +108,7 @@ impl Session {
             return Ok(());
         }
         let features = self.features;
-        let tells_flags = self.tells_flags();
+        let (tells_flags, notified) = (self.tells_flags(), self.notifies_annotations());
         if let (Some(old), Some(selected)) = (&old, self.selected.as_mut()) {
             let remove = |out: &mut Vec<u8>| selected.contexts.remove(old, &changes.vanished, out);
             self.conn.out.with_vec(remove);
@@ -126,7 +126,8 @@ impl Session {
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
         let viewer = self.user.as_ref().map_or("", User::name);
-        let annotations = match selected.tells_annotations {
+        let tells_annotations = notified.unwrap_or(selected.tells_annotations);
+        let annotations = match tells_annotations {
             true => {
                 let (since, through) = (selected.view.modseq_highest(), newest.modseq_highest());
                 selected.mailbox.new_annotations(since, through, viewer)
@@ -140,11 +141,13 @@ impl Session {
         {
             Box::pin(cmd::fetch::tell_new(self, items, known)).await?;
         }
-        let mut rest = if tells_flags { &changes.flags[..] } else { &[] };
+        let tells_any = tells_flags || !annotations.is_empty();
+        let mut rest = if tells_any { &changes.flags[..] } else { &[] };
         while !rest.is_empty() {
             let Some(selected) = self.selected.as_ref() else { return Ok(()) };
-            let write =
-                |out: &mut Vec<u8>| selected.write_changed(out, rest, own, &annotations, features);
+            let write = |out: &mut Vec<u8>| {
+                selected.write_changed(out, rest, own, (tells_flags, &annotations), features)
+            };
             rest = &rest[self.conn.out.with_vec(write)..];
             self.breathe().await?;
             if !rest.is_empty() {

@@ -36,7 +36,7 @@ fn asked(entry: String, depth: Depth) -> Option<Asked> {
 
 /// Beside `l`, one of these is needed to read a mailbox's metadata and to set one's own (RFC 5464
 /// section 3.3).
-pub(super) const READING: Rights =
+pub(in super::super) const READING: Rights =
     Rights::READ.union(Rights::SEEN).union(Rights::WRITE).union(Rights::INSERT).union(Rights::POST);
 
 /// Whose metadata a command is about, and of which mailbox; `None`: the server's.

@@ -43,7 +43,8 @@ pub(super) async fn to_user(from: &Place, to: &Place, partition: Option<&str>) -
         return Err(Error::NoSuchMailbox);
     }
     let taken = |old: &String| *old != INBOX && there.mailboxes.contains_key(&renamed(old));
-    if !whole && there.mailboxes.contains_key(&to.name) || names.iter().any(taken) {
+    let begun = if whole { there.mailboxes.len() > 1 } else { taken(&from.name) };
+    if begun || names.iter().any(taken) {
         return Err(Error::MailboxExists);
     }
     for old in names.iter().rev() {
