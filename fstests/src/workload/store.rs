@@ -55,7 +55,7 @@ pub(crate) async fn target(store: &Store, user: &str) -> Result<Target> {
     let user = store.user(user, &UserOptions::default()).await?;
     let mailbox = user.mailbox("INBOX").await?;
     let flags = SystemFlags::empty();
-    Ok(Target { user, mailbox, flags, keywords: vec![], internal_date: None })
+    Ok(Target { user, mailbox, flags, keywords: vec![], internal_date: None, annotations: vec![] })
 }
 
 /// Delivers one message durably.

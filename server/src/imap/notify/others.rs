@@ -202,7 +202,9 @@ impl Session {
             if !place.rights.is_some_and(|rights| rights.contains(Rights::READ)) {
                 continue;
             }
-            let Some(state) = place.user.statuses(&[&place.name]).await.pop() else { continue };
+            let Some(state) = place.user.statuses(&[place.name.as_str()]).await.pop() else {
+                continue;
+            };
             // One that fails was deleted meanwhile.
             let Ok(mut state) = state else { continue };
             if self.own_unseen(&place, &mut state).await.is_err() {
