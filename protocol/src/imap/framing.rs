@@ -166,11 +166,11 @@ pub struct Framer {
     state: State,
     /// The command so far, or while skipping its head.
     buffer: Vec<u8>,
-    /// Where in `buffer` the present line begins.
-    line_start: usize,
+    /// Where in `buffer` the present line begins. Of 32 bits, as an idle session has one of these.
+    line_start: u32,
     /// The end of the line being skipped.
     tail: Vec<u8>,
-    text_skipped: u64,
+    text_skipped: u32,
     expect_line: bool,
     /// In APPEND after its first message.
     in_append: bool,
@@ -272,7 +272,7 @@ impl Framer {
                         self.state = State::Literal(left - n as u64);
                         return (used, None);
                     }
-                    self.line_start = self.buffer.len();
+                    self.line_start = u32::try_from(self.buffer.len()).unwrap_or(u32::MAX);
                     self.state = State::Text;
                 }
                 State::Undecided(_) => return (used, None),
@@ -296,8 +296,8 @@ impl Framer {
                     let n = end.map_or(rest.len(), |at| at + 1);
                     used += n;
                     self.keep_tail(&rest[..n]);
-                    self.text_skipped += n as u64;
-                    if self.text_skipped > TEXT_SKIP_BYTES_MAX {
+                    self.text_skipped = self.text_skipped.saturating_add(n as u32);
+                    if u64::from(self.text_skipped) > TEXT_SKIP_BYTES_MAX {
                         self.state = State::Flood;
                     } else if end.is_none() {
                         return (used, None);
@@ -340,24 +340,24 @@ impl Framer {
         let end = rest.iter().position(|&b| b == b'\n');
         let n = end.map_or(rest.len(), |at| at + 1);
         // Two for the line end, which isn't counted.
-        let held = self.buffer.len() - self.line_start;
+        let held = self.buffer.len() - self.line_start as usize;
         let line_room = (self.limits.line_bytes_max + 2).saturating_sub(held);
         if n <= line_room {
             self.buffer.extend_from_slice(&rest[..n]);
-            let line = without_line_end(&self.buffer[self.line_start..]);
+            let line = without_line_end(&self.buffer[self.line_start as usize..]);
             if line.len() <= self.limits.line_bytes_max {
                 return (n, end.is_some());
             }
         }
         let taken = if n <= line_room { n } else { 0 };
-        let line = self.buffer[self.line_start..].to_vec();
+        let line = self.buffer[self.line_start as usize..].to_vec();
         self.keep_tail(&line);
-        self.text_skipped = line.len() as u64;
+        self.text_skipped = line.len() as u32;
         if taken == 0 {
             let room = self.limits.line_bytes_max.saturating_sub(held);
             self.buffer.extend_from_slice(&rest[..n.min(room).min(HEAD_BYTES)]);
         }
-        self.buffer.truncate(self.line_start + self.limits.line_bytes_max);
+        self.buffer.truncate(self.line_start as usize + self.limits.line_bytes_max);
         self.begin_skipping(Excess::Line);
         if taken > 0 && end.is_some() {
             // The line end is in `tail` already, so the line can be judged right here.
@@ -397,13 +397,15 @@ impl Framer {
     }
 
     fn end_of_line(&mut self) -> Option<Outcome> {
-        let line_end = self.line_start + without_line_end(&self.buffer[self.line_start..]).len();
+        let line_end = self.line_start as usize
+            + without_line_end(&self.buffer[self.line_start as usize..]).len();
         if self.expect_line {
             self.expect_line = false;
             self.state = State::Start;
             return Some(Outcome::Line(line_end));
         }
-        let Some((at, literal)) = Literal::at_end_of(&self.buffer[self.line_start..line_end])
+        let Some((at, literal)) =
+            Literal::at_end_of(&self.buffer[self.line_start as usize..line_end])
         else {
             self.state = State::Start;
             let append = std::mem::take(&mut self.in_append);
@@ -413,7 +415,7 @@ impl Framer {
                 Outcome::Command(line_end)
             });
         };
-        let at = self.line_start + at;
+        let at = self.line_start as usize + at;
         let first = !self.in_append;
         let appends = !first || is_append_past_mailbox(&self.buffer[..at]);
         if appends && !self.annotation.is_inside(&self.buffer[..at]) {
@@ -469,10 +471,10 @@ fn without_line_end(line: &[u8]) -> &[u8] {
 #[derive(Debug, Default)]
 struct AnnotationScan {
     /// What was looked at.
-    at: usize,
+    at: u32,
     /// Where the word that may stand in front of a parenthesis begins.
-    word: usize,
-    depth: u32,
+    word: u32,
+    depth: u16,
     /// The outermost parenthesis that is open is ANNOTATION's.
     annotation: bool,
 }
@@ -480,40 +482,41 @@ struct AnnotationScan {
 impl AnnotationScan {
     /// Whether what follows `text`, which has grown since, is in there.
     fn is_inside(&mut self, text: &[u8]) -> bool {
-        while let Some(&octet) = text.get(self.at) {
+        let (mut at, mut word) = (self.at as usize, self.word as usize);
+        while let Some(&octet) = text.get(at) {
             match octet {
                 b'"' => {
-                    self.at += 1;
-                    while text.get(self.at).is_some_and(|&octet| octet != b'"') {
-                        self.at += if text[self.at] == b'\\' { 2 } else { 1 };
+                    at += 1;
+                    while text.get(at).is_some_and(|&octet| octet != b'"') {
+                        at += if text[at] == b'\\' { 2 } else { 1 };
                     }
                 }
                 b'\n' => {
-                    if let Some((_, literal)) =
-                        Literal::at_end_of(without_line_end(&text[..=self.at]))
-                    {
+                    if let Some((_, literal)) = Literal::at_end_of(without_line_end(&text[..=at])) {
                         let bytes = usize::try_from(literal.bytes).unwrap_or(usize::MAX);
-                        self.at = self.at.saturating_add(bytes);
+                        at = at.saturating_add(bytes);
                     }
                 }
                 b'(' => {
                     if self.depth == 0 {
-                        let word = text.get(self.word..self.at).unwrap_or_default();
-                        let is_name = word.trim_ascii_end().eq_ignore_ascii_case(b"ANNOTATION");
+                        let name = text.get(word..at).unwrap_or_default();
+                        let is_name = name.trim_ascii_end().eq_ignore_ascii_case(b"ANNOTATION");
                         self.annotation = is_name;
                     }
                     self.depth = self.depth.saturating_add(1);
-                    self.word = self.at + 1;
+                    word = at + 1;
                 }
                 b')' => {
                     self.depth = self.depth.saturating_sub(1);
-                    self.word = self.at + 1;
+                    word = at + 1;
                 }
-                b' ' if text.get(self.at + 1) != Some(&b'(') => self.word = self.at + 1,
+                b' ' if text.get(at + 1) != Some(&b'(') => word = at + 1,
                 _ => {}
             }
-            self.at = self.at.saturating_add(1);
+            at = at.saturating_add(1);
         }
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        (self.at, self.word) = (place(at), place(word));
         self.annotation && self.depth > 0
     }
 }

@@ -482,6 +482,12 @@ impl Session {
         if !notices.listener.has_news() {
             return Ok(());
         }
+        // Apart from the task's own memory: an idle session shall not have room for it.
+        Box::pin(self.tell_news()).await
+    }
+
+    async fn tell_news(&mut self) -> Result<(), End> {
+        let Some(notices) = &self.notices else { return Ok(()) };
         let Heard { events, messages, overflow } = notices.listener.take();
         let Ok(user) = self.user() else { return Ok(()) };
         if overflow && self.pushes() {

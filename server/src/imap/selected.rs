@@ -491,9 +491,7 @@ impl Selected {
             let entries = annotations.of(*uid);
             let told = match others {
                 true => features.condstore,
-                false => {
-                    !self.answered.contains(&(*uid, record.modseq)) || features.condstore
-                }
+                false => !self.answered.contains(&(*uid, record.modseq)) || features.condstore,
             };
             if told && flags || !entries.is_empty() {
                 self.write_change_fetch(out, (seq, &record), features, items, &entries);

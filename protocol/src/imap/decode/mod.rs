@@ -192,7 +192,7 @@ fn message_command<'a>(
         b"SEARCH" => {
             search::search(i, uid, dialect).map(|(i, search)| (i, Body::Search(search)))?
         }
-        b"SORT" => sort::sort(i, uid).map(|(i, sort)| (i, Body::Sort(sort)))?,
+        b"SORT" => sort::sort(i, uid).map(|(i, sort)| (i, Body::Sort(Box::new(sort))))?,
         b"THREAD" => sort::thread(i, uid).map(|(i, thread)| (i, Body::Thread(thread)))?,
         _ => return Ok((i, None)),
     };
@@ -241,7 +241,9 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
             (i, Body::Enable(names.into_iter().map(str::to_ascii_uppercase).collect()))
         }
         b"ID" => id(i)?,
-        b"ESEARCH" => search::multi_search(i, dialect).map(|(i, s)| (i, Body::MultiSearch(s)))?,
+        b"ESEARCH" => {
+            search::multi_search(i, dialect).map(|(i, s)| (i, Body::MultiSearch(Box::new(s))))?
+        }
         b"CANCELUPDATE" => {
             let (i, tags) = many1(preceded(sp, utf8("a tag", string))).parse(i)?;
             (i, Body::CancelUpdate(tags))
