@@ -4,6 +4,7 @@ mod check;
 mod checkpoint;
 mod rebuild;
 mod recover;
+mod redo;
 mod registry;
 mod scrub;
 mod threads;
