@@ -2,7 +2,8 @@
 """Replays transcripts by hand, to write and to judge them.
 
     replay.py SERVER [TRANSCRIPT…]    what this server answers otherwise, and the marks that are off;
-                                      SERVER is maildir, cyrus-layout, dovecot, cyrus or courier
+                                      SERVER is maildir, cyrus-layout, dovecot, cyrus, courier,
+                                      maildir-trash or courier-trash
     replay.py --table                 the section of docs/protocols.md about other servers
 """
 
@@ -17,9 +18,11 @@ from harness import oracle, peers, transcript  # noqa: E402
 
 
 def site(name, users):
+    variant = "trash" if name.endswith("-trash") else ""
+    name = name.removesuffix("-trash")
     if name in ("maildir", "cyrus-layout"):
-        return peers.CursusSite(name.removesuffix("-layout"), users)
-    return next(kind for kind in peers.PEERS if kind.name == name)(users)
+        return peers.CursusSite(name.removesuffix("-layout"), users, variant)
+    return next(kind for kind in peers.PEERS if kind.name == name)(users, variant)
 
 
 def main():
@@ -33,6 +36,8 @@ def main():
         offered = oracle.offered(with_site)
         print(with_site.name, "announces", *sorted(offered))
         for number, script in enumerate(scripts):
+            if script.heads.get("with", "") != with_site.variant:
+                continue
             if sys.argv[2:] and script.name not in sys.argv[2:]:
                 continue
             began = time.monotonic()

@@ -20,6 +20,10 @@ class Stage:
         makers = {f"cursus {layout}": (lambda layout=layout: peers.CursusSite(layout, USERS))
                   for layout in server.LAYOUTS}
         makers |= {kind.name: (lambda kind=kind: kind(USERS)) for kind in peers.PEERS}
+        makers |= {
+            "cursus trash": lambda: peers.CursusSite("maildir", USERS, "trash"),
+            "courier trash": lambda: peers.Courier(USERS, "trash"),
+        }
         made = {name: make() for name, make in makers.items()}
         self.sites, self.missing = {}, {}
         self.threads = concurrent.futures.ThreadPoolExecutor(len(made))
@@ -46,7 +50,8 @@ class Stage:
         """Faults by server."""
         futures = {
             name: self.threads.submit(oracle.faults, SCRIPTS[number], site, number, announced)
-            for name, (site, announced) in self.sites.items()}
+            for name, (site, announced) in self.sites.items()
+            if site.variant == SCRIPTS[number].heads.get("with", "")}
         return {name: future.result() for name, future in futures.items()}
 
     def stop(self):

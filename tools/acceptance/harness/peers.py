@@ -27,6 +27,8 @@ class Site:
     name = ""
     # The administrator's name, where the server has one.
     admin = None
+    # Transcripts whose head `with` says so need a server with this switched on.
+    variant = ""
     ports = {}
 
     def theirs(self, mailbox):
@@ -41,12 +43,14 @@ class CursusSite(Site, Cursus):
     name = "cursus"
     admin = ADMIN
 
-    def __init__(self, layout, users):
+    def __init__(self, layout, users, variant=""):
+        self.variant = variant
+        trash = "[trash]\nmove_expunged = true\n" if variant == "trash" else ""
         Cursus.__init__(
             self, layout, names(users) + [ADMIN, "bb"],
 
             extra=f'[auth]\nadmins = ["{ADMIN}"]\n[sharing]\nshared_user = "bb"\n'
-                  '[imap]\nsmap = true\n[store]\nquota_bytes = 10485760\n[search]\nfuzzy = true\n')
+                  '[imap]\nsmap = true\n[store]\nquota_bytes = 10485760\n[search]\nfuzzy = true\n' + trash)
 
     def config_text(self):
         # URLs have to name the server, and peers are called so.
@@ -63,8 +67,8 @@ class CursusSite(Site, Cursus):
 class Peer(Site):
     """A server of Debian's, by its script in benches/peers."""
 
-    def __init__(self, users):
-        self.users = users
+    def __init__(self, users, variant=""):
+        self.users, self.variant = users, variant
         self.dir = proc.new_dir(self.name[:3])
         self.base = None
 
@@ -78,7 +82,7 @@ class Peer(Site):
         """Raises AssertionError, with what the script said, where the peer cannot be had."""
         # The ports of a peer lie at most 1,000 above its base.
         self.base = proc.free_port() + 2000
-        self.script("start", "--users", self.users, "--port", self.base, "--full", "yes")
+        self.script("start", "--users", self.users, "--port", self.base, "--full", self.variant or "yes")
         told = json.loads((self.dir / "peer.json").read_text())
         self.version = told["version"]
         self.ports = {name: told[name] for name in ("imap", "pop3")}
