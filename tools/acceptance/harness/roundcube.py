@@ -1,6 +1,8 @@
 """Debian's Roundcube on PHP's built-in server, with its configuration and database below the run."""
 
+import os
 import pathlib
+import signal
 import socket
 import sqlite3
 
@@ -52,6 +54,8 @@ $config = [
         self.child = proc.Child(
             [proc.find_program("php"), "-S", f"127.0.0.1:{self.port}", "-t", PUBLIC],
             self.dir / "php.log",
+            # Its workers outlive it; a session of their own, so that they can be ended together.
+            preexec=os.setsid,
             env={"PHP_CLI_SERVER_WORKERS": "4", "ROUNDCUBE_CONFIG_DIR": str(self.dir / "etc")})
         proc.wait_until(self.accepts, 10, "PHP's server")
 
@@ -65,4 +69,5 @@ $config = [
                        for path in sorted((self.dir / "logs").glob("errors*")))
 
     def stop(self):
+        os.killpg(self.child.pid, signal.SIGTERM)
         self.child.stop()
