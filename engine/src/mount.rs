@@ -101,6 +101,14 @@ impl Mount {
         options: MountOptions,
     ) -> Result<Mount> {
         let filesystem = storage.filesystem(root).map_err(Error::io("look at", root))?;
+        if !filesystem.renames_are_whole {
+            tracing::warn!(
+                path = %root.display(),
+                filesystem = filesystem.name,
+                "no journal here (or none that the kernel tells of): a power cut may lose \
+                 acknowledged mail; give the filesystem one (tune2fs -j), or use another"
+            );
+        }
         let private = match options.io {
             IoMode::Auto => filesystem.network,
             IoMode::Private => true,

@@ -19,6 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
+use super::journal::has_journal;
 use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 /// Bytes that one `getdents` call may return.
@@ -214,11 +215,14 @@ pub(super) fn set_mtime(fd: BorrowedFd<'_>, seconds: i64) -> io::Result<()> {
     retry(|| rustix::fs::futimens(fd, &times))
 }
 
+/// `f_type` of ext2, ext3 and ext4.
+const MAGIC_EXT: u64 = 0xef53;
+
 /// Filesystems by `f_type`: name, whether another host can change or withdraw its pages, whether
 /// the sync of a file makes its name durable. An overlay does as the filesystem below it, which is
 /// a local one; an NFS server makes a name durable before it answers.
 const FILESYSTEMS: [(u64, &str, bool, bool); 14] = [
-    (0xef53, "ext4", false, true),
+    (MAGIC_EXT, "ext4", false, true),
     (0x5846_5342, "xfs", false, true),
     (0x9123_683e, "btrfs", false, true),
     (0xf2f5_2010, "f2fs", false, true),
@@ -238,11 +242,11 @@ fn filesystem_of(magic: u64) -> Filesystem {
     let known = FILESYSTEMS.iter().find(|known| known.0 == magic & 0xffff_ffff);
     let (name, network, names_follow_files) =
         known.map_or(("other", false, false), |known| (known.1, known.2, known.3));
-    Filesystem { name, network, names_follow_files }
+    Filesystem { name, network, names_follow_files, renames_are_whole: true }
 }
 
 /// `f_type` of filesystems whose `syncfs` reports errors: ext2/3/4, xfs, btrfs, f2fs.
-const MAGIC_SYNCFS: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+const MAGIC_SYNCFS: [u64; 4] = [MAGIC_EXT, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
 
 /// `syncfs` reports writeback errors since Linux 5.8.
 fn kernel_reports_syncfs_errors() -> bool {
@@ -462,7 +466,12 @@ impl Storage for Blocking {
     }
 
     fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {
-        Ok(filesystem_of(retry(|| rustix::fs::statfs(path))?.f_type as u64))
+        let magic = retry(|| rustix::fs::statfs(path))?.f_type as u64;
+        let mut found = filesystem_of(magic);
+        if magic & 0xffff_ffff == MAGIC_EXT {
+            found.renames_are_whole = has_journal(path)?;
+        }
+        Ok(found)
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {

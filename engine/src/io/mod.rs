@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod blocking;
+mod journal;
 pub mod lane;
 pub mod network;
 pub mod pool;
@@ -84,12 +85,19 @@ pub struct Filesystem {
     pub network: bool,
     /// The sync of a new file makes its name durable too.
     pub names_follow_files: bool,
+    /// Behind a power cut a renamed file has its old name or its new one. It may have neither on
+    /// ext2, and on ext4 without a journal.
+    pub renames_are_whole: bool,
 }
 
 impl Filesystem {
     /// Local, with names that follow their files.
-    pub const LOCAL: Filesystem =
-        Filesystem { name: "local", network: false, names_follow_files: true };
+    pub const LOCAL: Filesystem = Filesystem {
+        name: "local",
+        network: false,
+        names_follow_files: true,
+        renames_are_whole: true,
+    };
 }
 
 /// An open file.
