@@ -31,12 +31,53 @@ pub(super) struct Body {
 }
 
 impl Redo<'_> {
-    /// Where the bytes of an append are, whole; `None` when they are nowhere.
+    /// Where the bytes of an append are; `None` when they are nowhere.
     pub(super) fn find_body(
         &mut self,
         mailbox: &Arc<MailboxInner>,
         append: &Append,
     ) -> Result<Option<Body>> {
+        match self.find_whole(mailbox, append)? {
+            Some(body) => Ok(Some(body)),
+            None if self.is_expunged(mailbox.id, append.uid) => Ok(None),
+            None => self.find_damaged(mailbox, append),
+        }
+    }
+
+    /// A file of ours in its place that is not what it was. It came there whole and durable, so
+    /// something has damaged it since, and the message is not to vanish for that.
+    fn find_damaged(
+        &mut self,
+        mailbox: &Arc<MailboxInner>,
+        append: &Append,
+    ) -> Result<Option<Body>> {
+        if append.source == Source::Foreign {
+            return Ok(None);
+        }
+        let storage = self.shared.storage.clone();
+        let place = mailbox.place.read().clone();
+        let layout = place.partition.layout.clone();
+        let mut places = vec![None];
+        if layout.kind() == LayoutKind::Maildir {
+            places.extend(self.name_now(mailbox, &append.base)?.map(Some));
+        }
+        for at in places {
+            let path = layout.path(&place.dir, at.as_ref().unwrap_or(&location_of(append)));
+            if storage.stat(&path).is_ok_and(|stat| stat.size == u64::from(append.stored)) {
+                let uid = append.uid;
+                tracing::error!(path = %path.display(), mailbox = %mailbox.id, uid = uid.0,
+                    "a message's file is damaged: it is served as it is");
+                let mut facts = scan_file(&*storage, &path, layout.kind())?;
+                // Made anew from the file, by whoever looks whether that is what it should be.
+                facts.extras.clear();
+                return Ok(Some(Body { facts, source: Source::Foreign, at }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the bytes of an append are, whole.
+    fn find_whole(&mut self, mailbox: &Arc<MailboxInner>, append: &Append) -> Result<Option<Body>> {
         let storage = self.shared.storage.clone();
         let place = mailbox.place.read().clone();
         let layout = place.partition.layout.clone();
