@@ -2,10 +2,13 @@
 //!
 //! Changes run on helper threads from start to end, so that a session that goes away cannot
 //! leave one half done: push, wait until durable, change directories, publish the new snapshot.
-//! They take the user's `changes` lock; sessions read snapshots without it.
+//! They take the user's `changes` lock; sessions read snapshots without it. Directories follow the
+//! names by [`moves`].
+
+mod moves;
 
 use std::collections::{HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +27,10 @@ use crate::mailbox::opening::{begin_anew, stamp};
 use crate::mailbox::{Mailbox, MailboxInner, Place};
 use crate::namespace::{INBOX, MailboxEntry, Namespace, NamespaceEdit, SEPARATOR, SpecialUse};
 use crate::quota::{Ledger, Share};
-use crate::shared::{Doomed, DoomedKind, Shared};
+use crate::shared::Shared;
+
+use moves::{Move, Unfinished};
+pub(crate) use moves::{TRASH, move_to_trash, trash_dir};
 
 /// Bytes of a mailbox name at most.
 pub const MAILBOX_NAME_BYTES_MAX: usize = 1000;
@@ -66,51 +72,6 @@ pub(crate) struct UserInner {
     pub(crate) changes: Mutex<()>,
     /// When somebody last asked for the user: see [`crate::store::Registry`].
     pub(crate) used: AtomicU64,
-}
-
-/// A change of names in the log, and the directories that must follow it. The log keeps its
-/// frames until they have.
-struct Unfinished {
-    lsn: Lsn,
-    moves: VecDeque<Move>,
-}
-
-struct Move {
-    mailbox: Arc<MailboxInner>,
-    from: PathBuf,
-    to: PathBuf,
-    /// To where deleted mailboxes wait for their end.
-    doomed: bool,
-}
-
-impl Move {
-    fn run(&self, shared: &Shared, lsn: Lsn) -> Result<()> {
-        let mut files = self.mailbox.files.lock();
-        let mut place = self.mailbox.place.write();
-        let partition = place.partition.clone();
-        let storage = &*shared.storage;
-        let moved = if self.doomed {
-            move_to_trash(shared, &partition, &self.from, &self.to)
-        } else {
-            let relocated =
-                partition.layout.relocate(storage, &partition.path, &self.from, &self.to);
-            relocated.map_err(Error::io("move", &self.from))
-        };
-        // What failed may be only that it is not durable yet.
-        let id = self.mailbox.id;
-        if moved.is_ok() || stamp(storage, &self.to).is_some_and(|(there, _)| there == id) {
-            place.dir = self.to.clone();
-            files.dir = self.to.clone();
-        }
-        moved?;
-        if self.doomed {
-            let what = DoomedKind::Mailbox(partition, self.to.clone());
-            shared.doomed.lock().push(Doomed { lsn, what });
-        } else {
-            self.mailbox.mark_dirty();
-        }
-        Ok(())
-    }
 }
 
 /// A user of the store. Cheap to clone.
@@ -799,28 +760,6 @@ impl UserInner {
         }
         Ok(inner)
     }
-}
-
-/// Where a deleted mailbox waits for its end.
-pub(crate) fn trash_dir(partition: &Partition, id: MailboxId) -> PathBuf {
-    partition.path.join(TRASH).join(id.to_string())
-}
-
-/// Directory of deleted mailboxes in a partition's root. Begins with a dot twice over, so that no
-/// layout takes it for a user or a mailbox.
-pub(crate) const TRASH: &str = "..cursus-deleted";
-
-pub(crate) fn move_to_trash(
-    shared: &Shared,
-    partition: &Partition,
-    dir: &Path,
-    trash: &Path,
-) -> Result<()> {
-    let storage = &*shared.storage;
-    let parent = partition.path.join(TRASH);
-    storage.create_dir_all(&parent).map_err(Error::io("create", &parent))?;
-    let moved = partition.layout.relocate(storage, &partition.path, dir, trash);
-    moved.map_err(Error::io("move", dir))
 }
 
 /// Users whose maildrop a POP3 session has.

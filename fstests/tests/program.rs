@@ -3,7 +3,7 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{program, said};
@@ -109,24 +109,33 @@ fn a_directory_that_holds_data_is_refused_and_untouched() {
     assert!(entries(&root.path().join("b")).is_empty());
 }
 
-#[test]
-fn ctrl_c_ends_a_long_run_soon_and_leaves_nothing() {
-    let root = tempfile::tempdir().unwrap();
-    let place = root.path().join("a");
-    std::fs::create_dir(&place).unwrap();
-    let mut child = program()
-        .current_dir(root.path())
+/// A run in `a` that does not end by itself while a test looks at it.
+fn long_run(root: &Path) -> Child {
+    program()
+        .current_dir(root)
         .args(["run", "a", "--operations", "1000000", "--seconds", "600"])
         .args(["--workload", "deliver-rename"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+fn wait_until(begun: impl Fn() -> bool) {
     let began = Instant::now();
-    while entries(&place).is_empty() {
+    while !begun() {
         assert!(began.elapsed() < Duration::from_secs(30), "nothing begins");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn ctrl_c_ends_a_long_run_soon_and_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("a");
+    std::fs::create_dir(&place).unwrap();
+    let mut child = long_run(root.path());
+    wait_until(|| !entries(&place).is_empty());
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let began = Instant::now();
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -139,20 +148,8 @@ fn what_a_killed_run_left_the_next_one_removes() {
     let root = tempfile::tempdir().unwrap();
     let place = root.path().join("a");
     std::fs::create_dir(&place).unwrap();
-    let mut child = program()
-        .current_dir(root.path())
-        .args(["run", "a", "--operations", "1000000", "--seconds", "600"])
-        .args(["--workload", "deliver-rename"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let marked = || entries(&place).iter().any(|e| place.join(e).join("owner").exists());
-    let began = Instant::now();
-    while !marked() {
-        assert!(began.elapsed() < Duration::from_secs(30), "nothing begins");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let mut child = long_run(root.path());
+    wait_until(|| entries(&place).iter().any(|e| place.join(e).join("owner").exists()));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!entries(&place).is_empty());
