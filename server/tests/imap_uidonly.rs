@@ -36,7 +36,7 @@ fn with_uidonly_no_sequence_number_is_told_or_taken() {
                 "* 3 UIDFETCH (FLAGS (",
                 "4 OK",
                 "* 4 UIDFETCH (UID 4 BODY[TEXT] {6}",
-                "* 4 UIDFETCH (FLAGS (\\Seen",
+                " FLAGS (\\Seen",
                 "5 OK",
                 "6 BAD [UIDREQUIRED]",
                 "* 2 UIDFETCH (FLAGS (\\Flagged",

@@ -44,7 +44,8 @@ fn seen_is_each_users_own_in_others_mailboxes() {
             &[
                 "* OK [UNSEEN 1]",
                 "* SEARCH 1 2 3 4",
-                "* 2 FETCH (FLAGS (\\Seen))",
+                "* 2 FETCH (BODY[] {",
+                " FLAGS (\\Seen))",
                 "3 OK",
                 "* 3 FETCH (FLAGS (\\Flagged \\Seen))",
                 "* 4 FETCH (FLAGS (\\Answered \\Seen))",

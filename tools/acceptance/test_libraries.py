@@ -245,9 +245,6 @@ class ImapToolsSuite(Case):
     MODULES = ("test_mailbox", "test_folders", "test_idle")
     # The other tests of its module read messages that the source package leaves out.
     TESTS = ("test_message.MessageTest.test_live",)
-    # Takes every FETCH response for a message. `FETCH (BODY[HEADER] FLAGS)` is answered with the
-    # flags of before, and a second response tells that `\Seen` came; RFC 3501 would rather have one.
-    FAILING = {"test_action"}
 
     def test_live(self):
         found = sorted(SOURCES.glob("imap_tools-*/tests"))
@@ -265,8 +262,7 @@ class ImapToolsSuite(Case):
                         cwd=tests.parent, env=env)
         said = done.stderr.decode()
         self.assertGreaterEqual(int(re.search(r"Ran (\d+) test", said)[1]), 10, said[-2000:])
-        failed = set(re.findall(r"^(?:FAIL|ERROR): (\w+)", said, re.MULTILINE))
-        self.assertLessEqual(failed, self.FAILING, said[-6000:])
+        self.assertEqual(done.returncode, 0, said[-6000:])
 
 
 @both_layouts(globals())

@@ -199,10 +199,18 @@ impl MailboxInner {
 
     fn apply_appends(&self, files: &mut Files, place: &Place, run: &mut [Item]) -> Result<()> {
         let mut messages = Vec::with_capacity(run.len());
+        for item in run.iter() {
+            if let Frame::Append(append) = &item.frame {
+                self.note_names(append, place);
+            }
+        }
+        let appends = run.iter().filter_map(|item| match &item.frame {
+            Frame::Append(append) => Some(append),
+            _ => None,
+        });
+        self.shared.place_files(place, appends)?;
         for item in run.iter_mut() {
             let Frame::Append(append) = &item.frame else { continue };
-            self.note_names(append, place);
-            place_file(&*self.shared.storage, place, append)?;
             self.keep_aside(place, append, &location_of(append));
             let extras = std::mem::take(&mut item.extras);
             messages.push(new_message(append, extras));
@@ -320,40 +328,6 @@ pub(crate) fn location_of(append: &Append) -> Location {
         other_letters: append.other_letters.clone(),
         in_new: append.in_new,
     }
-}
-
-/// Gives a staged file its name. Succeeds when it already has it.
-pub(crate) fn place_file(storage: &dyn Storage, place: &Place, append: &Append) -> Result<()> {
-    let layout = &place.partition.layout;
-    let (Source::Staged(stage) | Source::Linked { stage, .. }) = &append.source else {
-        return Ok(());
-    };
-    let from = layout.stage_path(&place.partition.path, &place.dir, stage);
-    let to = layout.path(&place.dir, &location_of(append));
-    match storage.rename_noreplace(&from, &to) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::NotFound && storage.stat(&to).is_ok() => Ok(()),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            clear_the_way(storage, &from, &to)?;
-            storage.rename_noreplace(&from, &to).map_err(Error::io("rename", &from))
-        }
-        Err(e) => Err(Error::io("rename", &from)(e)),
-    }
-}
-
-/// A file that no index knows has the name that a message is to get: it is kept, under another
-/// name. When it is the message itself (a link of before a crash), it makes way.
-fn clear_the_way(storage: &dyn Storage, from: &Path, to: &Path) -> Result<()> {
-    let (new, old) = (storage.stat(from), storage.stat(to));
-    if let (Ok(new), Ok(old)) = (new, old)
-        && (new.device, new.inode) == (old.device, old.inode)
-    {
-        return storage.unlink(to).map_err(Error::io("unlink", to));
-    }
-    let mut aside = to.as_os_str().to_owned();
-    aside.push(".found");
-    tracing::warn!(path = %to.display(), "an unknown file is in a new message's place; set aside");
-    storage.rename(to, Path::new(&aside)).map_err(Error::io("rename", to))
 }
 
 /// The index side of an append.

@@ -131,6 +131,7 @@ impl MailboxInner {
         let keywords = state.keyword_bits(&request.keywords, false)?;
         let mut answered = Vec::with_capacity(request.uids.len());
         let mut changes = Vec::with_capacity(request.uids.len());
+        let mut before = Vec::new();
         for &uid in &request.uids {
             let Some(now) = state.current(&view, uid) else { continue };
             let (flags, bits) = request.result(&now, keywords);
@@ -141,6 +142,7 @@ impl MailboxInner {
             }
             if (flags, bits) != (now.flags, now.keywords) {
                 changes.push(state.flag_change(uid, &now, flags, bits));
+                before.push(now.modseq);
             }
             answered.push(Answered { uid, flags, keywords: bits });
         }
@@ -148,6 +150,7 @@ impl MailboxInner {
             modseq: ModSeq(0),
             modified: Vec::new(),
             changed: changes.iter().map(|change| change.uid).collect(),
+            before,
             view,
             answered: Some(answered),
         };

@@ -31,6 +31,7 @@ mod names;
 pub(crate) mod opening;
 mod ops;
 mod order;
+pub(crate) mod placing;
 pub(crate) mod rescan;
 mod search;
 mod sweep;

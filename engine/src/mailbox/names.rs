@@ -11,6 +11,7 @@ use std::sync::Arc;
 use protocol::types::Uid;
 
 use super::files::Files;
+use super::placing::{OldNames, give_name};
 use super::{MailboxInner, Place};
 use crate::format::frame::{Append, Source};
 use crate::ids::Lsn;
@@ -70,6 +71,7 @@ impl MailboxInner {
         };
         let passed = files.keywords().passed_bit();
         let mut changed = Vec::new();
+        let mut old = self.shared.old_names(&place);
         for uid in due {
             let Some(position) = files.position_of(uid) else { continue };
             let mut record = files.record(position);
@@ -81,7 +83,7 @@ impl MailboxInner {
             let mut to = from.clone();
             to.flags = wanted;
             to.in_new = false;
-            if self.rename_message(&place, &from, &to) {
+            if self.rename_message(&place, &from, &to, old.as_mut()) {
                 record.name_flags = wanted;
                 record.in_new = false;
                 changed.push((position, record));
@@ -92,9 +94,10 @@ impl MailboxInner {
             changed.iter().fold(false, |any, (_, record)| late.remove(&record.uid) || any)
         };
         if !changed.is_empty() {
-            let durable = match is_late {
-                true => self.shared.sync_dirs(self),
-                false => Ok(()),
+            let durable = match old {
+                Some(old) => old.remove(&*self.shared.storage),
+                None if is_late => self.shared.sync_dirs(self),
+                None => Ok(()),
             };
             if let Err(error) = durable.and_then(|()| files.rewrite(&changed)) {
                 tracing::error!(mailbox = %self.id, %error, "cannot note new file names");
@@ -109,12 +112,18 @@ impl MailboxInner {
         place: &Place,
         from: &crate::layout::Location,
         to: &crate::layout::Location,
+        old: Option<&mut OldNames>,
     ) -> bool {
         let layout = &place.partition.layout;
         let (from, to) = (layout.path(&place.dir, from), layout.path(&place.dir, to));
         self.issued(&from);
         self.issued(&to);
-        match self.shared.storage.rename(&from, &to) {
+        let storage = &*self.shared.storage;
+        let renamed = match old {
+            Some(old) => give_name(storage, &from, &to, Some(old)),
+            None => storage.rename(&from, &to),
+        };
+        match renamed {
             Ok(()) => true,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 // Another program renamed or removed it: its events tell, or the next listing.

@@ -82,6 +82,9 @@ pub struct StoreOutcome {
     pub modified: Vec<Uid>,
     /// Changed, ascending.
     pub changed: Vec<Uid>,
+    /// The MODSEQ that each of `changed` had before: one that is above what somebody was told says
+    /// that others changed the message, too.
+    pub before: Vec<ModSeq>,
     /// A view that shows the changes; one that may not show them yet where `answered` is there.
     pub view: View,
     /// Of [`Mailbox::store_early`], where the change is not durable yet: what each message of the
@@ -242,6 +245,7 @@ impl Mailbox {
             modseq: ModSeq(0),
             modified: Vec::new(),
             changed: Vec::new(),
+            before: Vec::new(),
             view: self.view(),
             answered: None,
         };
@@ -265,6 +269,7 @@ impl Mailbox {
             };
             outcome.modified.extend(prepared.modified);
             outcome.changed.extend(prepared.changed);
+            outcome.before.extend(prepared.before);
             outcome.modseq = outcome.modseq.max(prepared.modseq);
             open.extend(prepared.heard);
         }
@@ -356,6 +361,7 @@ struct PreparedStore {
     modseq: ModSeq,
     modified: Vec<Uid>,
     changed: Vec<Uid>,
+    before: Vec<ModSeq>,
     heard: Option<oneshot::Receiver<Result<()>>>,
 }
 
@@ -373,6 +379,7 @@ impl MailboxInner {
             modseq: ModSeq(0),
             modified: Vec::new(),
             changed: Vec::new(),
+            before: Vec::new(),
             heard: None,
         };
         let mut changes = Vec::with_capacity(request.uids.len());
@@ -388,6 +395,7 @@ impl MailboxInner {
             let touches = matches!(request.mode, StoreMode::Touch(_));
             if touches || (flags, bits) != (now.flags, now.keywords) || state.is_on_its_way(uid) {
                 changes.push(state.flag_change(uid, &now, flags, bits));
+                prepared.before.push(now.modseq);
             }
         }
         if changes.is_empty() {

@@ -30,12 +30,12 @@ impl Session {
             selected.mailbox.settled().await;
         }
         self.tag = may_take_long(&body).then(|| tag.clone());
-        let holds_back = self.features.condstore && tells_modseqs(&body);
+        let known = self.selected.as_ref().map(|selected| selected.modseq_told());
         let reply = self.carry_out(&tag, body).await?;
         self.sync_point(sync).await?;
         // MODSEQs were told that are above those of changes held back (RFC 7162 section 3.2).
-        let is_ahead = |selected: &Selected| selected.told_ahead();
-        if holds_back && sync == SyncPoint::None && self.selected.as_deref().is_some_and(is_ahead) {
+        let is_ahead = |s: &Selected| s.told_ahead() && known.is_none_or(|k| s.modseq_told() > k);
+        if self.selected.as_deref().is_some_and(is_ahead) {
             self.tell_modseq_highest();
         }
         if self.notices.is_some() {
@@ -281,11 +281,6 @@ fn may_take_long(body: &Body) -> bool {
             | Body::UidExpunge(_)
             | Body::Close
     )
-}
-
-/// Whether a command's answer may have MODSEQs in it, of messages in the selected mailbox.
-fn tells_modseqs(body: &Body) -> bool {
-    matches!(body, Body::Fetch(_) | Body::Store(_))
 }
 
 /// Whether a command speaks of sequence numbers, which UIDONLY forbids (RFC 9586 section 3.2).

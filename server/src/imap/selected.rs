@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use engine::io::HelperPool;
 use engine::{
-    Collation, FlagScope, Mailbox, NewAnnotations, PrivateSeen, Record, Rights, User, View,
+    Collation, FlagScope, Mailbox, NewAnnotations, PrivateSeen, Record, Rights, StoreOutcome, User,
+    View,
 };
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
@@ -384,6 +385,11 @@ impl Selected {
         self.modseq_told.set(self.modseq_told.get().max(modseq));
     }
 
+    /// The highest MODSEQ of a message that the client was told.
+    pub(super) fn modseq_told(&self) -> ModSeq {
+        self.modseq_told.get()
+    }
+
     /// Whether the client was told a MODSEQ of a message above that of changes it was not told of.
     pub(super) fn told_ahead(&self) -> bool {
         self.modseq_told.get() > self.view.modseq_highest()
@@ -503,6 +509,16 @@ impl Selected {
     /// Notes the session's own changes that were answered and are still to come into the view.
     pub(super) fn note_answered(&mut self, changed: &[Uid], modseq: ModSeq) {
         self.answered.extend(changed.iter().map(|uid| (*uid, modseq)));
+    }
+
+    /// Those of a STORE's messages that others had changed since the client was last told, ascending.
+    pub(super) fn overtaken(&self, outcome: &StoreOutcome) -> Vec<Uid> {
+        let known = self.view.modseq_highest();
+        let changed = outcome.changed.iter().zip(&outcome.before);
+        let by_others = |(uid, before): &(&Uid, &ModSeq)| {
+            **before > known && !self.answered.contains(&(**uid, **before))
+        };
+        changed.filter(by_others).map(|(uid, _)| *uid).collect()
     }
 
     /// Drops the answered changes that the view shows by now, and takes back those that failed.

@@ -49,6 +49,9 @@ impl SyncPoint {
     }
 }
 
+/// Newer views that one sync point takes, while others change flags faster than they are told.
+const VIEWS_MAX: usize = 8;
+
 /// EXPUNGE lines that are written before other sessions run.
 const EXPUNGED_TURN: usize = 4096;
 
@@ -59,26 +62,33 @@ impl Session {
             return Ok(());
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
-        let newest = match point {
-            SyncPoint::None => return Ok(()),
-            SyncPoint::Newest | SyncPoint::Own => selected.newest().await,
-            SyncPoint::Refreshed => match selected.mailbox.refresh().await {
-                Ok(_) => selected.newest().await,
-                Err(error) => {
-                    let user = self.user.as_ref().map(User::name);
-                    self.services.log_error(&self.conn, user, "refresh a mailbox", &error);
-                    selected.newest().await
-                }
-            },
-        };
-        if selected.mailbox.is_gone() {
-            return Err(End::Bye("The selected mailbox was deleted"));
-        }
-        if newest.is_same(&selected.view) {
+        if point == SyncPoint::None {
             return Ok(());
         }
-        // Apart from the task's own memory: an idle session shall not have room for it.
-        Box::pin(self.tell(newest, (&[], ModSeq(0)), true)).await
+        if point == SyncPoint::Refreshed
+            && let Err(error) = selected.mailbox.refresh().await
+        {
+            let user = self.user.as_ref().map(User::name);
+            self.services.log_error(&self.conn, user, "refresh a mailbox", &error);
+        }
+        for _ in 0..VIEWS_MAX {
+            let Some(selected) = self.selected.as_mut() else { return Ok(()) };
+            let newest = selected.newest().await;
+            if selected.mailbox.is_gone() {
+                return Err(End::Bye("The selected mailbox was deleted"));
+            }
+            if newest.is_same(&selected.view) {
+                return Ok(());
+            }
+            // Apart from the task's own memory: an idle session shall not have room for it.
+            Box::pin(self.tell(newest, (&[], ModSeq(0)), true)).await?;
+            // Flags are live: those just told may be newer than the view, and a removal between the
+            // two was not told, which a client that resumes from their MODSEQ would never hear of.
+            if !self.selected.as_ref().is_some_and(|selected| selected.told_ahead()) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// A sync point after the session's own change, which was told or need not be: its

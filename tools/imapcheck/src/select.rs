@@ -138,12 +138,14 @@ impl Session {
     }
 
     pub(crate) fn noop(&mut self) -> Result<(), Stop> {
-        self.command(Command::new("NOOP"))?.ok("NOOP")?;
-        // After a sync point everything up to the highest MODSEQ told is known (RFC 7162 section 3.1).
+        let answer = self.command(Command::new("NOOP"))?.ok("NOOP")?;
+        // After a sync point everything up to the highest MODSEQ told is known (RFC 7162 section 3.1),
+        // unless the server names a lower one.
+        let named = answer.code_number("HIGHESTMODSEQ").unwrap_or(u64::MAX);
         if let Some(selected) = &mut self.selected
             && selected.view.uids().is_some()
         {
-            selected.synced = selected.synced.max(selected.view.modseq_seen);
+            selected.synced = selected.synced.max(selected.view.modseq_seen.min(named));
         }
         Ok(())
     }

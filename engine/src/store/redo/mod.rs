@@ -28,7 +28,7 @@ use crate::ids::{Lsn, MailboxId};
 use crate::layout::{Location, NameFlags};
 use crate::log::Transaction;
 use crate::mailbox::MailboxInner;
-use crate::mailbox::apply::{apply_expunge, apply_flags, location_of, new_message, place_file};
+use crate::mailbox::apply::{apply_expunge, apply_flags, location_of, new_message};
 use crate::mailbox::files::Files;
 use crate::mailbox::ranges;
 use crate::namespace::{Namespace, NamespaceEdit};
@@ -266,11 +266,8 @@ impl<'a> Redo<'a> {
         body: Body,
     ) -> Result<()> {
         let place = mailbox.place.read().clone();
-        place_file(
-            &*self.shared.storage,
-            &place,
-            &Append { source: body.source.clone(), ..append.clone() },
-        )?;
+        let staged = Append { source: body.source.clone(), ..append.clone() };
+        self.shared.place_files(&place, std::iter::once(&staged))?;
         if body.source == Source::Foreign
             && let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source
         {

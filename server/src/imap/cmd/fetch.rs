@@ -2,29 +2,21 @@
 //! its section 3.2.6, dates of saving of RFC 8514, PARTIAL of RFC 9394 section 3.3, annotations of
 //! RFC 5257.
 
-use engine::{
-    Annotations, Error, Mailbox, PrivateSeen, Record, SeqMatch, StoreMode, StoreOutcome,
-    StoreRequest, User, View,
-};
+use engine::{Annotations, Error, Mailbox, Record, SeqMatch, User, View};
 use protocol::imap::command::{Fetch, FetchItem, SetArgument};
 use protocol::imap::encode;
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 
-use super::super::fetch::{AnnotationItem, Beside, Plan, Sent, ahead, write_message};
+use super::super::fetch::{AnnotationItem, Beside, Marks, Plan, Sent, ahead, write_message};
 use super::super::limit::{count, refusal, within};
 use super::super::reply::{End, Outcome, Reply};
-use super::super::selected::FlagItems;
 use super::super::session::{Session, YIELD_BYTES};
-use super::store::answer_early;
 
 /// How many records are looked at before other sessions run, if they give no output.
 const YIELD_RECORDS: usize = 8192;
 
 /// Messages whose dates of saving are read at once.
 const DATES_TURN: u32 = 4096;
-
-/// Messages whose `\Seen` is told before other sessions run.
-const MARKED_TURN: usize = 2048;
 
 /// Ranges of so many messages get large buffers for their answers.
 pub(super) const LONG_RECORDS: u32 = 64;
@@ -78,23 +70,20 @@ pub(super) async fn serve(session: &mut Session, fetch: Fetch, limit: Option<u32
             (ranges, None)
         }
     };
-    let (uid, since) = (fetch.uid, fetch.changed_since.unwrap_or_default());
+    let since = fetch.changed_since.unwrap_or_default();
     let plan = Plan::new(fetch, session.features);
     if plan.needs_file {
         ahead::look_ahead(session);
     }
     let Some(selected) = session.selected.as_ref() else { return Ok(Reply::ok("Completed")) };
-    let mut progress = Progress {
-        uids_to_mark: (plan.marks_seen && selected.scope().system.contains(SystemFlags::SEEN))
-            .then(Vec::new),
-        trouble: None,
-        ahead: SeqNum(0),
-    };
+    let marks = plan.marks_seen && selected.scope().system.contains(SystemFlags::SEEN);
+    let mut progress =
+        Progress { marks: marks.then(Marks::default), trouble: None, ahead: SeqNum(0) };
     for (first, last) in ranges {
         send_range(session, &plan, first, last, since, &mut progress).await?;
     }
-    if let Some(uids) = progress.uids_to_mark.filter(|uids| !uids.is_empty()) {
-        mark_seen(session, uids, uid).await?;
+    if let Some(marks) = progress.marks {
+        marks.take_back(session).await;
     }
     // RFC 5257 section 3.2.1.
     if plan.missed_part.get() {
@@ -133,28 +122,18 @@ pub(in super::super) async fn tell_new(
     let fetch =
         Fetch { uid: false, set, items, changed_since: None, vanished: false, partial: None };
     let plan = Plan::new(fetch, session.features);
-    let mut progress = Progress { uids_to_mark: None, trouble: None, ahead: SeqNum(0) };
+    let mut progress = Progress { marks: None, trouble: None, ahead: SeqNum(0) };
     send_range(session, &plan, first, last, ModSeq(0), &mut progress).await
 }
 
 /// What has to be done or said when all messages are sent.
 struct Progress {
-    /// Messages that were sent and become `\Seen`; `None` if that is not wanted.
-    uids_to_mark: Option<Vec<Uid>>,
+    /// What becomes `\Seen`; `None` if nothing does.
+    marks: Option<Marks>,
     /// The first message that could not be sent, as the command's answer.
     trouble: Option<Reply>,
     /// The last message whose file was asked for ahead.
     ahead: SeqNum,
-}
-
-impl Progress {
-    fn sent(&mut self, record: &Record) {
-        if let Some(uids) = &mut self.uids_to_mark
-            && !record.flags.contains(SystemFlags::SEEN)
-        {
-            uids.push(record.uid);
-        }
-    }
 }
 
 impl Progress {
@@ -229,15 +208,23 @@ async fn send_range(
                 Err(_) => return Err(End::Bye("Server is shutting down")),
             }
         }
+        if let Some(marks) = &mut progress.marks {
+            marks.ahead(session, next, last, since).await?;
+        }
         // As many as index and cache answer, without an await.
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+        let marks = progress.marks.as_ref();
         let mut visited = 0;
         let mut damaged = None;
         let encode = |out: &mut Vec<u8>| {
             let start = out.len();
             let mut records = selected.view.records(next, last).stopping_at_damage();
             next = SeqNum(last.0 + 1);
-            for (seq, record) in records.by_ref().take(YIELD_RECORDS) {
+            for (seq, mut record) in records.by_ref().take(YIELD_RECORDS) {
+                if marks.is_some_and(|marks| seq > marks.through) {
+                    next = seq;
+                    return None;
+                }
                 let wants_date = plan.needs_save_date && !dates.has(seq);
                 if wants_date || plan.needs_annotations() && !annotations.covers(record.uid) {
                     next = seq;
@@ -248,12 +235,12 @@ async fn send_range(
                 if record.modseq <= since && since.0 > 0 {
                     continue;
                 }
-                let beside =
-                    Beside { save_date: dates.of(seq), annotations: annotations.of(record.uid) };
+                let became_seen = marks.is_some_and(|marks| marks.apply(&mut record));
+                let (save_date, annotations) = (dates.of(seq), annotations.of(record.uid));
+                let beside = Beside { save_date, annotations, became_seen };
                 if !plan.write_now(selected, out, seq, &record, beside) {
-                    return Some((seq, record));
+                    return Some((seq, record, became_seen));
                 }
-                progress.sent(&record);
                 if out.len() - start > YIELD_BYTES {
                     return None;
                 }
@@ -271,7 +258,7 @@ async fn send_range(
             next = mend(session, seq, progress).await;
         }
         let Some(selected) = session.selected.as_ref() else { return Ok(()) };
-        if let Some((seq, record)) = slow {
+        if let Some((seq, record, became_seen)) = slow {
             let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
             if session.ahead.is_wanted() {
                 let to = SeqNum(last.0.min(seq.0.saturating_add(ahead::MESSAGES_AHEAD)));
@@ -279,11 +266,13 @@ async fn send_range(
             }
             let waits = session.services.lane.waits();
             let save_date = dates.of(seq);
-            let beside = Beside { save_date, annotations: annotations.of(record.uid) };
-            match write_message(session, plan, &mailbox, &view, seq, record, beside).await? {
-                Sent::Whole => progress.sent(&record),
-                Sent::Trouble(reply) => {
-                    progress.trouble.get_or_insert(reply);
+            let annotations = annotations.of(record.uid);
+            let beside = Beside { save_date, annotations, became_seen };
+            let sent = write_message(session, plan, &mailbox, &view, seq, record, beside).await?;
+            if let Sent::Trouble(reply) = sent {
+                progress.trouble.get_or_insert(reply);
+                if let Some(marks) = progress.marks.as_mut().filter(|_| became_seen) {
+                    marks.not_sent(record.uid);
                 }
             }
             session.ahead.note(session.services.lane.waits() != waits);
@@ -308,87 +297,4 @@ async fn mend(session: &Session, seq: SeqNum, progress: &mut Progress) -> SeqNum
     let reply = session.failure("read a message's record", &error, "NONEXISTENT");
     progress.trouble.get_or_insert(reply);
     SeqNum(seq.0 + 1)
-}
-
-/// Sets `\Seen` as one change and tells the new flags.
-async fn mark_seen(session: &mut Session, uids: Vec<Uid>, uid: bool) -> Result<(), End> {
-    let early = session.answers_early();
-    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
-    if let Some(seen) = selected.seen.clone() {
-        return mark_own_seen(session, seen, uids, uid).await;
-    }
-    let request = StoreRequest {
-        uids,
-        mode: StoreMode::Add,
-        flags: SystemFlags::SEEN,
-        keywords: vec![],
-        unchanged_since: None,
-    };
-    let stored = if early {
-        selected.mailbox.store_early(request).await
-    } else {
-        selected.mailbox.store(request).await
-    };
-    let outcome = match stored {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            // The messages were sent; that they stay unseen is not the client's trouble.
-            session.failure("mark messages as seen", &error, "NONEXISTENT");
-            return Ok(());
-        }
-    };
-    let features = session.features;
-    let items = FlagItems::of_command(features, uid);
-    if let Some(mut answered) = outcome.answered.clone() {
-        answered.retain(|one| outcome.changed.binary_search(&one.uid).is_ok());
-        return answer_early(session, &outcome, &answered, Some(items)).await;
-    }
-    tell_marked(session, &outcome, items).await
-}
-
-/// The same in a mailbox in which the user has a `\Seen` of his own.
-async fn mark_own_seen(
-    session: &mut Session,
-    seen: PrivateSeen,
-    uids: Vec<Uid>,
-    uid: bool,
-) -> Result<(), End> {
-    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
-    let (owner, mailbox) = (selected.owner.clone(), selected.mailbox.clone());
-    let marked = async {
-        let uids = owner.change_private_seen(&seen, uids, true).await?;
-        let (mode, unchanged_since) = (seen.touch(), None);
-        let (flags, keywords) = (SystemFlags::empty(), vec![]);
-        mailbox.store(StoreRequest { uids, mode, flags, keywords, unchanged_since }).await
-    };
-    match marked.await {
-        Ok(outcome) => {
-            let items = FlagItems::of_command(session.features, uid);
-            tell_marked(session, &outcome, items).await
-        }
-        Err(error) => {
-            session.failure("mark messages as seen", &error, "NONEXISTENT");
-            Ok(())
-        }
-    }
-}
-
-/// Tells the flags of messages that became `\Seen`.
-async fn tell_marked(
-    session: &mut Session,
-    outcome: &StoreOutcome,
-    items: FlagItems,
-) -> Result<(), End> {
-    let features = session.features;
-    session.adopt(outcome.view.clone(), outcome.own()).await?;
-    for some in outcome.changed.chunks(MARKED_TURN) {
-        let Some(selected) = session.selected.as_ref() else { return Ok(()) };
-        session.conn.out.with_vec(|out| {
-            for (seq, record) in some.iter().filter_map(|uid| selected.view.record_of(*uid)) {
-                selected.write_flag_fetch(out, seq, &record, features, items);
-            }
-        });
-        session.breathe().await?;
-    }
-    Ok(())
 }

@@ -81,7 +81,7 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
     };
     if let Some(answered) = &outcome.answered {
         let items = FlagItems::of_command(session.features, store.uid);
-        answer_early(session, &outcome, answered, (!store.silent).then_some(items)).await?;
+        answer_early(session, &outcome, answered, items, store.silent).await?;
         return Ok(session.limited(Reply::ok("Completed"), cut));
     }
     let modified = modified_set(selected, &outcome, store.uid);
@@ -144,8 +144,11 @@ async fn store_own(
             let (flags, keywords) = (SystemFlags::empty(), vec![]);
             let request = StoreRequest { uids: touched, mode, flags, keywords, unchanged_since };
             let more = mailbox.store(request).await?;
-            outcome.changed.extend(more.changed);
-            outcome.changed.sort_unstable();
+            let changed = outcome.changed.into_iter().chain(more.changed);
+            let before = outcome.before.into_iter().chain(more.before);
+            let mut both: Vec<(Uid, ModSeq)> = changed.zip(before).collect();
+            both.sort_unstable();
+            (outcome.changed, outcome.before) = both.into_iter().unzip();
             (outcome.modseq, outcome.view) = (more.modseq, more.view);
         }
         outcome.modified.extend(modified);
@@ -256,22 +259,25 @@ fn modified_set(selected: &Selected, outcome: &StoreOutcome, uid: bool) -> Optio
     Some(SequenceSet::from_ascending(outcome.modified.iter().filter_map(number)))
 }
 
-/// Tells the new flags of messages whose change the view does not show yet; `items` are `None` for
-/// a silent STORE, of which nothing is told.
-pub(super) async fn answer_early(
+/// Tells the new flags of messages whose change the view does not show yet; of a silent STORE only
+/// where others had changed them, too (RFC 3501 section 6.4.6: the client cannot know the result).
+async fn answer_early(
     session: &mut Session,
     outcome: &StoreOutcome,
     answered: &[Answered],
-    items: Option<FlagItems>,
+    items: FlagItems,
+    silent: bool,
 ) -> Result<(), End> {
     let features = session.features;
-    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
-    selected.note_answered(&outcome.changed, outcome.modseq);
-    // First what others did, as after every STORE.
-    session.adopt(outcome.view.clone(), (&[], ModSeq(0))).await?;
-    let (Some(selected), Some(items)) = (session.selected.as_ref(), items) else { return Ok(()) };
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+    let overtaken = selected.overtaken(outcome);
+    adopt_early(session, outcome).await?;
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
     session.conn.out.with_vec(|out| {
         for Answered { uid, flags, keywords } in answered {
+            if silent && overtaken.binary_search(uid).is_err() {
+                continue;
+            }
             if let Some((seq, mut record)) = selected.view.record_of(*uid) {
                 (record.flags, record.keywords) = (*flags, *keywords);
                 selected.write_flag_fetch(out, seq, &record, features, items);
@@ -281,8 +287,18 @@ pub(super) async fn answer_early(
     Ok(())
 }
 
-/// Tells the new flags: of every message of the set, or if silent only the MODSEQs that a
-/// CONDSTORE client has to learn.
+/// Notes a change that the view does not show yet, and tells what others did.
+pub(in super::super) async fn adopt_early(
+    session: &mut Session,
+    outcome: &StoreOutcome,
+) -> Result<(), End> {
+    let Some(selected) = session.selected.as_mut() else { return Ok(()) };
+    selected.note_answered(&outcome.changed, outcome.modseq);
+    session.adopt(outcome.view.clone(), (&[], ModSeq(0))).await
+}
+
+/// Tells the new flags: of every message of the set, or if silent only of those that others had
+/// changed, too, and the MODSEQs that a CONDSTORE client has to learn.
 async fn answer(
     session: &mut Session,
     ranges: SeqRanges,
@@ -292,9 +308,11 @@ async fn answer(
 ) -> Result<(), End> {
     let features = session.features;
     let items = FlagItems::of_command(features, uid);
+    let Some(selected) = session.selected.as_ref() else { return Ok(()) };
+    let overtaken = if silent { selected.overtaken(outcome) } else { Vec::new() };
     // First what others did, and the names of new keywords, so that the flags below are known.
     session.adopt(outcome.view.clone(), outcome.own()).await?;
-    if silent && !features.condstore {
+    if silent && !features.condstore && overtaken.is_empty() {
         return Ok(());
     }
     for (first, last) in ranges {
@@ -308,9 +326,11 @@ async fn answer(
                     if outcome.modified.binary_search(&record.uid).is_ok() {
                         continue;
                     }
-                    if !silent {
+                    if !silent || overtaken.binary_search(&record.uid).is_ok() {
                         selected.write_flag_fetch(out, seq, &record, features, items);
-                    } else if outcome.changed.binary_search(&record.uid).is_ok() {
+                    } else if features.condstore
+                        && outcome.changed.binary_search(&record.uid).is_ok()
+                    {
                         selected.write_modseq_fetch(out, seq, &record, features, items);
                     }
                     if out.len() - start > YIELD_BYTES {

@@ -5,6 +5,7 @@
 //! | `ahead` | files asked for before their turn, where the disk is waited for |
 //! | `plan` | items, and what each message needs: index record, cache blob, message file |
 //! | `annotation` | annotations |
+//! | `marking` | what becomes `\Seen` |
 //! | `part` | a section's bytes for CATENATE and URLFETCH |
 //! | `section` | `BODY[…]` and its older names, streamed from the message file |
 //! | `binary` | `BINARY[…]`, decoded |
@@ -16,10 +17,12 @@
 pub(super) mod ahead;
 mod annotation;
 mod binary;
+mod marking;
 mod part;
 mod plan;
 mod section;
 
 pub(super) use annotation::AnnotationItem;
+pub(super) use marking::Marks;
 pub(super) use part::{Part, write_url};
 pub(super) use plan::{Beside, Plan, Sent, write_message};

@@ -208,12 +208,27 @@ impl Plan {
                 return false;
             }
         }
+        if beside.became_seen {
+            self.write_new_flags(selected, out, record);
+        }
         out.extend_from_slice(b")\r\n");
         let held = blob.is_none_or(|blob| blob.held());
         if !held {
             out.truncate(start);
         }
         held
+    }
+
+    /// Writes the items of a changed message that were not asked for.
+    fn write_new_flags(&self, selected: &Selected, out: &mut Vec<u8>, record: &Record) {
+        if !self.items.contains(&FetchItem::Flags) {
+            out.push(b' ');
+            selected.write_flags(out, record, self.features);
+        }
+        if self.features.condstore && !self.items.contains(&FetchItem::ModSeq) {
+            out.push(b' ');
+            selected.write_modseq(out, record.modseq);
+        }
     }
 
     /// Writes an item that index or cache have; `false` (nothing written) if neither has it.
@@ -315,6 +330,8 @@ struct Sources<'a> {
 pub(in super::super) struct Beside<'a> {
     pub(in super::super) save_date: Option<i64>,
     pub(in super::super) annotations: &'a [Annotation],
+    /// Sending the message made it `\Seen`: its flags are told, asked for or not.
+    pub(in super::super) became_seen: bool,
 }
 
 /// The fields of a `BODY[HEADER.FIELDS (…)]` that the cache may have.
@@ -435,7 +452,14 @@ pub(in super::super) async fn write_message(
             sent = Sent::Trouble(reply);
         }
     }
-    session.conn.out.push(b")\r\n");
+    let selected = session.selected.as_ref();
+    session.conn.out.with_vec(|out| {
+        let became_seen = beside.became_seen && matches!(sent, Sent::Whole);
+        if let Some(selected) = selected.filter(|_| became_seen) {
+            plan.write_new_flags(selected, out, &record);
+        }
+        out.extend_from_slice(b")\r\n");
+    });
     session.breathe().await?;
     Ok(sent)
 }

@@ -1,0 +1,111 @@
+//! How message files get their names: staged files their place, placed ones the letters of new flags.
+//!
+//! | filesystem | a file gets a name by | a crash can leave |
+//! |---|---|---|
+//! | with a journal, copy-on-write, NFS | rename | the old name or the new one |
+//! | without a journal (`Filesystem::renames_are_whole`) | link, sync of the directory, unlink | the old name, the new one or both |
+//!
+//! Without a journal, blocks of directories reach the disk one by one, so that a renamed file may have
+//! neither name. Both names are mended where each of the two is looked at: a staged one when its frame is
+//! redone, one in a Maildir by the first listing after a crash (`doubles`).
+//!
+//! Invariant: nothing that has a name is ever replaced.
+
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::Place;
+use super::apply::location_of;
+use crate::delivery::sync_names;
+use crate::error::{Error, Result};
+use crate::format::frame::{Append, Source};
+use crate::io::Storage;
+use crate::shared::Shared;
+
+/// What is left to do for files that got their names as links.
+#[derive(Debug, Default)]
+pub(crate) struct OldNames {
+    /// The names that stay.
+    new: Vec<PathBuf>,
+    /// Those that go when the others are durable.
+    old: Vec<PathBuf>,
+}
+
+impl OldNames {
+    /// Makes the new names durable, then removes the old ones.
+    pub(crate) fn remove(self, storage: &dyn Storage) -> Result<()> {
+        sync_names(storage, &self.new)?;
+        self.old.into_iter().try_for_each(|path| match storage.unlink(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("unlink", path)(e)),
+            _ => Ok(()),
+        })
+    }
+}
+
+impl Shared {
+    /// Gives staged files their names. Succeeds for those that have theirs.
+    pub(crate) fn place_files<'a>(
+        &self,
+        place: &Place,
+        appends: impl Iterator<Item = &'a Append>,
+    ) -> Result<()> {
+        let storage = &*self.storage;
+        let layout = &place.partition.layout;
+        let mut old = self.old_names(place);
+        for append in appends {
+            let (Source::Staged(stage) | Source::Linked { stage, .. }) = &append.source else {
+                continue;
+            };
+            let from = layout.stage_path(&place.partition.path, &place.dir, stage);
+            let to = layout.path(&place.dir, &location_of(append));
+            match give_name(storage, &from, &to, old.as_mut()) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound && storage.stat(&to).is_ok() => {}
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                    clear_the_way(storage, &from, &to)?;
+                    give_name(storage, &from, &to, old.as_mut())
+                        .map_err(Error::io("rename", &from))?;
+                }
+                Err(e) => return Err(Error::io("rename", &from)(e)),
+            }
+        }
+        old.map_or(Ok(()), |old| old.remove(storage))
+    }
+
+    /// A place for the old names of files of this mailbox, where they cannot just be renamed.
+    pub(crate) fn old_names(&self, place: &Place) -> Option<OldNames> {
+        let mount = self.mount(&place.partition.name);
+        let whole = mount.map_or(true, |mount| mount.filesystem.renames_are_whole);
+        (!whole).then(OldNames::default)
+    }
+}
+
+/// Renames a file. With `old` both names are there until [`OldNames::remove`]. Does not replace a
+/// file that has the new name (`AlreadyExists`).
+pub(crate) fn give_name(
+    storage: &dyn Storage,
+    from: &Path,
+    to: &Path,
+    old: Option<&mut OldNames>,
+) -> io::Result<()> {
+    let Some(old) = old else { return storage.rename_noreplace(from, to) };
+    storage.link(from, to)?;
+    old.new.push(to.to_owned());
+    old.old.push(from.to_owned());
+    Ok(())
+}
+
+/// A file that no index knows has the name that a message is to get: it is kept, under another
+/// name. When it is the message itself (a link of before a crash), it makes way.
+fn clear_the_way(storage: &dyn Storage, from: &Path, to: &Path) -> Result<()> {
+    let (new, old) = (storage.stat(from), storage.stat(to));
+    if let (Ok(new), Ok(old)) = (new, old)
+        && (new.device, new.inode) == (old.device, old.inode)
+    {
+        return storage.unlink(to).map_err(Error::io("unlink", to));
+    }
+    let mut aside = to.as_os_str().to_owned();
+    aside.push(".found");
+    tracing::warn!(path = %to.display(), "an unknown file is in a new message's place; set aside");
+    storage.rename(to, Path::new(&aside)).map_err(Error::io("rename", to))
+}
