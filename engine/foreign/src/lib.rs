@@ -4,3 +4,5 @@
 //! Bytes in, values out, and back: nothing here opens a file, knows a store or asks the time, so
 //! that every format can be fuzzed and replayed from fixtures. Whatever the bytes are, the answer is a
 //! value or an error that names the format, the place and what was expected.
+
+pub mod cyrus;

@@ -1,0 +1,85 @@
+//! Cyrus's databases of keys and values: which form a file has, and all its records.
+//!
+//! Readers need no recovery: they give the last committed state, whatever an unfinished transaction
+//! left behind it. Writers make a whole new file; the caller renames it into place.
+
+pub mod flat;
+pub mod skiplist;
+pub mod twoskip;
+
+use super::Damage;
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// The form of a database file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Sorted lines.
+    Flat,
+    /// Cyrus 2.1 to 2.5.
+    Skiplist,
+    /// Cyrus 2.5 and later.
+    Twoskip,
+}
+
+impl Form {
+    /// Which form bytes have, by their magic: options do not tell, as Cyrus converts when it opens.
+    /// `None`: a form that is not read here.
+    pub fn of(bytes: &[u8]) -> Option<Form> {
+        if bytes.starts_with(&skiplist::MAGIC) {
+            return Some(Form::Skiplist);
+        }
+        if bytes.starts_with(&twoskip::MAGIC) {
+            return Some(Form::Twoskip);
+        }
+        // All other binary forms of Cyrus's own begin so; Berkeley's have zeros or their magic at 12.
+        let binary = bytes.starts_with(&[0xa1, 0x02, 0x8b, 0x0d]) || bytes.contains(&0);
+        (!binary).then_some(Form::Flat)
+    }
+
+    /// By the name that imapd.conf has for it.
+    pub fn named(name: &str) -> Option<Form> {
+        match name {
+            "flat" => Some(Form::Flat),
+            "skiplist" => Some(Form::Skiplist),
+            "twoskip" => Some(Form::Twoskip),
+            _ => None,
+        }
+    }
+}
+
+/// All records of a database, in the file's order.
+///
+/// # Errors
+/// A form that is not read here, checksums that do not fit, places that the file does not have.
+pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
+    match Form::of(bytes) {
+        _ if bytes.is_empty() => Ok(Vec::new()),
+        Some(Form::Flat) => flat::read(bytes),
+        Some(Form::Skiplist) => skiplist::read(bytes),
+        Some(Form::Twoskip) => twoskip::read(bytes),
+        None => {
+            let start = bytes.get(..16).unwrap_or(bytes).escape_ascii().to_string();
+            Err(Damage::new("database", 0, "flat, skiplist or twoskip", start))
+        }
+    }
+}
+
+/// A whole database file with these records, whose keys differ and rise in the order that Cyrus
+/// compares them by.
+///
+/// `generation` is that of the file which it replaces (twoskip), `now` seconds since 1970 (skiplist).
+pub fn write(form: Form, pairs: &[Pair], generation: u64, now: u32) -> Vec<u8> {
+    match form {
+        Form::Flat => flat::write(pairs),
+        Form::Skiplist => skiplist::write(pairs, now),
+        Form::Twoskip => twoskip::write(pairs, generation.wrapping_add(1)),
+    }
+}
+
+/// Level of the record at a position in a skip list, from 1, as chance with p = 1/2 would have it
+/// in the best of cases: the number of trailing zeros of its place, and one.
+fn level(position: usize, max: u32) -> u32 {
+    ((position + 1).trailing_zeros() + 1).min(max)
+}
