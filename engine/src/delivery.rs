@@ -122,7 +122,15 @@ type Heard = (Appended, oneshot::Receiver<Result<()>>);
 impl Delivery {
     /// Begins a message for these mailboxes.
     pub fn new(store: &Store, lane: &Lane, targets: Vec<Target>) -> Result<Delivery> {
-        let shared = store.shared().clone();
+        Delivery::over(store.shared().clone(), lane, targets)
+    }
+
+    /// The same, for the store's own work.
+    pub(crate) fn over(
+        shared: Arc<Shared>,
+        lane: &Lane,
+        targets: Vec<Target>,
+    ) -> Result<Delivery> {
         let mut spools: Vec<Spool> = Vec::new();
         for (i, target) in targets.iter().enumerate() {
             target.mailbox.check_open()?;

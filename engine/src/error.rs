@@ -80,6 +80,9 @@ pub enum Error {
     /// The mailbox was deleted under the session.
     #[error("mailbox was deleted")]
     MailboxGone,
+    /// The mailbox is on its way to another partition, and can be changed again soon.
+    #[error("mailbox is being moved to another partition")]
+    MailboxMoving,
     /// The store no longer writes; reads go on. Operator trouble, logged where it arose.
     #[error("store is read-only: {0}")]
     ReadOnly(Arc<str>),
@@ -174,6 +177,7 @@ impl Error {
                 | Error::Corrupt { .. }
                 | Error::Closing
                 | Error::MailboxGone
+                | Error::MailboxMoving
                 | Error::NoSuchPartition(_)
                 | Error::InUse { .. }
                 | Error::Unsuitable { .. }

@@ -1,7 +1,7 @@
 //! What every part of a running store shares: storage, log, threads' queues, the checkpoint's
 //! to-do lists.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -210,7 +210,9 @@ pub(crate) struct Shared {
     pub(crate) aside: Aside,
     /// Where closed segments go, if an archive is configured.
     pub(crate) archive: Option<Taker>,
-    /// One backup at a time.
+    /// Mailboxes on their way to another partition.
+    pub(crate) relocating: Mutex<HashSet<MailboxId>>,
+    /// One backup at a time; and none while a mailbox switches to another partition.
     pub(crate) backup_one: Mutex<()>,
     names: AtomicU64,
     pub(crate) started: Instant,
@@ -280,6 +282,7 @@ impl Shared {
             owners: Owners::new(start.store_id, start.owner_epoch),
             aside: start.aside,
             archive: start.archive,
+            relocating: Mutex::default(),
             backup_one: Mutex::default(),
             names: AtomicU64::new(0),
             started: Instant::now(),

@@ -29,8 +29,8 @@ use crate::namespace::{INBOX, MailboxEntry, Namespace, NamespaceEdit, SEPARATOR,
 use crate::quota::{Ledger, Share};
 use crate::shared::Shared;
 
-use moves::{Move, Unfinished};
-pub(crate) use moves::{TRASH, move_to_trash, trash_dir};
+use moves::Unfinished;
+pub(crate) use moves::{Move, TRASH, move_to_trash, trash_dir};
 
 /// Bytes of a mailbox name at most.
 pub const MAILBOX_NAME_BYTES_MAX: usize = 1000;
@@ -328,7 +328,7 @@ impl UserInner {
 
     /// Makes directories follow a change of names that is durable. What fails is tried again
     /// before the next change, at the next checkpoint or at the next start.
-    fn follow(self: &Arc<Self>, lsn: Lsn, moves: VecDeque<Move>) {
+    pub(crate) fn follow(self: &Arc<Self>, lsn: Lsn, moves: VecDeque<Move>) {
         self.unfinished.lock().push_back(Unfinished { lsn, moves });
         self.mark_dirty();
         if let Err(error) = self.finish_moves() {
@@ -588,10 +588,10 @@ impl UserInner {
         }
         let place = open.0.place.read().clone();
         let (from, to) = (place.dir, trash_dir(&place.partition, id));
-        let mut moves = VecDeque::from([Move { mailbox: open.0.clone(), from, to, doomed: true }]);
+        let mut moves = VecDeque::from([Move::Mailbox { mailbox: open.0.clone(), from, to, doomed: true }]);
         moves.extend(successor.map(|(mailbox, to)| {
             let from = mailbox.0.place.read().dir.clone();
-            Move { mailbox: mailbox.0, from, to, doomed: false }
+            Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false }
         }));
         self.follow(lsn, moves);
         self.shared.gone.lock().push(id);
@@ -651,7 +651,7 @@ impl UserInner {
         let moves = steps.into_iter().rev();
         let step = |(mailbox, to): (Mailbox, _)| {
             let from = mailbox.0.place.read().dir.clone();
-            Move { mailbox: mailbox.0, from, to, doomed: false }
+            Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false }
         };
         self.follow(lsn, moves.map(step).collect());
         self.events.post(&Event::Renamed { from: from.to_owned(), to: to.to_owned() });

@@ -94,6 +94,30 @@ fn is_whole(user: &User, name: &str, was: &str) {
     assert!(acl.entries().any(|(entry, _)| entry.to_string() == "bob"), "{name}");
 }
 
+/// What clients know mailboxes by: ids, UIDVALIDITY, UIDNEXT, HIGHESTMODSEQ, and of each message UID,
+/// MODSEQ, flags, size and content; what vanished.
+fn faces(user: &User) -> Vec<String> {
+    let names: Vec<String> = user.namespace().mailboxes.keys().cloned().collect();
+    let face = |name: &String| {
+        let mailbox = block(user.mailbox(name)).unwrap();
+        let view = mailbox.view();
+        let messages = view.all().map(|(seq, r)| {
+            let content = view.content_id(r.uid);
+            format!("{seq:?} {:?} {:?} {:?} {} {content:?}", r.uid, r.modseq, r.flags, r.size)
+        });
+        format!(
+            "{name} {} {:?} {:?} {:?} {:?} {:?}",
+            mailbox.id(),
+            mailbox.uid_validity(),
+            view.uid_next(),
+            view.modseq_highest(),
+            view.vanished_floor(),
+            messages.collect::<Vec<_>>()
+        )
+    };
+    names.iter().map(face).collect()
+}
+
 fn copied(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let mut copying = std::process::Command::new("cp");
@@ -109,6 +133,10 @@ fn mailboxes_change_their_partition() {
     let user = fill(&store);
     let usage = user.usage();
     block(store.checkpoint()).unwrap();
+    let inbox = block(user.mailbox("INBOX")).unwrap();
+    block(inbox.expunge(&inbox.view(), vec![Uid(1)])).unwrap();
+    append(&store, &user, "INBOX");
+    let before = faces(&user);
     for name in ["INBOX", "a"] {
         block(user.change_partition(name, "other")).unwrap();
         block(user.change_partition(name, "other")).unwrap();
@@ -126,6 +154,7 @@ fn mailboxes_change_their_partition() {
         for name in ["INBOX", "a", "a/b"] {
             is_whole(user, name, name);
         }
+        assert_eq!(faces(user), before);
         assert_eq!(namespace.mailboxes["a"].special_use, [SpecialUse::Sent]);
         assert_eq!(user.usage(), usage);
         let root = user.quota_root("a");

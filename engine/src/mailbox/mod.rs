@@ -36,6 +36,7 @@ pub(crate) mod rescan;
 mod search;
 mod sweep;
 mod tombs;
+mod transplant;
 mod tx;
 mod vanished;
 mod view;
@@ -105,6 +106,8 @@ pub(crate) struct State {
     pub(crate) rescan_frames: u32,
     /// Deleted: takes no further change.
     pub(crate) gone: bool,
+    /// On its way to another partition: takes no change for now.
+    pub(crate) moving: bool,
 }
 
 pub(crate) struct MailboxInner {
@@ -230,6 +233,7 @@ impl MailboxInner {
                 rescan: None,
                 rescan_frames: 0,
                 gone: false,
+                moving: false,
             }),
             touches: Mutex::default(),
             notes: Mutex::default(),

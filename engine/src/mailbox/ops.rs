@@ -102,11 +102,15 @@ impl StoreOutcome {
 }
 
 impl MailboxInner {
-    /// The state lock, unless the mailbox is deleted or another host's.
+    /// The state lock, unless the mailbox is deleted, on its way to elsewhere, or another host's.
     pub(crate) fn open_state(&self) -> Result<MutexGuard<'_, State>> {
         self.check_owner()?;
         let state = self.state.lock();
-        if state.gone { Err(Error::MailboxGone) } else { Ok(state) }
+        match (state.gone, state.moving) {
+            (true, _) => Err(Error::MailboxGone),
+            (_, true) => Err(Error::MailboxMoving),
+            _ => Ok(state),
+        }
     }
 
     /// Pushes frames of this mailbox alone as one transaction and queues them, under its lock.

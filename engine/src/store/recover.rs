@@ -19,12 +19,14 @@ use crate::archive::{Aside, Bodies, SEGMENT_OUTBOX, Taker, UNFINISHED};
 use crate::catalog::{Batch, Catalog, Meta};
 use crate::config::{Partition, StoreConfig};
 use crate::error::{Error, Result};
-use crate::ids::{Lsn, StoreId};
+use crate::format::frame::Frame;
+use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::Storage;
 use crate::io::network::Network;
 use crate::layout::{LayoutKind, create_durable};
 use crate::log::{KeepSegments, Log, LogStart, Scan, Transaction, scan};
 use crate::mount::Mount;
+use crate::relocation::ARRIVALS;
 use crate::shared::{Drive, Shared, SharedStart};
 use crate::user::TRASH;
 
@@ -282,7 +284,10 @@ impl Replay {
         for line in &found.damage {
             tracing::error!(damage = line, "the log is damaged");
         }
-        Redo::new(shared, Some(self.bodies.clone())).run(transactions)?;
+        for part in apart_by_partition(shared, transactions)? {
+            Redo::new(shared, Some(self.bodies.clone())).run(part)?;
+            shared.checkpoint()?;
+        }
         shared.log.skip_to(found.next, found.time_us);
         shared.checkpoint()?;
         shared.destroy_doomed(Lsn(u64::MAX));
@@ -304,16 +309,49 @@ impl Replay {
     }
 }
 
-/// Removes what only a crash leaves: deleted mailboxes, stage files of the cyrus layout.
+/// Cuts a log before each transaction that takes a mailbox to another partition: frames name files as
+/// the partition has them on which they were written. A running store makes a checkpoint there.
+fn apart_by_partition(
+    shared: &Arc<Shared>,
+    transactions: Vec<Transaction>,
+) -> Result<Vec<Vec<Transaction>>> {
+    let mut partitions: HashMap<MailboxId, String> = HashMap::new();
+    let mut parts: Vec<Vec<Transaction>> = vec![Vec::new()];
+    for transaction in transactions {
+        let mut moves = false;
+        for (id, frame) in &transaction.frames {
+            let Frame::Mailbox { user, partition, .. } = frame else { continue };
+            let before = match partitions.insert(*id, partition.clone()) {
+                Some(before) => Some(before),
+                None => {
+                    let namespace = shared.known_user(user)?.namespace.load_full();
+                    let entry = namespace.name_of(*id).map(|name| &namespace.mailboxes[name]);
+                    entry.map(|entry| entry.partition.clone())
+                }
+            };
+            moves |= before.is_some_and(|before| before != *partition);
+        }
+        match parts.last_mut() {
+            Some(part) if !moves => part.push(transaction),
+            _ => parts.push(vec![transaction]),
+        }
+    }
+    Ok(parts)
+}
+
+/// Removes what only a crash leaves: deleted mailboxes, copies of mailboxes that did not get to their
+/// end, stage files of the cyrus layout.
 fn clean_up(shared: &Shared) {
     let storage = &*shared.storage;
     for partition in &shared.config.partitions {
         let mut leftovers = Vec::new();
-        let trash = partition.path.join(TRASH);
-        // A partition without them has no such directory.
-        let _ = storage.list(&trash, &mut |name, _| {
-            leftovers.push(trash.join(String::from_utf8_lossy(name).as_ref()));
-        });
+        for parent in [TRASH, ARRIVALS] {
+            let parent = partition.path.join(parent);
+            // A partition without them has no such directory.
+            let _ = storage.list(&parent, &mut |name, _| {
+                leftovers.push(parent.join(String::from_utf8_lossy(name).as_ref()));
+            });
+        }
         for dir in leftovers {
             if let Err(error) = partition.layout.destroy(storage, &partition.path, &dir) {
                 tracing::warn!(dir = %dir.display(), %error, "cannot destroy a deleted mailbox");

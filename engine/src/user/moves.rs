@@ -19,40 +19,51 @@ pub(super) struct Unfinished {
     pub(super) moves: VecDeque<Move>,
 }
 
-pub(super) struct Move {
-    pub(super) mailbox: Arc<MailboxInner>,
-    pub(super) from: PathBuf,
-    pub(super) to: PathBuf,
-    /// To where deleted mailboxes wait for their end.
-    pub(super) doomed: bool,
+pub(crate) enum Move {
+    /// An open mailbox's directory.
+    Mailbox {
+        mailbox: Arc<MailboxInner>,
+        from: PathBuf,
+        to: PathBuf,
+        /// To where deleted mailboxes wait for their end.
+        doomed: bool,
+    },
+    /// The directory of a mailbox that came from another partition, and is not open.
+    Arrival { partition: Partition, from: PathBuf, to: PathBuf },
 }
 
 impl Move {
     /// Once the frames at `lsn` are durable.
     pub(super) fn run(&self, shared: &Shared, lsn: Lsn) -> Result<()> {
-        let mut files = self.mailbox.files.lock();
-        let mut place = self.mailbox.place.write();
-        let partition = place.partition.clone();
         let storage = &*shared.storage;
-        let moved = if self.doomed {
-            move_to_trash(shared, &partition, &self.from, &self.to)
+        let (mailbox, from, to, doomed) = match self {
+            Move::Mailbox { mailbox, from, to, doomed } => (mailbox, from, to, *doomed),
+            Move::Arrival { partition, from, to } => {
+                let moved = partition.layout.relocate(storage, &partition.path, from, to);
+                return moved.map_err(Error::io("move", from));
+            }
+        };
+        let mut files = mailbox.files.lock();
+        let mut place = mailbox.place.write();
+        let partition = place.partition.clone();
+        let moved = if doomed {
+            move_to_trash(shared, &partition, from, to)
         } else {
-            let relocated =
-                partition.layout.relocate(storage, &partition.path, &self.from, &self.to);
-            relocated.map_err(Error::io("move", &self.from))
+            let relocated = partition.layout.relocate(storage, &partition.path, from, to);
+            relocated.map_err(Error::io("move", from))
         };
         // What failed may be only that it is not durable yet.
-        let id = self.mailbox.id;
-        if moved.is_ok() || stamp(storage, &self.to).is_some_and(|(there, _)| there == id) {
-            place.dir = self.to.clone();
-            files.dir = self.to.clone();
+        let id = mailbox.id;
+        if moved.is_ok() || stamp(storage, to).is_some_and(|(there, _)| there == id) {
+            place.dir = to.clone();
+            files.dir = to.clone();
         }
         moved?;
-        if self.doomed {
-            let what = DoomedKind::Mailbox(partition, self.to.clone());
+        if doomed {
+            let what = DoomedKind::Mailbox(partition, to.clone());
             shared.doomed.lock().push(Doomed { lsn, what });
         } else {
-            self.mailbox.mark_dirty();
+            mailbox.mark_dirty();
         }
         Ok(())
     }

@@ -133,7 +133,13 @@ impl Redo<'_> {
         uid: Uid,
         target: &Arc<MailboxInner>,
     ) -> Result<Option<PathBuf>> {
-        if let Some(source) = self.mailbox(from)? {
+        let partition = target.place.read().partition.clone();
+        // A link was made within a partition. What has moved to another one since is left among the
+        // deleted of this one.
+        let is_here = |source: &Arc<MailboxInner>| {
+            source.place.read().partition.name == partition.name
+        };
+        if let Some(source) = self.mailbox(from)?.filter(is_here) {
             let place = source.place.read().clone();
             let at = {
                 let files = source.files.lock();
@@ -147,7 +153,6 @@ impl Redo<'_> {
             }
             return Ok(Some(place.partition.layout.path(&place.dir, &at)));
         }
-        let partition = target.place.read().partition.clone();
         let dir = trash_dir(&partition, from);
         if stamp(&*self.shared.storage, &dir).is_none() {
             return Ok(None);

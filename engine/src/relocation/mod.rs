@@ -1,13 +1,18 @@
 //! A mailbox goes to another partition or to another user, as Cyrus's administrators have it.
 //!
-//! The messages are moved into a mailbox that is made for them, by transactions of MOVE; then it
-//! takes the place of the old one, if that is empty. So each message is in one of the two at any
+//! | module | says |
+//! |---|---|
+//! | `partition` | the same mailbox on another partition |
+//! | `transfer` | the copying of its files |
+//!
+//! To another user, the messages are moved into a mailbox that is made for them, by transactions of
+//! MOVE; then the old one is deleted, if it is empty. So each message is in one of the two at any
 //! time, and what arrives meanwhile comes along. Names, rights, metadata, special uses and limits are
 //! kept; the mailbox's id, UIDs and UIDVALIDITY are new, so clients read it anew, and so is `\Seen`
 //! of users who are not the owner.
-//!
-//! Crash states: before the new one takes the old one's place there are both, the new one under a
-//! name that says so; the same command again goes on with it.
+
+mod partition;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -15,52 +20,16 @@ use crate::acl::Acl;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::frame::Frame;
-use crate::ids::MailboxId;
 use crate::mailbox::{Mailbox, MailboxInner};
 use crate::namespace::{INBOX, MailboxEntry, Namespace, SpecialUse};
 use crate::user::{NewMailbox, User, UserInner};
 
-/// Behind the name of a mailbox that takes in the messages of another one.
-const MOVING: &str = " (moving)";
+pub(crate) use transfer::{ARRIVALS, Transfer, Turn, arrival_dir};
+
 /// Looks at a mailbox that messages keep coming to.
 const ROUNDS_MAX: usize = 100;
 
 impl User {
-    /// Moves a mailbox, not those below it, to another partition.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchPartition`]
-    pub async fn change_partition(&self, name: &str, partition: &str) -> Result<()> {
-        let name = Namespace::canonical(name);
-        let namespace = self.namespace();
-        let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
-        if entry.partition == partition {
-            return Ok(());
-        }
-        let fresh = format!("{name}{MOVING}");
-        let options = NewMailbox { partition: Some(partition.to_owned()), inherits_inbox: false };
-        match self.create_as(&fresh, &[], options).await {
-            Ok(()) => {}
-            Err(Error::MailboxExists) => {
-                let namespace = self.namespace();
-                let there = namespace.mailboxes.get(&fresh).map(|entry| entry.partition.as_str());
-                if there != Some(partition) {
-                    return Err(Error::NotAllowed("a move to another partition is not finished"));
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        self.dress(&name, self, &fresh).await?;
-        for _ in 0..ROUNDS_MAX {
-            self.pour(&name, self, &fresh).await?;
-            let (old, new) = (name.clone(), fresh.clone());
-            if self.change(move |user| user.replace(&old, &new)).await? {
-                return Ok(());
-            }
-        }
-        Err(Error::NotAllowed("messages keep coming into the mailbox"))
-    }
-
     /// Gives a mailbox, not those below it, to another user, on a partition of choice. An INBOX
     /// stays, and its messages join those in the other user's mailbox of the new name.
     ///
@@ -151,34 +120,6 @@ impl UserInner {
         self.applied(lsn);
         self.events.post(&Event::Rights(name.to_owned()));
         Ok(())
-    }
-
-    /// Puts the mailbox `new` in the place of `name`, in one transaction; does nothing, and says so,
-    /// while there are messages in that.
-    fn replace(self: &Arc<Self>, name: &str, new: &str) -> Result<bool> {
-        let namespace = self.namespace.load_full();
-        let entry = |name: &str| namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox);
-        let (old, fresh) = (entry(name)?, entry(new)?);
-        let successor = self.open(new)?;
-        let partition = self.shared.partition(&fresh.partition)?.clone();
-        let dir = self.dir_of(&partition, name)?;
-        if !self.stop_if_empty(name)? {
-            return Ok(false);
-        }
-        let user = self.name.clone();
-        let uses = SpecialUse::to_bits(&old.special_use);
-        let mut frames = vec![(fresh.id, self.frame_of(name, fresh, uses))];
-        if old.quota.is_some() {
-            frames.push((fresh.id, Frame::Quota { user: user.clone(), limits: old.quota }));
-        }
-        if name == INBOX {
-            let partition = fresh.partition.clone();
-            frames.push((MailboxId::default(), Frame::User { user, partition }));
-        }
-        self.delete_with(name, frames, Some((successor, dir)))?;
-        let (from, to) = (new.to_owned(), name.to_owned());
-        self.events.post(&Event::Renamed { from, to });
-        Ok(true)
     }
 
     /// Deletes a mailbox; does nothing, and says so, while there are messages in it.
