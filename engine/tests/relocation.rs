@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::io::blocking::Blocking;
+use engine::io::sim::{Mode, Sim};
 use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    AclEntry, AnnotationValue, Delivery, Depth, Drive, Error, Identifier, MountOptions, NewMailbox,
-    Partition, QuotaLimits, Rights, RightsChange, SpecialUse, Store, StoreConfig, Target, User,
+    AclEntry, AnnotationValue, Delivery, Depth, Drive, Error, Identifier, Mailbox, MountOptions,
+    NewMailbox, Partition, QuotaLimits, Record, Rights, RightsChange, SpecialUse, Store, StoreConfig, Target, User,
     UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
@@ -36,6 +37,10 @@ fn user(store: &Store, name: &str) -> User {
 }
 
 fn append(store: &Store, user: &User, name: &str) {
+    append_over(store, user, name, Arc::new(Blocking::new()));
+}
+
+fn append_over(store: &Store, user: &User, name: &str, storage: Arc<dyn Storage>) {
     let target = Target {
         user: user.clone(),
         mailbox: block(user.mailbox(name)).unwrap(),
@@ -49,7 +54,7 @@ fn append(store: &Store, user: &User, name: &str) {
         }],
     };
     block(async {
-        let lane = Lane::inline(Arc::new(Blocking::new()));
+        let lane = Lane::inline(storage);
         let mut delivery = Delivery::new(store, &lane, vec![target]).unwrap();
         delivery.write(b"Subject: x\r\n\r\nbody\r\n").await.unwrap();
         delivery.commit().await.remove(0).unwrap();
@@ -207,4 +212,114 @@ fn mailboxes_go_to_another_user() {
     assert_eq!(block(store.users()).unwrap(), ["bob"]);
     let again = open(copied(dir.path()).path());
     look(&user(&again, "bob"));
+}
+
+/// A power cut at any operation of a move leaves the mailbox on the one partition or on the other,
+/// whole, and nothing beside it.
+#[test]
+fn a_cut_at_any_moment_of_a_move_leaves_one_mailbox() {
+    let layouts = [LayoutKind::Maildir, LayoutKind::Cyrus];
+    let pairs = layouts.into_iter().flat_map(|from| layouts.map(|to| (from, to)));
+    {
+        for ((from, to), mode) in pairs.zip([Mode::Weak, Mode::Ordered, Mode::Weak, Mode::Ordered]) {
+            let sim = Sim::with_mode(1, mode);
+            let partition = |name: &str, layout| Partition {
+                name: name.into(),
+                path: Path::new("/").join(name),
+                layout: layout_for(layout, &LayoutOptions::default()),
+                mount: MountOptions::default(),
+            };
+            let open = |sim: &Sim| {
+                let partitions = vec![partition("default", from), partition("other", to)];
+                let mut config = StoreConfig::new("/state", partitions);
+                config.sync_names = mode == Mode::Weak;
+                Store::open(config, Arc::new(sim.clone()), Drive::Inline).unwrap()
+            };
+            let store = open(&sim);
+            let user = user(&store, "alice");
+            block(user.create("a", &[])).unwrap();
+            for _ in 0..3 {
+                append_over(&store, &user, "a", Arc::new(sim.clone()));
+            }
+            let mailbox = block(user.mailbox("a")).unwrap();
+            block(mailbox.expunge(&mailbox.view(), vec![Uid(2)])).unwrap();
+            // Recovery raises HIGHESTMODSEQ where it finds an expunged message without its file.
+            block(store.checkpoint()).unwrap();
+            let before = faces(&user);
+            sim.record(true);
+            block(user.change_partition("a", "other")).unwrap();
+            block(store.checkpoint()).unwrap();
+            let images = sim.take_images();
+            sim.record(false);
+            let mut found = [0, 0];
+            for (n, image) in images.iter().enumerate() {
+                let (sim, _) = image.after_cut(n as u64);
+                let store = open(&sim);
+                let user = block(store.user("alice", &UserOptions::default())).unwrap();
+                let at = format!("{from:?} to {to:?}, {mode:?}, operation {}", image.operation());
+                assert_eq!(faces(&user), before, "{at}");
+                let mailbox = block(user.mailbox("a")).unwrap();
+                for (_, record) in mailbox.view().all() {
+                    let text = block(text_of(&mailbox, &record, Arc::new(sim.clone())));
+                    assert_eq!(text, "Subject: x\r\n\r\nbody\r\n", "{at}");
+                }
+                assert_eq!(block(store.check(None)).unwrap().findings, [""; 0], "{at}");
+                let there = user.namespace().mailboxes["a"].partition.clone();
+                found[usize::from(there == "other")] += 1;
+                // Both partitions have nothing but what is in use, and the mailbox can go on.
+                for root in ["/default", "/other"] {
+                    for dir in ["..cursus-deleted", "..cursus-arriving"] {
+                        let mut left = 0;
+                        let dir = Path::new(root).join(dir);
+                        let _ = sim.list(&dir, &mut |_, _| left += 1);
+                        assert_eq!(left, 0, "{at}: {}", dir.display());
+                    }
+                }
+                let back = if there == "other" { "default" } else { "other" };
+                block(user.change_partition("a", back)).unwrap();
+                assert_eq!(faces(&user), before, "{at}");
+                store.close().unwrap();
+            }
+            assert!(found[0] > 10 && found[1] > 3, "{found:?}");
+            store.close().unwrap();
+        }
+    }
+}
+
+async fn text_of(mailbox: &Mailbox, record: &Record, storage: Arc<dyn Storage>) -> String {
+    let lane = Lane::inline(storage);
+    let file = mailbox.message(&lane, record).await.unwrap();
+    let mut served = file.served(0, file.stored_size(), 0, u64::MAX);
+    let mut out = Vec::new();
+    while let Some(piece) = served.next().await.unwrap() {
+        out.extend(piece);
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// A session that goes on in the old mailbox hears that it is gone, and what another program
+/// delivers at the last moment comes along.
+#[test]
+fn sessions_and_other_programs_are_not_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let user = fill(&store);
+    let inbox = block(user.mailbox("INBOX")).unwrap();
+    std::fs::write(dir.path().join("default/alice/new/1.foreign"), "Subject: f\n\nx\n").unwrap();
+    block(user.change_partition("INBOX", "other")).unwrap();
+    assert!(inbox.is_gone());
+    let gone = block(inbox.expunge(&inbox.view(), vec![Uid(1)]));
+    assert!(matches!(gone, Err(Error::MailboxGone)));
+    let now = block(user.mailbox("INBOX")).unwrap();
+    assert_eq!((now.id(), now.view().exists()), (inbox.id(), 3));
+    let (_, last) = now.view().all().last().unwrap();
+    let text = block(text_of(&now, &last, Arc::new(Blocking::new())));
+    assert_eq!((last.uid, text.as_str()), (Uid(3), "Subject: f\r\n\r\nx\r\n"));
+    block(inbox_changes(&now));
+    assert_eq!(block(store.check(None)).unwrap().findings, [""; 0]);
+}
+
+async fn inbox_changes(now: &Mailbox) {
+    now.expunge(&now.view(), vec![Uid(1)]).await.unwrap();
+    assert_eq!(now.refresh().await.unwrap().exists(), 2);
 }

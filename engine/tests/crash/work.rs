@@ -114,7 +114,7 @@ fn given(keywords: &BTreeSet<String>) -> Vec<Keyword> {
 
 /// One random operation.
 pub fn step(bench: &mut Bench, random: &mut Random, token: &mut u32) -> Outcome {
-    let kind = random.below(28);
+    let kind = random.below(29);
     let done = match kind {
         0..=6 => append(bench, random, token),
         7 => append_many(bench, random, token),
@@ -130,9 +130,23 @@ pub fn step(bench: &mut Bench, random: &mut Random, token: &mut u32) -> Outcome 
         23 => Ok(Outcome::nothing("checkpoint", bench.result(bench.store.checkpoint()).err())),
         24..=25 => foreign_delivery(bench, random, token),
         26 => foreign_flags(bench, random),
+        27 => change_partition(bench, random),
         _ => foreign_removal(bench, random),
     };
     done.unwrap_or_else(|error| Outcome::nothing("did not begin", Some(error)))
+}
+
+/// A mailbox of the user whom no other program disturbs goes to the other partition, or back.
+fn change_partition(bench: &Bench, random: &mut Random) -> Result<Outcome> {
+    let user = bench.user("bob")?;
+    let namespace = user.namespace();
+    let at = random.below(namespace.mailboxes.len() as u64) as usize;
+    let Some((name, entry)) = namespace.mailboxes.iter().nth(at) else {
+        return Err(Error::NoSuchMailbox);
+    };
+    let to = if entry.partition == "cyrus" { "maildir" } else { "cyrus" };
+    let moved = bench.result(user.change_partition(name, to));
+    Ok(Outcome::nothing("change partition", moved.err()))
 }
 
 fn target(bench: &Bench, random: &mut Random, at: &Place, token: u32) -> Result<(Target, Msg)> {

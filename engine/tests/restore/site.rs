@@ -220,7 +220,7 @@ impl Site {
         let uids: Vec<Uid> =
             view.uids().map(|(_, uid)| uid).filter(|_| random.below(3) == 0).collect();
         let word = KEYWORDS[random.below(3) as usize];
-        match random.below(21) {
+        match random.below(22) {
             0..=5 => {
                 let flags = (random.next() & random.next() & 31) as u8;
                 let token = self.token(random);
@@ -267,6 +267,14 @@ impl Site {
                 let rights = [Rights::NONE, Rights::READ, Rights::ALL][random.below(3) as usize];
                 let change = RightsChange::Replace(rights);
                 let _ = self.wait(self.user(user).set_acl(&other, entry, change));
+            }
+            // Of the user whom no other program disturbs.
+            20 if user == "bob" => {
+                let to = match namespace.mailboxes[&other].partition.as_str() {
+                    "cyrus" => "maildir",
+                    _ => "cyrus",
+                };
+                self.wait(self.user(user).change_partition(&other, to)).expect("a move");
             }
             _ if partition == "maildir" => self.foreign(random),
             _ => self.wait(self.store.checkpoint()).expect("a checkpoint"),
