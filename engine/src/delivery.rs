@@ -126,11 +126,7 @@ impl Delivery {
     }
 
     /// The same, for the store's own work.
-    pub(crate) fn over(
-        shared: Arc<Shared>,
-        lane: &Lane,
-        targets: Vec<Target>,
-    ) -> Result<Delivery> {
+    pub(crate) fn over(shared: Arc<Shared>, lane: &Lane, targets: Vec<Target>) -> Result<Delivery> {
         let mut spools: Vec<Spool> = Vec::new();
         for (i, target) in targets.iter().enumerate() {
             target.mailbox.check_open()?;

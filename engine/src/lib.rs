@@ -16,6 +16,7 @@
 //! | `user`, `namespace` | names: create, delete, rename, subscribe |
 //! | `relocation` | mailboxes that go to another partition or user |
 //! | `acl` | who may do what with a mailbox |
+//! | `departed` | removed users, taken out of what is others' |
 //! | `seen` | `\Seen` of users in others' mailboxes |
 //! | `metadata` | named values of mailboxes and of the server |
 //! | `annotation` | named values of messages |
@@ -36,6 +37,7 @@ mod catalog;
 mod collation;
 mod config;
 mod delivery;
+mod departed;
 mod error;
 mod events;
 pub mod format;

@@ -191,6 +191,14 @@ impl PrivateSeens {
         found.map(PrivateSeen)
     }
 
+    /// What is in memory of a set is not what it is any more.
+    pub(crate) fn forget(&self, mailbox: MailboxId, whose: &str) {
+        if let Some(set) = self.find(mailbox, whose) {
+            set.0.set.store(Arc::default());
+        }
+        self.0.lock().remove(&(mailbox, whose.to_owned()));
+    }
+
     /// The one that is there by now, else this.
     fn settle(&self, fresh: Inner) -> PrivateSeen {
         let mut sets = self.0.lock();

@@ -195,6 +195,10 @@ pub(crate) struct Shared {
     /// Deleted mailboxes that the catalog still has.
     pub(crate) gone: Mutex<Vec<MailboxId>>,
     pub(crate) maildrops: Maildrops,
+    /// Removed users who are still in what is others', with their heirs (empty: none).
+    pub(crate) departed: Mutex<BTreeMap<String, String>>,
+    /// One taker-out of these at a time.
+    pub(crate) tidying: Mutex<()>,
     /// Metadata that the catalog does not have yet.
     pub(crate) metadata: Unwritten,
     /// The index of who lets whom see something, where the catalog does not have it yet.
@@ -274,6 +278,8 @@ impl Shared {
             dirty_users: Mutex::default(),
             gone: Mutex::default(),
             maildrops: Maildrops::default(),
+            departed: Mutex::default(),
+            tidying: Mutex::default(),
             metadata: Unwritten::default(),
             grants: Grants::default(),
             seens: PrivateSeens::default(),

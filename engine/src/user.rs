@@ -18,6 +18,7 @@ use protocol::types::UidValidity;
 
 use crate::catalog::{StoredUser, Unsaved, UserChanges};
 use crate::config::Partition;
+use crate::departed;
 use crate::error::{Error, Result};
 use crate::events::{Event, Hub};
 use crate::format::frame::{Frame, UrlKey};
@@ -150,12 +151,13 @@ impl User {
     }
 
     /// Deletes the user: all mailboxes with what is in them, subscriptions, limits, and the private
-    /// entries of the server's metadata. Whoever opens the user again begins anew, with an INBOX.
+    /// entries of the server's metadata; and, in the background, what others have given to him
+    /// ([`crate::departed`]). Whoever opens the user again begins anew, with an INBOX.
     ///
     /// # Errors
     /// What was deleted before an error stays so; the INBOX is the last to go.
     pub async fn remove(&self) -> Result<()> {
-        self.change(UserInner::remove).await
+        self.change(|user| user.remove(None)).await
     }
 
     /// Renames a mailbox and all below it. INBOX is emptied into the new one instead.
@@ -534,7 +536,8 @@ impl UserInner {
         })
     }
 
-    pub(crate) fn remove(self: &Arc<Self>) -> Result<()> {
+    /// `heir`: who gets what others have given to the user.
+    pub(crate) fn remove(self: &Arc<Self>, heir: Option<&str>) -> Result<()> {
         let namespace = self.namespace.load_full();
         for name in namespace.mailboxes.keys().rev().filter(|name| *name != INBOX) {
             self.delete(name)?;
@@ -550,8 +553,11 @@ impl UserInner {
             frames.push((nobodys, Frame::Quota { user: user.clone(), limits: None }));
         }
         frames.extend(self.own_server_metadata_gone()?.map(|frame| (nobodys, frame)));
-        self.delete_with(INBOX, frames, None)?;
+        frames.push((nobodys, departed::note(user, heir)));
+        self.delete_with(INBOX, frames)?;
+        self.shared.departs(user, heir);
         self.limit();
+        self.shared.tidy_soon();
         Ok(())
     }
 
@@ -559,16 +565,14 @@ impl UserInner {
         if name == INBOX {
             return Err(Error::NotAllowed("INBOX cannot be deleted"));
         }
-        self.delete_with(name, Vec::new(), None)
+        self.delete_with(name, Vec::new())
     }
 
-    /// Deletes a mailbox in one transaction with other frames; by these a `successor` may get its
-    /// name, and then its directory.
+    /// Deletes a mailbox in one transaction with other frames.
     pub(crate) fn delete_with(
         self: &Arc<Self>,
         name: &str,
         mut frames: Vec<(MailboxId, Frame)>,
-        successor: Option<(Mailbox, PathBuf)>,
     ) -> Result<()> {
         let namespace = self.namespace.load_full();
         let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
@@ -588,12 +592,8 @@ impl UserInner {
         }
         let place = open.0.place.read().clone();
         let (from, to) = (place.dir, trash_dir(&place.partition, id));
-        let mut moves = VecDeque::from([Move::Mailbox { mailbox: open.0.clone(), from, to, doomed: true }]);
-        moves.extend(successor.map(|(mailbox, to)| {
-            let from = mailbox.0.place.read().dir.clone();
-            Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false }
-        }));
-        self.follow(lsn, moves);
+        let mailbox = open.0.clone();
+        self.follow(lsn, [Move::Mailbox { mailbox, from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);
         self.shared.mailboxes.remove(id);
         self.shared.watches.unlinger(&open.0);

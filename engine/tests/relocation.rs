@@ -9,8 +9,8 @@ use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
     AclEntry, AnnotationValue, Delivery, Depth, Drive, Error, Identifier, Mailbox, MountOptions,
-    NewMailbox, Partition, QuotaLimits, Record, Rights, RightsChange, SpecialUse, Store, StoreConfig, Target, User,
-    UserOptions,
+    NewMailbox, Partition, QuotaLimits, Record, Rights, RightsChange, SpecialUse, Store,
+    StoreConfig, Target, User, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 
@@ -204,11 +204,11 @@ fn mailboxes_go_to_another_user() {
     };
     look(&bob);
     append(&store, &alice, "INBOX");
-    assert!(!block(alice.remove_empty()).unwrap(), "there is a message");
+    assert!(!block(alice.remove_empty(None)).unwrap(), "there is a message");
     block(alice.give("INBOX", &bob, "x", None)).unwrap_err();
     let inbox = block(alice.mailbox("INBOX")).unwrap();
     block(inbox.expunge(&inbox.view(), vec![Uid(3)])).unwrap();
-    assert!(block(alice.remove_empty()).unwrap());
+    assert!(block(alice.remove_empty(Some(&bob))).unwrap());
     assert_eq!(block(store.users()).unwrap(), ["bob"]);
     let again = open(copied(dir.path()).path());
     look(&user(&again, "bob"));
@@ -221,7 +221,8 @@ fn a_cut_at_any_moment_of_a_move_leaves_one_mailbox() {
     let layouts = [LayoutKind::Maildir, LayoutKind::Cyrus];
     let pairs = layouts.into_iter().flat_map(|from| layouts.map(|to| (from, to)));
     {
-        for ((from, to), mode) in pairs.zip([Mode::Weak, Mode::Ordered, Mode::Weak, Mode::Ordered]) {
+        for ((from, to), mode) in pairs.zip([Mode::Weak, Mode::Ordered, Mode::Weak, Mode::Ordered])
+        {
             let sim = Sim::with_mode(1, mode);
             let partition = |name: &str, layout| Partition {
                 name: name.into(),

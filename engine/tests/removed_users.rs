@@ -7,8 +7,8 @@ use engine::io::blocking::Blocking;
 use engine::io::{Lane, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Delivery, Depth, Drive, MountOptions, Partition, QuotaLimits, Store, StoreConfig, Target, User,
-    UserOptions,
+    AclEntry, Delivery, Depth, Drive, Identifier, MountOptions, Partition, Principal, QuotaLimits,
+    Rights, RightsChange, Store, StoreConfig, Target, User, UserOptions,
 };
 use protocol::types::{SystemFlags, Uid};
 
@@ -33,7 +33,11 @@ fn user(store: &Store) -> User {
 }
 
 fn append(store: &Store, name: &str) -> Uid {
-    let user = user(store);
+    append_to(store, "alice", name)
+}
+
+fn append_to(store: &Store, who: &str, name: &str) -> Uid {
+    let user = block(store.user(who, &UserOptions::default())).unwrap();
     let target = Target {
         mailbox: block(user.mailbox(name)).unwrap(),
         user,
@@ -140,4 +144,123 @@ fn begins_anew_after(dir: &tempfile::TempDir, layout: LayoutKind) {
     let store = open(dir.path(), layout);
     assert_eq!(block(store.users()).unwrap(), ["alice"]);
     assert_eq!(user(&store).usage().messages, 1);
+}
+
+/// What others gave to a user who is removed goes too: rights, `\Seen`, own metadata of theirs. Whoever
+/// has the name afterwards begins without them.
+#[test]
+fn a_removed_user_is_in_nothing_of_others() {
+    for (checkpoint_before, crash) in [(false, false), (true, false), (false, true), (true, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = LayoutKind::Maildir;
+        let mut store = open(dir.path(), layout);
+        let bob = block(store.user("bob", &UserOptions::default())).unwrap();
+        let mut usage = bob.usage().annotation_bytes;
+        append_to(&store, "bob", "INBOX");
+        block(bob.create("Box", &[])).unwrap();
+        append(&store, "INBOX");
+        for (name, who, rights) in [
+            ("INBOX", "alice", Rights::LOOKUP.union(Rights::READ)),
+            // Without `l` it is in no index.
+            ("Box", "alice", Rights::READ),
+            ("Box", "carol", Rights::READ),
+        ] {
+            grant(&bob, name, who, rights);
+        }
+        mark_seen(&bob, "alice", true);
+        mark_seen(&bob, "carol", true);
+        let entries = vec![("/private/comment".into(), Some(b"alice's".to_vec()))];
+        block(bob.set_metadata(Some("INBOX"), "alice", entries)).unwrap();
+        assert!(bob.usage().annotation_bytes > usage);
+        if checkpoint_before {
+            block(store.checkpoint()).unwrap();
+        }
+        block(user(&store).remove()).unwrap();
+        // Whatever was done by then, the next start knows what is left.
+        let copy = copied(dir.path());
+        if crash {
+            drop(store);
+            store = open(copy.path(), layout);
+        }
+        block(store.tidy()).unwrap();
+        let left = |store: &Store| {
+            let bob = block(store.user("bob", &UserOptions::default())).unwrap();
+            let names = |name: &str| {
+                let acl = bob.acl(name).unwrap();
+                acl.entries().map(|(entry, _)| entry.to_string()).collect::<Vec<_>>()
+            };
+            assert_eq!(names("INBOX"), ["owner"]);
+            assert_eq!(names("Box"), ["owner", "carol"]);
+            let comment = ["/private/comment".to_owned()].to_vec();
+            let found = block(bob.metadata(Some("INBOX"), "alice", comment, Depth::Zero)).unwrap();
+            assert_eq!(found[0].1, None);
+            let granting = block(store.granting(&Principal::of_user("alice"))).unwrap();
+            assert!(granting.is_empty(), "{granting:?}");
+            assert_eq!((unseen(&bob, "alice"), unseen(&bob, "carol")), (1, 0));
+            bob.usage().annotation_bytes
+        };
+        assert_eq!(left(&store), usage);
+        // A new one of the name keeps what is given from now on.
+        let bob = block(store.user("bob", &UserOptions::default())).unwrap();
+        grant(&bob, "INBOX", "alice", Rights::LOOKUP);
+        user(&store);
+        block(store.tidy()).unwrap();
+        assert_eq!(block(store.granting(&Principal::of_user("alice"))).unwrap().len(), 1);
+        revoke(&bob, "INBOX", "alice");
+        store.close().unwrap();
+        usage = 0;
+        let root = if crash { copy.path() } else { dir.path() };
+        assert_eq!(left(&open(root, layout)), usage);
+    }
+}
+
+/// A name that is put into a list, and one that begins anew, before anybody tidied up.
+#[test]
+fn a_name_that_comes_back_begins_without_the_old_rights() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), LayoutKind::Maildir);
+    let bob = block(store.user("bob", &UserOptions::default())).unwrap();
+    append_to(&store, "bob", "INBOX");
+    let rights = || bob.acl("INBOX").unwrap().rights_of(&entry_of("alice"));
+    for by_list in [true, false] {
+        user(&store);
+        grant(&bob, "INBOX", "alice", Rights::LOOKUP.union(Rights::READ));
+        mark_seen(&bob, "alice", true);
+        block(user(&store).remove()).unwrap();
+        assert!(rights().contains(Rights::READ), "nobody has tidied up yet");
+        if by_list {
+            grant(&bob, "INBOX", "alice", Rights::LOOKUP);
+            assert_eq!(rights(), Rights::LOOKUP);
+            user(&store);
+            assert_eq!(rights(), Rights::LOOKUP);
+        } else {
+            user(&store);
+            assert_eq!(rights(), Rights::NONE);
+        }
+        assert_eq!(unseen(&bob, "alice"), 1);
+    }
+}
+
+fn entry_of(who: &str) -> AclEntry {
+    AclEntry { negative: false, who: Identifier::User(who.into()) }
+}
+
+fn grant(owner: &User, name: &str, who: &str, rights: Rights) {
+    block(owner.set_acl(name, entry_of(who), RightsChange::Replace(rights))).unwrap();
+}
+
+fn revoke(owner: &User, name: &str, who: &str) {
+    grant(owner, name, who, Rights::NONE);
+}
+
+fn mark_seen(owner: &User, who: &str, on: bool) {
+    let inbox = block(owner.mailbox("INBOX")).unwrap();
+    let seen = block(owner.private_seen(&inbox, who)).unwrap();
+    block(owner.change_private_seen(&seen, vec![Uid(1)], on)).unwrap();
+}
+
+fn unseen(owner: &User, who: &str) -> u32 {
+    let inbox = block(owner.mailbox("INBOX")).unwrap();
+    let seen = block(owner.private_seen(&inbox, who)).unwrap();
+    inbox.view().unseen_by(Some(&seen))
 }

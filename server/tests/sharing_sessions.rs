@@ -586,6 +586,15 @@ fn administrators_move_mailboxes_to_partitions_and_users() {
             site.store("jo", name, MESSAGE).await;
         }
         jo.subscribe("Box", true).await.unwrap();
+        let known = async |user: &str, name: &str| {
+            let mailbox = site.user(user).await.mailbox(name).await.unwrap();
+            (mailbox.id(), mailbox.uid_validity(), mailbox.view().modseq_highest())
+        };
+        let before = known("jo", "Box").await;
+        say_as(&site, "cyrus", "1 RENAME user/jo/Box user/jo/Box fast\r\n").await;
+        assert_eq!(known("jo", "Box").await, before);
+        say_as(&site, "cyrus", "1 RENAME user/jo/Box user/jo/Box default\r\n").await;
+        assert_eq!(known("jo", "Box").await, before);
         let said = say_as(
             &site,
             "cyrus",

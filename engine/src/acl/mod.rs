@@ -157,7 +157,7 @@ impl Acl {
         self.0.get(entry).copied().unwrap_or_default()
     }
 
-    fn change(&mut self, entry: AclEntry, change: RightsChange) -> Result<()> {
+    pub(crate) fn change(&mut self, entry: AclEntry, change: RightsChange) -> Result<()> {
         let before = self.rights_of(&entry);
         let after = match change {
             RightsChange::Replace(rights) => rights,
@@ -357,6 +357,10 @@ impl User {
     /// [`Error::NoSuchMailbox`], [`Error::AclTooMany`]
     pub async fn set_acl(&self, name: &str, entry: AclEntry, change: RightsChange) -> Result<()> {
         let name = Namespace::canonical(name);
+        if let Identifier::User(who) = &entry.who {
+            // A new one of that name is not to lose this.
+            self.settle_departed(who).await?;
+        }
         self.change(move |user| user.set_acl(&name, entry, change)).await
     }
 }

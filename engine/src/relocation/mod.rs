@@ -69,14 +69,15 @@ impl User {
     }
 
     /// Removes the user as [`User::remove`] does, if there is nothing left but an empty INBOX; says
-    /// whether that was so.
-    pub async fn remove_empty(&self) -> Result<bool> {
-        self.change(|user| {
+    /// whether that was so. What others have given to the user is the heir's then.
+    pub async fn remove_empty(&self, heir: Option<&User>) -> Result<bool> {
+        let heir = heir.map(|heir| heir.name().to_owned());
+        self.change(move |user| {
             let alone = user.namespace.load().mailboxes.len() == 1;
             if !alone || !user.stop_if_empty(INBOX)? {
                 return Ok(false);
             }
-            user.remove().map(|()| true)
+            user.remove(heir.as_deref()).map(|()| true)
         })
         .await
     }
@@ -127,7 +128,7 @@ impl UserInner {
         if !self.stop_if_empty(name)? {
             return Ok(false);
         }
-        self.delete_with(name, Vec::new(), None).map(|()| true)
+        self.delete_with(name, Vec::new()).map(|()| true)
     }
 
     /// From here on no message comes into the mailbox, if there is none in it.

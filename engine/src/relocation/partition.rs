@@ -195,7 +195,8 @@ impl UserInner {
             frames.push((MailboxId::default(), Frame::User { user, partition }));
         }
         let name = name.to_owned();
-        frames.push((entry.id, Frame::Mailbox { user, name, partition, uid_validity, special_use }));
+        frames
+            .push((entry.id, Frame::Mailbox { user, name, partition, uid_validity, special_use }));
         let committed = shared
             .checkpoint_all()
             .and_then(|()| {

@@ -191,8 +191,7 @@ impl Transfer {
             }
             (LayoutKind::Cyrus, LayoutKind::Maildir) => {
                 let before = self.arrived.get(&uid).map(|(at, _)| at.base.clone());
-                let fresh =
-                    || self.to.layout.base_name(&self.shared.unique(), stored, record.size);
+                let fresh = || self.to.layout.base_name(&self.shared.unique(), stored, record.size);
                 let base = before.unwrap_or_else(fresh);
                 let flags = name_flags(record.flags, record.keywords, passed);
                 Location { uid, base, flags, other_letters, in_new: flags.0 == 0 }
@@ -240,7 +239,9 @@ impl Transfer {
                 now = Some(found);
             }
         };
-        layout.list(&*self.shared.storage, dir, false, &mut look).map_err(Error::io("list", dir))?;
+        layout
+            .list(&*self.shared.storage, dir, false, &mut look)
+            .map_err(Error::io("list", dir))?;
         let Some(now) = now else { return Ok(None) };
         match self.copy_bytes(record, &layout.path(dir, &now)) {
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),

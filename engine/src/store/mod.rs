@@ -345,6 +345,7 @@ impl Shared {
     ) -> Result<Arc<UserInner>> {
         let user = self.known_user(name)?;
         if !user.has_begun() {
+            self.tidy_one(name)?;
             user.begin(partition.unwrap_or(&self.config.partition_default))?;
         }
         Ok(user)

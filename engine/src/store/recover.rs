@@ -163,6 +163,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
         tracing::info!(transactions = recovered, placed, void, ?took, "recovered from the log");
     }
     clean_up(&shared);
+    shared.find_departed()?;
     shared.log.prepare_spare()?;
     let threads = match drive {
         Drive::Threads => Some(Threads::start(&shared)?),
@@ -287,10 +288,13 @@ impl Replay {
         for part in apart_by_partition(shared, transactions)? {
             Redo::new(shared, Some(self.bodies.clone())).run(part)?;
             shared.checkpoint()?;
+            shared.destroy_doomed(Lsn(u64::MAX));
+            shared.checkpoint()?;
+            // A redo finds nothing open: directories follow names before it opens them.
+            drop(shared.mailboxes.take_all());
         }
         shared.log.skip_to(found.next, found.time_us);
         shared.checkpoint()?;
-        shared.destroy_doomed(Lsn(u64::MAX));
         Ok(found)
     }
 

@@ -136,9 +136,8 @@ impl Redo<'_> {
         let partition = target.place.read().partition.clone();
         // A link was made within a partition. What has moved to another one since is left among the
         // deleted of this one.
-        let is_here = |source: &Arc<MailboxInner>| {
-            source.place.read().partition.name == partition.name
-        };
+        let is_here =
+            |source: &Arc<MailboxInner>| source.place.read().partition.name == partition.name;
         if let Some(source) = self.mailbox(from)?.filter(is_here) {
             let place = source.place.read().clone();
             let at = {

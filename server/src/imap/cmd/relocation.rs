@@ -62,7 +62,7 @@ pub(super) async fn to_user(from: &Place, to: &Place, partition: Option<&str>) -
             target.change_partition(INBOX, partition).await?;
         }
         // What comes meanwhile comes along.
-        while !source.remove_empty().await? {
+        while !source.remove_empty(Some(target)).await? {
             source.give(INBOX, target, INBOX, None).await?;
         }
     }
