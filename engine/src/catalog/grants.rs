@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Catalog, TableIfAny, UserChanges, failed};
 use crate::error::Result;
@@ -23,19 +23,20 @@ impl Catalog {
     /// Owners to whom one of the keys leads.
     pub(crate) fn granting(&self, keys: &[String]) -> Result<BTreeSet<String>> {
         let mut owners = BTreeSet::new();
-        let read = attempt!("read", self.database.begin_read());
-        let Some(table) = read.table_if_any(GRANTS)? else { return Ok(owners) };
-        for key in keys {
-            for row in attempt!("read", table.range((key.as_str(), "")..)) {
-                let (row, _) = attempt!("read", row);
-                let (identifier, owner) = row.value();
-                if identifier != key {
-                    break;
+        self.read(|read| {
+            let Some(table) = read.table_if_any(GRANTS)? else { return Ok(owners) };
+            for key in keys {
+                for row in attempt!("read", table.range((key.as_str(), "")..)) {
+                    let (row, _) = attempt!("read", row);
+                    let (identifier, owner) = row.value();
+                    if identifier != key {
+                        break;
+                    }
+                    owners.insert(owner.to_owned());
                 }
-                owners.insert(owner.to_owned());
             }
-        }
-        Ok(owners)
+            Ok(owners)
+        })
     }
 }
 

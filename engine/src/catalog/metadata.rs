@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use protocol::types::Uid;
-use redb::{ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Catalog, TableIfAny, failed};
 use crate::error::Result;
@@ -33,10 +33,11 @@ macro_rules! attempt {
 impl Catalog {
     /// One value of metadata.
     pub(crate) fn metadata(&self, key: &Key) -> Result<Value> {
-        let read = attempt!("read", self.database.begin_read());
-        let Some(table) = read.table_if_any(METADATA)? else { return Ok(None) };
-        let row = (&key.mailbox.0, key.whose.as_str(), key.entry.as_str());
-        Ok(attempt!("read", table.get(row)).map(|value| Arc::from(value.value())))
+        self.read(|read| {
+            let Some(table) = read.table_if_any(METADATA)? else { return Ok(None) };
+            let row = (&key.mailbox.0, key.whose.as_str(), key.entry.as_str());
+            Ok(attempt!("read", table.get(row)).map(|value| Arc::from(value.value())))
+        })
     }
 
     /// Values of metadata of one mailbox and one user whose names begin so.
@@ -83,23 +84,24 @@ impl Catalog {
 
     /// Rows of metadata in order from `from` on, as long as `each` wants more.
     fn rows(&self, from: &Key, each: &mut dyn FnMut(Key, Arc<[u8]>) -> Result<bool>) -> Result<()> {
-        let read = attempt!("read", self.database.begin_read());
-        let Some(table) = read.table_if_any(METADATA)? else { return Ok(()) };
-        let first: RowKey<'_> = (&from.mailbox.0, from.whose.as_str(), from.entry.as_str());
-        for row in attempt!("read", table.range(first..)) {
-            let (key, value) = attempt!("read", row);
-            let (mailbox, whose, entry) = key.value();
-            let key = Key {
-                mailbox: MailboxId(*mailbox),
-                uid: Uid(0),
-                whose: whose.to_owned(),
-                entry: entry.to_owned(),
-            };
-            if !each(key, Arc::from(value.value()))? {
-                break;
+        self.read(|read| {
+            let Some(table) = read.table_if_any(METADATA)? else { return Ok(()) };
+            let first: RowKey<'_> = (&from.mailbox.0, from.whose.as_str(), from.entry.as_str());
+            for row in attempt!("read", table.range(first..)) {
+                let (key, value) = attempt!("read", row);
+                let (mailbox, whose, entry) = key.value();
+                let key = Key {
+                    mailbox: MailboxId(*mailbox),
+                    uid: Uid(0),
+                    whose: whose.to_owned(),
+                    entry: entry.to_owned(),
+                };
+                if !each(key, Arc::from(value.value()))? {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Calls `each` with the annotations from `from` on, in order, as long as it wants more.
@@ -108,17 +110,18 @@ impl Catalog {
         from: (MailboxId, Uid),
         each: &mut EachAnnotation<'_>,
     ) -> Result<()> {
-        let read = attempt!("read", self.database.begin_read());
-        let Some(table) = read.table_if_any(ANNOTATIONS)? else { return Ok(()) };
-        let first: AnnotationKey<'_> = (&from.0.0, from.1.0, "", "");
-        for row in attempt!("read", table.range(first..)) {
-            let (key, value) = attempt!("read", row);
-            let (mailbox, uid, whose, entry) = key.value();
-            if !each((MailboxId(*mailbox), Uid(uid), whose, entry), value.value())? {
-                break;
+        self.read(|read| {
+            let Some(table) = read.table_if_any(ANNOTATIONS)? else { return Ok(()) };
+            let first: AnnotationKey<'_> = (&from.0.0, from.1.0, "", "");
+            for row in attempt!("read", table.range(first..)) {
+                let (key, value) = attempt!("read", row);
+                let (mailbox, uid, whose, entry) = key.value();
+                if !each((MailboxId(*mailbox), Uid(uid), whose, entry), value.value())? {
+                    break;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// What mailboxes have of ANNOTATION-STORAGE, and how many octets these values have, 0 those that
@@ -128,50 +131,49 @@ impl Catalog {
         ids: &[MailboxId],
         keys: &[Key],
     ) -> Result<(Vec<u64>, Vec<u64>)> {
-        let read = attempt!("read", self.database.begin_read());
-        let (mut sums, mut values) = (Vec::new(), Vec::with_capacity(keys.len()));
-        if let Some(table) = read.table_if_any(BYTES)? {
-            for id in ids {
-                sums.push(attempt!("read", table.get(&id.0)).map_or(0, |bytes| bytes.value()));
+        self.read(|read| {
+            let (mut sums, mut values) = (Vec::new(), Vec::with_capacity(keys.len()));
+            if let Some(table) = read.table_if_any(BYTES)? {
+                for id in ids {
+                    sums.push(attempt!("read", table.get(&id.0)).map_or(0, |bytes| bytes.value()));
+                }
             }
-        }
-        let metadata = read.table_if_any(METADATA)?;
-        let annotations = read.table_if_any(ANNOTATIONS)?;
-        for Key { mailbox, uid, whose, entry } in keys {
-            let found = match (uid, &metadata, &annotations) {
-                (Uid(0), Some(table), _) => {
-                    let row: RowKey<'_> = (&mailbox.0, whose, entry);
-                    attempt!("read", table.get(row))
-                }
-                (Uid(0), None, _) | (_, _, None) => None,
-                (Uid(uid), _, Some(table)) => {
-                    let row: AnnotationKey<'_> = (&mailbox.0, *uid, whose, entry);
-                    attempt!("read", table.get(row))
-                }
-            };
-            values.push(found.map_or(0, |value| value.value().len() as u64));
-        }
-        Ok((sums, values))
+            let metadata = read.table_if_any(METADATA)?;
+            let annotations = read.table_if_any(ANNOTATIONS)?;
+            for Key { mailbox, uid, whose, entry } in keys {
+                let found = match (uid, &metadata, &annotations) {
+                    (Uid(0), Some(table), _) => {
+                        let row: RowKey<'_> = (&mailbox.0, whose, entry);
+                        attempt!("read", table.get(row))
+                    }
+                    (Uid(0), None, _) | (_, _, None) => None,
+                    (Uid(uid), _, Some(table)) => {
+                        let row: AnnotationKey<'_> = (&mailbox.0, *uid, whose, entry);
+                        attempt!("read", table.get(row))
+                    }
+                };
+                values.push(found.map_or(0, |value| value.value().len() as u64));
+            }
+            Ok((sums, values))
+        })
     }
 
     /// Counts what an earlier version did not.
     pub(super) fn count_metadata(&self) -> Result<()> {
-        let read = attempt!("read", self.database.begin_read());
-        let counted = read.table_if_any(BYTES)?.is_some();
-        if counted || read.table_if_any(METADATA)?.is_none() {
-            return Ok(());
-        }
-        let mut sums: HashMap<MailboxId, u64> = HashMap::new();
-        self.metadata_all(&mut |key, value| {
-            if key.is_counted() {
-                *sums.entry(key.mailbox).or_default() += value.len() as u64;
+        self.read(|read| {
+            let counted = read.table_if_any(BYTES)?.is_some();
+            if counted || read.table_if_any(METADATA)?.is_none() {
+                return Ok(());
             }
-            Ok(())
-        })?;
-        let write = attempt!("write", self.database.begin_write());
-        add(&write, sums)?;
-        attempt!("write", write.commit());
-        Ok(())
+            let mut sums: HashMap<MailboxId, u64> = HashMap::new();
+            self.metadata_all(&mut |key, value| {
+                if key.is_counted() {
+                    *sums.entry(key.mailbox).or_default() += value.len() as u64;
+                }
+                Ok(())
+            })?;
+            self.write(|write| add(write, sums))
+        })
     }
 }
 

@@ -24,6 +24,7 @@
 
 mod figures;
 mod grants;
+mod guard;
 mod metadata;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -32,7 +33,7 @@ use std::sync::Arc;
 
 pub(crate) use figures::{Detail, Summary};
 
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, ReadableTable, StorageBackend, TableDefinition};
 
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId, StoreId};
@@ -119,9 +120,7 @@ pub(crate) struct StoredUser {
 }
 
 /// The open catalog.
-pub(crate) struct Catalog {
-    database: Database,
-}
+pub(crate) struct Catalog(guard::Guarded);
 
 struct Backend(Arc<dyn StoredFile>);
 
@@ -238,17 +237,18 @@ impl Catalog {
     /// Opens the catalog, or makes an empty one; the meta record is absent in a new one.
     pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<(Catalog, Option<Meta>)> {
         let file = storage.open(path, Open::Create).map_err(Error::io("open", path))?;
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = attempt!("open", builder.create_with_backend(Backend(file)));
-        let catalog = Catalog { database };
+        let catalog = Catalog(guard::Guarded::open(|| {
+            let mut builder = Database::builder();
+            builder.set_cache_size(CACHE_BYTES);
+            Ok(attempt!("open", builder.create_with_backend(Backend(file))))
+        })?);
         let meta = catalog.meta()?;
         catalog.count_metadata()?;
         Ok((catalog, meta))
     }
 
     fn meta(&self) -> Result<Option<Meta>> {
-        meta_of(&attempt!("read", self.database.begin_read()))
+        self.read(meta_of)
     }
 
     /// Calls `each` with every user, all of one commit; returns what that commit says of the
@@ -257,50 +257,54 @@ impl Catalog {
         &self,
         each: &mut dyn FnMut(&str, Namespace) -> Result<()>,
     ) -> Result<Meta> {
-        let read = attempt!("read", self.database.begin_read());
-        let meta = meta_of(&read)?.ok_or_else(|| Error::Corrupt {
-            path: "catalog.redb".into(),
-            expected: "a catalog that was begun",
-            found: "an empty one".into(),
-        })?;
-        let table = attempt!("read", read.open_table(USERS));
-        for entry in attempt!("read", table.iter()) {
-            let (user, _) = attempt!("read", entry);
-            if let Some(stored) = user_in(&read, user.value())? {
-                each(user.value(), stored.namespace)?;
+        self.read(|read| {
+            let meta = meta_of(read)?.ok_or_else(|| Error::Corrupt {
+                path: "catalog.redb".into(),
+                expected: "a catalog that was begun",
+                found: "an empty one".into(),
+            })?;
+            let table = attempt!("read", read.open_table(USERS));
+            for entry in attempt!("read", table.iter()) {
+                let (user, _) = attempt!("read", entry);
+                if let Some(stored) = user_in(read, user.value())? {
+                    each(user.value(), stored.namespace)?;
+                }
             }
-        }
-        Ok(meta)
+            Ok(meta)
+        })
     }
 
     /// A user's namespace; `None` for one who has no mailboxes.
     pub(crate) fn user(&self, user: &str) -> Result<Option<StoredUser>> {
-        user_in(&attempt!("read", self.database.begin_read()), user)
+        self.read(|read| user_in(read, user))
     }
 
     /// Whether a user has mailboxes here.
     pub(crate) fn has_user(&self, user: &str) -> Result<bool> {
-        let read = attempt!("read", self.database.begin_read());
-        let table = attempt!("read", read.open_table(USERS));
-        Ok(attempt!("read", table.get(user)).is_some())
+        self.read(|read| {
+            let table = attempt!("read", read.open_table(USERS));
+            Ok(attempt!("read", table.get(user)).is_some())
+        })
     }
 
     /// All users that have mailboxes.
     pub(crate) fn users(&self) -> Result<Vec<String>> {
-        let read = attempt!("read", self.database.begin_read());
-        let table = attempt!("read", read.open_table(USERS));
-        let mut out = Vec::new();
-        for entry in attempt!("read", table.iter()) {
-            out.push(attempt!("read", entry).0.value().to_owned());
-        }
-        Ok(out)
+        self.read(|read| {
+            let table = attempt!("read", read.open_table(USERS));
+            let mut out = Vec::new();
+            for entry in attempt!("read", table.iter()) {
+                out.push(attempt!("read", entry).0.value().to_owned());
+            }
+            Ok(out)
+        })
     }
 
     /// Who owns a mailbox.
     pub(crate) fn owner(&self, id: MailboxId) -> Result<Option<String>> {
-        let read = attempt!("read", self.database.begin_read());
-        let table = attempt!("read", read.open_table(OWNERS));
-        Ok(attempt!("read", table.get(&id.0)).map(|owner| owner.value().to_owned()))
+        self.read(|read| {
+            let table = attempt!("read", read.open_table(OWNERS));
+            Ok(attempt!("read", table.get(&id.0)).map(|owner| owner.value().to_owned()))
+        })
     }
 
     /// A mailbox's figures at the last checkpoint that touched it.
@@ -313,95 +317,96 @@ impl Catalog {
         &self,
         ids: impl IntoIterator<Item = MailboxId>,
     ) -> Result<Vec<Option<Summary>>> {
-        let read = attempt!("read", self.database.begin_read());
-        let (figures, earlier) = (read.table_if_any(FIGURES)?, read.table_if_any(SUMMARY)?);
-        let mut out = Vec::new();
-        for id in ids {
-            let mut found = None;
-            if let Some(table) = &figures {
-                let value = attempt!("read", table.get(&id.0));
-                found = value.and_then(|value| Summary::decode(value.value()));
+        self.read(|read| {
+            let (figures, earlier) = (read.table_if_any(FIGURES)?, read.table_if_any(SUMMARY)?);
+            let mut out = Vec::new();
+            for id in ids {
+                let mut found = None;
+                if let Some(table) = &figures {
+                    let value = attempt!("read", table.get(&id.0));
+                    found = value.and_then(|value| Summary::decode(value.value()));
+                }
+                if let (None, Some(table)) = (&found, &earlier) {
+                    let value = attempt!("read", table.get(&id.0));
+                    found = value.map(|value| Summary::decode_early(value.value()));
+                }
+                out.push(found);
             }
-            if let (None, Some(table)) = (&found, &earlier) {
-                let value = attempt!("read", table.get(&id.0));
-                found = value.map(|value| Summary::decode_early(value.value()));
-            }
-            out.push(found);
-        }
-        Ok(out)
+            Ok(out)
+        })
     }
 
     /// One durable commit.
     pub(crate) fn commit(&self, batch: &Batch) -> Result<()> {
-        let mut write = attempt!("write", self.database.begin_write());
-        // The allocator's state goes with each commit, or a start after a crash would read the
-        // whole database to find what is free.
-        write.set_quick_repair(true);
-        {
-            let mut meta = attempt!("write", write.open_table(META));
-            let m = &batch.meta;
-            let values = [
-                m.store_id.to_string(),
-                m.epoch.to_string(),
-                m.owner_epoch.to_string(),
-                m.checkpoint.to_string(),
-                m.uid_validity_last.to_string(),
-                m.unclean_epoch.to_string(),
-            ];
-            for (key, value) in META_KEYS.iter().zip(&values) {
-                attempt!("write", meta.insert(*key, value.as_str()));
-            }
-            let mut users = attempt!("write", write.open_table(USERS));
-            let mut owners = attempt!("write", write.open_table(OWNERS));
-            let mut figures = attempt!("write", write.open_table(FIGURES));
-            let mut summary = attempt!("write", write.open_table(SUMMARY));
-            let mut rows = attempt!("write", write.open_table(MAILBOXES));
-            let mut subscriptions = attempt!("write", write.open_table(SUBSCRIPTIONS));
-            for UserChanges { name: user, namespace, unsaved } in &batch.users {
-                // A user has an INBOX, or is gone.
-                if namespace.mailboxes.is_empty() {
-                    attempt!("write", users.remove(user.as_str()));
-                } else {
-                    let record = to_json(&UserRecord::of(namespace));
-                    attempt!("write", users.insert(user.as_str(), record.as_slice()));
+        self.write(|write| {
+            // The allocator's state goes with each commit, or a start after a crash would read the
+            // whole database to find what is free.
+            write.set_quick_repair(true);
+            {
+                let mut meta = attempt!("write", write.open_table(META));
+                let m = &batch.meta;
+                let values = [
+                    m.store_id.to_string(),
+                    m.epoch.to_string(),
+                    m.owner_epoch.to_string(),
+                    m.checkpoint.to_string(),
+                    m.uid_validity_last.to_string(),
+                    m.unclean_epoch.to_string(),
+                ];
+                for (key, value) in META_KEYS.iter().zip(&values) {
+                    attempt!("write", meta.insert(*key, value.as_str()));
                 }
-                let mut gone: BTreeMap<MailboxId, ()> =
-                    unsaved.mailboxes.iter().map(|id| (*id, ())).collect();
-                for (name, entry) in &namespace.mailboxes {
-                    let changed = gone.remove(&entry.id).is_some();
-                    if changed || unsaved.all {
-                        let row = to_json(&MailboxRecord::of(namespace, name, entry));
-                        let key = (user.as_str(), &entry.id.0);
-                        attempt!("write", rows.insert(key, row.as_slice()));
-                        attempt!("write", owners.insert(&entry.id.0, user.as_str()));
-                    }
-                }
-                for id in gone.keys() {
-                    attempt!("write", rows.remove((user.as_str(), &id.0)));
-                }
-                let every = namespace.subscriptions.iter().filter(|_| unsaved.all);
-                for name in unsaved.subscriptions.iter().chain(every) {
-                    let key = (user.as_str(), name.as_str());
-                    if namespace.subscriptions.contains(name) {
-                        attempt!("write", subscriptions.insert(key, ()));
+                let mut users = attempt!("write", write.open_table(USERS));
+                let mut owners = attempt!("write", write.open_table(OWNERS));
+                let mut figures = attempt!("write", write.open_table(FIGURES));
+                let mut summary = attempt!("write", write.open_table(SUMMARY));
+                let mut rows = attempt!("write", write.open_table(MAILBOXES));
+                let mut subscriptions = attempt!("write", write.open_table(SUBSCRIPTIONS));
+                for UserChanges { name: user, namespace, unsaved } in &batch.users {
+                    // A user has an INBOX, or is gone.
+                    if namespace.mailboxes.is_empty() {
+                        attempt!("write", users.remove(user.as_str()));
                     } else {
-                        attempt!("write", subscriptions.remove(key));
+                        let record = to_json(&UserRecord::of(namespace));
+                        attempt!("write", users.insert(user.as_str(), record.as_slice()));
+                    }
+                    let mut gone: BTreeMap<MailboxId, ()> =
+                        unsaved.mailboxes.iter().map(|id| (*id, ())).collect();
+                    for (name, entry) in &namespace.mailboxes {
+                        let changed = gone.remove(&entry.id).is_some();
+                        if changed || unsaved.all {
+                            let row = to_json(&MailboxRecord::of(namespace, name, entry));
+                            let key = (user.as_str(), &entry.id.0);
+                            attempt!("write", rows.insert(key, row.as_slice()));
+                            attempt!("write", owners.insert(&entry.id.0, user.as_str()));
+                        }
+                    }
+                    for id in gone.keys() {
+                        attempt!("write", rows.remove((user.as_str(), &id.0)));
+                    }
+                    let every = namespace.subscriptions.iter().filter(|_| unsaved.all);
+                    for name in unsaved.subscriptions.iter().chain(every) {
+                        let key = (user.as_str(), name.as_str());
+                        if namespace.subscriptions.contains(name) {
+                            attempt!("write", subscriptions.insert(key, ()));
+                        } else {
+                            attempt!("write", subscriptions.remove(key));
+                        }
                     }
                 }
+                for (id, numbers) in &batch.summaries {
+                    attempt!("write", figures.insert(&id.0, numbers.encode().as_slice()));
+                }
+                for id in &batch.gone {
+                    attempt!("write", owners.remove(&id.0));
+                    attempt!("write", figures.remove(&id.0));
+                    attempt!("write", summary.remove(&id.0));
+                }
             }
-            for (id, numbers) in &batch.summaries {
-                attempt!("write", figures.insert(&id.0, numbers.encode().as_slice()));
-            }
-            for id in &batch.gone {
-                attempt!("write", owners.remove(&id.0));
-                attempt!("write", figures.remove(&id.0));
-                attempt!("write", summary.remove(&id.0));
-            }
-        }
-        metadata::write(&write, &batch.metadata, &batch.gone)?;
-        grants::write(&write, &batch.users)?;
-        attempt!("write", write.commit());
-        Ok(())
+            metadata::write(write, &batch.metadata, &batch.gone)?;
+            grants::write(write, &batch.users)?;
+            Ok(())
+        })
     }
 }
 

@@ -155,6 +155,23 @@ impl Segment {
             && at + group.header_bytes + group.frames_bytes <= self.bytes.len())
         .then_some(group)
     }
+
+    /// Whether the file was cut, from what is at the offset behind its last whole group. A segment
+    /// has its length before anything is written to it, and whole blocks; in an archive it ends with
+    /// a group.
+    fn cut_at(&self, at: usize) -> Option<String> {
+        let header = &self.header;
+        let (version, epoch) = (header.version.get(), header.epoch.get());
+        let lsn = header.first_lsn.get().checked_add((at - BLOCK_BYTES) as u64)?;
+        let begins = Group::decode(self.bytes.get(at..)?, version, epoch, lsn).is_some();
+        let whole = self.bytes.len().is_multiple_of(BLOCK_BYTES);
+        (begins || !whole).then(|| self.was_cut())
+    }
+
+    fn was_cut(&self) -> String {
+        let (path, bytes) = (self.path.display(), self.bytes.len());
+        format!("{path}: the file was cut to {bytes} bytes; what was behind is lost")
+    }
 }
 
 fn read_segment(
@@ -179,9 +196,17 @@ fn read_segment(
                     at = later;
                     continue;
                 }
-                _ => break,
+                _ => {
+                    found.damage.extend(segment.cut_at(at));
+                    break;
+                }
             }
         };
+        let padding =
+            segment.bytes.len().saturating_sub(at + group.header_bytes + group.frames_bytes);
+        if (at as u64 + group.span()) > segment.bytes.len() as u64 && padding > 0 {
+            found.damage.push(segment.was_cut());
+        }
         let begin = at + group.header_bytes;
         let frames = &segment.bytes[begin..begin + group.frames_bytes];
         let torn = read_group(frames, lsn, &group, epoch, from, each, found)?;
@@ -365,6 +390,22 @@ mod tests {
         let (read, found) = names(&sim, Lsn(0));
         assert_eq!(read, [0, 1, 3, 4]);
         assert_eq!(found.damage.len(), 1, "the tail is no damage: {:?}", found.damage);
+    }
+
+    #[test]
+    fn a_segment_that_was_cut_is_named() {
+        let sim = Sim::new(6);
+        let log = log(&sim, 1, Lsn(0));
+        (0..6).for_each(|n| assert!(put(&log, n)));
+        let path = segment_files(&sim, Path::new(DIR)).unwrap().remove(0);
+        let file = sim.open(&path, Open::Write).unwrap();
+        for (blocks, odd, read) in [(6, 100, 5), (4, 20, 3), (3, 1000, 3)] {
+            file.set_len((blocks * BLOCK_BYTES + odd) as u64).unwrap();
+            let (found_names, found) = names(&sim, Lsn(0));
+            assert_eq!(found_names.len(), read);
+            assert_eq!(found.damage.len(), 1, "{:?}", found.damage);
+            assert!(found.damage[0].contains("was cut"), "{:?}", found.damage);
+        }
     }
 
     #[test]

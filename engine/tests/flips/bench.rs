@@ -302,6 +302,8 @@ impl Bench<'_> {
             };
             // The names of keywords are the mailbox's, not a message's.
             let told = named.iter().any(says) || named.iter().any(|l| l.contains("keywords at"));
+            // A log that was cut cannot tell of which messages it told.
+            let told = told || named.iter().any(|line| line.contains(".log: the file was cut"));
             let got = answers.iter().find(|a| matches!(a, Ok(t) if t.uid == want.uid));
             match got {
                 Some(Ok(got)) if got == want => {}
