@@ -418,10 +418,14 @@ fn to_json(record: &impl serde::Serialize) -> Vec<u8> {
 }
 
 fn json<T: serde::de::DeserializeOwned>(user: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Corrupt {
-        path: "catalog.redb".into(),
-        expected: "the JSON of a namespace",
-        found: format!("user {user}: {error}"),
+    serde_json::from_slice(bytes).map_err(|error| {
+        // A damaged key may have any length.
+        let user: String = user.chars().take(80).collect();
+        Error::Corrupt {
+            path: "catalog.redb".into(),
+            expected: "the JSON of a namespace",
+            found: format!("user {user:?}: {error}"),
+        }
     })
 }
 

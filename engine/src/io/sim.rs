@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Kind, Open, Stat, Storage, StoredFile};
+use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 mod contents;
 mod disk;
@@ -41,6 +41,8 @@ pub enum Mode {
     Ordered,
     /// Any subset survives; only `sync_dir` and `sync_filesystem` make names durable: POSIX.
     Weak,
+    /// As [`Mode::Weak`], and the two names of a renamed file survive each for itself: ext2.
+    NoJournal,
 }
 
 /// How an operation fails.
@@ -369,10 +371,13 @@ impl State {
         if self.is_dir(inode) && to.starts_with(from) {
             return Err(raw(libc::EINVAL));
         }
-        self.change(vec![
-            Change { dir: from_dir, name: from_name, to: None },
-            Change { dir: to_dir, name: to_name, to: Some(inode) },
-        ])
+        let old = Change { dir: from_dir, name: from_name, to: None };
+        let new = Change { dir: to_dir, name: to_name, to: Some(inode) };
+        if self.disk.mode() == Mode::NoJournal && !self.is_dir(inode) {
+            self.change(vec![new])?;
+            return self.change(vec![old]);
+        }
+        self.change(vec![old, new])
     }
 
     fn create_dir(&mut self, path: &Path) -> io::Result<()> {
@@ -602,6 +607,11 @@ impl Storage for Sim {
         }
         let inode = state.lookup(path)?;
         if state.is_dir(inode) { Ok(()) } else { Err(raw(libc::EEXIST)) }
+    }
+
+    fn filesystem(&self, _path: &Path) -> io::Result<Filesystem> {
+        let renames_are_whole = self.state.lock().disk.mode() != Mode::NoJournal;
+        Ok(Filesystem { renames_are_whole, ..Filesystem::LOCAL })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -93,11 +93,13 @@ fn move_entries(
     belongs: Belongs<'_>,
     top: bool,
 ) -> io::Result<()> {
+    let whole = storage.filesystem(to)?.renames_are_whole;
     for _ in 0..PASSES_MAX {
         let mut all = entries(storage, from)?;
         all.retain(|(name, kind)| belongs(name, *kind));
         // By its index a directory is known as the mailbox's: it goes last.
         all.sort_by_key(|(name, _)| name == INDEX_NAME.as_bytes());
+        let mut linked = Vec::new();
         if all.is_empty() && storage.stat(from).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
         {
             return Ok(());
@@ -107,11 +109,17 @@ fn move_entries(
             let (old, new) = (from.join(name), to.join(name));
             if kind == Kind::Directory {
                 move_directory(storage, &old, &new)?;
-            } else {
-                move_file(storage, &old, &new, top && uid_of_name(name.as_bytes()).is_none())?;
+                continue;
+            }
+            let replace = top && uid_of_name(name.as_bytes()).is_none();
+            if whole {
+                move_file(storage, &old, &new, replace)?;
+            } else if link_file(storage, &old, &new, replace)? {
+                linked.push(old);
             }
         }
         storage.sync_dir(to)?;
+        linked.iter().try_for_each(|old| gone_is_done(storage.unlink(old)))?;
         match storage.remove_dir(from) {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 if !entries(storage, from)?.iter().any(|(name, kind)| belongs(name, *kind)) {
@@ -159,6 +167,29 @@ fn move_file(storage: &dyn Storage, from: &Path, to: &Path, replace: bool) -> io
             gone_is_done(storage.unlink(from))
         }
         other => gone_is_done(other),
+    }
+}
+
+/// As [`move_file`] where a rename may lose both names: gives the file the new name beside the old
+/// one, which has to go when the other is durable; `false` if there is no old one any more.
+fn link_file(storage: &dyn Storage, from: &Path, to: &Path, replace: bool) -> io::Result<bool> {
+    let linked = match storage.link(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let (a, b) = (storage.stat(from)?, storage.stat(to)?);
+            match ((a.device, a.inode) == (b.device, b.inode), replace) {
+                (true, _) => Ok(()),
+                (false, true) => storage.unlink(to).and_then(|()| storage.link(from, to)),
+                (false, false) => {
+                    let text = format!("{}: another file has this name", to.display());
+                    Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+                }
+            }
+        }
+        other => other,
+    };
+    match linked {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|()| true),
     }
 }
 

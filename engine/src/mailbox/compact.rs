@@ -18,6 +18,7 @@ use protocol::types::ModSeq;
 
 use super::cold::Cold;
 use super::files::{Files, INDEX_NAME, SCAN_RECORDS};
+use super::placing::replace;
 use super::tombs::Tombstones;
 use crate::error::{Error, Result};
 use crate::format::facts::{FACTS_BYTES, Facts};
@@ -188,7 +189,8 @@ impl Files {
             let path = self.dir.join(INDEX_NAME);
             let table = Table::open(&*self.index, &path, self.head.count, &self.trust)?;
             let from = self.dir.join("cursus.index.new");
-            storage.rename(&from, &self.dir.join(INDEX_NAME)).map_err(Error::io("rename", from))?;
+            replace(storage, &from, &self.dir.join(INDEX_NAME))
+                .map_err(Error::io("rename", from))?;
             Ok(table)
         });
         match switched {
@@ -210,7 +212,7 @@ impl Files {
                 let from = self.dir.join("cursus.facts.new");
                 let durable = storage.sync_dir(&self.dir);
                 let named =
-                    durable.and_then(|()| storage.rename(&from, &self.dir.join("cursus.facts")));
+                    durable.and_then(|()| replace(storage, &from, &self.dir.join("cursus.facts")));
                 if let Err(error) = named {
                     tracing::warn!(%error, "new facts keep their first name for now");
                 }
@@ -245,7 +247,7 @@ pub(super) fn settle_facts(
             && Facts::decode(&bytes, table.first_word(position) as u32).is_some()
     };
     let settled = if (0..count).all(agree) {
-        storage.rename(&fresh, &dir.join("cursus.facts"))
+        replace(storage, &fresh, &dir.join("cursus.facts"))
     } else {
         storage.unlink(&fresh)
     };

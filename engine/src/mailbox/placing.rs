@@ -9,7 +9,7 @@
 //! neither name. Both names are mended where each of the two is looked at: a staged one when its frame is
 //! redone, one in a Maildir by the first listing after a crash (`doubles`).
 //!
-//! Invariant: nothing that has a name is ever replaced.
+//! Invariant: no message file ever replaces another.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -93,6 +93,25 @@ pub(crate) fn give_name(
     old.new.push(to.to_owned());
     old.old.push(from.to_owned());
     Ok(())
+}
+
+/// Gives a file the name of another, which it replaces. Without a journal the file keeps its own name
+/// until the other is durable.
+pub(crate) fn replace(storage: &dyn Storage, from: &Path, to: &Path) -> io::Result<()> {
+    if storage.filesystem(to)?.renames_are_whole {
+        return storage.rename(from, to);
+    }
+    let mut second = from.as_os_str().to_owned();
+    second.push(".link");
+    let second = Path::new(&second);
+    match storage.unlink(second) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    storage.link(from, second)?;
+    storage.rename(second, to)?;
+    to.parent().map_or(Ok(()), |dir| storage.sync_dir(dir))?;
+    storage.unlink(from)
 }
 
 /// A file that no index knows has the name that a message is to get: it is kept, under another

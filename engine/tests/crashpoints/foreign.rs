@@ -90,7 +90,7 @@ pub fn delivery(bench: &Bench, random: &mut Random, token: &mut u32) -> Result<O
         file.sync_all()?;
         let message = Msg { token, flags, keywords: BTreeSet::new(), comment: None };
         coming(Effect::Append { at, messages: vec![(None, message)] });
-        sim.rename(&tmp, &dir.join(sub).join(&name))?;
+        rename(&sim, &tmp, &dir.join(sub).join(&name))?;
         sync_names(&sim, &dir.join(sub))
     }))
 }
@@ -163,7 +163,7 @@ pub fn flags(bench: &Bench, random: &mut Random) -> Result<Op> {
         let cur = dir.join("cur");
         let to = cur.join(format!("{base}:2,{}", sorted.into_iter().collect::<String>()));
         coming(Effect::Merge { at, uid, set: flags & !before, clear: before & !flags });
-        sim.rename(&path, &to)?;
+        rename(&sim, &path, &to)?;
         sync_names(&sim, &cur)
     }))
 }
@@ -181,4 +181,15 @@ pub fn removal(bench: &Bench, random: &mut Random) -> Result<Op> {
         sim.unlink(&path)?;
         sync_names(&sim, path.parent().unwrap_or(Path::new("/")))
     }))
+}
+
+/// Renames a file as those do who know of the filesystem: without a journal a plain rename may lose it,
+/// which no server could mend.
+fn rename(sim: &Sim, from: &Path, to: &Path) -> std::io::Result<()> {
+    if sim.filesystem(to)?.renames_are_whole {
+        return sim.rename(from, to);
+    }
+    sim.link(from, to)?;
+    to.parent().map_or(Ok(()), |dir| sim.sync_dir(dir))?;
+    sim.unlink(from)
 }

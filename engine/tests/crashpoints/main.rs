@@ -342,7 +342,7 @@ impl<'a> Run<'a> {
 
 /// By the seed: how names survive, and what goes wrong.
 fn kind(seed: u64) -> (Mode, bool) {
-    let mode = if seed.is_multiple_of(2) { Mode::Ordered } else { Mode::Weak };
+    let mode = [Mode::Ordered, Mode::Weak, Mode::Ordered, Mode::NoJournal][seed as usize % 4];
     (mode, seed % 5 < 2)
 }
 
@@ -435,6 +435,7 @@ fn compaction_may_be_cut_anywhere() {
     compaction_cut(1, Mode::Ordered);
     for seed in 2..4 {
         compaction_cut(seed, Mode::Weak);
+        compaction_cut(seed, Mode::NoJournal);
     }
 }
 

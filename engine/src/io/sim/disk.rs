@@ -272,6 +272,10 @@ impl Disk {
         }
     }
 
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// Makes one atomic directory operation, unsynced.
     pub(super) fn change_names(&mut self, changes: Vec<Change>, now_ns: i64) {
         for change in &changes {
@@ -296,7 +300,7 @@ impl Disk {
     pub(super) fn sync_dir(&mut self, inode: Inode) {
         match self.mode {
             Mode::Ordered => self.sync_names_up_to(|change| change.dir == inode),
-            Mode::Weak => self.sync_names_of(inode),
+            Mode::Weak | Mode::NoJournal => self.sync_names_of(inode),
         }
     }
 
@@ -346,7 +350,7 @@ impl Disk {
         for (i, changes) in pending.iter().enumerate() {
             let survives = match self.mode {
                 Mode::Ordered => i < prefix,
-                Mode::Weak => random.below(2) == 0,
+                Mode::Weak | Mode::NoJournal => random.below(2) == 0,
             };
             digest.add(u64::from(survives));
             if survives {

@@ -88,7 +88,7 @@ fn ordered_names_survive_as_a_prefix_and_weak_ones_as_any_subset() {
                     assert!(!gap, "{there:?}");
                     ordered_counts.insert(there.iter().filter(|t| **t).count());
                 }
-                Mode::Weak => gaps += usize::from(gap),
+                Mode::Weak | Mode::NoJournal => gaps += usize::from(gap),
             }
         }
     }
@@ -125,6 +125,21 @@ fn a_rename_is_atomic() {
         let there = |name| sim.stat(Path::new(name)).is_ok();
         assert!(there("/a") != there("/b"));
     }
+}
+
+#[test]
+fn without_a_journal_a_rename_leaves_either_name_both_or_none() {
+    let mut seen = HashSet::new();
+    for seed in 0..SEEDS {
+        let sim = Sim::with_mode(1, Mode::NoJournal);
+        drop(file(&sim, "/a"));
+        sim.sync_dir(Path::new("/")).unwrap();
+        sim.rename(Path::new("/a"), Path::new("/b")).unwrap();
+        sim.crash(seed);
+        let there = |name| sim.stat(Path::new(name)).is_ok();
+        seen.insert((there("/a"), there("/b")));
+    }
+    assert_eq!(seen.len(), 4);
 }
 
 #[test]
