@@ -171,6 +171,13 @@ impl Delivery {
         Ok(())
     }
 
+    /// Gives the message these annotations, in all of its mailboxes.
+    pub fn annotate(&mut self, annotations: Vec<AnnotationValue>) {
+        for target in &mut self.targets {
+            target.annotations.extend(annotations.iter().cloned());
+        }
+    }
+
     /// Octets taken so far.
     pub fn size(&self) -> u64 {
         self.size

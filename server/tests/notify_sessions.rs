@@ -3,6 +3,7 @@
 mod site;
 
 use config::{LayoutKind, Protocol};
+use engine::{AclEntry, Identifier, Rights, RightsChange, UserOptions};
 use protocol::types::{SystemFlags, Uid};
 use site::imap::{Client, say};
 use site::{Site, on_a_core};
@@ -266,4 +267,50 @@ fn others_mailboxes_are_told_of_as_far_as_they_may_be_seen() {
         jo.send("2 NOTIFY NONE\r\n").await;
         jo.until("2 OK Completed\r\n").await;
     });
+}
+
+/// More others than a handful: each is looked at for itself.
+#[test]
+fn many_others_are_told_of() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        let user = async |n: u32| {
+            let store = &site.services.store;
+            store.user(&format!("u{n}"), &UserOptions::default()).await.unwrap()
+        };
+        for n in 0..80 {
+            let other = user(n).await;
+            let jo = AclEntry { negative: false, who: Identifier::User("jo".into()) };
+            let rights = RightsChange::Replace(Rights::LOOKUP.union(Rights::READ));
+            other.set_acl("INBOX", jo, rights).await.unwrap();
+        }
+        let rules = "1 NOTIFY SET (subtree \"Other Users\" \
+             (MessageNew MessageExpunge MailboxName))\r\n";
+        let mut jo = Client::login(&site, rules).await;
+        jo.until("1 OK Completed\r\n").await;
+        deliver(&site, &user(79).await).await;
+        let told = jo.until("(MESSAGES 1 UIDNEXT 2)\r\n").await;
+        assert!(told.contains("\"Other Users/u79") && !told.contains("u78"), "{told}");
+        user(7).await.create("Box", &[]).await.unwrap();
+        let given = AclEntry { negative: false, who: Identifier::User("jo".into()) };
+        let rights = RightsChange::Replace(Rights::LOOKUP);
+        user(7).await.set_acl("Box", given, rights).await.unwrap();
+        let told = jo.until("\"Other Users/u7/Box\"\r\n").await;
+        assert_eq!(told, "* LIST (\\HasNoChildren) \"/\" ");
+    });
+}
+
+async fn deliver(site: &Site, user: &engine::User) {
+    let target = engine::Target {
+        user: user.clone(),
+        mailbox: user.mailbox("INBOX").await.unwrap(),
+        flags: SystemFlags::empty(),
+        keywords: vec![],
+        internal_date: None,
+        annotations: vec![],
+    };
+    let (store, lane) = (&site.services.store, &site.services.lane);
+    let mut delivery = engine::Delivery::new(store, lane, vec![target]).unwrap();
+    delivery.write(MESSAGE.as_bytes()).await.unwrap();
+    delivery.commit().await.remove(0).unwrap();
 }

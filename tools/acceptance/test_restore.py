@@ -107,6 +107,7 @@ class Restore:
         self.assertEqual(made["findings"], [])
         self.assertGreater(made["messages"], 0)
         self.busy(one, LOAD_SECONDS, "second")
+        noted = self.annotated(one)
         time.sleep(0.05)
         world, moment = shown(one), now()
         time.sleep(0.05)
@@ -124,7 +125,23 @@ class Restore:
         one.tool("recover", seconds=60)
         one.tool("archive", "verify", seconds=60)
         self.whole(one, backup, archive, moment, world)
-        self.parts(one, backup, moment, world, victim)
+        self.parts(one, backup, moment, world, victim, noted)
+
+    def annotated(self, one):
+        """Annotates the last message of Work; returns what FETCH shows of it."""
+        with one.imap() as imap:
+            imap.select("Work")
+            imap.ok(b'STORE * ANNOTATION (/comment (value.priv "mine" value.shared "a \\"b\\""))')
+            imap.ok(b'STORE * ANNOTATION (/altsubject (value.shared {3+}\r\nx\r\n))')
+        return self.annotations(one, b"Work")
+
+    def annotations(self, one, folder):
+        with one.imap() as imap:
+            imap.ok(b'EXAMINE "%s"' % folder)
+            lines = b"".join(imap.ok(b'FETCH * (ANNOTATION (/* (value.priv value.shared)))'))
+        found = lines.partition(b"ANNOTATION")[2].rpartition(b"))")[0]
+        self.assertIn(b"mine", found)
+        return found
 
     def busy_inbox(self, one):
         with one.lmtp() as lmtp:
@@ -148,7 +165,7 @@ class Restore:
                          {n: sorted(f) for n, f in world.items()})
         self.assertEqual(is_now, world)
 
-    def parts(self, one, backup, moment, world, victim):
+    def parts(self, one, backup, moment, world, victim, noted):
         """A folder beside the live mail, and a message in place, by the running server."""
         one.start()
         said = one.tool("restore", "--from", backup, "--as-of", moment, "--user", "alice",
@@ -157,6 +174,7 @@ class Restore:
         live = shown(one)
         bodies = lambda folder: sorted((sorted(f), b) for f, b in folder.values())
         self.assertEqual(bodies(live["Back/Work"]), bodies(world["Work"]))
+        self.assertEqual(self.annotations(one, b"Back/Work"), noted)
         arguments = ("restore", "--from", backup, "--as-of", moment, "--user", "alice",
                      "--mailbox", "Work", "--uid", str(victim), "--in-place")
         dry = one.tool(*arguments, "--dry-run", seconds=120).stdout

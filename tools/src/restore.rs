@@ -2,14 +2,14 @@
 //!
 //! A whole store is made in place by the engine. A user, a folder or a message takes two steps:
 //! the engine makes a store of that user as of the moment in a directory of our own, and what is
-//! asked for goes from there into the live store as ordinary messages, with their dates, flags
-//! and keywords.
+//! asked for goes from there into the live store as ordinary messages, with their dates, flags,
+//! keywords and annotations.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use admin::wire::ImportMessage;
+use admin::wire::{ImportAnnotation, ImportMessage};
 use admin::{Reply, Request};
 use config::Config;
 use engine::archive::{self, RestoreOptions, RestoreReport};
@@ -216,6 +216,24 @@ impl Past {
     }
 }
 
+impl Past {
+    /// What the message was annotated with, by everybody.
+    fn annotations(&self, mailbox: &Mailbox, record: &Record) -> Result<Vec<u8>, Failed> {
+        let found =
+            self.runtime.block_on(mailbox.annotations_of_all(record.uid)).map_err(failed)?;
+        let value = |one: engine::AnnotationValue| ImportAnnotation {
+            whose: one.whose,
+            entry: one.entry,
+            value: one.value.map_or_else(Vec::new, |value| value.to_vec()),
+        };
+        let all: Vec<ImportAnnotation> = found.into_iter().map(value).collect();
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        serde_json::to_vec(&all).map_err(|e| Failed::new(Kind::Data, e.to_string()))
+    }
+}
+
 impl Drop for Past {
     fn drop(&mut self) {
         // It is thrown away: nothing is lost by a failure.
@@ -237,6 +255,14 @@ struct Message {
     bytes: Vec<u8>,
     flags: Vec<String>,
     internal_date: i64,
+    /// JSON of the annotations; empty: none.
+    annotations: Vec<u8>,
+}
+
+impl Message {
+    fn octets(&self) -> usize {
+        self.bytes.len() + self.annotations.len()
+    }
 }
 
 impl Copy<'_> {
@@ -291,8 +317,10 @@ impl Copy<'_> {
                 self.create(target)?;
             }
             let flags = flags_of(&view, &record);
-            batch.push(Message { bytes, flags, internal_date: record.internal_date });
-            let octets: usize = batch.iter().map(|m| m.bytes.len()).sum();
+            let annotations = self.past.annotations(&mailbox, &record)?;
+            let internal_date = record.internal_date;
+            batch.push(Message { bytes, flags, internal_date, annotations });
+            let octets: usize = batch.iter().map(Message::octets).sum();
             if batch.len() >= BATCH_MESSAGES_MAX || octets >= BATCH_BYTES_HIGH {
                 self.send(target, std::mem::take(&mut batch))?;
             }
@@ -338,10 +366,12 @@ impl Copy<'_> {
                 bytes: message.bytes.len() as u64,
                 flags: message.flags.clone(),
                 internal_date: Some(message.internal_date),
+                annotations_bytes: message.annotations.len() as u64,
             })
             .collect();
         let (user, mailbox) = (self.user.to_owned(), mailbox.to_owned());
-        let body: Vec<u8> = batch.into_iter().flat_map(|message| message.bytes).collect();
+        let body: Vec<u8> =
+            batch.into_iter().flat_map(|m| [m.bytes, m.annotations]).flatten().collect();
         let request = Request::Import { user, mailbox, messages };
         match self.place.ask_with(request, &mut body.as_slice())? {
             Reply::Imported { .. } => Ok(()),

@@ -168,6 +168,14 @@ impl MailboxInner {
 }
 
 impl Mailbox {
+    /// Every value of a message, everybody's.
+    pub async fn annotations_of_all(&self, uid: Uid) -> Result<Vec<AnnotationValue>> {
+        let inner = self.0.clone();
+        let look = move || inner.annotations_to_carry(&[uid], &|_| true);
+        let found = self.0.shared.helpers.run(look).await.map_err(|_| Error::Closing)??;
+        Ok(found.0.into_values().flatten().collect())
+    }
+
     /// Annotations of the messages from UID `first` on, up to `last` or, where they are much, up to
     /// one before it.
     pub async fn annotations(&self, viewer: &str, first: Uid, last: Uid) -> Result<Annotations> {

@@ -10,14 +10,16 @@ use auth::UserName;
 use auth::directory::UserDb;
 use engine::archive::{BackupOptions, BackupProgress};
 use engine::io::Lane;
-use engine::{Delivery, Error, ScrubOptions, ScrubReport, SpecialUse, Store, Target, User};
+use engine::{
+    AnnotationValue, Delivery, Error, ScrubOptions, ScrubReport, SpecialUse, Store, Target, User,
+};
 use protocol::types::{Keyword, SystemFlags};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::store;
 use crate::wire::{
-    Failure, FailureCode, ImportMessage, IndexAction, IndexLine, MailboxLine, QuotaLine, Reply,
-    Request, Status,
+    ANNOTATIONS_BYTES_MAX, Failure, FailureCode, ImportAnnotation, ImportMessage, IndexAction,
+    IndexLine, MailboxLine, QuotaLine, Reply, Request, Status,
 };
 
 /// Read from a message's source at once.
@@ -78,7 +80,8 @@ impl Operator {
                 self.quotas(Some(&user)).await
             }
             Request::Import { user, mailbox, messages } => {
-                let total = messages.iter().fold(0u64, |sum, m| sum.saturating_add(m.bytes));
+                let octets = |m: &ImportMessage| m.bytes.saturating_add(m.annotations_bytes);
+                let total = messages.iter().map(octets).fold(0, u64::saturating_add);
                 let mut body = body.take(total);
                 let done = self.import(&user, &mailbox, &messages, &mut body).await;
                 // Whatever is left of refused messages must not be taken for a request.
@@ -343,15 +346,21 @@ impl Operator {
             return Err(Failure::new(FailureCode::BadRequest, "expected at least one message"));
         }
         let user = self.user(user).await?;
-        let mailbox = user.mailbox(mailbox).await.map_err(failure)?;
+        let open = user.mailbox(mailbox).await.map_err(failure)?;
         let mut deliveries = Vec::with_capacity(messages.len());
         for message in messages {
             let (flags, keywords) = parse_flags(&message.flags)?;
-            let (user, mailbox) = (user.clone(), mailbox.clone());
+            let (user, mailbox) = (user.clone(), open.clone());
             let internal_date = message.internal_date;
-            let target =
-                Target { user, mailbox, flags, keywords, internal_date, annotations: vec![] };
-            deliveries.push(self.receive(target, message.bytes, body).await?);
+            let annotations = Vec::new();
+            let target = Target { user, mailbox, flags, keywords, internal_date, annotations };
+            let mut delivery = self.receive(target, message.bytes, body).await?;
+            if message.annotations_bytes > 0 {
+                let annotations = annotations_of(message.annotations_bytes, body).await?;
+                open.check_annotations(&annotations).map_err(failure)?;
+                delivery.annotate(annotations);
+            }
+            deliveries.push(delivery);
         }
         let appended = Delivery::commit_all(deliveries).await.map_err(failure)?;
         let uid_validity = appended.first().map_or(0, |a| a.uid_validity.0);
@@ -378,6 +387,37 @@ impl Operator {
         }
         Ok(delivery)
     }
+}
+
+/// Reads the annotations of a message, of so many bytes.
+async fn annotations_of(
+    bytes: u64,
+    body: &mut (dyn AsyncRead + Unpin),
+) -> Result<Vec<AnnotationValue>, Failure> {
+    let bad = |text: String| Failure::new(FailureCode::BadRequest, text);
+    if bytes > ANNOTATIONS_BYTES_MAX {
+        let max = ANNOTATIONS_BYTES_MAX;
+        return Err(bad(format!("{bytes} bytes of annotations, expected at most {max}")));
+    }
+    let mut text = Vec::new();
+    body.take(bytes).read_to_end(&mut text).await.map_err(|e| short(&e.to_string(), bytes))?;
+    let found: Vec<ImportAnnotation> = serde_json::from_slice(&text)
+        .map_err(|e| bad(format!("annotations: {e}, expected a list of them")))?;
+    let value = |one: ImportAnnotation| {
+        let refusal = match engine::annotation_part(&one.entry) {
+            Some(_) => engine::annotation_refusal(&one.entry, Some(&one.value)),
+            None => Some("not the name of an entry"),
+        };
+        match refusal {
+            Some(why) => Err(bad(format!("annotation {:?}: {why}", one.entry))),
+            None => Ok(AnnotationValue {
+                whose: one.whose,
+                entry: one.entry,
+                value: Some(one.value.into()),
+            }),
+        }
+    };
+    found.into_iter().map(value).collect()
 }
 
 fn short(what: &str, left: u64) -> Failure {

@@ -186,6 +186,25 @@ pub struct ImportMessage {
     pub flags: Vec<String>,
     /// Unix seconds; absent: now.
     pub internal_date: Option<i64>,
+    /// How many bytes of annotations (RFC 5257) follow behind it, at most
+    /// [`ANNOTATIONS_BYTES_MAX`]: JSON, a list of [`ImportAnnotation`]; 0: it has none.
+    #[serde(default)]
+    pub annotations_bytes: u64,
+}
+
+/// Bytes of the annotations of one message that an import takes.
+pub const ANNOTATIONS_BYTES_MAX: u64 = 64 << 20;
+
+/// A value of an annotation of a message.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ImportAnnotation {
+    /// The user whose own it is; empty: shared.
+    pub whose: String,
+    /// Name of the entry.
+    pub entry: String,
+    /// Its octets.
+    pub value: Vec<u8>,
 }
 
 /// What came of a request.

@@ -301,7 +301,11 @@ impl Session {
         listener.hear_messages(messages);
         let notices = self.notices(user);
         (notices.listener, notices.others, notices.rules) = (listener, others, Some(rules));
-        self.look_at_others(user);
+        if self.look_at_others(user).await?.is_err() {
+            self.notify_none(user);
+            let reply = Reply::no("More mailboxes of others than can be told of");
+            return Ok(Err(reply.word("NOTIFICATIONOVERFLOW")));
+        }
         self.rewatch(user).await;
         if status {
             let namespace = user.namespace();
@@ -491,24 +495,23 @@ impl Session {
         let Heard { events, messages, overflow } = notices.listener.take();
         let Ok(user) = self.user() else { return Ok(()) };
         if overflow && self.pushes() {
-            self.notify_none(&user);
-            let code = Code::Word("NOTIFICATIONOVERFLOW");
-            self.untagged(Status::Ok, Some(&code), "Too much happened: NOTIFY is off");
+            self.give_up_notify(&user);
             return Ok(());
         }
-        let (mut renamed, mut others_renamed) = (false, false);
+        let (mut renamed, mut others_renamed) = (false, BTreeSet::new());
         for (owner, event) in events {
             let names = !matches!(event, Event::Metadata { .. });
             if *owner == *user.name() || owner.is_empty() {
                 renamed |= names;
                 self.tell_event(&user, event).await?;
             } else {
-                others_renamed |= names;
                 self.tell_other_metadata(&user, event).await?;
+                others_renamed.extend(Some(owner).filter(|_| names));
             }
         }
-        if others_renamed {
-            self.tell_other_names(&user).await?;
+        if self.tell_other_names(&user, &others_renamed).await?.is_err() {
+            self.give_up_notify(&user);
+            return Ok(());
         }
         if renamed && self.pushes() {
             self.rewatch(&user).await;
@@ -518,6 +521,13 @@ impl Session {
         self.tell_states(&user, owed).await?;
         let owed = self.other_states(&user, Some(&happened), |what| self.later_items(what));
         self.tell_other_states(owed).await
+    }
+
+    /// There is more than can be told: RFC 5465 section 5.8.
+    fn give_up_notify(&mut self, user: &User) {
+        self.notify_none(user);
+        let code = Code::Word("NOTIFICATIONOVERFLOW");
+        self.untagged(Status::Ok, Some(&code), "Too much happened: NOTIFY is off");
     }
 
     /// Which STATUS lines changed messages make.

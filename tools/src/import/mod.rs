@@ -237,6 +237,7 @@ fn ask(messages: &[Incoming], args: &ImportArgs, place: &mut Place) -> Result<()
         bytes: incoming.bytes.len() as u64,
         flags: args.flags.iter().chain(&incoming.flags).cloned().collect(),
         internal_date: incoming.internal_date,
+        annotations_bytes: 0,
     };
     let request = Request::Import {
         user: args.user.clone(),

@@ -5,6 +5,7 @@
 //! by what differs from what was seen last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use engine::{Event, MailboxId, MessageEvents, Namespace, Rights, SEPARATOR, User};
 use protocol::imap::command::{MailboxFilter, StatusItem};
@@ -17,8 +18,13 @@ use super::super::session::Session;
 use super::super::sharing::Place;
 use super::Rules;
 
-/// Other users whom a session listens to.
-const OWNERS_MAX: usize = 64;
+/// Other users whom a session listens to: each stays in memory meanwhile, for all sessions that do.
+const OWNERS_MAX: usize = 1024;
+/// Mailboxes of theirs that it is told of: it keeps their names, to tell which come and go.
+const NAMES_MAX: usize = 16 << 10;
+
+/// What rules are about is more than that.
+pub(super) struct TooMuch;
 
 /// Whom a session listens to beside its user.
 #[derive(Default)]
@@ -89,30 +95,41 @@ impl Session {
         Ok(Others { users, visible: BTreeMap::new() })
     }
 
-    /// Looks anew at what can be seen, and begins with that.
-    pub(super) fn look_at_others(&mut self, user: &User) {
-        let visible = self.visible_others(user);
+    /// Looks anew at what can be seen, and begins with that; an owner a turn.
+    ///
+    /// # Errors
+    /// When that is more than [`NAMES_MAX`]: nothing is begun with.
+    pub(super) async fn look_at_others(&mut self, user: &User) -> Result<Result<(), TooMuch>, End> {
+        let count = self.notices.as_ref().map_or(0, |notices| notices.others.users.len());
+        let mut visible = BTreeMap::new();
+        for at in 0..count {
+            self.see_other(user, at, &mut visible);
+            if visible.len() > NAMES_MAX {
+                return Ok(Err(TooMuch));
+            }
+            self.breathe().await?;
+        }
         if let Some(notices) = &mut self.notices {
             notices.others.visible = visible;
         }
+        Ok(Ok(()))
     }
 
-    fn visible_others(&self, user: &User) -> BTreeMap<String, MailboxId> {
-        let mut visible = BTreeMap::new();
-        let (Some(notices), Ok(viewer)) = (&self.notices, self.viewer()) else { return visible };
-        let Some(rules) = &notices.rules else { return visible };
+    /// Adds what can be seen of one of the others.
+    fn see_other(&self, user: &User, at: usize, visible: &mut BTreeMap<String, MailboxId>) {
+        let (Some(notices), Ok(viewer)) = (&self.notices, self.viewer()) else { return };
+        let (Some(rules), Some(other)) = (&notices.rules, notices.others.users.get(at)) else {
+            return;
+        };
         let own = user.namespace();
-        for other in &notices.others.users {
-            let (owner, namespace) = (other.name(), other.namespace());
-            for (name, entry) in &namespace.mailboxes {
-                let rights = viewer.rights(owner, &namespace, entry.id);
-                let whole = Namespace::name_of_others(owner, name);
-                if rights.contains(Rights::LOOKUP) && rules.any(&whole, &own, |_| true) {
-                    visible.insert(whole, entry.id);
-                }
+        let (owner, namespace) = (other.name(), other.namespace());
+        for (name, entry) in &namespace.mailboxes {
+            let rights = viewer.rights(owner, &namespace, entry.id);
+            let whole = Namespace::name_of_others(owner, name);
+            if rights.contains(Rights::LOOKUP) && rules.any(&whole, &own, |_| true) {
+                visible.insert(whole, entry.id);
             }
         }
-        visible
     }
 
     /// The mailbox that is so called, if it is there.
@@ -126,20 +143,43 @@ impl Session {
         Some(Place { user, name: name.to_owned(), own: false, rights })
     }
 
-    /// Tells which names came and went since the last look.
-    pub(super) async fn tell_other_names(&mut self, user: &User) -> Result<(), End> {
-        let now = self.visible_others(user);
-        let Some(notices) = &mut self.notices else { return Ok(()) };
-        let before = std::mem::replace(&mut notices.others.visible, now.clone());
-        let names = before.keys().chain(now.keys()).collect::<BTreeSet<_>>();
-        let mut out = Vec::new();
-        for whole in names {
-            if before.get(whole) != now.get(whole) {
-                self.write_other_name(&mut out, user, whole, now.contains_key(whole));
+    /// Tells which names of these owners came and went since the last look; says when what is left is
+    /// more than a session is told of.
+    pub(super) async fn tell_other_names(
+        &mut self,
+        user: &User,
+        owners: &BTreeSet<Arc<str>>,
+    ) -> Result<Result<(), TooMuch>, End> {
+        for owner in owners {
+            let mut now = BTreeMap::new();
+            let users = self.notices.as_ref().map_or(&[][..], |notices| notices.others.users());
+            let Some(at) = users.iter().position(|user| *user.name() == **owner) else { continue };
+            self.see_other(user, at, &mut now);
+            let Some(notices) = &mut self.notices else { return Ok(Ok(())) };
+            let visible = &mut notices.others.visible;
+            // All names of one owner are neighbours.
+            let prefix = Namespace::name_of_others(owner, "");
+            let range = visible.range(prefix.clone()..).take_while(|(n, _)| n.starts_with(&prefix));
+            let before: BTreeMap<String, MailboxId> =
+                range.map(|(name, id)| (name.clone(), *id)).collect();
+            for name in before.keys() {
+                visible.remove(name);
             }
+            visible.extend(now.iter().map(|(name, id)| (name.clone(), *id)));
+            if visible.len() > NAMES_MAX {
+                return Ok(Err(TooMuch));
+            }
+            let names = before.keys().chain(now.keys()).collect::<BTreeSet<_>>();
+            let mut out = Vec::new();
+            for whole in names {
+                if before.get(whole) != now.get(whole) {
+                    self.write_other_name(&mut out, user, whole, now.contains_key(whole));
+                }
+            }
+            self.conn.out.push_vec(out);
+            self.breathe().await?;
         }
-        self.conn.out.push_vec(out);
-        self.breathe().await
+        Ok(Ok(()))
     }
 
     fn write_other_name(&self, out: &mut Vec<u8>, user: &User, whole: &str, is_there: bool) {
@@ -158,7 +198,9 @@ impl Session {
         if own.subscriptions.contains(whole) {
             attributes.push("\\Subscribed");
         }
-        attributes.push(match notices.others.visible.keys().any(|name| name.starts_with(&below)) {
+        let visible = &notices.others.visible;
+        let next = visible.range(below.clone()..).next();
+        attributes.push(match next.is_some_and(|(name, _)| name.starts_with(&below)) {
             true => "\\HasChildren",
             false => "\\HasNoChildren",
         });
@@ -180,11 +222,15 @@ impl Session {
         let own = user.namespace();
         let mut owed = Vec::new();
         for (whole, id) in notices.others.visible.iter().filter(|(_, id)| Some(**id) != selected) {
-            let wanted = rules.messages(whole, &own.subscriptions);
-            let told = match happened {
-                None => wanted,
-                Some(happened) => happened.get(id).copied().unwrap_or_default().both(wanted),
+            let what = match happened {
+                None => None,
+                Some(happened) => match happened.get(id) {
+                    Some(what) => Some(*what),
+                    None => continue,
+                },
             };
+            let wanted = rules.messages(whole, &own.subscriptions);
+            let told = what.map_or(wanted, |what| what.both(wanted));
             if !told.is_empty() {
                 owed.push((whole.clone(), items(told)));
             }
