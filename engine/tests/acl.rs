@@ -1,38 +1,18 @@
 //! Access control lists: inherited, through renames and deletions, restarts and crashes; and the
 //! index of who gave what to whom.
 
-use std::path::Path;
+mod site;
+
 use std::sync::Arc;
 
-use engine::io::Storage;
 use engine::io::blocking::Blocking;
-use engine::layout::{LayoutKind, LayoutOptions, layout_for};
+use engine::layout::LayoutKind;
 use engine::{
-    ACL_ENTRIES_MAX, AclEntry, Authority, Drive, Error, MountOptions, NewMailbox, Partition,
-    Principal, Rights, RightsChange, Store, StoreConfig, User, UserOptions,
+    ACL_ENTRIES_MAX, AclEntry, Authority, Error, NewMailbox, Principal, Rights, RightsChange,
+    Store, User,
 };
 
-const KINDS: [LayoutKind; 2] = [LayoutKind::Maildir, LayoutKind::Cyrus];
-
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-fn open(dir: &Path, kind: LayoutKind) -> Store {
-    let partition = Partition {
-        name: "default".into(),
-        path: dir.join("mail"),
-        layout: layout_for(kind, &LayoutOptions::default()),
-        mount: MountOptions::default(),
-    };
-    let config = StoreConfig::new(dir.join("state"), vec![partition]);
-    let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-    Store::open(config, storage, Drive::Inline).unwrap()
-}
-
-fn user(store: &Store, name: &str) -> User {
-    block(store.user(name, &UserOptions::default())).unwrap()
-}
+use site::{LAYOUTS, block, copied, open, user};
 
 fn entry(text: &str) -> AclEntry {
     AclEntry::parse(text, |name| Some(name.to_owned())).unwrap()
@@ -56,14 +36,6 @@ fn granting(store: &Store, name: &str) -> Vec<String> {
 
 fn rights(owner: &User, mailbox: &str, name: &str) -> String {
     owner.rights(mailbox, &Principal::of_user(name)).unwrap().to_string()
-}
-
-fn copied(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(status.unwrap().success());
-    copy
 }
 
 #[test]
@@ -98,7 +70,7 @@ fn entries_are_replaced_added_to_and_taken_away() {
 
 #[test]
 fn lists_are_inherited_follow_new_names_and_go_with_the_mailbox() {
-    for kind in KINDS {
+    for kind in LAYOUTS {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path(), kind);
         let jo = user(&store, "jo");
@@ -168,7 +140,7 @@ fn the_index_leads_to_those_who_show_something_and_nobody_else() {
 
 #[test]
 fn lists_survive_stops_and_crashes() {
-    for kind in KINDS {
+    for kind in LAYOUTS {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path(), kind);
         let jo = user(&store, "jo");
@@ -207,7 +179,7 @@ fn lists_survive_stops_and_crashes() {
 
 #[test]
 fn what_others_have_seen_survives_stops_and_crashes_and_is_theirs() {
-    for kind in KINDS {
+    for kind in LAYOUTS {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path(), kind);
         let jo = user(&store, "jo");

@@ -1,27 +1,19 @@
 //! Annotations of messages: they are there after stops and crashes and in a backup's restore, go with
 //! their messages, and count as ANNOTATION-STORAGE exactly.
 
+mod site;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::io::blocking::Blocking;
-use engine::io::{Lane, Storage};
-use engine::layout::{LayoutKind, LayoutOptions, layout_for};
+use engine::layout::LayoutKind;
 use engine::{
-    Annotate, AnnotationScope, AnnotationValue, Carried, CarriedAnnotations, Collation, Delivery,
-    Drive, Error, FlagScope, Mailbox, MountOptions, Partition, QuotaLimits, Store, StoreConfig,
-    Target, User, UserOptions,
+    Annotate, AnnotationScope, AnnotationValue, Carried, CarriedAnnotations, Collation, Error,
+    FlagScope, Mailbox, QuotaLimits, Store, Target, User,
 };
-use protocol::types::{ModSeq, SystemFlags, Uid};
+use protocol::types::{ModSeq, Uid};
 
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-fn value(whose: &str, entry: &str, value: Option<&str>) -> AnnotationValue {
-    let value = value.map(|value| value.as_bytes().into());
-    AnnotationValue { whose: whose.into(), entry: entry.into(), value }
-}
+use site::{block, config, copied, deliver, open_with, storage, target, user, value};
 
 struct Bench {
     store: Store,
@@ -30,18 +22,11 @@ struct Bench {
 
 impl Bench {
     fn open(dir: &Path, layout: LayoutKind) -> Bench {
-        let partition = Partition {
-            name: "default".into(),
-            path: dir.join("mail"),
-            layout: layout_for(layout, &LayoutOptions::default()),
-            mount: MountOptions::default(),
-        };
-        let mut config = StoreConfig::new(dir.join("state"), vec![partition]);
+        let mut config = config(dir, layout);
         config.metadata_value_bytes_max = 1024;
         config.annotations_max = 10;
-        let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-        let store = Store::open(config, storage, Drive::Inline).unwrap();
-        let user = block(store.user("alice", &UserOptions::default())).unwrap();
+        let store = open_with(config);
+        let user = user(&store, "alice");
         Bench { store, user }
     }
 
@@ -50,20 +35,8 @@ impl Bench {
     }
 
     fn append(&self, name: &str, annotations: Vec<AnnotationValue>) -> engine::Result<Uid> {
-        let lane = Lane::inline(Arc::new(Blocking::new()));
-        let target = Target {
-            user: self.user.clone(),
-            mailbox: self.mailbox(name),
-            flags: SystemFlags::empty(),
-            keywords: vec![],
-            internal_date: None,
-            annotations,
-        };
-        block(async {
-            let mut delivery = Delivery::new(&self.store, &lane, vec![target])?;
-            delivery.write(b"Subject: x\r\n\r\nbody\r\n").await?;
-            Ok(delivery.commit().await.remove(0)?.uid)
-        })
+        let target = Target { annotations, ..target(&self.user, name) };
+        deliver(&self.store, storage(), target).map(|appended| appended.uid)
     }
 
     fn annotate(
@@ -100,14 +73,6 @@ impl Bench {
         let all = |_: &str| true;
         block(inbox.annotated(viewer, all, scope, text, Collation::default())).unwrap()
     }
-}
-
-fn copied(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(status.unwrap().success());
-    copy
 }
 
 #[test]

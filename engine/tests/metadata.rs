@@ -1,35 +1,22 @@
 //! Metadata: what is set is there after stops and crashes, in a backup's restore, and nowhere else.
 
+mod site;
+
 use std::path::Path;
-use std::sync::Arc;
 
-use engine::io::Storage;
-use engine::io::blocking::Blocking;
-use engine::layout::{LayoutKind, LayoutOptions, layout_for};
-use engine::{
-    Depth, Drive, Error, Event, Listener, MountOptions, Partition, SpecialUse, Store, StoreConfig,
-    User, UserOptions,
-};
+use engine::layout::LayoutKind;
+use engine::{Depth, Error, Event, Listener, SpecialUse, Store, User, UserOptions};
 
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
+use site::{block, config, copied, open_with};
 
 struct Bench(Store);
 
 impl Bench {
     fn open(dir: &Path) -> Bench {
-        let partition = Partition {
-            name: "default".into(),
-            path: dir.join("mail"),
-            layout: layout_for(LayoutKind::Maildir, &LayoutOptions::default()),
-            mount: MountOptions::default(),
-        };
-        let mut config = StoreConfig::new(dir.join("state"), vec![partition]);
+        let mut config = config(dir, LayoutKind::Maildir);
         config.metadata_value_bytes_max = 1024;
         config.metadata_entries_max = 10;
-        let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-        Bench(Store::open(config, storage, Drive::Inline).unwrap())
+        Bench(open_with(config))
     }
 
     fn user(&self, name: &str) -> User {
@@ -58,14 +45,6 @@ impl Bench {
         let there = found.unwrap().into_iter().filter(|(_, value)| value.is_some());
         there.map(|(name, _)| name).collect()
     }
-}
-
-fn copied(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(status.unwrap().success());
-    copy
 }
 
 #[test]

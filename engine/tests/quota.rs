@@ -1,44 +1,26 @@
 //! Quota roots: what governs what, through renames, deletions, restarts and crashes.
 
+mod site;
+
 use std::path::Path;
-use std::sync::Arc;
 
-use engine::io::blocking::Blocking;
-use engine::io::{Lane, Storage};
-use engine::layout::{LayoutKind, LayoutOptions, layout_for};
-use engine::{
-    Delivery, Drive, Error, MountOptions, Partition, QuotaLimits, QuotaRoot, Store, StoreConfig,
-    Target, Usage, User, UserOptions,
-};
-use protocol::types::SystemFlags;
+use engine::layout::LayoutKind;
+use engine::{Error, QuotaLimits, QuotaRoot, Store, Usage, User, UserOptions};
 
-const KINDS: [LayoutKind; 2] = [LayoutKind::Maildir, LayoutKind::Cyrus];
-const MESSAGE: &str = "Subject: x\r\n\r\nbody\r\n";
+use site::{LAYOUTS, MESSAGE, append, block, copied, open};
+
 const SIZE: u64 = MESSAGE.len() as u64;
-
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
 
 struct Bench {
     store: Store,
-    lane: Lane,
     options: UserOptions,
 }
 
 impl Bench {
     fn open(dir: &Path, kind: LayoutKind) -> Bench {
-        let partition = Partition {
-            name: "default".into(),
-            path: dir.join("mail"),
-            layout: layout_for(kind, &LayoutOptions::default()),
-            mount: MountOptions::default(),
-        };
-        let config = StoreConfig::new(dir.join("state"), vec![partition]);
-        let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-        let store = Store::open(config, storage.clone(), Drive::Inline).unwrap();
+        let store = open(dir, kind);
         let options = UserOptions { quota_messages: Some(3), ..UserOptions::default() };
-        Bench { store, lane: Lane::inline(storage), options }
+        Bench { store, options }
     }
 
     fn user(&self) -> User {
@@ -46,20 +28,7 @@ impl Bench {
     }
 
     fn append(&self, name: &str) -> Result<(), Error> {
-        let user = self.user();
-        let target = Target {
-            mailbox: block(user.mailbox(name)).unwrap(),
-            user,
-            flags: SystemFlags::empty(),
-            keywords: vec![],
-            internal_date: None,
-            annotations: vec![],
-        };
-        block(async {
-            let mut delivery = Delivery::new(&self.store, &self.lane, vec![target]).unwrap();
-            delivery.write(MESSAGE.as_bytes()).await.unwrap();
-            delivery.commit().await.remove(0).map(drop)
-        })
+        append(&self.store, &self.user(), name).map(drop)
     }
 
     fn root(&self, name: &str) -> QuotaRoot {
@@ -77,17 +46,9 @@ fn messages(limit: u64) -> Option<QuotaLimits> {
     Some(QuotaLimits { messages: Some(limit), ..QuotaLimits::default() })
 }
 
-fn copied(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(status.unwrap().success());
-    copy
-}
-
 #[test]
 fn the_nearest_root_counts_and_refuses() {
-    for kind in KINDS {
+    for kind in LAYOUTS {
         let dir = tempfile::tempdir().unwrap();
         let bench = Bench::open(dir.path(), kind);
         let user = bench.user();
@@ -119,7 +80,7 @@ fn the_nearest_root_counts_and_refuses() {
 
 #[test]
 fn copies_moves_and_names_are_asked_where_they_go() {
-    for kind in KINDS {
+    for kind in LAYOUTS {
         let dir = tempfile::tempdir().unwrap();
         let bench = Bench::open(dir.path(), kind);
         let user = bench.user();
@@ -168,7 +129,7 @@ fn copies_moves_and_names_are_asked_where_they_go() {
 
 #[test]
 fn limits_survive_stops_and_crashes_and_sums_are_those_of_the_mailboxes() {
-    for kind in KINDS {
+    for kind in LAYOUTS {
         let dir = tempfile::tempdir().unwrap();
         let bench = Bench::open(dir.path(), kind);
         let user = bench.user();

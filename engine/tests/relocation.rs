@@ -1,64 +1,43 @@
 //! Mailboxes that go to another partition or user come with all that belongs to them.
 
+mod site;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::io::blocking::Blocking;
+use engine::io::Storage;
 use engine::io::sim::{Mode, Sim};
-use engine::io::{Lane, Storage};
-use engine::layout::{LayoutKind, LayoutOptions, layout_for};
+use engine::layout::LayoutKind;
 use engine::{
-    AclEntry, AnnotationValue, Delivery, Depth, Drive, Error, Identifier, Mailbox, MountOptions,
-    NewMailbox, Partition, QuotaLimits, Record, Rights, RightsChange, SpecialUse, Store,
-    StoreConfig, Target, User, UserOptions,
+    AclEntry, Depth, Drive, Error, Identifier, Mailbox, NewMailbox, QuotaLimits, Rights,
+    RightsChange, SpecialUse, Store, StoreConfig, Target, User, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
+use site::{
+    LAYOUTS, MESSAGE, block, copied, deliver, open_with, partition, storage, target, text_of, user,
+    value,
+};
 
 fn open(dir: &Path) -> Store {
-    let partition = |name: &str, layout| Partition {
-        name: name.into(),
-        path: dir.join(name),
-        layout: layout_for(layout, &LayoutOptions::default()),
-        mount: MountOptions::default(),
-    };
-    let partitions =
-        vec![partition("default", LayoutKind::Maildir), partition("other", LayoutKind::Cyrus)];
-    let config = StoreConfig::new(dir.join("state"), partitions);
-    let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-    Store::open(config, storage, Drive::Inline).unwrap()
-}
-
-fn user(store: &Store, name: &str) -> User {
-    block(store.user(name, &UserOptions::default())).unwrap()
+    let partitions = [("default", LayoutKind::Maildir), ("other", LayoutKind::Cyrus)];
+    let partitions = partitions.map(|(name, layout)| partition(dir, name, layout));
+    open_with(StoreConfig::new(dir.join("state"), partitions.into()))
 }
 
 fn append(store: &Store, user: &User, name: &str) {
-    append_over(store, user, name, Arc::new(Blocking::new()));
+    append_over(store, user, name, storage());
 }
 
 fn append_over(store: &Store, user: &User, name: &str, storage: Arc<dyn Storage>) {
     let target = Target {
-        user: user.clone(),
-        mailbox: block(user.mailbox(name)).unwrap(),
         flags: SystemFlags::FLAGGED,
         keywords: vec![Keyword::new("work").unwrap()],
         internal_date: Some(1_000_000_000),
-        annotations: vec![AnnotationValue {
-            whose: String::new(),
-            entry: "/comment".into(),
-            value: Some(name.as_bytes().into()),
-        }],
+        annotations: vec![value("", "/comment", Some(name))],
+        ..target(user, name)
     };
-    block(async {
-        let lane = Lane::inline(storage);
-        let mut delivery = Delivery::new(store, &lane, vec![target]).unwrap();
-        delivery.write(b"Subject: x\r\n\r\nbody\r\n").await.unwrap();
-        delivery.commit().await.remove(0).unwrap();
-    });
+    deliver(store, storage, target).unwrap();
 }
 
 const LIMITS: QuotaLimits =
@@ -121,14 +100,6 @@ fn faces(user: &User) -> Vec<String> {
         )
     };
     names.iter().map(face).collect()
-}
-
-fn copied(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(status.unwrap().success());
-    copy
 }
 
 #[test]
@@ -218,18 +189,12 @@ fn mailboxes_go_to_another_user() {
 /// whole, and nothing beside it.
 #[test]
 fn a_cut_at_any_moment_of_a_move_leaves_one_mailbox() {
-    let layouts = [LayoutKind::Maildir, LayoutKind::Cyrus];
-    let pairs = layouts.into_iter().flat_map(|from| layouts.map(|to| (from, to)));
+    let pairs = LAYOUTS.into_iter().flat_map(|from| LAYOUTS.map(|to| (from, to)));
     {
         for ((from, to), mode) in pairs.zip([Mode::Weak, Mode::Ordered, Mode::Weak, Mode::Ordered])
         {
             let sim = Sim::with_mode(1, mode);
-            let partition = |name: &str, layout| Partition {
-                name: name.into(),
-                path: Path::new("/").join(name),
-                layout: layout_for(layout, &LayoutOptions::default()),
-                mount: MountOptions::default(),
-            };
+            let partition = |name: &str, layout| partition(Path::new("/"), name, layout);
             let open = |sim: &Sim| {
                 let partitions = vec![partition("default", from), partition("other", to)];
                 let mut config = StoreConfig::new("/state", partitions);
@@ -261,8 +226,8 @@ fn a_cut_at_any_moment_of_a_move_leaves_one_mailbox() {
                 assert_eq!(faces(&user), before, "{at}");
                 let mailbox = block(user.mailbox("a")).unwrap();
                 for (_, record) in mailbox.view().all() {
-                    let text = block(text_of(&mailbox, &record, Arc::new(sim.clone())));
-                    assert_eq!(text, "Subject: x\r\n\r\nbody\r\n", "{at}");
+                    let text = text_of(&mailbox, &record, Arc::new(sim.clone()));
+                    assert_eq!(text, MESSAGE, "{at}");
                 }
                 assert_eq!(block(store.check(None)).unwrap().findings, [""; 0], "{at}");
                 let there = user.namespace().mailboxes["a"].partition.clone();
@@ -287,17 +252,6 @@ fn a_cut_at_any_moment_of_a_move_leaves_one_mailbox() {
     }
 }
 
-async fn text_of(mailbox: &Mailbox, record: &Record, storage: Arc<dyn Storage>) -> String {
-    let lane = Lane::inline(storage);
-    let file = mailbox.message(&lane, record).await.unwrap();
-    let mut served = file.served(0, file.stored_size(), 0, u64::MAX);
-    let mut out = Vec::new();
-    while let Some(piece) = served.next().await.unwrap() {
-        out.extend(piece);
-    }
-    String::from_utf8(out).unwrap()
-}
-
 /// A session that goes on in the old mailbox hears that it is gone, and what another program
 /// delivers at the last moment comes along.
 #[test]
@@ -314,7 +268,7 @@ fn sessions_and_other_programs_are_not_left_behind() {
     let now = block(user.mailbox("INBOX")).unwrap();
     assert_eq!((now.id(), now.view().exists()), (inbox.id(), 3));
     let (_, last) = now.view().all().last().unwrap();
-    let text = block(text_of(&now, &last, Arc::new(Blocking::new())));
+    let text = text_of(&now, &last, storage());
     assert_eq!((last.uid, text.as_str()), (Uid(3), "Subject: f\r\n\r\nx\r\n"));
     block(inbox_changes(&now));
     assert_eq!(block(store.check(None)).unwrap().findings, [""; 0]);

@@ -1,32 +1,15 @@
 //! A user who is removed leaves nothing, whatever happens meanwhile, and begins anew.
 
-use std::path::Path;
-use std::sync::Arc;
+mod site;
 
-use engine::io::blocking::Blocking;
-use engine::io::{Lane, Storage};
-use engine::layout::{LayoutKind, LayoutOptions, layout_for};
+use engine::layout::LayoutKind;
 use engine::{
-    AclEntry, Delivery, Depth, Drive, Identifier, MountOptions, Partition, Principal, QuotaLimits,
-    Rights, RightsChange, Store, StoreConfig, Target, User, UserOptions,
+    AclEntry, Depth, Identifier, Principal, QuotaLimits, Rights, RightsChange, Store, User,
+    UserOptions,
 };
-use protocol::types::{SystemFlags, Uid};
+use protocol::types::Uid;
 
-fn block<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-fn open(dir: &Path, layout: LayoutKind) -> Store {
-    let partition = Partition {
-        name: "default".into(),
-        path: dir.join("mail"),
-        layout: layout_for(layout, &LayoutOptions::default()),
-        mount: MountOptions::default(),
-    };
-    let config = StoreConfig::new(dir.join("state"), vec![partition]);
-    let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
-    Store::open(config, storage, Drive::Inline).unwrap()
-}
+use site::{block, copied, open};
 
 fn user(store: &Store) -> User {
     block(store.user("alice", &UserOptions::default())).unwrap()
@@ -37,21 +20,7 @@ fn append(store: &Store, name: &str) -> Uid {
 }
 
 fn append_to(store: &Store, who: &str, name: &str) -> Uid {
-    let user = block(store.user(who, &UserOptions::default())).unwrap();
-    let target = Target {
-        mailbox: block(user.mailbox(name)).unwrap(),
-        user,
-        flags: SystemFlags::empty(),
-        keywords: vec![],
-        internal_date: None,
-        annotations: vec![],
-    };
-    block(async {
-        let lane = Lane::inline(Arc::new(Blocking::new()));
-        let mut delivery = Delivery::new(store, &lane, vec![target]).unwrap();
-        delivery.write(b"Subject: x\r\n\r\nbody\r\n").await.unwrap();
-        delivery.commit().await.remove(0).unwrap().uid
-    })
+    site::append(store, &site::user(store, who), name).unwrap().uid
 }
 
 /// Whatever there can be of a user.
@@ -98,14 +67,6 @@ fn begins_anew(store: &Store) {
     assert_eq!(block(user.mailbox("INBOX")).unwrap().view().exists(), 0);
     assert_eq!(append(store, "INBOX"), Uid(1));
     assert!(block(store.has_user("alice")).unwrap());
-}
-
-fn copied(dir: &Path) -> tempfile::TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    let mut copying = std::process::Command::new("cp");
-    let status = copying.arg("-a").arg(dir.join(".")).arg(copy.path()).status();
-    assert!(status.unwrap().success());
-    copy
 }
 
 #[test]

@@ -1,0 +1,308 @@
+//! Changes of a user's names: begin, create, delete, rename, remove.
+//!
+//! Each is one transaction, and directories follow it by [`super::moves`]; the names are in memory
+//! when it is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::moves::{Move, trash_dir};
+use super::{MAILBOX_NAME_BYTES_MAX, NewMailbox, User, UserInner};
+use crate::config::Partition;
+use crate::departed;
+use crate::error::{Error, Result};
+use crate::events::Event;
+use crate::format::frame::Frame;
+use crate::ids::MailboxId;
+use crate::mailbox::Mailbox;
+use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
+
+impl User {
+    /// Makes a mailbox. Levels above it are not made; they show as `\NonExistent`.
+    pub async fn create(&self, name: &str, special_use: &[SpecialUse]) -> Result<()> {
+        self.create_as(name, special_use, NewMailbox::default()).await
+    }
+
+    /// Makes a mailbox as [`User::create`] does, with more choices.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPartition`]
+    pub async fn create_as(
+        &self,
+        name: &str,
+        special_use: &[SpecialUse],
+        options: NewMailbox,
+    ) -> Result<()> {
+        let name = checked_name(name)?;
+        let special_use = SpecialUse::to_bits(special_use);
+        self.change(move |user| user.create(&name, special_use, &options)).await
+    }
+
+    /// Deletes a mailbox; those below it stay.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        let name = Namespace::canonical(name);
+        self.change(move |user| user.delete(&name)).await
+    }
+
+    /// Deletes the user: all mailboxes with what is in them, subscriptions, limits, and the private
+    /// entries of the server's metadata; and, in the background, what others have given to him
+    /// ([`crate::departed`]). Whoever opens the user again begins anew, with an INBOX.
+    ///
+    /// # Errors
+    /// What was deleted before an error stays so; the INBOX is the last to go.
+    pub async fn remove(&self) -> Result<()> {
+        self.change(|user| user.remove(None)).await
+    }
+
+    /// Renames a mailbox and all below it. INBOX is emptied into the new one instead.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (Namespace::canonical(from), checked_name(to)?);
+        if from != INBOX {
+            return self.change(move |user| user.rename(&from, &to)).await;
+        }
+        self.create(&to, &[]).await?;
+        let (inbox, target) = (self.mailbox(INBOX).await?, self.mailbox(&to).await?);
+        let (old, new) = (inbox.id(), target.id());
+        self.change(move |user| user.copy_metadata(old, new)).await?;
+        let view = inbox.refresh().await?;
+        let all = view.clone();
+        let collect = move || all.uids().map(|(_, uid)| uid).collect();
+        let uids = self.0.shared.helpers.run(collect).await.map_err(|_| Error::Closing)?;
+        inbox.move_to(&view, uids, &target).await?;
+        Ok(())
+    }
+}
+
+/// The internal form of a name that a client wants to give.
+pub(super) fn checked_name(name: &str) -> Result<String> {
+    let trimmed = name.strip_suffix(SEPARATOR).unwrap_or(name);
+    if trimmed.is_empty() {
+        return Err(Error::NotAllowed("mailbox name is empty"));
+    }
+    if trimmed.len() > MAILBOX_NAME_BYTES_MAX {
+        return Err(Error::NotAllowed("mailbox name is longer than 1000 bytes"));
+    }
+    if trimmed.split(SEPARATOR).any(str::is_empty) {
+        return Err(Error::NotAllowed("mailbox name has an empty level"));
+    }
+    if trimmed.chars().any(char::is_control) {
+        return Err(Error::NotAllowed("mailbox name has a control character"));
+    }
+    Ok(Namespace::canonical(trimmed))
+}
+
+impl UserInner {
+    /// Frames for a user seen for the first time: the user, the INBOX, and whatever mailboxes
+    /// are in the user's tree already.
+    pub(crate) fn begin(self: &Arc<Self>, partition: &str) -> Result<()> {
+        let _one_at_a_time = self.changes.lock();
+        if self.has_begun() {
+            return Ok(());
+        }
+        // Of a user who was removed, no directory is to be taken for a mailbox.
+        self.finish_moves()?;
+        let partition = self.shared.partition(partition)?.clone();
+        self.shared.owners.of(&self.shared, &partition, &self.name)?;
+        let storage = &*self.shared.storage;
+        let mut names = vec![INBOX.to_owned()];
+        let found = partition.layout.discover(storage, &partition.path, &self.name);
+        for mailbox in found.map_err(Error::io("list", &partition.path))? {
+            match self.dir_of(&partition, &mailbox.name) {
+                Ok(dir) if dir == mailbox.dir => names.push(mailbox.name),
+                _ => tracing::warn!(
+                    user = self.name,
+                    dir = %mailbox.dir.display(),
+                    "mailbox left alone: its directory has another form of name"
+                ),
+            }
+        }
+        names.sort();
+        names.dedup();
+        let user = self.name.clone();
+        let first = Frame::User { user, partition: partition.name.clone() };
+        let mut frames = vec![(MailboxId::default(), first)];
+        for name in names {
+            let dir = self.dir_of(&partition, &name)?;
+            partition
+                .layout
+                .create(storage, &partition.path, &dir)
+                .map_err(Error::io("create", &dir))?;
+            frames.push(self.mailbox_frame(&partition, name, 0));
+        }
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
+        self.applied(lsn);
+        self.regroup()
+    }
+
+    /// A mailbox as it is, with other special uses.
+    pub(crate) fn frame_of(&self, name: &str, entry: &MailboxEntry, special_use: u32) -> Frame {
+        Frame::Mailbox {
+            user: self.name.clone(),
+            name: name.to_owned(),
+            partition: entry.partition.clone(),
+            uid_validity: entry.uid_validity,
+            special_use,
+        }
+    }
+
+    fn mailbox_frame(&self, partition: &Partition, name: String, uses: u32) -> (MailboxId, Frame) {
+        let frame = Frame::Mailbox {
+            user: self.name.clone(),
+            name,
+            partition: partition.name.clone(),
+            uid_validity: self.shared.uid_validity(),
+            special_use: uses,
+        };
+        (MailboxId::random(&*self.shared.storage), frame)
+    }
+
+    fn create(self: &Arc<Self>, name: &str, special_use: u32, options: &NewMailbox) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        if namespace.mailboxes.contains_key(name) {
+            return Err(Error::MailboxExists);
+        }
+        self.may_create(name)?;
+        let partition = options.partition.as_ref().unwrap_or(&namespace.partition);
+        let partition = self.shared.partition(partition)?.clone();
+        self.shared.owners.of(&self.shared, &partition, &self.name)?;
+        let dir = self.dir_of(&partition, name)?;
+        let mut frames = vec![self.mailbox_frame(&partition, name.to_owned(), special_use)];
+        let id = frames[0].0;
+        let inherited = self.inherited(&namespace, name, options.inherits_inbox);
+        frames.extend(inherited.map(|acl| (id, acl)));
+        let lsn = self.commit(&frames)?;
+        let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);
+        self.apply(&frames);
+        self.applied(lsn);
+        self.regroup()?;
+        self.events.post(&Event::Created(name.to_owned()));
+        // Durable by now: a directory that could not be made is tried again at opening.
+        made.or_else(|error| {
+            tracing::error!(dir = %dir.display(), %error, "cannot make a mailbox directory");
+            Ok(())
+        })
+    }
+
+    /// `heir`: who gets what others have given to the user.
+    pub(crate) fn remove(self: &Arc<Self>, heir: Option<&str>) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        for name in namespace.mailboxes.keys().rev().filter(|name| *name != INBOX) {
+            self.delete(name)?;
+        }
+        let (user, nobodys) = (&self.name, MailboxId::default());
+        let subscribed = namespace.subscriptions.iter().map(|name| Frame::Subscription {
+            user: user.clone(),
+            name: name.clone(),
+            on: false,
+        });
+        let mut frames: Vec<_> = subscribed.map(|frame| (nobodys, frame)).collect();
+        if namespace.quota.is_some() {
+            frames.push((nobodys, Frame::Quota { user: user.clone(), limits: None }));
+        }
+        frames.extend(self.own_server_metadata_gone()?.map(|frame| (nobodys, frame)));
+        frames.push((nobodys, departed::note(user, heir)));
+        self.delete_with(INBOX, frames)?;
+        self.shared.departs(user, heir);
+        self.limit();
+        self.shared.tidy_soon();
+        Ok(())
+    }
+
+    fn delete(self: &Arc<Self>, name: &str) -> Result<()> {
+        if name == INBOX {
+            return Err(Error::NotAllowed("INBOX cannot be deleted"));
+        }
+        self.delete_with(name, Vec::new())
+    }
+
+    /// Deletes a mailbox in one transaction with other frames.
+    pub(crate) fn delete_with(
+        self: &Arc<Self>,
+        name: &str,
+        mut frames: Vec<(MailboxId, Frame)>,
+    ) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
+        let id = entry.id;
+        let open = self.open(name)?;
+        open.0.state.lock().gone = true;
+        let frame = Frame::MailboxGone { user: self.name.clone(), name: name.to_owned() };
+        frames.push((id, frame));
+        let lsn = self.commit(&frames).inspect_err(|_| {
+            open.0.state.lock().gone = false;
+        })?;
+        self.apply(&frames);
+        for (id, frame) in &frames {
+            if let Frame::Metadata { whose, changes, .. } = frame {
+                self.shared.metadata.apply(*id, whose, changes);
+            }
+        }
+        let place = open.0.place.read().clone();
+        let (from, to) = (place.dir, trash_dir(&place.partition, id));
+        let mailbox = open.0.clone();
+        self.follow(lsn, [Move::Mailbox { mailbox, from, to, doomed: true }].into());
+        self.shared.gone.lock().push(id);
+        self.shared.mailboxes.remove(id);
+        self.shared.watches.unlinger(&open.0);
+        {
+            // What is applied from here on counts for nobody.
+            let files = open.0.files.lock();
+            open.0.deleted.store(true, Ordering::Release);
+            let annotation_bytes = self.shared.annotation_bytes(id).unwrap_or_else(|error| {
+                tracing::error!(mailbox = %id, %error, "cannot tell what annotations it had");
+                0
+            });
+            open.0.share.leave(files.accounted(), annotation_bytes);
+        }
+        self.shared.metadata.forget(id);
+        self.shared.dirty.lock().remove(&id);
+        self.shared.forget_index(id);
+        open.0.wake();
+        self.events.post(&Event::Deleted(name.to_owned()));
+        self.regroup()
+    }
+
+    fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        if to == INBOX || namespace.mailboxes.contains_key(to) {
+            return Err(Error::MailboxExists);
+        }
+        if to.strip_prefix(from).is_some_and(|rest| rest.starts_with(SEPARATOR)) {
+            return Err(Error::NotAllowed("a mailbox cannot be moved below itself"));
+        }
+        let own = namespace.mailboxes.get_key_value(from);
+        let moving: Vec<_> = own.into_iter().chain(namespace.below(from)).collect();
+        if moving.is_empty() {
+            return Err(Error::NoSuchMailbox);
+        }
+        let named = moving
+            .iter()
+            .map(|(old, entry)| (old.as_str(), format!("{to}{}", &old[from.len()..]), *entry));
+        self.may_rename(&named.collect::<Vec<_>>())?;
+        let mut frames = Vec::with_capacity(moving.len());
+        let mut steps = Vec::with_capacity(moving.len());
+        for (old, entry) in moving {
+            let new = format!("{to}{}", &old[from.len()..]);
+            if namespace.mailboxes.contains_key(&new) {
+                return Err(Error::MailboxExists);
+            }
+            let partition = self.shared.partition(&entry.partition)?;
+            let target = self.dir_of(partition, &new)?;
+            let uses = SpecialUse::to_bits(&entry.special_use);
+            frames.push((entry.id, self.frame_of(&new, entry, uses)));
+            steps.push((self.open(old)?, target));
+        }
+        let lsn = self.commit(&frames)?;
+        self.apply(&frames);
+        // Deepest first: then each is one rename(2) in the cyrus layout.
+        let moves = steps.into_iter().rev();
+        let step = |(mailbox, to): (Mailbox, _)| {
+            let from = mailbox.0.place.read().dir.clone();
+            Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false }
+        };
+        self.follow(lsn, moves.map(step).collect());
+        self.events.post(&Event::Renamed { from: from.to_owned(), to: to.to_owned() });
+        self.regroup()
+    }
+}
