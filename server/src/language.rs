@@ -90,7 +90,9 @@ const GERMAN: &[(&str, &str)] = &[
     ("No login in time", "Keine rechtzeitige Anmeldung"),
     ("No space left in the mail store", "Im Mailspeicher ist kein Platz mehr"),
     ("No such mailbox", "Dieses Postfach gibt es nicht"),
+    ("Other Users", "Andere Benutzer"),
     ("Previous mailbox closed", "Das vorige Postfach ist geschlossen"),
+    ("Public Folders", "Gemeinsame Postfächer"),
     ("Quota exceeded", "Das Kontingent ist erschöpft"),
     ("Renamed", "Umbenannt"),
     ("Replaced", "Ersetzt"),
@@ -99,6 +101,7 @@ const GERMAN: &[(&str, &str)] = &[
     ("Selected", "Ausgewählt"),
     ("Sequence number beyond the last message", "Nummer jenseits der letzten Nachricht"),
     ("Server is shutting down", "Der Server wird angehalten"),
+    ("Shared Folders", "Gemeinsame Ordner"),
     ("Start TLS before you log in", "Vor der Anmeldung TLS beginnen"),
     (
         "TLS isn't available here, or is in use already",

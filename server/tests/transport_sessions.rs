@@ -379,6 +379,9 @@ fn texts_are_told_in_the_language_that_is_asked_for() {
                 "* LANGUAGE (en)",
                 "E001 OK Language changed",
                 "F001 OK [CAPABILITY ",
+                "* LANGUAGE (de)",
+                "* NAMESPACE ((\"\" \"/\")) ((\"Other Users/\" \"/\" \"TRANSLATION\" \
+                 (\"Andere Benutzer/\"))) ",
                 "F002 OK Sprache gewechselt",
                 "F003 OK [READ-WRITE] Ausgewählt",
                 "F004 OK",

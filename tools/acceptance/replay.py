@@ -3,7 +3,7 @@
 
     replay.py SERVER [TRANSCRIPT…]    what this server answers otherwise, and the marks that are off;
                                       SERVER is maildir, cyrus-layout, dovecot, cyrus, courier,
-                                      maildir-trash or courier-trash
+                                      maildir-trash, courier-trash or maildir-limit
     replay.py --table                 the section of docs/protocols.md about other servers
 """
 
@@ -18,8 +18,8 @@ from harness import oracle, peers, transcript  # noqa: E402
 
 
 def site(name, users):
-    variant = "trash" if name.endswith("-trash") else ""
-    name = name.removesuffix("-trash")
+    variant = next((one for one in ("trash", "limit") if name.endswith(f"-{one}")), "")
+    name = name.removesuffix(f"-{variant}")
     if name in ("maildir", "cyrus-layout"):
         return peers.CursusSite(name.removesuffix("-layout"), users, variant)
     return next(kind for kind in peers.PEERS if kind.name == name)(users, variant)

@@ -22,6 +22,7 @@ class Stage:
         makers |= {kind.name: (lambda kind=kind: kind(USERS)) for kind in peers.PEERS}
         makers |= {
             "cursus trash": lambda: peers.CursusSite("maildir", USERS, "trash"),
+            "cursus limit": lambda: peers.CursusSite("maildir", USERS, "limit"),
             "courier trash": lambda: peers.Courier(USERS, "trash"),
         }
         made = {name: make() for name, make in makers.items()}

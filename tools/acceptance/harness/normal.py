@@ -355,6 +355,9 @@ class Normaliser:
             items += [Atom(key.upper()), value]
         return out + pairs_ordered(items)
 
+    def on_uidbatches(self, values, tag):
+        return [self.correlator(values[0], tag), *values[1:]]
+
     def correlator(self, values, tag):
         items = []
         for key, value in zip(values[::2], values[1::2]):
@@ -411,6 +414,9 @@ class Normaliser:
                 value = self.flags(value)
             elif name in ("BODY", "BODYSTRUCTURE"):
                 value = body(value)
+            elif name == "ANNOTATION":
+                entries = [pairs_ordered(one) if isinstance(one, list) else one for one in value]
+                value = pairs_ordered(entries)
             elif name == "RFC822.SIZE" or name == "UID":
                 value = Atom(value)
             elif "[" in name and not isinstance(value, list) and value.upper() != b"NIL":

@@ -45,12 +45,14 @@ class CursusSite(Site, Cursus):
 
     def __init__(self, layout, users, variant=""):
         self.variant = variant
-        trash = "[trash]\nmove_expunged = true\n" if variant == "trash" else ""
+        more = {"trash": "[trash]\nmove_expunged = true\n"}.get(variant, "")
+        limit = "message_limit = 3\n" if variant == "limit" else ""
         Cursus.__init__(
             self, layout, names(users) + [ADMIN, "bb"],
 
             extra=f'[auth]\nadmins = ["{ADMIN}"]\n[sharing]\nshared_user = "bb"\n'
-                  '[imap]\nsmap = true\n[store]\nquota_bytes = 10485760\n[search]\nfuzzy = true\n' + trash)
+                  f'[imap]\nsmap = true\n{limit}'
+                  f'[store]\nquota_bytes = 10485760\n[search]\nfuzzy = true\n{more}')
 
     def config_text(self):
         # URLs have to name the server, and peers are called so.

@@ -4,7 +4,8 @@
     rfc: 7162
     peers: dovecot cyrus             who announces it; the test fails when that is not so
     keep: recent                     what the normal form leaves out else
-    with: trash                      on servers that move expunged messages to the trash
+    with: trash                      on servers that move expunged messages to the trash; limit: on
+                                     one with a message limit of 3
 
     literal one                      bytes that commands and answers call {one}; each line ends in
     |Subject: x                      CRLF, `\\xE9` is an octet; {one-} is without the last CRLF

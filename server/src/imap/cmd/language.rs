@@ -1,4 +1,4 @@
-//! LANGUAGE: RFC 5255 section 3.2.
+//! LANGUAGE: RFC 5255 sections 3.2 and 3.4.
 
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
@@ -15,6 +15,10 @@ pub(in super::super) fn run(session: &mut Session, ranges: &[String]) -> Outcome
         Some(language) => {
             session.language = language;
             session.conn.out.push(format!("* LANGUAGE ({})\r\n", language.tag()).as_bytes());
+            // What the prefixes are called now, as in the RFC's examples; before a login there are none.
+            if let Ok(line) = super::namespace::line(session) {
+                session.conn.out.push_vec(line);
+            }
             Ok(Reply::ok("Language changed"))
         }
         None => Ok(Reply::no("Language is not spoken here")),

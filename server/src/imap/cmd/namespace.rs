@@ -1,36 +1,57 @@
-//! NAMESPACE: RFC 2342.
+//! NAMESPACE: RFC 2342, with TRANSLATION of RFC 5255 section 3.4.
 
-use protocol::imap::encode;
+use std::borrow::Cow;
+
+use protocol::imap::{encode, mutf7};
 
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 
 pub(in super::super) fn run(session: &mut Session) -> Outcome {
-    let viewer = match session.viewer() {
-        Ok(viewer) => viewer,
-        Err(reply) => return Ok(reply),
-    };
+    match line(session) {
+        Ok(line) => {
+            session.conn.out.push_vec(line);
+            Ok(Reply::ok("Completed"))
+        }
+        Err(reply) => Ok(reply),
+    }
+}
+
+/// The untagged answer: each prefix with the separator, and with what it is called in the session's
+/// language where that is something else.
+///
+/// # Errors
+/// The refusal where nobody is logged in.
+pub(super) fn line(session: &Session) -> Result<Vec<u8>, Reply> {
+    let viewer = session.viewer()?;
     let separator = viewer.names.separator();
     let mut line = b"* NAMESPACE".to_vec();
     for prefix in viewer.names.prefixes() {
         line.push(b' ');
-        match prefix {
-            Some(prefix) => {
-                line.extend_from_slice(b"((");
-                let mut name = Vec::new();
-                encode::mailbox(&mut name, &prefix, session.features.utf8());
-                // A string always, as the grammar has it.
-                if !name.starts_with(b"\"") && !name.starts_with(b"{") {
-                    name.insert(0, b'"');
-                    name.push(b'"');
-                }
-                line.extend_from_slice(&name);
-                encode::print(&mut line, format_args!(" \"{separator}\"))"));
-            }
-            None => line.extend_from_slice(b"NIL"),
+        let Some(prefix) = prefix else {
+            line.extend_from_slice(b"NIL");
+            continue;
+        };
+        line.extend_from_slice(b"((");
+        let mut name = Vec::new();
+        encode::mailbox(&mut name, &prefix, session.features.utf8());
+        // A string always, as the grammar has it.
+        if !name.starts_with(b"\"") && !name.starts_with(b"{") {
+            name.insert(0, b'"');
+            name.push(b'"');
         }
+        line.extend_from_slice(&name);
+        encode::print(&mut line, format_args!(" \"{separator}\""));
+        let words = prefix.trim_end_matches(separator);
+        if let Cow::Borrowed(said) = session.language.say(words)
+            && said != words
+        {
+            // In modified UTF-7 whatever was enabled: there is no other form of it.
+            let said = mutf7::encode(&format!("{said}{separator}"));
+            encode::print(&mut line, format_args!(" \"TRANSLATION\" (\"{said}\")"));
+        }
+        line.extend_from_slice(b"))");
     }
     line.extend_from_slice(b"\r\n");
-    session.conn.out.push_vec(line);
-    Ok(Reply::ok("Completed"))
+    Ok(line)
 }
