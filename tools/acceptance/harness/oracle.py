@@ -69,7 +69,7 @@ def section(scripts):
     for script in scripts:
         words = " ".join(f"`{word}`" for word in script.heads["words"].replace("|", " ").split())
         out.append(f"| `{script.name}` | {words} | {script.heads['rfc']} | "
-                   f"{', '.join(peer.capitalize() for peer in script.peers)} |")
+                   f"{', '.join(peer.capitalize() for peer in script.peers) or '-'} |")
         for name, peer in script.differences():
             peers, files = where.setdefault(name, (set(), set()))
             peers.add(peer.capitalize())
