@@ -4,13 +4,15 @@ mod site;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use engine::io::Storage;
 use engine::io::sim::{Mode, Sim};
 use engine::layout::LayoutKind;
 use engine::{
     AclEntry, Depth, Drive, Error, Identifier, Mailbox, NewMailbox, QuotaLimits, Rights,
-    RightsChange, SpecialUse, Store, StoreConfig, Target, User, UserOptions,
+    RightsChange, SpecialUse, Store, StoreConfig, StoreMode, StoreRequest, Target, User,
+    UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 
@@ -277,4 +279,68 @@ fn sessions_and_other_programs_are_not_left_behind() {
 async fn inbox_changes(now: &Mailbox) {
     now.expunge(&now.view(), vec![Uid(1)]).await.unwrap();
     assert_eq!(now.refresh().await.unwrap().exists(), 2);
+}
+
+/// Deliveries and changes of flags while a mailbox goes from one partition to the other and back: what
+/// was acknowledged is there once, under the UID that was told, with its flags.
+#[test]
+fn nothing_is_lost_while_a_mailbox_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let partitions = [("default", LayoutKind::Maildir), ("other", LayoutKind::Cyrus)];
+    let partitions = partitions.map(|(name, layout)| partition(dir.path(), name, layout));
+    let config = StoreConfig::new(dir.path().join("state"), partitions.into());
+    let store = Store::open(config, storage(), Drive::Threads).unwrap();
+    let alice = user(&store, "alice");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let (told, moves) = std::thread::scope(|scope| {
+        let deliverers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut told: Vec<(Uid, bool)> = Vec::new();
+                    while !over.load(Ordering::Acquire) {
+                        let target = target(&alice, "INBOX");
+                        let mailbox = target.mailbox.clone();
+                        let uid = match deliver(&store, storage(), target) {
+                            Ok(appended) => appended.uid,
+                            Err(Error::MailboxGone | Error::MailboxMoving) => continue,
+                            // Staged where the mailbox is no more.
+                            Err(Error::Io { .. }) if mailbox.is_gone() => continue,
+                            Err(error) => panic!("{error}"),
+                        };
+                        let request = StoreRequest {
+                            uids: vec![uid],
+                            mode: StoreMode::Add,
+                            flags: SystemFlags::FLAGGED,
+                            keywords: vec![],
+                            unchanged_since: None,
+                        };
+                        let flagged = block(mailbox.store(request))
+                            .is_ok_and(|done| !done.changed.is_empty());
+                        told.push((uid, flagged));
+                    }
+                    told
+                })
+            })
+            .collect();
+        let mut moves = 0;
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_secs(2) {
+            let to = if moves % 2 == 0 { "other" } else { "default" };
+            block(alice.change_partition("INBOX", to)).unwrap();
+            moves += 1;
+        }
+        over.store(true, Ordering::Release);
+        let told: Vec<_> = deliverers.into_iter().flat_map(|one| one.join().unwrap()).collect();
+        (told, moves)
+    });
+    assert!(moves > 1 && told.len() > 10, "{moves} moves, {} messages", told.len());
+    let view = block(block(alice.mailbox("INBOX")).unwrap().refresh()).unwrap();
+    assert_eq!(view.exists() as usize, told.len(), "after {moves} moves");
+    for (uid, flagged) in told {
+        let (_, record) = view.record_of(uid).unwrap_or_else(|| panic!("{uid} is lost"));
+        assert_eq!(record.flags.contains(SystemFlags::FLAGGED), flagged, "{uid}");
+        text_of(&block(alice.mailbox("INBOX")).unwrap(), &record, storage());
+    }
+    assert_eq!(block(store.check(None)).unwrap().findings, [""; 0]);
+    store.close().unwrap();
 }

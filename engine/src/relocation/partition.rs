@@ -33,9 +33,10 @@ use crate::namespace::{INBOX, Namespace, SpecialUse};
 use crate::shared::{Doomed, DoomedKind, Drive, Shared};
 use crate::user::{Move, User, UserInner, trash_dir};
 
-/// Looks at a mailbox that something is always to be done in.
-const ROUNDS_MAX: usize = 1000;
-/// Wait between two of them.
+/// Attempts to have a mailbox stand still.
+const ROUNDS_MAX: usize = 10;
+/// Looks whether all that was under way in it has come to its end, and the wait between two.
+const SETTLE_ROUNDS_MAX: usize = 1000;
 const ROUND_WAIT: Duration = Duration::from_millis(5);
 /// Checkpoints tried until one covers all that came before the mailbox stood still.
 const CHECKPOINTS_MAX: usize = 100;
@@ -182,7 +183,6 @@ impl UserInner {
         shared.owners.of(shared, transfer.to(), &self.name)?;
         let home = self.dir_of(transfer.to(), name)?;
         if !old.0.stand_still() {
-            shared.wait_a_round();
             return Ok(Switched::Busy(transfer));
         }
         transfer.set_from(old.0.place.read().clone());
@@ -236,14 +236,26 @@ impl UserInner {
 }
 
 impl MailboxInner {
-    /// From here on nothing changes in the mailbox, if nothing is under way in it.
+    /// From here on nothing changes in the mailbox, once what is under way has come to its end; says
+    /// whether it has, in good time.
     fn stand_still(&self) -> bool {
-        // Whoever applies something has this lock until the view is there.
-        let _files = self.files.lock();
-        let mut state = self.state.lock();
-        let still = state.queue.is_empty() && state.rescan.is_none() && !state.gone;
-        state.moving = still;
-        still
+        self.state.lock().moving = true;
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            {
+                // Whoever applies something has this lock until the view is there.
+                let _files = self.files.lock();
+                let state = self.state.lock();
+                if state.gone {
+                    break;
+                }
+                if state.queue.is_empty() && state.rescan.is_none() {
+                    return true;
+                }
+            }
+            self.shared.wait_a_round();
+        }
+        self.state.lock().moving = false;
+        false
     }
 }
 
