@@ -88,7 +88,7 @@ fn the_session_of_rfc_2033_section_4_2() {
         assert_eq!(
             said,
             "220 mail.example.org Cursus LMTP ready\r\n250-mail.example.org\r\n250-PIPELINING\r\n\
-             250-SIZE 104857600\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n\
+             250-SIZE 104857600\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-CHUNKING\r\n250-IGNOREQUOTA\r\n\
              250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n250 2.0.0 sender ok\r\n\
              250 2.1.5 recipient ok\r\n550 5.1.1 no such user\r\n250 2.1.5 recipient ok\r\n\
              354 send the message, end it with a dot\r\n250 2.0.0 <jo@foo.edu> stored\r\n\
@@ -267,6 +267,27 @@ fn a_full_mailbox_refuses_and_the_other_recipients_still_get_it() {
         assert_eq!(codes[3..6], ["354", "250 2.0.0", "552 5.2.2"]);
         assert_eq!(site.messages("jo", "INBOX").await.len(), 1);
         assert_eq!(site.messages("full", "INBOX").await.len(), 1);
+    });
+}
+
+/// Cyrus's word, for what has to arrive: of one recipient, the others' limits count.
+#[test]
+fn a_full_mailbox_takes_what_ignores_its_quota() {
+    on_a_core(|layout| async move {
+        let site = lmtp(layout);
+        let body = "0123456789abcdef\r\n".repeat(60);
+        let one = format!("MAIL FROM:<>\r\nRCPT TO:<full>\r\nDATA\r\n{body}.\r\n");
+        let codes = say(&site, &format!("{one}{one}")).await;
+        assert_eq!((&*codes[3], &*codes[7]), ("250 2.0.0", "552 5.2.2"));
+        let script = format!(
+            "MAIL FROM:<> SIZE=2000\r\nRCPT TO:<full>\r\nRCPT TO:<full> IGNOREQUOTA\r\n\
+             RCPT TO:<full> SIZE=1\r\nRCPT TO:<jo>\r\nDATA\r\n{body}.\r\n"
+        );
+        let codes = say(&site, &script).await;
+        let expected = ["552 5.2.2", "250 2.1.5", "555 5.5.4", "250 2.1.5", "354", "250 2.0.0"];
+        assert_eq!(codes[1..7], expected);
+        assert_eq!(site.messages("full", "INBOX").await.len(), 2);
+        assert_eq!(site.messages("jo", "INBOX").await.len(), 1);
     });
 }
 

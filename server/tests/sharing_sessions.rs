@@ -448,6 +448,9 @@ fn administrators_do_what_cyradm_asks_for() {
              27 CREATE user.jo\r\n28 SETQUOTA user.jo ()\r\n29 DELETE user.jo\r\n30 LIST \"\" user.jo*\r\n",
         )
         .await;
+        let offered = |said: &str| said.contains(" QUOTASET ");
+        assert!(offered(&say_as(&site, "cyrus", "1 CAPABILITY\r\n").await));
+        assert!(!offered(&say(&site, "1 CAPABILITY\r\n").await));
         assert_lines(
             &said,
             &[

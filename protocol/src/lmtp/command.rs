@@ -6,6 +6,13 @@ use super::Reply;
 use super::address::{AddressError, Recipient, ReturnPath, path};
 use super::reply::Enhanced;
 
+/// Parameters of RCPT TO.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RcptParams {
+    /// `IGNOREQUOTA`, as Cyrus has it: limits of the mailbox don't count for this recipient.
+    pub ignore_quota: bool,
+}
+
 /// `BODY=` of MAIL FROM: RFC 6152, RFC 3030.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Body {
@@ -46,7 +53,7 @@ pub enum Command {
     /// `MAIL FROM:<path> params`
     Mail(ReturnPath, MailParams),
     /// `RCPT TO:<path>`
-    Rcpt(Recipient),
+    Rcpt(Recipient, RcptParams),
     /// `DATA`
     Data,
     /// `BDAT size [LAST]`: so many bytes follow the command at once.
@@ -227,10 +234,19 @@ fn digits(value: &str) -> Result<u64, CommandError> {
 fn rcpt(argument: &str) -> Result<Command, CommandError> {
     let text = behind(argument, "TO").ok_or(CommandError::RcptSyntax)?;
     match path(text).map_err(CommandError::Recipient)? {
-        (Some(recipient), rest) if rest.trim_matches([' ', '\t']).is_empty() => {
-            Ok(Command::Rcpt(recipient))
+        (Some(_), rest) if !rest.is_empty() && !rest.starts_with([' ', '\t']) => {
+            Err(CommandError::RcptSyntax)
         }
-        (Some(_), rest) if rest.starts_with([' ', '\t']) => Err(CommandError::Param),
+        (Some(recipient), rest) => {
+            let mut params = RcptParams::default();
+            for param in rest.split([' ', '\t']).filter(|p| !p.is_empty()) {
+                match param.eq_ignore_ascii_case("IGNOREQUOTA") {
+                    true => params.ignore_quota = true,
+                    false => return Err(CommandError::Param),
+                }
+            }
+            Ok(Command::Rcpt(recipient, params))
+        }
         _ => Err(CommandError::RcptSyntax),
     }
 }
@@ -266,7 +282,10 @@ mod tests {
             parse("MAIL FROM:<chris@bar.com>"),
             Ok(Command::Mail(sender, MailParams::default()))
         );
-        assert_eq!(parse("rcpt to:<chris@bar.com>"), Ok(Command::Rcpt(chris)));
+        let plain = RcptParams::default();
+        assert_eq!(parse("rcpt to:<chris@bar.com>"), Ok(Command::Rcpt(chris.clone(), plain)));
+        let beyond = Command::Rcpt(chris, RcptParams { ignore_quota: true });
+        assert_eq!(parse("RCPT TO:<chris@bar.com> ignorequota"), Ok(beyond));
         assert_eq!(parse("DATA"), Ok(Command::Data));
         assert_eq!(parse("BDAT 86"), Ok(Command::Bdat { size: 86, last: false }));
         assert_eq!(parse("bdat 0 last"), Ok(Command::Bdat { size: 0, last: true }));
@@ -302,6 +321,8 @@ mod tests {
             ("MAIL FROM:<ä@b>", CommandError::NeedsSmtputf8),
             ("RCPT TO:<>", CommandError::RcptSyntax),
             ("RCPT TO:<a@b> NOTIFY=NEVER", CommandError::Param),
+            ("RCPT TO:<a@b> IGNOREQUOTA=x", CommandError::Param),
+            ("RCPT TO:<a@b>IGNOREQUOTA", CommandError::RcptSyntax),
             ("RCPT TO:a@b", CommandError::Recipient(AddressError::Brackets)),
             ("AUTH", CommandError::Auth),
             ("AUTH PLAIN = x", CommandError::Auth),

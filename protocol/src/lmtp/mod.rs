@@ -8,7 +8,7 @@ mod command;
 mod reply;
 
 pub use address::{AddressError, DetailSplit, Recipient, ReturnPath, split_detail};
-pub use command::{Body, Command, CommandError, MailParams};
+pub use command::{Body, Command, CommandError, MailParams, RcptParams};
 pub use reply::{Enhanced, Reply};
 
 /// Longest command line accepted, line end not counted. RFC 5321 section 4.5.3.1.4 asks for 512,

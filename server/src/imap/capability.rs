@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use config::{Config, Utf8};
+use engine::Authority;
 
 use super::names::Names;
 use super::sharing::Viewer;
@@ -87,6 +88,9 @@ const LOGGED_IN: &[&str] = &[
     "MAILBOX-REFERRALS",
 ];
 
+/// After login, for administrators.
+const ADMINISTERING: &[&str] = &["QUOTASET"];
+
 /// The words of CAPABILITY for this connection now; `viewer` once somebody has logged in.
 pub(super) fn words(conn: &Conn, viewer: Option<&Viewer>, services: &Services) -> String {
     let config = services.config();
@@ -110,6 +114,8 @@ pub(super) fn words(conn: &Conn, viewer: Option<&Viewer>, services: &Services) -
         return words;
     };
     LOGGED_IN.iter().for_each(|word| offer(word, true));
+    let administers = viewer.principal.authority != Authority::Nothing;
+    ADMINISTERING.iter().for_each(|word| offer(word, administers));
     offer("COMPRESS=DEFLATE", config.imap.compress_level > 0 && !conn.is_compressed());
     configured(&config, Some(&viewer.names)).iter().for_each(|word| offer(word, true));
     words
@@ -157,6 +163,7 @@ mod tests {
         };
         let fixed = [
             ALWAYS,
+            ADMINISTERING,
             BEFORE_LOGIN,
             LOGGED_IN,
             &["STARTTLS", "LOGINDISABLED", "SMAP1", "COMPRESS=DEFLATE", "UTF8=ONLY"],

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use protocol::line::DotDecoder;
 use protocol::lmtp::{
-    Body, Command, Enhanced, LINE_BYTES_MAX, MailParams, Recipient, Reply, ReturnPath,
+    Body, Command, Enhanced, LINE_BYTES_MAX, MailParams, RcptParams, Recipient, Reply, ReturnPath,
 };
 use tokio::time::Instant;
 
@@ -156,7 +156,7 @@ impl Session {
                 return self.auth(&mechanism, initial.as_deref()).await;
             }
             Command::Mail(sender, params) => self.mail(sender, params),
-            Command::Rcpt(recipient) => self.rcpt(recipient).await,
+            Command::Rcpt(recipient, params) => self.rcpt(recipient, params).await,
             Command::Data => return self.data().await,
             Command::Bdat { size, last } => return self.bdat(size, last).await,
             Command::Rset => {
@@ -179,7 +179,7 @@ impl Session {
         let size = self.services.config().limits.message_bytes_max;
         let mut text = format!(
             "250-{}\r\n250-PIPELINING\r\n250-SIZE {size}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
-             250-CHUNKING\r\n",
+             250-CHUNKING\r\n250-IGNOREQUOTA\r\n",
             self.services.hostname()
         );
         if self.conn.may_start_tls() {
@@ -236,7 +236,7 @@ impl Session {
         }
     }
 
-    async fn rcpt(&mut self, recipient: Recipient) {
+    async fn rcpt(&mut self, recipient: Recipient, params: RcptParams) {
         let config = self.services.config();
         let Some(transaction) = &mut self.transaction else {
             self.answer(503, Enhanced::BAD_COMMAND, "send MAIL FROM first");
@@ -254,9 +254,8 @@ impl Session {
             self.answer(553, Enhanced::NEEDS_SMTPUTF8, "address needs SMTPUTF8");
             return;
         }
-        match recipient::accept(&self.services, &config.lmtp, recipient, transaction.params.size)
-            .await
-        {
+        let size = transaction.params.size;
+        match recipient::accept(&self.services, &config.lmtp, recipient, size, params).await {
             Ok(accepted) => {
                 transaction.recipients.push(accepted);
                 self.answer(250, Enhanced::RECIPIENT_VALID, "recipient ok");

@@ -48,10 +48,14 @@ impl Receiving {
     ) -> Receiving {
         let mut targets: Vec<Target> = Vec::new();
         let mut places = Vec::with_capacity(recipients.len());
+        let mut unlimited = Vec::new();
         for accepted in recipients {
             let id = accepted.mailbox.id();
             let known = targets.iter().position(|t| t.mailbox.id() == id);
             places.push(known.unwrap_or(targets.len()));
+            if accepted.ignores_quota {
+                unlimited.extend(places.last());
+            }
             if known.is_none() {
                 targets.push(Target {
                     user: accepted.user.clone(),
@@ -68,8 +72,12 @@ impl Receiving {
             [accepted] => Some(&accepted.recipient),
             _ => None,
         };
+        let mut delivery = Delivery::new(&services.store, &services.lane, targets);
+        if let Ok(delivery) = &mut delivery {
+            unlimited.into_iter().for_each(|place| delivery.ignore_quota(place));
+        }
         Receiving {
-            delivery: Delivery::new(&services.store, &services.lane, targets),
+            delivery,
             places,
             head: Head::default(),
             bytes: 0,

@@ -9,7 +9,7 @@
 use auth::{Account, Unavailable, UserName};
 use config::{Detail, Lmtp};
 use engine::{Mailbox, Principal, Rights, User, UserOptions, domain_of};
-use protocol::lmtp::{Recipient, split_detail};
+use protocol::lmtp::{RcptParams, Recipient, split_detail};
 use thiserror::Error;
 
 use crate::services::Services;
@@ -21,6 +21,8 @@ pub(super) struct Accepted {
     pub(super) user: User,
     pub(super) mailbox: Mailbox,
     pub(super) mailbox_name: String,
+    /// Limits don't count for it.
+    pub(super) ignores_quota: bool,
 }
 
 impl Accepted {
@@ -50,11 +52,12 @@ pub(super) async fn accept(
     config: &Lmtp,
     recipient: Recipient,
     size: Option<u64>,
+    RcptParams { ignore_quota: ignores_quota }: RcptParams,
 ) -> Result<Accepted, (Recipient, Refused)> {
     match find(services, config, &recipient).await {
         Ok((user, mailbox, mailbox_name)) => match mailbox.check_quota(size.unwrap_or(0), 1) {
-            Ok(()) => Ok(Accepted { recipient, user, mailbox, mailbox_name }),
-            Err(error) => Err((recipient, error.into())),
+            Err(error) if !ignores_quota => Err((recipient, error.into())),
+            _ => Ok(Accepted { recipient, user, mailbox, mailbox_name, ignores_quota }),
         },
         Err(refused) => Err((recipient, refused)),
     }
