@@ -21,6 +21,7 @@
 //! | `metadata` | named values of mailboxes and of the server |
 //! | `annotation` | named values of messages |
 //! | `events` | what happens, for sessions that want to be told |
+//! | `adoption` | mailboxes of other servers, served where they lie |
 //! | `quota` | what a user's mailboxes may hold, and hold |
 //! | `mount`, `owner` | how a partition's filesystem is used; one store per user's mail |
 //! | `delivery` | a message on its way in |
@@ -31,6 +32,7 @@
 //! block it; what must block runs on the store's helper threads.
 
 mod acl;
+mod adoption;
 mod annotation;
 pub mod archive;
 mod catalog;
@@ -67,6 +69,9 @@ mod watch;
 pub use acl::{
     ACL_ENTRIES_MAX, Acl, AclEntry, Authority, FlagScope, Identifier, Principal, Rights,
     RightsChange, domain_of,
+};
+pub use adoption::{
+    Adopted, AdoptionReport, MailboxToAdopt, MessageToAdopt, UserToAdopt, acl_entry,
 };
 pub use annotation::{
     Annotate, Annotation, AnnotationScope, Annotations, NewAnnotations, SortValues,

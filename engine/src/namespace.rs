@@ -7,6 +7,7 @@ use protocol::types::UidValidity;
 use serde::{Deserialize, Serialize};
 
 use crate::acl::Acl;
+use crate::adoption::Adopted;
 use crate::format::frame::{Frame, UrlKey};
 use crate::ids::MailboxId;
 use crate::quota::QuotaLimits;
@@ -85,6 +86,8 @@ pub struct MailboxEntry {
     pub partition: String,
     /// It is a quota root with these limits.
     pub quota: Option<QuotaLimits>,
+    /// It is another server's, served where it lies.
+    pub adopted: Option<Arc<Adopted>>,
 }
 
 /// A snapshot of a user's mailboxes and subscriptions.
@@ -197,7 +200,8 @@ impl NamespaceEdit {
                     uid_validity: *uid_validity,
                     special_use: SpecialUse::from_bits(*special_use),
                     partition: partition.clone(),
-                    quota: before.and_then(|entry| entry.quota),
+                    quota: before.as_ref().and_then(|entry| entry.quota),
+                    adopted: before.and_then(|entry| entry.adopted_on(partition)),
                 };
                 self.names.insert(id, name.clone());
                 let there = self.namespace.mailboxes.insert(name.clone(), entry);
@@ -216,6 +220,11 @@ impl NamespaceEdit {
             }
             Frame::UrlKey { key, .. } => {
                 self.namespace.url_keys.insert(id, *key);
+            }
+            Frame::Adopted { adopted, .. } => {
+                if let Some(entry) = self.entry_mut(id) {
+                    entry.adopted = Some(Arc::new(adopted.clone()));
+                }
             }
             Frame::Subscription { name, on: true, .. } => {
                 self.namespace.subscriptions.insert(name.clone());
@@ -287,6 +296,9 @@ pub(crate) struct MailboxRecord {
     /// Of [`Frame::Acl`]: identifiers with their rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acl: Option<BTreeMap<String, String>>,
+    /// Of [`Frame::Adopted`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adopted: Option<Adopted>,
 }
 
 impl UserRecord {
@@ -317,6 +329,7 @@ impl MailboxRecord {
             // An id is as long, and so written.
             url_key: key.map(|key| MailboxId(*key).to_string()),
             acl: namespace.acl(entry.id).map(Acl::to_texts),
+            adopted: entry.adopted.as_deref().cloned(),
         }
     }
 
@@ -342,6 +355,7 @@ impl MailboxRecord {
             special_use: SpecialUse::from_bits(self.special_use),
             partition: self.partition,
             quota: self.quota,
+            adopted: self.adopted.map(Arc::new),
         };
         (self.name, entry)
     }

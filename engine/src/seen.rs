@@ -29,6 +29,25 @@ use crate::user::{User, UserInner};
 /// Name of the metadata that has a set.
 pub(crate) const ENTRY: &str = "seen";
 
+/// The stored form of a set of UIDs, whatever the order of its ranges.
+pub(crate) fn encode_ranges(ranges: &[(u32, u32)]) -> Vec<u8> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort_unstable();
+    let mut out: Vec<(u32, u32)> = Vec::with_capacity(sorted.len());
+    for (first, last) in sorted {
+        match out.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+            _ => out.push((first, last)),
+        }
+    }
+    UidRanges(out).encode()
+}
+
+/// What [`encode_ranges`] made; nothing for what is no set.
+pub(crate) fn decode_ranges(bytes: &[u8]) -> Vec<(u32, u32)> {
+    UidRanges::decode(bytes).unwrap_or_default().0
+}
+
 /// UIDs as ascending ranges that do not touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UidRanges(Vec<(u32, u32)>);

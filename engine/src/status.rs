@@ -102,7 +102,7 @@ impl User {
                 let partition = shared.partition(&entry.partition).ok()?;
                 // Another host may write where this one does not own the user.
                 shared.owners.of(shared, partition, &inner.name).ok()?;
-                let dir = inner.dir_of(partition, name).ok()?;
+                let dir = entry.dir(partition, &inner.name, name).ok()?;
                 let status = match figures {
                     Some(figures) => from_figures(shared, entry, &dir, figures),
                     None => untouched(shared, entry, &dir),
@@ -143,6 +143,7 @@ fn from_figures(
         uid_validity: UidValidity(figures.uid_validity),
         modseq_highest: ModSeq(figures.modseq),
         id: entry.id,
+        object_id: None,
     })
 }
 
@@ -166,6 +167,7 @@ fn untouched(shared: &Shared, entry: &MailboxEntry, dir: &Path) -> Option<Mailbo
         uid_validity: entry.uid_validity,
         modseq_highest: ModSeq(slot.modseq_highest.get()),
         id: entry.id,
+        object_id: None,
     })
 }
 

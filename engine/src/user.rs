@@ -329,7 +329,10 @@ impl UserInner {
                     unsaved.mailboxes.insert(id);
                     lists_change = true;
                 }
-                Frame::Mailbox { .. } | Frame::MailboxGone { .. } | Frame::UrlKey { .. } => {
+                Frame::Mailbox { .. }
+                | Frame::MailboxGone { .. }
+                | Frame::UrlKey { .. }
+                | Frame::Adopted { .. } => {
                     unsaved.mailboxes.insert(id);
                     lists_change |= before.acls.contains_key(&id);
                 }

@@ -88,6 +88,16 @@ pub enum Command {
     /// below --into-state. With --user: into that user's mail, by the running server or on the
     /// store itself.
     Restore(RestoreArgs),
+    /// Take over the store of another mail server, where it lies
+    ///
+    /// Both servers are stopped meanwhile. Message files are neither copied nor renamed.
+    #[command(subcommand)]
+    Takeover(TakeoverCommand),
+    /// Give a store that was taken over back to the other server
+    ///
+    /// Both servers are stopped meanwhile. Afterwards the store is the other server's.
+    #[command(subcommand)]
+    Handback(HandbackCommand),
     /// Make a running server read configuration, certificates and users again
     Reload,
     /// Print a completion script for a shell
@@ -100,6 +110,47 @@ pub enum Command {
         /// Where
         directory: PathBuf,
     },
+}
+
+/// Whose store is taken over.
+#[derive(Debug, Subcommand)]
+pub enum TakeoverCommand {
+    /// Partitions and administration directory of Cyrus IMAP 2.3 to 3.x
+    ///
+    /// The configuration needs a partition of layout "cyrus" for each of Cyrus's, with its path.
+    Cyrus(TakeoverCyrus),
+}
+
+/// How a Cyrus store is taken over.
+#[derive(Debug, Args)]
+pub struct TakeoverCyrus {
+    /// Cyrus's configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/imapd.conf")]
+    pub imapd_conf: PathBuf,
+    /// Only read everything and say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Begin mailboxes whose cyrus.index or cyrus.header is damaged anew from their message files,
+    /// with another UIDVALIDITY and without flags, instead of leaving them alone
+    #[arg(long)]
+    pub rebuild_damaged: bool,
+}
+
+/// To whom a store is given back.
+#[derive(Debug, Subcommand)]
+pub enum HandbackCommand {
+    /// Write the files of Cyrus IMAP 3.6 again
+    ///
+    /// Catalog and log go into a directory "handed-back-…" of the state directory.
+    Cyrus(HandbackCyrus),
+}
+
+/// How a Cyrus store is given back.
+#[derive(Debug, Args)]
+pub struct HandbackCyrus {
+    /// Cyrus's configuration file
+    #[arg(long, value_name = "FILE", default_value = "/etc/imapd.conf")]
+    pub imapd_conf: PathBuf,
 }
 
 /// What a scrub reads, and how fast.

@@ -7,6 +7,7 @@
 //! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
 //! | [`failure`] | what went wrong, and the exit status that says so |
 //! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
+//! | [`takeover`] | stores of other servers, taken over and given back |
 //! | [`manual`] | completions and manual pages |
 
 pub mod archive;
@@ -22,6 +23,7 @@ pub mod quota;
 pub mod restore;
 pub mod scrub;
 pub mod store;
+pub mod takeover;
 pub mod user;
 
 use cli::{Cli, Command};
@@ -51,6 +53,8 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Archive(command) => archive::run(command, &config, &out),
         Command::Backup(args) => archive::backup(args, &config, &out),
         Command::Restore(args) => restore::run(args, &config, &out),
+        Command::Takeover(command) => takeover::run(command, &config, &out),
+        Command::Handback(command) => takeover::hand_back(command, &config, &out),
         Command::Reload => store::reload(&config, &out),
         Command::Completions { .. } | Command::Manual { .. } => Ok(()),
     }

@@ -9,9 +9,9 @@ use admin::store::OpenError;
 use admin::{Client, Operator, Reply, Request};
 use auth::UserFile;
 use config::Config;
-use engine::Drive;
 use engine::io::Lane;
 use engine::io::blocking::Blocking;
+use engine::{Drive, Store};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
@@ -64,10 +64,7 @@ impl Place {
     pub fn close(self) -> Result<(), Failed> {
         match self {
             Place::Server(_) => Ok(()),
-            Place::Store(opened) => {
-                let closed = opened.operator.store.close();
-                closed.map_err(|e| Failed::new(Kind::Incomplete, format!("closing the store: {e}")))
-            }
+            Place::Store(opened) => opened.close(),
         }
     }
 }
@@ -120,6 +117,19 @@ impl Opened {
             backup: Default::default(),
         };
         Ok(Opened { runtime, local: LocalSet::new(), operator })
+    }
+}
+
+impl Opened {
+    /// The store itself.
+    pub fn store(&self) -> &Store {
+        &self.operator.store
+    }
+
+    /// Closes the store; its log is empty then.
+    pub fn close(self) -> Result<(), Failed> {
+        let closed = self.operator.store.close();
+        closed.map_err(|e| Failed::new(Kind::Incomplete, format!("closing the store: {e}")))
     }
 }
 

@@ -69,6 +69,65 @@ fn indexes_of_all_versions_and_what_they_point_at() {
     assert_eq!(minors, [6, 7, 8, 9, 12, 13, 14, 15, 16, 17]);
 }
 
+/// The ten items of a cache record.
+fn items(record: &[u8]) -> Vec<&[u8]> {
+    let mut items = Vec::new();
+    let mut rest = record;
+    while let Some((len, after)) = rest.split_first_chunk::<4>() {
+        let len = u32::from_be_bytes(*len) as usize;
+        items.push(&after[..len]);
+        rest = &after[len.next_multiple_of(4)..];
+    }
+    items
+}
+
+#[test]
+fn cache_records_are_made_as_cyrus_makes_them() {
+    let (mut met, mut bad) = (0, 0);
+    for store in STORES {
+        let files = archive::files(store);
+        for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with("/cyrus.index")) {
+            let index = Index::read(bytes).unwrap();
+            let dir = path.strip_suffix("cyrus.index").unwrap();
+            for record in index.records.iter().filter(|r| r.cache_version == 11) {
+                let message = &files[&format!("{dir}{}.", record.uid)];
+                let cached = &files[&format!("{dir}cyrus.cache")];
+                let theirs = items(cache::record(cached, record.cache_offset).unwrap());
+                let made = cache::make(message);
+                let ours = items(&made.record);
+                let show = |bytes: &[u8]| bytes.escape_ascii().to_string();
+                for (number, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+                    let (ours, theirs) = (show(ours), show(theirs));
+                    let same = match number {
+                        // That text without a charset is US-ASCII we say, too.
+                        1 | 2 => {
+                            let said = "(\\\"CHARSET\\\" \\\"us-ascii\\\")";
+                            ours.replace(said, "NIL") == theirs.replace(said, "NIL")
+                        }
+                        // Of the header we cache all.
+                        4 => true,
+                        _ => ours == theirs,
+                    };
+                    if !same {
+                        println!("{dir}{} item {number}\n {ours}\n {theirs}", record.uid);
+                        bad += 1;
+                    }
+                }
+                met += 1;
+                assert_eq!(made.header_size, record.header_size);
+                if made.date_utc == 0 {
+                    continue;
+                }
+                if index.header.minor >= 12 {
+                    assert_eq!((made.guid, made.date_utc), (record.guid, record.date_utc));
+                }
+                assert_eq!(made.sent_date, record.sent_date, "{dir}{}", record.uid);
+            }
+        }
+    }
+    assert!(met > 100 && bad == 0, "{met} {bad}");
+}
+
 #[test]
 fn headers_quotas_and_names() {
     each(

@@ -36,6 +36,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::acl::Acl;
+use crate::adoption::Adopted;
 use crate::error::{Error, Result};
 use crate::ids::MailboxId;
 use crate::io::{Open, Storage};
@@ -223,6 +224,8 @@ struct NameLine {
     /// Identifiers with their rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     acl: Option<BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adopted: Option<Adopted>,
 }
 
 impl UserLine {
@@ -235,6 +238,7 @@ impl UserLine {
             partition: entry.partition.clone(),
             quota: entry.quota,
             acl: namespace.acl(entry.id).map(Acl::to_texts),
+            adopted: entry.adopted.as_deref().cloned(),
         };
         UserLine {
             user: user.to_owned(),
@@ -260,6 +264,7 @@ impl UserLine {
                 special_use: SpecialUse::from_bits(line.special_use),
                 partition: line.partition,
                 quota: line.quota,
+                adopted: line.adopted.map(Arc::new),
             };
             Some((line.name, entry))
         };

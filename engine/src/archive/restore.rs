@@ -31,6 +31,7 @@ use crate::layout::{LayoutKind, create_durable};
 use crate::log::Transaction;
 use crate::mailbox::files::Files;
 use crate::mapped::Trust;
+use crate::namespace::MailboxEntry;
 use crate::store::Replay;
 
 /// In a state directory whose restore has not come to its end: no store to start.
@@ -124,6 +125,7 @@ impl Only {
             | Frame::Metadata { user, .. }
             | Frame::Acl { user, .. }
             | Frame::UrlKey { user, .. }
+            | Frame::Adopted { user, .. }
             | Frame::MailboxGone { user, .. } => user == only,
             Frame::Mailbox { user, .. } => {
                 if user == only {
@@ -332,7 +334,7 @@ impl Lay<'_> {
             uid_validity_last: base.map_or(0, |base| base.manifest.uid_validity_last),
             unclean_epoch: owner_epoch + EPOCHS_ABOVE,
         };
-        let mut owners: HashMap<MailboxId, (String, String, String)> = HashMap::new();
+        let mut owners: HashMap<MailboxId, (String, String, MailboxEntry)> = HashMap::new();
         let mut users = Vec::new();
         let commit_all = |users, summaries, metadata| {
             let gone = Vec::new();
@@ -352,8 +354,7 @@ impl Lay<'_> {
             let bad = || not_as_expected(&path, "a user", format!("an unreadable line of {name}"));
             let namespace = Arc::new(line.namespace().ok_or_else(bad)?);
             for (mailbox, entry) in &namespace.mailboxes {
-                let partition = entry.partition.clone();
-                owners.insert(entry.id, (name.clone(), mailbox.clone(), partition));
+                owners.insert(entry.id, (name.clone(), mailbox.clone(), entry.clone()));
                 only.mailboxes.insert(entry.id);
             }
             let grants = Some(namespace.grants(&name));
@@ -385,8 +386,8 @@ impl Lay<'_> {
         let mut messages = 0;
         for line in base.mailboxes(storage)? {
             let Some(id) = MailboxId::parse(&line.id) else { continue };
-            let Some((user, name, partition)) = owners.get(&id) else { continue };
-            let (placed, numbers) = self.mailbox(base, &line, id, (user, name, partition))?;
+            let Some((user, name, entry)) = owners.get(&id) else { continue };
+            let (placed, numbers) = self.mailbox(base, &line, id, (user, name, entry))?;
             messages += placed;
             summaries.push((id, numbers));
         }
@@ -407,12 +408,12 @@ impl Lay<'_> {
         base: &Base,
         line: &MailboxLine,
         id: MailboxId,
-        (user, name, partition): (&str, &str, &str),
+        (user, name, entry): (&str, &str, &MailboxEntry),
     ) -> Result<(u64, Summary)> {
         let storage = self.storage;
-        let partition = self.partition(partition)?;
+        let partition = self.partition(&entry.partition)?;
         let layout = &partition.layout;
-        let dir = layout.mailbox_dir(&partition.path, user, name)?;
+        let dir = entry.dir(partition, user, name)?;
         let made = layout.create(storage, &partition.path, &dir);
         made.map_err(Error::io("create", &dir))?;
         for (ending, to) in MAILBOX_FILES {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | meta | text | text: store, epoch, owner_epoch, checkpoint_lsn, uid_validity_last, unclean_epoch |
 //! | users | user | JSON: partition of new mailboxes, quota: limits of the user's own quota root (bytes, messages, mailboxes, annotation_bytes) |
-//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise, url_key, acl: identifiers with their rights |
+//! | mailboxes | user, mailbox id | JSON: name, uid_validity, special_use, partition, quota: limits of a quota root, likewise, url_key, acl: identifiers with their rights, adopted: dir, unique_id, uid_next of a mailbox that another server made |
 //! | subscriptions | user, name | nothing |
 //! | owners | mailbox id | user |
 //! | grants | identifier that lists let see something (`anyone@` and the owner's domain), owner | nothing |

@@ -15,8 +15,8 @@
 //! | 10 | Annotations | yes | count u32, (first uid u32, last uid u32) each; count u32, then (whose text (empty: shared), entry text, set u8, value bytes if set) each: every message has every value |
 //! | 16 | Quota | of the root, zeros: the user's own | user text, set u8, then, if set, limits u64 each: octets, messages, mailboxes, annotation octets; all ones for no limit |
 //! | 17 | Metadata | its, zeros: of the server | user text, whose text (empty: shared), count u32, then (entry text, set u8, value bytes if set) each |
-//!
 //! | 20 | UrlKey | yes | user text, key 16: what URLs into the mailbox are authorised with (RFC 4467) |
+//! | 24 | Adopted | yes | user text, directory text (empty: the layout's), unique id text, first uid of ours u32 |
 //!
 //! A text is a u32 count and UTF-8 bytes; bytes likewise. Append: uid u32, modseq u64,
 //! internaldate i64, savedate i64, flags u32, keywords u64, size u32, stored size u32, header size
@@ -31,6 +31,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid, UidValidity};
 use super::FormatError;
 use super::wire::{Reader, Writer};
 use crate::acl::Acl;
+use crate::adoption::Adopted;
 use crate::ids::MailboxId;
 use crate::layout::NameFlags;
 use crate::quota::QuotaLimits;
@@ -133,6 +134,13 @@ pub enum Frame {
         user: String,
         /// Secret.
         key: UrlKey,
+    },
+    /// A mailbox is another server's, served where it lies.
+    Adopted {
+        /// Owner.
+        user: String,
+        /// What the other server knows it by.
+        adopted: Adopted,
     },
 }
 
@@ -252,6 +260,7 @@ impl Frame {
             Frame::Quota { .. } => 16,
             Frame::Metadata { .. } => 17,
             Frame::UrlKey { .. } => 20,
+            Frame::Adopted { .. } => 24,
         }
     }
 
@@ -341,6 +350,12 @@ impl Frame {
                 w.bytes(user.as_bytes());
                 w.raw(key);
             }
+            Frame::Adopted { user, adopted } => {
+                w.bytes(user.as_bytes());
+                w.bytes(adopted.dir.as_bytes());
+                w.bytes(adopted.unique_id.as_bytes());
+                w.u32(adopted.uid_next);
+            }
         }
     }
 
@@ -420,6 +435,11 @@ impl Frame {
                 Frame::Metadata { user, whose, changes }
             }
             20 => Frame::UrlKey { user: r.text()?, key: r.id()? },
+            24 => {
+                let user = r.text()?;
+                let (dir, unique_id) = (r.text()?, r.text()?);
+                Frame::Adopted { user, adopted: Adopted { dir, unique_id, uid_next: r.u32()? } }
+            }
             _ => return Ok(None),
         };
         Ok(Some(frame))
@@ -604,6 +624,10 @@ mod tests {
                 limits: Some(QuotaLimits { messages: Some(0), ..QuotaLimits::default() }),
             },
             Frame::UrlKey { user: "a".into(), key: [7; 16] },
+            Frame::Adopted {
+                user: "a".into(),
+                adopted: Adopted { dir: "uuid/x/y".into(), unique_id: "xyz".into(), uid_next: 7 },
+            },
             Frame::Acl { user: "a".into(), acl: None },
             Frame::Acl { user: "a".into(), acl: Some(Arc::new(Acl::default_of_owner())) },
         ]

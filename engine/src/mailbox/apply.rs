@@ -265,7 +265,8 @@ impl MailboxInner {
             | Frame::Quota { .. }
             | Frame::Metadata { .. }
             | Frame::Acl { .. }
-            | Frame::UrlKey { .. } => Ok(()),
+            | Frame::UrlKey { .. }
+            | Frame::Adopted { .. } => Ok(()),
         }
     }
 

@@ -187,6 +187,11 @@ pub struct MailboxStatus {
     /// MAILBOXID
     #[serde(serialize_with = "id")]
     pub id: MailboxId,
+    /// MAILBOXID as clients are told; `None` unless asked for ([`Namespace::object_id`]).
+    ///
+    /// [`Namespace::object_id`]: crate::Namespace::object_id
+    #[serde(skip)]
+    pub object_id: Option<String>,
 }
 
 fn number<S: serde::Serializer>(v: &Uid, s: S) -> Result<S::Ok, S::Error> {
@@ -426,6 +431,7 @@ impl Mailbox {
             uid_validity: view.uid_validity(),
             modseq_highest: view.modseq_highest(),
             id: self.id(),
+            object_id: None,
         }
     }
 

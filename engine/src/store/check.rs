@@ -34,7 +34,11 @@ pub(super) fn check(shared: &Arc<Shared>, user: Option<&str>) -> Result<CheckRep
             report.mailboxes += 1;
             let shown = format!("{name} {mailbox_name}");
             match user.open(mailbox_name) {
-                Ok(mailbox) => check_mailbox(shared, &shown, &mailbox, &mut report)?,
+                Ok(mailbox) => {
+                    let adopted = namespace.mailboxes[mailbox_name].adopted.as_ref();
+                    let kept = adopted.map_or(0, |adopted| adopted.uid_next);
+                    check_mailbox(shared, &shown, &mailbox, kept, &mut report)?;
+                }
                 Err(error) => report.findings.push(format!("{shown}: {error}")),
             }
         }
@@ -42,10 +46,12 @@ pub(super) fn check(shared: &Arc<Shared>, user: Option<&str>) -> Result<CheckRep
     Ok(report)
 }
 
+/// Files of UIDs below `kept` may be of messages that another server expunged, and keeps.
 fn check_mailbox(
     shared: &Shared,
     shown: &str,
     mailbox: &Mailbox,
+    kept: u32,
     report: &mut CheckReport,
 ) -> Result<()> {
     let files = mailbox.0.files.lock();
@@ -116,6 +122,7 @@ fn check_mailbox(
         match layout.kind() {
             // Delivered by another program and not yet taken in.
             LayoutKind::Maildir => {}
+            LayoutKind::Cyrus if found.uid.0 < kept => {}
             LayoutKind::Cyrus => finding(format!("{} is in no index", path.display())),
         }
     }

@@ -146,7 +146,12 @@ impl UserInner {
         }
     }
 
-    fn mailbox_frame(&self, partition: &Partition, name: String, uses: u32) -> (MailboxId, Frame) {
+    pub(crate) fn mailbox_frame(
+        &self,
+        partition: &Partition,
+        name: String,
+        uses: u32,
+    ) -> (MailboxId, Frame) {
         let frame = Frame::Mailbox {
             user: self.name.clone(),
             name,
@@ -167,6 +172,7 @@ impl UserInner {
         let partition = self.shared.partition(partition)?.clone();
         self.shared.owners.of(&self.shared, &partition, &self.name)?;
         let dir = self.dir_of(&partition, name)?;
+        self.not_anothers(&dir)?;
         let mut frames = vec![self.mailbox_frame(&partition, name.to_owned(), special_use)];
         let id = frames[0].0;
         let inherited = self.inherited(&namespace, name, options.inherits_inbox);
@@ -288,7 +294,11 @@ impl UserInner {
                 return Err(Error::MailboxExists);
             }
             let partition = self.shared.partition(&entry.partition)?;
-            let target = self.dir_of(partition, &new)?;
+            // Of one that was adopted, the directory may be the other server's to name.
+            let target = entry.dir(partition, &self.name, &new)?;
+            if entry.adopted.as_ref().is_none_or(|adopted| adopted.dir.is_empty()) {
+                self.not_anothers(&target)?;
+            }
             let uses = SpecialUse::to_bits(&entry.special_use);
             frames.push((entry.id, self.frame_of(&new, entry, uses)));
             steps.push((self.open(old)?, target));
@@ -299,9 +309,9 @@ impl UserInner {
         let moves = steps.into_iter().rev();
         let step = |(mailbox, to): (Mailbox, _)| {
             let from = mailbox.0.place.read().dir.clone();
-            Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false }
+            (from != to).then_some(Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false })
         };
-        self.follow(lsn, moves.map(step).collect());
+        self.follow(lsn, moves.filter_map(step).collect());
         self.events.post(&Event::Renamed { from: from.to_owned(), to: to.to_owned() });
         self.regroup()
     }

@@ -25,7 +25,7 @@ impl UserInner {
             return Ok(Mailbox(open));
         }
         let partition = self.shared.partition(&entry.partition)?.clone();
-        let dir = self.dir_of(&partition, name)?;
+        let dir = entry.dir(&partition, &self.name, name)?;
         self.shared.make_room();
         let open = || self.open_at(entry.id, entry.uid_validity, partition.clone(), dir.clone());
         let inner = open().or_else(|error| {

@@ -8,6 +8,11 @@
 //! header, and each other: offset and size of its header, offset and size of its content, encoding
 //! word, SHA-1 of the content, its decoded size and lines; then a level for each part from 1 on.
 
+mod record;
+mod restated;
+
+pub use record::{Made, make};
+
 use super::{Damage, be32};
 
 const FORMAT: &str = "cyrus.cache";

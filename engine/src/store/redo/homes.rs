@@ -53,7 +53,8 @@ impl Redo<'_> {
                 | Frame::Subscription { user, .. }
                 | Frame::Quota { user, .. }
                 | Frame::Acl { user, .. }
-                | Frame::UrlKey { user, .. } => user,
+                | Frame::UrlKey { user, .. }
+                | Frame::Adopted { user, .. } => user,
                 _ => continue,
             };
             if !users.contains_key(name) {
@@ -64,7 +65,7 @@ impl Redo<'_> {
             let Some((user, edit, frames)) = users.get_mut(name) else { continue };
             let old = edit.entry(*id).and_then(|(old, entry)| {
                 let partition = self.shared.partition(&entry.partition).ok()?;
-                let dir = partition.layout.mailbox_dir(&partition.path, name, old).ok()?;
+                let dir = entry.dir(partition, name, old).ok()?;
                 Some((partition.clone(), dir))
             });
             if let Frame::Mailbox { uid_validity, .. } = frame {
@@ -98,7 +99,7 @@ impl Redo<'_> {
             for (name, entry) in ids.into_iter().filter_map(|id| namespace.entry(id)) {
                 let partition = self.shared.partition(&entry.partition)?;
                 self.shared.owners.of(self.shared, partition, &user.name)?;
-                let dir = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
+                let dir = entry.dir(partition, &user.name, name)?;
                 let made = partition.layout.create(storage, &partition.path, &dir);
                 made.map_err(Error::io("create", &dir))?;
             }
@@ -114,11 +115,11 @@ impl Redo<'_> {
         let mut leaving = Vec::new();
         for (id, Strayed { user, dirs }) in strayed {
             let namespace = user.namespace.load_full();
-            let home = match namespace.name_of(id) {
-                Some(name) => {
-                    let partition = self.shared.partition(&namespace.mailboxes[name].partition)?;
-                    let dir = partition.layout.mailbox_dir(&partition.path, &user.name, name)?;
-                    Some((partition.clone(), dir))
+            let named = namespace.mailboxes.iter().find(|(_, entry)| entry.id == id);
+            let home = match named {
+                Some((name, entry)) => {
+                    let partition = self.shared.partition(&entry.partition)?;
+                    Some((partition.clone(), entry.dir(partition, &user.name, name)?))
                 }
                 None => None,
             };

@@ -147,7 +147,7 @@ impl<'a> Redo<'a> {
             .or_insert_with(|| NamespaceEdit::new(Namespace::clone(&user.namespace.load())));
         let Some((name, entry)) = homes.entry(id) else { return Ok(None) };
         let partition = self.shared.partition(&entry.partition)?.clone();
-        let dir = partition.layout.mailbox_dir(&partition.path, &owner, name)?;
+        let dir = entry.dir(&partition, &owner, name)?;
         user.open_at(id, entry.uid_validity, partition, dir).map(Some)
     }
 

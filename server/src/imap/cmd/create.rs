@@ -11,7 +11,6 @@ use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
 use super::super::sharing::Place;
-use super::status::mailbox_id;
 
 pub(in super::super) async fn run(
     session: &mut Session,
@@ -47,7 +46,7 @@ pub(in super::super) async fn run(
             let reply = Reply::ok("Created");
             // Deleted again in the meantime, it has none.
             Ok(match place.user.namespace().mailboxes.get(name) {
-                Some(entry) => reply.code(Code::MailboxId(mailbox_id(&entry.id))),
+                Some(entry) => reply.code(Code::MailboxId(entry.object_id())),
                 None => reply,
             })
         }

@@ -357,6 +357,7 @@ mod tests {
             special_use: if name == "Sent" { vec![SpecialUse::Sent] } else { vec![] },
             partition: "default".into(),
             quota: None,
+            adopted: None,
         };
         let mut namespace = Namespace::default();
         namespace.mailboxes = mailboxes.iter().map(|&n| (n.to_owned(), entry(n))).collect();

@@ -11,7 +11,6 @@ use super::super::selected::Selected;
 use super::super::session::Session;
 use super::fetch;
 use super::search::set_of;
-use super::status::mailbox_id;
 
 pub(in super::super) async fn run(
     session: &mut Session,
@@ -132,6 +131,7 @@ fn write_state(
     ok(out, Code::UidValidity(view.uid_validity()), "UIDs valid");
     ok(out, Code::UidNext(view.uid_next()), "Predicted next UID");
     ok(out, Code::HighestModSeq(view.modseq_highest()), "Highest");
-    ok(out, Code::MailboxId(mailbox_id(&selected.mailbox.id())), "Mailbox id");
+    let object_id = selected.owner.namespace().object_id(selected.mailbox.id());
+    ok(out, Code::MailboxId(object_id), "Mailbox id");
     ok(out, Code::UrlMechanism, "URLs can be authorised");
 }

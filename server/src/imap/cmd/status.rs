@@ -1,7 +1,7 @@
 //! STATUS: RFC 3501 section 6.3.10, SIZE of RFC 8438, DELETED of RFC 9051, HIGHESTMODSEQ of RFC 7162,
 //! APPENDLIMIT of RFC 7889, MAILBOXID of RFC 8474, DELETED-STORAGE of RFC 9208.
 
-use engine::{MailboxId, MailboxStatus, Rights, User};
+use engine::{MailboxStatus, Rights, User};
 use protocol::imap::command::StatusItem;
 use protocol::imap::encode::{self, StatusValue};
 
@@ -37,11 +37,6 @@ pub(in super::super) async fn run(
     }
 }
 
-/// A mailbox's object id.
-pub(super) fn mailbox_id(id: &MailboxId) -> String {
-    format!("F{id}")
-}
-
 /// Adds what is not known without a look at the messages.
 pub(super) async fn complete(
     user: &User,
@@ -51,6 +46,9 @@ pub(super) async fn complete(
 ) -> engine::Result<()> {
     if items.contains(&StatusItem::DeletedStorage) {
         status.deleted_bytes = Some(user.deleted_bytes(name, status.deleted).await?);
+    }
+    if items.contains(&StatusItem::MailboxId) {
+        status.object_id = Some(user.namespace().object_id(status.id));
     }
     Ok(())
 }
@@ -77,7 +75,7 @@ pub(in super::super) fn write(
         StatusItem::MailboxId => 0,
     };
     let value = |item: StatusItem| match item {
-        StatusItem::MailboxId => StatusValue::Id(mailbox_id(&status.id)),
+        StatusItem::MailboxId => StatusValue::Id(status.object_id.clone().unwrap_or_default()),
         _ => StatusValue::Number(number(item)),
     };
     let utf8 = session.features.utf8();

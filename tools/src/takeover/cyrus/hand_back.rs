@@ -1,0 +1,650 @@
+//! `cursus handback cyrus`: the store in Cyrus's own files again, for Debian's 3.6.
+//!
+//! Everything is written beside what is there and renamed into place, mailboxes first, then the
+//! databases that name them. Done twice it writes nothing the second time, so after a crash it is
+//! done again. Last, our state directory's catalog and log are set aside: from then on the store is
+//! Cyrus's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::Config;
+use engine::{INBOX, MailboxToAdopt, Namespace, QuotaLimits, Rights, Store, UserToAdopt};
+use foreign::cyrus::annotations::{Annotation, OWNER};
+use foreign::cyrus::db::{self, Form, Pair};
+use foreign::cyrus::index::Index;
+use foreign::cyrus::mboxlist::{self, Acl, Entry};
+use foreign::cyrus::name::{Name, Owner};
+use foreign::cyrus::quota::{Quota, Resource};
+use foreign::cyrus::seen::Seen;
+use foreign::cyrus::subscriptions;
+use protocol::imap::mutf7;
+
+use super::mailbox::{Target, Weight};
+use super::site::{Site, read_if_any};
+use super::write::replace;
+use crate::failure::{Failed, Kind};
+
+/// Rights of an owner whose mailbox has no list, as Cyrus writes them.
+const ALL_RIGHTS: &str = "lrswipkxtecdan";
+
+/// What was written.
+#[derive(Default)]
+pub struct Done {
+    pub users: u64,
+    pub mailboxes: u64,
+    pub messages: u64,
+    /// What Cyrus will not have, a line each.
+    pub findings: Vec<String>,
+}
+
+/// One mailbox on its way.
+struct Given {
+    name: Name,
+    owner: String,
+    mailbox: MailboxToAdopt,
+    entry: Entry,
+    dir: PathBuf,
+}
+
+/// Everything that is written from.
+pub struct Giver<'a> {
+    site: Site,
+    config: &'a Config,
+    now: u64,
+    /// Cyrus's names of our partitions.
+    partitions: BTreeMap<String, String>,
+    /// Places of mailboxes in Cyrus's list by unique id.
+    before: BTreeMap<String, usize>,
+    done: Done,
+}
+
+fn failed(reason: String) -> Failed {
+    Failed::new(Kind::Incomplete, reason)
+}
+
+impl<'a> Giver<'a> {
+    /// To the files that imapd.conf names.
+    pub fn new(
+        site: Site,
+        config: &'a Config,
+        now: u64,
+        partitions: BTreeMap<String, String>,
+    ) -> Giver<'a> {
+        let partitions = partitions.into_iter().map(|(theirs, ours)| (ours, theirs)).collect();
+        let listed = site.mailboxes.iter().enumerate().filter(|(_, entry)| entry.is_served());
+        let before = listed.filter_map(|(place, entry)| Some((entry.unique_id.clone()?, place)));
+        let before = before.collect();
+        Giver { site, config, now, partitions, before, done: Done::default() }
+    }
+
+    /// Writes all of Cyrus's files from the store.
+    pub fn write(mut self, store: &Store) -> Result<Done, Failed> {
+        // Records would have to be in another order than that of their bytes.
+        if self.site.conf.switch("improved_mboxlist_sort", false).unwrap_or(true) {
+            let line = "improved_mboxlist_sort is not supported: switch it off";
+            return Err(Failed::new(Kind::Config, line));
+        }
+        let mut users: BTreeMap<String, UserToAdopt> = BTreeMap::new();
+        for name in store.all_users().map_err(|e| failed(e.to_string()))? {
+            let described = store.describe(&name).map_err(|e| failed(format!("{name}: {e}")))?;
+            users.insert(name, described);
+        }
+        let mut given = Vec::new();
+        for (user, described) in &mut users {
+            for mailbox in std::mem::take(&mut described.mailboxes) {
+                given.extend(self.place(user, mailbox)?);
+            }
+        }
+        let roots = self.roots(&users, &given);
+        self.move_directories(&mut given)?;
+        let mut weights: BTreeMap<Name, (Weight, u64)> = BTreeMap::new();
+        let own = self.annotations(&given)?;
+        let mut shared_seen = BTreeSet::new();
+        for one in &given {
+            let root = governing(&roots, &one.name);
+            let annotation_bytes = own.get(&one.mailbox.unique_id).copied().unwrap_or(0);
+            let target = Target {
+                mailbox: &one.mailbox,
+                name: &one.name,
+                kind: &one.entry.kind,
+                owner: &one.owner,
+                acl: &one.entry.acl,
+                quota_root: root,
+                annotation_bytes,
+                dir: &one.dir,
+                partition: one.entry.partition.as_deref().unwrap_or("default"),
+                now: self.now,
+            };
+            let named = |reason| failed(format!("{}: {reason}", one.name));
+            let weight = target.write(&self.site).map_err(named)?;
+            self.done.mailboxes += 1;
+            self.done.messages += weight.messages;
+            if let Some(root) = root {
+                let (sum, mailboxes) = weights.entry(root.clone()).or_default();
+                sum.add(weight);
+                *mailboxes += 1;
+            }
+            if weight.shared_seen {
+                shared_seen.insert(one.mailbox.unique_id.clone());
+            }
+        }
+        for (root, weight) in self.left_alone(&roots, &given)? {
+            let (sum, mailboxes) = weights.entry(root).or_default();
+            sum.add(weight);
+            *mailboxes += 1;
+        }
+        self.list(&given)?;
+        self.quotas(&roots, &weights)?;
+        for (user, described) in &users {
+            self.done.users += 1;
+            self.subscriptions(user, described)?;
+        }
+        given.retain(|one| !shared_seen.contains(&one.mailbox.unique_id));
+        self.seen(&given)?;
+        Ok(self.done)
+    }
+
+    /// What mailboxes that are not served weigh, with their quota roots.
+    fn left_alone(
+        &self,
+        roots: &BTreeMap<Name, QuotaLimits>,
+        given: &[Given],
+    ) -> Result<Vec<(Name, Weight)>, Failed> {
+        let ours: BTreeSet<&Name> = given.iter().map(|one| &one.name).collect();
+        let mut weights = Vec::new();
+        for entry in &self.site.mailboxes {
+            let Some(partition) = &entry.partition else { continue };
+            let is_there = !entry.kind.contains(['d', 'i', 'r']) && entry.server.is_none();
+            let served = entry.is_served() && self.was_taken(entry);
+            if !is_there || served || ours.contains(&entry.name) {
+                continue;
+            }
+            let (Some(root), Some(dir)) =
+                (governing(roots, &entry.name), self.site.directory(entry))
+            else {
+                continue;
+            };
+            let path = self.site.root(partition, "index")?.join(dir).join("cyrus.index");
+            let bytes = read_if_any(&path)?.unwrap_or_default();
+            if let Ok(index) = Index::read(&bytes) {
+                weights.push((root.clone(), Weight::of_index(&index)));
+            }
+        }
+        Ok(weights)
+    }
+
+    /// A mailbox's name and entry in Cyrus; `None` for the stand-in INBOX of the shared user.
+    fn place(&mut self, user: &str, mailbox: MailboxToAdopt) -> Result<Option<Given>, Failed> {
+        let shared = &self.config.sharing.shared_user;
+        let (local, domain) = user.rsplit_once('@').map_or((user, None), |(l, d)| (l, Some(d)));
+        let is_shared = !shared.is_empty() && local == shared;
+        let levels: Vec<String> = match mailbox.name == INBOX {
+            true => Vec::new(),
+            false => mailbox.name.split('/').map(mutf7::encode).collect(),
+        };
+        let name = match (is_shared, levels.is_empty()) {
+            (true, true) => {
+                if !mailbox.messages.is_empty() {
+                    let line = "its INBOX has messages, and no place in Cyrus";
+                    return Err(failed(format!("{user}: {line}")));
+                }
+                return Ok(None);
+            }
+            (true, false) => Name { domain: domain.map(str::to_owned), levels },
+            (false, _) => Name::of_user(user, &levels),
+        };
+        let Some(partition) = self.partitions.get(&mailbox.partition) else {
+            let line = "imapd.conf has no partition with this root";
+            return Err(failed(format!("{name}: partition {}: {line}", mailbox.partition)));
+        };
+        let before = self.before.get(&mailbox.unique_id);
+        let before = before.and_then(|place| self.site.mailboxes.get(*place));
+        let owner = if is_shared { String::new() } else { user.to_owned() };
+        let acl = self.acl(&mailbox, &owner, before.map(|entry| &entry.acl));
+        let mut entry = before.cloned().unwrap_or_else(|| Entry {
+            created_modseq: 1,
+            folder_modseq: 1,
+            // Our directories have the names of mailboxes.
+            kind: "el".to_owned(),
+            ..Entry::default()
+        });
+        if !self.site.is_by_id() {
+            entry.kind = "el".to_owned();
+        }
+        let was = before.cloned();
+        entry.name = name.clone();
+        entry.unique_id = Some(mailbox.unique_id.clone());
+        entry.partition = Some(partition.clone());
+        entry.uid_validity = Some(mailbox.uid_validity);
+        entry.acl = acl;
+        entry.special_use = None;
+        if was.as_ref() != Some(&entry) {
+            entry.changed = self.now;
+        }
+        let dir = mailbox.dir.clone();
+        Ok(Some(Given { name, owner, mailbox, entry, dir }))
+    }
+
+    /// The list as Cyrus writes it; as it was, where it says the same.
+    fn acl(&self, mailbox: &MailboxToAdopt, owner: &str, before: Option<&Acl>) -> Acl {
+        let mut acl = Acl::new();
+        match &mailbox.acl {
+            None if owner.is_empty() => {}
+            None => acl.push((owner.to_owned(), ALL_RIGHTS.to_owned())),
+            Some(texts) => {
+                for (who, rights) in texts {
+                    let (minus, word) = match who.strip_prefix('-') {
+                        Some(word) => ("-", word),
+                        None => ("", who.as_str()),
+                    };
+                    let word = match word {
+                        // Administrators have their rights without an entry.
+                        "administrators" => continue,
+                        "owner" if owner.is_empty() => continue,
+                        "owner" => owner,
+                        "authenticated" => "anyone",
+                        other => other.strip_prefix("user=").unwrap_or(other),
+                    };
+                    let rights = Rights::parse(rights).unwrap_or_default().wire();
+                    acl.push((format!("{minus}{word}"), rights));
+                }
+            }
+        }
+        let plain = |acl: &Acl| -> BTreeMap<String, Rights> {
+            let known = |rights: &str| {
+                let kept = super::plan::without_old(rights);
+                let kept: String = kept.chars().filter(|c| ALL_RIGHTS.contains(*c)).collect();
+                Rights::parse(&kept).unwrap_or_default()
+            };
+            acl.iter().map(|(who, rights)| (who.clone(), known(rights))).collect()
+        };
+        match before {
+            Some(before) if plain(before) == plain(&acl) => before.clone(),
+            _ => acl,
+        }
+    }
+
+    /// Quota roots: those that limits are set on, and those that Cyrus has files of.
+    fn roots(
+        &self,
+        users: &BTreeMap<String, UserToAdopt>,
+        given: &[Given],
+    ) -> BTreeMap<Name, QuotaLimits> {
+        let mut roots = BTreeMap::new();
+        for (user, described) in users {
+            let name = Name::of_user(user, &[]);
+            if let Some(limits) = described.quota
+                && given.iter().any(|one| one.name == name)
+            {
+                roots.insert(name, limits);
+            }
+        }
+        for one in given {
+            if let Some(limits) = one.mailbox.quota {
+                roots.insert(one.name.clone(), limits);
+            }
+        }
+        roots
+    }
+
+    /// Directories that have another place in Cyrus are renamed; deepest first.
+    fn move_directories(&mut self, given: &mut [Given]) -> Result<(), Failed> {
+        let mut order: Vec<usize> = (0..given.len()).collect();
+        let depth = |one: &Given| std::cmp::Reverse(one.dir.components().count());
+        order.sort_by_key(|at| depth(&given[*at]));
+        for at in order {
+            let one = &mut given[at];
+            let wanted = self.site.directory(&one.entry).ok_or_else(|| {
+                failed(format!("{}: its unique id cannot be a directory", one.name))
+            })?;
+            if wanted == one.dir {
+                continue;
+            }
+            let partition = one.entry.partition.as_deref().unwrap_or("default");
+            let root = self.site.root(partition, "")?;
+            let (from, to) = (root.join(&one.dir), root.join(&wanted));
+            move_directory(&from, &to).map_err(failed)?;
+            one.dir = wanted;
+        }
+        Ok(())
+    }
+
+    /// `annotations.db`; returns the octets of each mailbox's values, by unique id.
+    fn annotations(&mut self, given: &[Given]) -> Result<BTreeMap<String, u64>, Failed> {
+        let newer = self.site.is_by_id() || !given.is_empty();
+        let mut wanted: BTreeMap<(String, String, String), Annotation> = BTreeMap::new();
+        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        for one in given {
+            names.insert(one.name.to_internal(), one.mailbox.unique_id.clone());
+        }
+        let ids: BTreeSet<&String> = given.iter().map(|one| &one.mailbox.unique_id).collect();
+        let was: Vec<Annotation> = self.site.annotations.clone();
+        let mut kept = Vec::new();
+        let mut known = BTreeMap::new();
+        for mut annotation in was {
+            if newer && let Some(id) = names.get(&annotation.of) {
+                annotation.of.clone_from(id);
+            }
+            let Annotation { of, entry, user, .. } = &annotation;
+            match ids.contains(of) && !annotation.is_deleted() {
+                // Entries are in lower case here; Cyrus's own may be written otherwise.
+                true => {
+                    let key = (of.clone(), entry.to_ascii_lowercase(), user.clone());
+                    known.insert(key, annotation);
+                }
+                false => kept.push(annotation),
+            }
+        }
+        for one in given {
+            let mut values: Vec<(String, String, Vec<u8>)> = Vec::new();
+            for (whose, entry, value) in &one.mailbox.metadata {
+                let user = match whose == &one.owner && !whose.is_empty() {
+                    true => OWNER.to_owned(),
+                    false => whose.clone(),
+                };
+                let scope = if whose.is_empty() { "/shared" } else { "/private" };
+                let Some(entry) = entry.strip_prefix(scope) else { continue };
+                values.push((entry.to_owned(), user, value.clone()));
+            }
+            if !one.mailbox.special_use.is_empty() {
+                let uses: Vec<_> =
+                    one.mailbox.special_use.iter().map(|use_| use_.as_str()).collect();
+                let user = if one.owner.is_empty() { String::new() } else { OWNER.to_owned() };
+                values.push(("/specialuse".to_owned(), user, uses.join(" ").into_bytes()));
+            }
+            for (entry, user, value) in values {
+                let key = (one.mailbox.unique_id.clone(), entry, user);
+                let same = known.get(&key).filter(|there: &&Annotation| there.value == value);
+                let annotation = match same {
+                    Some(there) => there.clone(),
+                    None => Annotation {
+                        of: key.0.clone(),
+                        entry: key.1.clone(),
+                        user: key.2.clone(),
+                        value,
+                        modseq: one.mailbox.modseq_highest,
+                        flags: 0,
+                    },
+                };
+                wanted.insert(key, annotation);
+            }
+        }
+        let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
+        for annotation in wanted.values() {
+            *bytes.entry(annotation.of.clone()).or_default() += annotation.value.len() as u64;
+        }
+        let all = kept.iter().chain(wanted.values());
+        let pairs = sorted(all.map(Annotation::write).collect());
+        let path = self.site.conf.database("annotation_db_path", "annotations.db");
+        let path = path.map_err(|e| failed(e.to_string()))?;
+        self.replace_database(&path, "annotation_db", Form::Twoskip, pairs)?;
+        Ok(bytes)
+    }
+
+    /// `mailboxes.db`: our mailboxes in place of those that were served, the others as they are.
+    fn list(&mut self, given: &[Given]) -> Result<(), Failed> {
+        let newer = self.site.is_by_id();
+        let mut pairs: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let gone = |entry: &Entry| {
+            let owner = entry.name.owner(&self.site.deleted_prefix);
+            entry.is_served() && owner != Owner::Deleted && self.was_taken(entry)
+        };
+        let (mut histories, mut findings) = (BTreeMap::new(), Vec::new());
+        if newer {
+            for (key, value) in &self.site.list {
+                pairs.insert(key.clone(), value.clone());
+                if key.first() == Some(&b'I')
+                    && let Ok(value) = foreign::cyrus::dlist::read(value)
+                    && let Some(history) = value.get("H")
+                {
+                    histories.insert(key.get(1..).unwrap_or_default().to_vec(), history.clone());
+                }
+            }
+        }
+        for entry in &self.site.mailboxes {
+            match (newer, gone(entry)) {
+                (true, true) => {
+                    pairs.remove(format!("N{}", entry.name.to_database()).as_bytes());
+                    if let Some(id) = &entry.unique_id {
+                        pairs.remove(format!("I{id}").as_bytes());
+                    }
+                }
+                (false, false) => match mboxlist::write(entry, None) {
+                    Some(both) => pairs.extend(both),
+                    None => findings.push(format!(
+                        "{}: left out of mailboxes.db: it has no unique id there",
+                        entry.name
+                    )),
+                },
+                _ => {}
+            }
+        }
+        self.done.findings.extend(findings);
+        for one in given {
+            let id = one.mailbox.unique_id.as_bytes();
+            let written = mboxlist::write(&one.entry, histories.get(id));
+            pairs.extend(written.into_iter().flatten());
+        }
+        let path = self.site.conf.database("mboxlist_db_path", "mailboxes.db");
+        let path = path.map_err(|e| failed(e.to_string()))?;
+        self.replace_database(&path, "mboxlist_db", Form::Twoskip, pairs.into_iter().collect())
+    }
+
+    /// Whether a mailbox was ours: one that was left alone has its own directory as it was.
+    fn was_taken(&self, entry: &Entry) -> bool {
+        let Some(partition) = &entry.partition else { return false };
+        let Ok(root) = self.site.root(partition, "") else { return false };
+        let Some(dir) = self.site.directory(entry) else { return false };
+        let dir = root.join(dir);
+        // Ours to serve, or ours and deleted since.
+        dir.join("cursus.index").exists() || !dir.join("cyrus.header").exists()
+    }
+
+    fn quotas(
+        &mut self,
+        roots: &BTreeMap<Name, QuotaLimits>,
+        weights: &BTreeMap<Name, (Weight, u64)>,
+    ) -> Result<(), Failed> {
+        let legacy = matches!(self.site.conf.get("quota_db"), None | Some("quotalegacy"));
+        let mut pairs = Vec::new();
+        for (name, limits) in roots {
+            let (weight, mailboxes) = weights.get(name).copied().unwrap_or_default();
+            let before = self.site.quotas.get(name).copied().unwrap_or_default();
+            let of = |used, limit| Resource { used, limit };
+            let quota = Quota {
+                storage: of(weight.bytes, limits.bytes),
+                messages: of(weight.messages, limits.messages),
+                annotations: of(weight.annotations, limits.annotation_bytes),
+                mailboxes: of(mailboxes, limits.mailboxes),
+                modseq: before.modseq,
+            };
+            if !legacy {
+                let value = quota.write();
+                let value = value.strip_suffix(b"\n").unwrap_or(&value).to_vec();
+                pairs.push((name.to_internal().into_bytes(), value));
+                continue;
+            }
+            let path = self.site.config_dir.join(self.site.spread.quota_file(name));
+            replace(&path, &quota.write()).map_err(failed)?;
+        }
+        if !legacy {
+            let path = self.site.conf.database("quota_db_path", "quotas.db");
+            let path = path.map_err(|e| failed(e.to_string()))?;
+            return self.replace_database(&path, "quota_db", Form::Twoskip, sorted(pairs));
+        }
+        // Roots whose limits were taken back.
+        for name in self.site.quotas.keys().filter(|name| !roots.contains_key(name)) {
+            let path = self.site.config_dir.join(self.site.spread.quota_file(name));
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(failed(format!("{}: {e}", path.display())));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn subscriptions(&mut self, user: &str, described: &UserToAdopt) -> Result<(), Failed> {
+        let shared = &self.config.sharing.shared_user;
+        let levels = |name: &str| -> Vec<String> {
+            let levels = name.split('/').filter(|_| name != INBOX);
+            levels.map(mutf7::encode).collect()
+        };
+        let mut names = Vec::new();
+        for subscribed in &described.subscriptions {
+            names.push(match Namespace::of_others(subscribed) {
+                None => Name::of_user(user, &levels(subscribed)),
+                Some((owner, name)) => {
+                    let local = owner.rsplit_once('@').map_or(owner, |(local, _)| local);
+                    let of_owner = Name::of_user(owner, &levels(name));
+                    match !shared.is_empty() && local == shared {
+                        true => Name { domain: of_owner.domain, levels: levels(name) },
+                        false => of_owner,
+                    }
+                }
+            });
+        }
+        let before = self.site.subscriptions(user).unwrap_or_default();
+        let set = |names: &[Name]| names.iter().cloned().collect::<BTreeSet<Name>>();
+        if set(&before) == set(&names) {
+            return Ok(());
+        }
+        let path = self.site.user_file(user, "sub");
+        let pairs = subscriptions::write(&names, user);
+        self.replace_database(&path, "subscription_db", Form::Flat, pairs)
+    }
+
+    /// Seen state of users in mailboxes of others.
+    fn seen(&mut self, given: &[Given]) -> Result<(), Failed> {
+        /// Ranges of UIDs by mailbox.
+        type States<'g> = Vec<(&'g MailboxToAdopt, &'g [(u32, u32)])>;
+        let mut by_user: BTreeMap<&str, States<'_>> = BTreeMap::new();
+        for one in given {
+            for (user, ranges) in &one.mailbox.seen {
+                by_user.entry(user).or_default().push((&one.mailbox, ranges));
+            }
+        }
+        for (user, states) in by_user {
+            let path = self.site.user_file(user, "seen");
+            let bytes = read_if_any(&path)?.unwrap_or_default();
+            let before = db::read(&bytes).unwrap_or_default();
+            let mut pairs: BTreeMap<Vec<u8>, Vec<u8>> = before.into_iter().collect();
+            for (mailbox, ranges) in states {
+                let key = mailbox.unique_id.as_bytes().to_vec();
+                let there = pairs.get(&key).and_then(|value| Seen::read(value).ok());
+                let there = there.unwrap_or_default();
+                if there.uids == ranges {
+                    continue;
+                }
+                let seen = Seen {
+                    last_read: self.now,
+                    last_uid: mailbox.uid_next.saturating_sub(1),
+                    last_change: self.now,
+                    uids: ranges.to_vec(),
+                };
+                pairs.insert(key, seen.write());
+            }
+            self.replace_database(
+                &path,
+                "seenstate_db",
+                Form::Twoskip,
+                pairs.into_iter().collect(),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Writes a database in the form that it has, or imapd.conf wants; one that is so is left alone.
+    fn replace_database(
+        &self,
+        path: &Path,
+        option: &str,
+        usual: Form,
+        pairs: Vec<Pair>,
+    ) -> Result<(), Failed> {
+        let bytes = read_if_any(path)?.unwrap_or_default();
+        let before = db::read(&bytes).unwrap_or_default();
+        let there = Form::of(&bytes).filter(|_| !bytes.is_empty());
+        let named = self.site.conf.get(option).and_then(Form::named);
+        let form = match there {
+            // Cyrus goes by the magic of these; a flat file has none, and is what the option says.
+            Some(form @ (Form::Skiplist | Form::Twoskip)) => form,
+            Some(Form::Flat) | None => named.unwrap_or(usual),
+        };
+        if there == Some(form) && sorted(before) == pairs {
+            return Ok(());
+        }
+        let now = u32::try_from(self.now).unwrap_or(u32::MAX);
+        let written = db::write(form, &pairs, db::twoskip::generation(&bytes), now);
+        replace(path, &written).map_err(failed)
+    }
+}
+
+/// The nearest root at or above a mailbox.
+fn governing<'r>(roots: &'r BTreeMap<Name, QuotaLimits>, name: &Name) -> Option<&'r Name> {
+    let above = roots.keys().filter(|root| name.is_within(root));
+    above.max_by_key(|root| root.levels.len())
+}
+
+/// Renames a directory, or moves what it holds to where children are already.
+fn move_directory(from: &Path, to: &Path) -> Result<(), String> {
+    let named = |e: std::io::Error| format!("{} to {}: {e}", from.display(), to.display());
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(named)?;
+    }
+    fs::create_dir_all(to).map_err(named)?;
+    let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry.map_err(named)?;
+        // Sub-directories are other mailboxes.
+        if !entry.path().is_dir() {
+            fs::rename(entry.path(), to.join(entry.file_name())).map_err(named)?;
+        }
+    }
+    let _ = fs::remove_dir(from);
+    Ok(())
+}
+
+fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
+    pairs.sort();
+    pairs
+}
+
+/// Sets our catalog and log aside, and removes our files beside messages. The accounts stay.
+pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed> {
+    let aside = config.state_dir.join(format!("handed-back-{now}"));
+    let named = |path: &Path, e: std::io::Error| failed(format!("{}: {e}", path.display()));
+    fs::create_dir_all(&aside).map_err(|e| named(&aside, e))?;
+    for path in [config.state_dir.join("catalog.redb"), config.log_dir(), config.index_dir()] {
+        let Some(name) = path.file_name() else { continue };
+        match fs::rename(&path, aside.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(named(&path, e)),
+            _ => {}
+        }
+    }
+    for root in site.conf.partitions().into_values() {
+        clear(&root).map_err(|e| named(&root, e))?;
+    }
+    Ok(aside)
+}
+
+/// Removes our files; a directory that held nothing else goes, too. Says whether it went.
+fn clear(dir: &Path) -> std::io::Result<bool> {
+    let mut removed = false;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            removed |= clear(&entry.path())?;
+            removed |= name.starts_with("..cursus-") && fs::remove_dir(entry.path()).is_ok();
+        } else if name.starts_with("cursus.") {
+            fs::remove_file(entry.path())?;
+            removed = true;
+        }
+    }
+    Ok(removed && fs::remove_dir(dir).is_ok())
+}

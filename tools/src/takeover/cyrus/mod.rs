@@ -1,0 +1,181 @@
+//! `cursus takeover cyrus`, `cursus handback cyrus`.
+
+mod hand_back;
+mod mailbox;
+mod plan;
+mod site;
+mod write;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use config::Config;
+use engine::{AdoptionReport, UserToAdopt};
+use serde::Serialize;
+
+use crate::cli::{HandbackCyrus, TakeoverCyrus};
+use crate::failure::{Failed, Kind};
+use crate::output::Output;
+use crate::place::{self, Opened};
+use hand_back::Giver;
+use plan::{Planner, Read};
+use site::Site;
+
+/// What a takeover did, or would do.
+#[derive(Default, Serialize)]
+struct Summary {
+    dry_run: bool,
+    users: u64,
+    mailboxes: u64,
+    messages: u64,
+    /// Taken over earlier.
+    known: u64,
+    /// Mailboxes of Cyrus's that are not for mail.
+    left_alone: Vec<String>,
+    /// What works otherwise from here on.
+    notes: Vec<String>,
+    findings: Vec<String>,
+}
+
+impl Summary {
+    fn add(&mut self, report: AdoptionReport) {
+        self.users += u64::from(report.mailboxes > 0);
+        self.mailboxes += report.mailboxes;
+        self.messages += report.messages;
+        self.known += report.known;
+        self.findings.extend(report.findings);
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Refuses to go on beside a server of ours.
+fn stopped(config: &Config) -> Result<(), Failed> {
+    match place::connect(config)? {
+        None => Ok(()),
+        Some(_) => Err(Failed::new(Kind::Temporary, "cursusd runs: stop it before")),
+    }
+}
+
+/// Makes the state directory and an empty users file, where they are missing.
+fn begin_state(config: &Config) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::create_dir_all(&config.state_dir)?;
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(config.users_file()) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Does `cursus takeover cyrus`.
+pub fn takeover(args: &TakeoverCyrus, config: &Config, out: &Output) -> Result<(), Failed> {
+    stopped(config)?;
+    let mut site = Site::read(&args.imapd_conf)?;
+    let planner = Planner::new(&mut site, config, now(), args.rebuild_damaged)?;
+    let plan = planner.plan();
+    let mut summary = Summary {
+        dry_run: args.dry_run,
+        left_alone: plan.left_alone,
+        findings: plan.findings,
+        ..Summary::default()
+    };
+    let opened = if args.dry_run {
+        None
+    } else {
+        begin_state(config).map_err(|error| {
+            let message = format!("{}: {error}", config.state_dir.display());
+            Failed::new(Kind::Unreachable, message)
+        })?;
+        Some(Opened::open(config)?)
+    };
+    let bar = out.progress(plan.users.values().map(|all| all.len() as u64).sum(), "mailboxes");
+    for (name, mailboxes) in &plan.users {
+        // One after another: nobody's messages stay in memory.
+        let Read { user, findings, notes } = planner.user(name, mailboxes);
+        summary.findings.extend(findings);
+        summary.notes.extend(notes);
+        match &opened {
+            None => {
+                summary.users += 1;
+                summary.mailboxes += user.mailboxes.len() as u64;
+                summary.messages += messages(&user);
+            }
+            Some(opened) => match opened.store().adopt(name, user, &mut || bar.tick()) {
+                Ok(report) => summary.add(report),
+                Err(error) => summary.findings.push(format!("{name}: not taken over: {error}")),
+            },
+        }
+        bar.inc(mailboxes.len() as u64);
+    }
+    bar.finish_and_clear();
+    if let Some(opened) = opened {
+        opened.close()?;
+    }
+    report(&summary, out)
+}
+
+fn messages(user: &UserToAdopt) -> u64 {
+    user.mailboxes.iter().map(|mailbox| mailbox.messages.len() as u64).sum()
+}
+
+fn report(summary: &Summary, out: &Output) -> Result<(), Failed> {
+    for finding in summary.notes.iter().chain(&summary.findings) {
+        eprintln!("cursus: {finding}");
+    }
+    let Summary { users, mailboxes, messages, known, .. } = summary;
+    let verb = if summary.dry_run { "to be taken over" } else { "taken over" };
+    let mut text = format!("{users} users, {mailboxes} mailboxes, {messages} messages {verb}");
+    if *known > 0 {
+        text += &format!("; {known} mailboxes were before");
+    }
+    if !summary.left_alone.is_empty() {
+        text += &format!("; {} of other types left alone", summary.left_alone.len());
+    }
+    out.line(summary, &text);
+    match summary.findings.len() {
+        0 => Ok(()),
+        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
+    }
+}
+
+/// What a hand-back wrote.
+#[derive(Serialize)]
+struct Given {
+    users: u64,
+    mailboxes: u64,
+    messages: u64,
+    findings: Vec<String>,
+    /// Where our catalog and log are now.
+    aside: std::path::PathBuf,
+}
+
+/// Does `cursus handback cyrus`.
+pub fn give_back(args: &HandbackCyrus, config: &Config, out: &Output) -> Result<(), Failed> {
+    stopped(config)?;
+    let now = now();
+    let mut site = Site::read(&args.imapd_conf)?;
+    let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
+    let opened = Opened::open(config)?;
+    let done = Giver::new(site, config, now, partitions).write(opened.store());
+    opened.close()?;
+    let done = done?;
+    let site = Site::read(&args.imapd_conf)?;
+    let aside = hand_back::retire(config, &site, now)?;
+    let hand_back::Done { users, mailboxes, messages, findings } = done;
+    for finding in &findings {
+        eprintln!("cursus: {finding}");
+    }
+    let text = format!(
+        "{users} users, {mailboxes} mailboxes, {messages} messages handed back; {} has what was here",
+        aside.display()
+    );
+    let failures = findings.len();
+    out.line(&Given { users, mailboxes, messages, findings, aside }, &text);
+    match failures {
+        0 => Ok(()),
+        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
+    }
+}
