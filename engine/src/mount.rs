@@ -105,9 +105,8 @@ impl Mount {
             tracing::warn!(
                 path = %root.display(),
                 filesystem = filesystem.name,
-                "no journal here (or none that the kernel tells of): every name is synced by itself, \
-                 which is slow, and a power cut during RENAME may lose a mailbox's directory to \
-                 lost+found; give the filesystem a journal (tune2fs -j), or use another"
+                "no journal here (or none that the kernel tells of): a power cut may lose blocks of \
+                 directories, and during RENAME a mailbox's whole directory to lost+found; give the filesystem a journal (tune2fs -j), or use another"
             );
         }
         let private = match options.io {
@@ -135,7 +134,7 @@ impl Mount {
             NotifyMode::Poll => false,
         };
         let sync_names = match options.sync_names {
-            NameSync::Auto => !(filesystem.names_follow_files && filesystem.renames_are_whole),
+            NameSync::Auto => !filesystem.names_follow_files,
             NameSync::Always => true,
             NameSync::Never => false,
         };

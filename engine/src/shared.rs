@@ -147,6 +147,8 @@ pub(crate) enum DoomedKind {
     Message(Arc<MailboxInner>, protocol::types::Uid),
     /// The remains of a deleted mailbox: partition name, directory.
     Mailbox(Partition, PathBuf),
+    /// A name of a file that has another by now.
+    Name(PathBuf),
 }
 
 pub(crate) struct Shared {

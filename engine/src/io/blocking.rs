@@ -19,7 +19,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::journal::has_journal;
+use super::journal::{Journal, journal};
 use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 /// Bytes that one `getdents` call may return.
@@ -469,7 +469,9 @@ impl Storage for Blocking {
         let magic = retry(|| rustix::fs::statfs(path))?.f_type as u64;
         let mut found = filesystem_of(magic);
         if magic & 0xffff_ffff == MAGIC_EXT {
-            found.renames_are_whole = has_journal(path)?;
+            let journal = journal(path)?;
+            found.renames_are_whole = journal == Journal::There;
+            found.names_follow_files = journal != Journal::Unknown;
         }
         Ok(found)
     }

@@ -8,16 +8,30 @@ use std::path::Path;
 
 use rustix::fs::{major, minor};
 
-/// Whether the ext filesystem of `path` is known to have a journal. Where the kernel does not say
-/// (its driver for ext2, no `/sys`), it has none.
-pub(super) fn has_journal(path: &Path) -> io::Result<bool> {
+/// What is known of an ext filesystem's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Journal {
+    /// It has one.
+    There,
+    /// The driver for ext4 has it mounted without. Its sync of a new file syncs the directory, too.
+    Absent,
+    /// The kernel does not say: its driver for ext2, which syncs no directories, or no `/sys`.
+    Unknown,
+}
+
+/// Looks for the journal of the ext filesystem of `path`.
+pub(super) fn journal(path: &Path) -> io::Result<Journal> {
     let device = rustix::fs::stat(path)?.st_dev;
     let block = format!("/sys/dev/block/{}:{}", major(device), minor(device));
-    let Ok(block) = fs::canonicalize(block) else { return Ok(false) };
+    let Ok(block) = fs::canonicalize(block) else { return Ok(Journal::Unknown) };
     // The kernel calls a mounted filesystem by its device.
     let task = block.file_name().map(|name| Path::new("/sys/fs/ext4").join(name));
     let task = task.and_then(|dir| fs::read_to_string(dir.join("journal_task")).ok());
-    Ok(task.is_some_and(|task| names_a_thread(&task)))
+    Ok(match task {
+        Some(task) if names_a_thread(&task) => Journal::There,
+        Some(_) => Journal::Absent,
+        None => Journal::Unknown,
+    })
 }
 
 /// What `journal_task` says: the number of the journal's thread, or that there is none.

@@ -610,8 +610,9 @@ impl Storage for Sim {
     }
 
     fn filesystem(&self, _path: &Path) -> io::Result<Filesystem> {
-        let renames_are_whole = self.state.lock().disk.mode() != Mode::NoJournal;
-        Ok(Filesystem { renames_are_whole, ..Filesystem::LOCAL })
+        let journal = self.state.lock().disk.mode() != Mode::NoJournal;
+        let (renames_are_whole, names_follow_files) = (journal, journal);
+        Ok(Filesystem { renames_are_whole, names_follow_files, ..Filesystem::LOCAL })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -208,7 +208,7 @@ impl MailboxInner {
             Frame::Append(append) => Some(append),
             _ => None,
         });
-        self.shared.place_files(place, appends)?;
+        self.shared.place_files(place, appends, run.last().map(|item| item.lsn))?;
         for item in run.iter_mut() {
             let Frame::Append(append) = &item.frame else { continue };
             self.keep_aside(place, append, &location_of(append));

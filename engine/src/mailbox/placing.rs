@@ -3,10 +3,12 @@
 //! | filesystem | a file gets a name by | a crash can leave |
 //! |---|---|---|
 //! | with a journal, copy-on-write, NFS | rename | the old name or the new one |
-//! | without a journal (`Filesystem::renames_are_whole`) | link, sync of the directory, unlink | the old name, the new one or both |
+//! | without a journal (`Filesystem::renames_are_whole`) | link, sync, unlink | the old name, the new one or both |
 //!
 //! Without a journal, blocks of directories reach the disk one by one, so that a renamed file may have
-//! neither name. Both names are mended where each of the two is looked at: a staged one when its frame is
+//! neither name. For placed files the sync is the checkpoint's, so that no delivery waits for it, and the old
+//! names go behind it; for renames within `cur/`, which others see, it is the directory's, at once. Both
+//! names are mended where each of the two is looked at: a staged one when its frame is
 //! redone, one in a Maildir by the first listing after a crash (`doubles`).
 //!
 //! Invariant: no message file ever replaces another.
@@ -19,8 +21,9 @@ use super::apply::location_of;
 use crate::delivery::sync_names;
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Source};
+use crate::ids::Lsn;
 use crate::io::Storage;
-use crate::shared::Shared;
+use crate::shared::{Doomed, DoomedKind, Shared};
 
 /// What is left to do for files that got their names as links.
 #[derive(Debug, Default)]
@@ -43,11 +46,13 @@ impl OldNames {
 }
 
 impl Shared {
-    /// Gives staged files their names. Succeeds for those that have theirs.
+    /// Gives staged files their names. Succeeds for those that have theirs. Old names that cannot go
+    /// at once go behind the checkpoint that covers `behind`.
     pub(crate) fn place_files<'a>(
         &self,
         place: &Place,
         appends: impl Iterator<Item = &'a Append>,
+        behind: Option<Lsn>,
     ) -> Result<()> {
         let storage = &*self.storage;
         let layout = &place.partition.layout;
@@ -69,7 +74,15 @@ impl Shared {
                 Err(e) => return Err(Error::io("rename", &from)(e)),
             }
         }
-        old.map_or(Ok(()), |old| old.remove(storage))
+        match (old, behind) {
+            (None, _) => Ok(()),
+            (Some(old), None) => old.remove(storage),
+            (Some(old), Some(lsn)) => {
+                let doomed = |path| Doomed { lsn, what: DoomedKind::Name(path) };
+                self.doomed.lock().extend(old.old.into_iter().map(doomed));
+                Ok(())
+            }
+        }
     }
 
     /// A place for the old names of files of this mailbox, where they cannot just be renamed.

@@ -224,6 +224,12 @@ impl Shared {
                         tracing::warn!(dir = %dir.display(), %error, "cannot destroy a mailbox");
                     }
                 }
+                DoomedKind::Name(path) => match self.storage.unlink(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        tracing::warn!(path = %path.display(), %error, "cannot remove a name");
+                    }
+                    _ => {}
+                },
             }
         }
         for mailbox in strays.into_values().filter(|mailbox| mailbox.must_look_first()) {

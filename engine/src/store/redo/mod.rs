@@ -267,7 +267,7 @@ impl<'a> Redo<'a> {
     ) -> Result<()> {
         let place = mailbox.place.read().clone();
         let staged = Append { source: body.source.clone(), ..append.clone() };
-        self.shared.place_files(&place, std::iter::once(&staged))?;
+        self.shared.place_files(&place, std::iter::once(&staged), None)?;
         if body.source == Source::Foreign
             && let Source::Staged(stage) | Source::Linked { stage, .. } = &append.source
         {
