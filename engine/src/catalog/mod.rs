@@ -236,12 +236,24 @@ fn user_in(read: &redb::ReadTransaction, user: &str) -> Result<Option<StoredUser
 impl Catalog {
     /// Opens the catalog, or makes an empty one; the meta record is absent in a new one.
     pub(crate) fn open(storage: &dyn Storage, path: &Path) -> Result<(Catalog, Option<Meta>)> {
-        let file = storage.open(path, Open::Create).map_err(Error::io("open", path))?;
+        // A new one gets its name when it is whole: one that was cut off at its making is no catalog,
+        // and nothing is lost with it.
+        let begun = storage.stat(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let at = if begun { path.with_extension("new") } else { path.to_owned() };
+        if begun {
+            let _ = storage.unlink(&at);
+        }
+        let file = storage.open(&at, Open::Create).map_err(Error::io("open", &at))?;
         let catalog = Catalog(guard::Guarded::open(|| {
             let mut builder = Database::builder();
             builder.set_cache_size(CACHE_BYTES);
             Ok(attempt!("open", builder.create_with_backend(Backend(file))))
         })?);
+        if begun {
+            storage.rename(&at, path).map_err(Error::io("name", path))?;
+            let dir = path.parent().unwrap_or(path);
+            storage.sync_dir(dir).map_err(Error::io("sync", dir))?;
+        }
         let meta = catalog.meta()?;
         catalog.count_metadata()?;
         Ok((catalog, meta))
