@@ -5,4 +5,8 @@
 //! that every format can be fuzzed and replayed from fixtures. Whatever the bytes are, the answer is a
 //! value or an error that names the format, the place and what was expected.
 
+pub mod courier;
 pub mod cyrus;
+pub mod dovecot;
+pub mod lines;
+pub mod maildirsize;
