@@ -7,6 +7,7 @@ use crate::archive::ArchiveConfig;
 use crate::fulltext::{IndexConfig, IndexMode};
 use crate::layout::Layout;
 use crate::mount::MountOptions;
+use crate::takeover::OldServer;
 
 /// One partition: a tree of mailboxes in one layout on one filesystem.
 #[derive(Clone)]
@@ -86,6 +87,9 @@ pub struct StoreConfig {
     pub archive: Option<ArchiveConfig>,
     /// The full-text index.
     pub index: IndexConfig,
+    /// Servers whose files in Maildirs are kept up to date, so that they can be started again on the
+    /// same tree.
+    pub hand_back: Vec<OldServer>,
 }
 
 impl StoreConfig {
@@ -126,6 +130,7 @@ impl StoreConfig {
             helpers: 8,
             searchers: std::thread::available_parallelism().map_or(1, usize::from),
             archive: None,
+            hand_back: Vec::new(),
         }
     }
 }

@@ -25,6 +25,7 @@
 //! | `quota` | what a user's mailboxes may hold, and hold |
 //! | `mount`, `owner` | how a partition's filesystem is used; one store per user's mail |
 //! | `delivery` | a message on its way in |
+//! | `takeover` | what Courier and Dovecot keep beside messages: taken over, given back |
 //! | `store` | start, recovery, checkpoints, stop |
 //!
 //! A caller opens a [`Store`], asks it for a [`User`], the user for a [`Mailbox`], the mailbox
@@ -63,6 +64,7 @@ mod seen;
 mod shared;
 mod status;
 mod store;
+mod takeover;
 mod user;
 mod watch;
 
@@ -99,4 +101,5 @@ pub use quota::{QuotaLimits, QuotaRoot, Usage};
 pub use seen::PrivateSeen;
 pub use shared::{Drive, Turn};
 pub use store::{CheckReport, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus};
+pub use takeover::OldServer;
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, NewMailbox, User, UserOptions};

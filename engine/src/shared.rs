@@ -190,6 +190,8 @@ pub(crate) struct Shared {
     pub(crate) checkpointed: AtomicU64,
     pub(crate) closing: AtomicBool,
     pub(crate) uid_validity_last: Mutex<u32>,
+    /// What is to be written in the forms of old servers.
+    pub(crate) hand_back: crate::takeover::Due,
     pub(crate) catalog: Catalog,
     pub(crate) users: Mutex<BTreeMap<String, Arc<UserInner>>>,
     /// Users whose catalog record is older than their namespace.
@@ -275,6 +277,7 @@ impl Shared {
             checkpointed: AtomicU64::new(start.checkpoint.0),
             closing: AtomicBool::new(false),
             uid_validity_last: Mutex::new(start.uid_validity_last),
+            hand_back: crate::takeover::Due::default(),
             catalog: start.catalog,
             users: Mutex::default(),
             dirty_users: Mutex::default(),

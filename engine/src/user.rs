@@ -18,7 +18,7 @@ mod open;
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -76,6 +76,8 @@ pub(crate) struct UserInner {
     unsaved: Mutex<Unsaved>,
     /// One change, or one opening, at a time.
     pub(crate) changes: Mutex<()>,
+    /// Whether it was looked at what an old server did with the account.
+    pub(crate) looked: AtomicBool,
     /// When somebody last asked for the user: see [`crate::store::Registry`].
     pub(crate) used: AtomicU64,
 }
@@ -190,7 +192,9 @@ impl User {
         let name = Namespace::canonical(name);
         let namespace = self.0.namespace.load();
         let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
-        if let Some(open) = self.0.shared.mailboxes.find(entry.id) {
+        if let Some(open) = self.0.shared.mailboxes.find(entry.id)
+            && open.looked.load(Ordering::Acquire)
+        {
             return Ok(Mailbox(open));
         }
         drop(namespace);
@@ -222,6 +226,7 @@ impl UserInner {
             unfinished: Mutex::default(),
             unsaved: Mutex::new(Unsaved { all: !in_rows, ..Unsaved::default() }),
             changes: Mutex::default(),
+            looked: AtomicBool::new(false),
             used: AtomicU64::new(0),
         })
     }

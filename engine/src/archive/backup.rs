@@ -374,7 +374,7 @@ impl Backup<'_> {
         let index = self.index(&open, &image, heap.0, &messages, &path("index"))?;
         Ok(Some(MailboxLine {
             id: id.to_string(),
-            uid_validity: open.uid_validity.0,
+            uid_validity: open.uid_validity().0,
             files: [index, facts, heap],
         }))
     }

@@ -213,7 +213,7 @@ fn run(shared: &Weak<Shared>) {
 impl MailboxInner {
     fn index_owner(&self) -> Owner {
         let (store, mailbox) = (self.shared.store_id, self.id);
-        Owner { store, mailbox, uid_validity: self.uid_validity }
+        Owner { store, mailbox, uid_validity: self.uid_validity() }
     }
 
     /// Calls `f` with the shelf, which is opened if need be.

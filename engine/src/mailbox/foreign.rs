@@ -5,9 +5,11 @@
 //! until it turns out that nothing happened.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::events::{Event, Events};
 use super::files::Head;
+use crate::takeover::Told;
 
 /// A directory changed this recently may change again within the same clock tick.
 pub(super) const TICK_NS: i64 = 2_000_000_000;
@@ -38,6 +40,8 @@ pub(crate) struct Foreign {
     pub(super) strayed: bool,
     /// Staged files of a store that stopped uncleanly may be about.
     pub(super) after_crash: bool,
+    /// UIDs that an old server gave to messages that are to be taken in.
+    pub(crate) told: Option<Arc<Told>>,
     /// `new/` may hold what the index does not know; `cur/` does not.
     pub(super) new_differs: bool,
 }

@@ -71,18 +71,18 @@ impl MailboxInner {
     }
 }
 
-/// The frame that gives a message delivered by another program its UID.
+/// The frame that gives a message delivered by another program its UID. `words`: keywords that the
+/// letters of its name stand for.
 pub(super) fn foreign_append(
     shared: &Shared,
     state: &mut State,
-    file: Found,
-    internal_date: i64,
-    facts: Ingested,
+    (file, internal_date, facts): Fresh,
+    words: Vec<Keyword>,
 ) -> Result<(Frame, Vec<u8>)> {
-    let mut keywords = 0;
+    let mut keywords = state.known_keyword_bits(&words);
     if file.flags.0 & NameFlags::PASSED != 0 {
         let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
-        keywords = state.keyword_bits(&forwarded, true)?;
+        keywords |= state.keyword_bits(&forwarded, true)?;
     }
     let append = Append {
         uid: state.take_uid()?,

@@ -112,7 +112,11 @@ pub(crate) struct State {
 
 pub(crate) struct MailboxInner {
     pub(crate) id: MailboxId,
-    pub(crate) uid_validity: UidValidity,
+    /// UIDVALIDITY. Rises only at the first look at what an old server did, before anybody has the
+    /// mailbox: see [`crate::takeover`].
+    pub(crate) uid_validity: AtomicU32,
+    /// Whether that look has been.
+    pub(crate) looked: AtomicBool,
     pub(crate) shared: Arc<Shared>,
     /// Where it counts.
     pub(crate) share: Share,
@@ -225,7 +229,8 @@ impl MailboxInner {
         let names_differ = head.names_differ;
         let inner = Arc::new(MailboxInner {
             id,
-            uid_validity: head.uid_validity,
+            uid_validity: AtomicU32::new(head.uid_validity.0),
+            looked: AtomicBool::new(false),
             state: Mutex::new(State {
                 uid_next: head.uid_next,
                 modseq_last: head.modseq_highest,
@@ -269,6 +274,11 @@ impl MailboxInner {
             inner.find_differing_names();
         }
         inner
+    }
+
+    /// UIDVALIDITY.
+    pub(crate) fn uid_validity(&self) -> UidValidity {
+        UidValidity(self.uid_validity.load(Ordering::Acquire))
     }
 
     /// Fails when another host has taken the user's mail over.
@@ -370,7 +380,7 @@ impl Mailbox {
 
     /// UIDVALIDITY.
     pub fn uid_validity(&self) -> UidValidity {
-        self.0.uid_validity
+        self.0.uid_validity()
     }
 
     /// The newest published message list.

@@ -107,7 +107,7 @@ impl MailboxInner {
         left
     }
 
-    fn rename_message(
+    pub(crate) fn rename_message(
         &self,
         place: &Place,
         from: &crate::layout::Location,

@@ -102,7 +102,8 @@ impl Files {
             return Err(Error::Corrupt { path, expected: "the index of this mailbox", found });
         }
         let head = Head {
-            uid_validity: UidValidity(slot.uid_validity.get()),
+            // The log's word, where it has risen since the header was written.
+            uid_validity,
             uid_next: Uid(slot.uid_next.get().max(1)),
             recent_uid: Uid(slot.recent_uid.get()),
             modseq_highest: ModSeq(slot.modseq_highest.get()),

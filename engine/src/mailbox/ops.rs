@@ -182,6 +182,18 @@ impl State {
         Ok(keywords.iter().fold(0, |bits, k| bits | self.keywords.bit(k)))
     }
 
+    /// Bits of keywords that another server gave: those for which there is no room are passed over.
+    pub(crate) fn known_keyword_bits(&mut self, keywords: &[Keyword]) -> u64 {
+        let one = |bits, word: &Keyword| {
+            let bit = self.keyword_bits(std::slice::from_ref(word), true);
+            bits | bit.unwrap_or_else(|error| {
+                tracing::warn!(keyword = word.as_str(), %error, "a keyword is passed over");
+                0
+            })
+        };
+        keywords.iter().fold(0, one)
+    }
+
     /// Puts a frame with the keywords' names in front of frames that use these bits, where the
     /// files do not have the names yet.
     pub(crate) fn name_bits(&self, bits: u64, frames: &mut Vec<(Frame, Vec<u8>)>) {

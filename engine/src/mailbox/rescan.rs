@@ -26,6 +26,7 @@ use crate::format::frame::{FlagChange, Frame};
 use crate::io::Storage;
 use crate::layout::{Found, LayoutKind, NameFlags};
 use crate::shared::Drive;
+use crate::takeover::{LetterNames, letter_bits};
 
 /// Messages taken in by one transaction.
 const IMPORT_MAX: usize = 1000;
@@ -400,7 +401,15 @@ impl MailboxInner {
         moved: Vec<(usize, Found)>,
         missing: Vec<usize>,
     ) -> Result<Option<Arc<Tx>>> {
-        let imported = self.read_fresh(place, fresh)?;
+        let mut imported = self.read_fresh(place, fresh)?;
+        let told = self.foreign.lock().told.clone();
+        if let Some(told) = &told {
+            // Those that an old server gave UIDs, in their order, then the others.
+            imported.sort_by_key(|(file, ..)| told.uid(&file.base).unwrap_or(u32::MAX));
+        }
+        let named =
+            imported.iter().map(|(file, ..)| file).chain(moved.iter().map(|(_, file)| file));
+        let letters = self.shared.letters(&place.dir, named);
         // Names that say something new, and names that only lie elsewhere.
         let (mut seen, mut relocated) = (Vec::new(), Vec::new());
         let mut last = None;
@@ -411,9 +420,12 @@ impl MailboxInner {
         for (position, file) in moved {
             let record = files.record(position);
             let file = Found { uid: record.uid, ..file };
+            let before = files.location(position).map_or(0, |known| letter_bits(&known));
+            let touched = before ^ letter_bits(&file);
+            let words = Words { letters: &letters, touched, set: touched & letter_bits(&file) };
             if let Some(now) = state.current(&view, record.uid)
                 && let Some(change) =
-                    merge(&mut state, record.uid, now, record.name_flags, file.flags)?
+                    merge(&mut state, record.uid, now, record.name_flags, file.flags, &words)?
             {
                 changes.push(change);
                 seen.push(file);
@@ -451,7 +463,12 @@ impl MailboxInner {
         while imported.peek().is_some() {
             let mut frames = Vec::new();
             for (file, date, facts) in imported.by_ref().take(IMPORT_MAX) {
-                frames.push(foreign_append(&self.shared, &mut state, file, date, facts)?);
+                if let Some(told) = &told {
+                    state.uid_next = told.next(&file.base, state.uid_next);
+                }
+                let words = letters.keywords(letter_bits(&file));
+                let came = (file, date, facts);
+                frames.push(foreign_append(&self.shared, &mut state, came, words)?);
             }
             let bits = frames.iter().map(|(frame, _)| frame_bits(frame)).fold(0, |a, b| a | b);
             state.name_bits(bits, &mut frames);
@@ -526,6 +543,13 @@ fn tell_all(waiters: Vec<oneshot::Sender<Result<()>>>, result: Result<()>) {
     }
 }
 
+/// Keyword letters that another program set or took away in a name.
+struct Words<'a> {
+    letters: &'a LetterNames,
+    touched: u32,
+    set: u32,
+}
+
 /// Three-way merge: what another program changed in the name, on top of what we have.
 fn merge(
     state: &mut super::State,
@@ -533,6 +557,7 @@ fn merge(
     now: Latest,
     base: NameFlags,
     found: NameFlags,
+    words: &Words<'_>,
 ) -> Result<Option<FlagChange>> {
     let touched = base.0 ^ found.0;
     let system = touched & SystemFlags::ALL.0;
@@ -542,6 +567,12 @@ fn merge(
         let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
         let bit = state.keyword_bits(&forwarded, true)?;
         keywords = if found.0 & NameFlags::PASSED != 0 { keywords | bit } else { keywords & !bit };
+    }
+    if words.touched != 0 {
+        let set = words.letters.keywords(words.set);
+        let bits = state.known_keyword_bits(&set);
+        let cleared = words.letters.keywords(words.touched & !words.set);
+        keywords = keywords & !state.keyword_bits(&cleared, false)? | bits;
     }
     let same = (flags, keywords) == (now.flags, now.keywords);
     Ok((!same).then(|| state.flag_change(uid, &now, flags, keywords)))

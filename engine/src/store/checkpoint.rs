@@ -90,6 +90,7 @@ impl Shared {
                         self.index_soon(mailbox);
                     }
                 }
+                self.hand_back_soon(dirty.values(), users.values());
                 self.checkpointer.count.fetch_add(1, Ordering::Relaxed);
                 let took = began.elapsed();
                 self.checkpointer.last_ms.store(took.as_millis() as u64, Ordering::Relaxed);

@@ -115,6 +115,7 @@ impl Store {
             }
         };
         shared.watches.stop_lingering();
+        shared.hand_back_all();
         let result = stopped.and_then(|()| shared.last_checkpoint());
         if let (Some(archive), Ok(())) = (&shared.archive, &result) {
             // What the archive does not take now it takes after the next start.
@@ -348,6 +349,7 @@ impl Shared {
             self.tidy_one(name)?;
             user.begin(partition.unwrap_or(&self.config.partition_default))?;
         }
+        user.look_at_account();
         Ok(user)
     }
 

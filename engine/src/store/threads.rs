@@ -113,6 +113,7 @@ fn tick(shared: &Arc<Shared>) {
                 mailbox.poll();
             }
             tend_archive(shared);
+            shared.hand_back_due();
             shared.tidy_soon();
             if let Err(error) = shared.log.prepare_spare() {
                 tracing::warn!(%error, "cannot prepare a log segment ahead");

@@ -3,6 +3,7 @@
 //! Each is one transaction, and directories follow it by [`super::moves`]; the names are in memory
 //! when it is durable.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
+use crate::layout::LayoutKind;
 use crate::mailbox::Mailbox;
 use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 
@@ -121,17 +123,29 @@ impl UserInner {
         let user = self.name.clone();
         let first = Frame::User { user, partition: partition.name.clone() };
         let mut frames = vec![(MailboxId::default(), first)];
+        let mut made = Vec::new();
         for name in names {
             let dir = self.dir_of(&partition, &name)?;
             partition
                 .layout
                 .create(storage, &partition.path, &dir)
                 .map_err(Error::io("create", &dir))?;
-            frames.push(self.mailbox_frame(&partition, name, 0));
+            let frame = self.mailbox_frame_at(&partition, name, 0, &dir);
+            made.push((frame.0, dir));
+            frames.push(frame);
         }
+        let main = self.dir_of(&partition, INBOX)?;
+        frames.extend(self.account_frames(&partition, &made, &main)?);
         let lsn = self.commit(&frames)?;
         self.apply(&frames);
         self.applied(lsn);
+        self.limit();
+        self.looked.store(true, Ordering::Release);
+        if partition.layout.kind() == LayoutKind::Maildir
+            && let Err(error) = self.remember_account(&main)
+        {
+            tracing::warn!(user = self.name, %error, "cannot remember what an old server left");
+        }
         self.regroup()
     }
 
@@ -144,6 +158,28 @@ impl UserInner {
             uid_validity: entry.uid_validity,
             special_use,
         }
+    }
+
+    /// The frame of a mailbox that is in a directory already: with the UIDVALIDITY that an old
+    /// server's files give it.
+    pub(crate) fn mailbox_frame_at(
+        &self,
+        partition: &Partition,
+        name: String,
+        uses: u32,
+        dir: &Path,
+    ) -> (MailboxId, Frame) {
+        let (id, mut frame) = self.mailbox_frame(partition, name, uses);
+        let is_maildir = partition.layout.kind() == LayoutKind::Maildir;
+        if let Frame::Mailbox { uid_validity, .. } = &mut frame
+            && let Some(told) =
+                is_maildir.then(|| Namespace::told_validity(&*self.shared.storage, dir)).flatten()
+        {
+            let mut last = self.shared.uid_validity_last.lock();
+            *last = (*last).max(told.0);
+            *uid_validity = told;
+        }
+        (id, frame)
     }
 
     pub(crate) fn mailbox_frame(
@@ -213,6 +249,11 @@ impl UserInner {
         self.limit();
         self.shared.tidy_soon();
         Ok(())
+    }
+
+    /// Deletes a mailbox; under the `changes` lock.
+    pub(crate) fn delete_now(self: &Arc<Self>, name: &str) -> Result<()> {
+        self.delete(name)
     }
 
     fn delete(self: &Arc<Self>, name: &str) -> Result<()> {

@@ -18,7 +18,14 @@ use crate::quota::Share;
 
 impl UserInner {
     /// Opens a mailbox, or finds it open. Under the `changes` lock.
+    /// The first time, it takes over what an old server did with it.
     pub(crate) fn open(self: &Arc<Self>, name: &str) -> Result<Mailbox> {
+        let mailbox = self.open_as_it_is(name)?;
+        self.look_at_old_server(name, &mailbox);
+        Ok(mailbox)
+    }
+
+    fn open_as_it_is(self: &Arc<Self>, name: &str) -> Result<Mailbox> {
         let namespace = self.namespace.load_full();
         let entry = namespace.mailboxes.get(name).ok_or(Error::NoSuchMailbox)?;
         if let Some(open) = self.shared.mailboxes.find(entry.id) {

@@ -1,0 +1,315 @@
+//! What is an account's: mailboxes that the old server made, renamed or deleted; subscriptions, access
+//! control lists, the quota's definition. See the rules in [`super`].
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use foreign::courier::{self, subscribed};
+use foreign::dovecot;
+use protocol::imap::mutf7;
+
+use super::OldServer;
+use super::files::{self, stamp};
+use super::memory::{Memory, OF_ACCOUNT, SUBSCRIPTIONS_NAME};
+use crate::acl::Acl;
+use crate::config::Partition;
+use crate::error::{Error, Result};
+use crate::format::frame::Frame;
+use crate::ids::MailboxId;
+use crate::io::Storage;
+use crate::layout::LayoutKind;
+use crate::mailbox::opening;
+use crate::namespace::{INBOX, Namespace, SEPARATOR, SpecialUse};
+use crate::quota::QuotaLimits;
+use crate::user::UserInner;
+
+type Frames = Vec<(MailboxId, Frame)>;
+
+fn stamps(storage: &dyn Storage, dir: &Path) -> Memory {
+    let of = |server: OldServer| stamp(storage, &dir.join(server.subscriptions_name()));
+    Memory {
+        courier_subscriptions: of(OldServer::Courier),
+        dovecot_subscriptions: of(OldServer::Dovecot),
+        ..Memory::default()
+    }
+}
+
+/// The names that one of the old servers has subscribed to; `None` where it has no file.
+fn subscriptions(
+    storage: &dyn Storage,
+    dir: &Path,
+    server: OldServer,
+) -> Result<Option<BTreeSet<String>>> {
+    let Some(bytes) = files::read(storage, &dir.join(server.subscriptions_name()))? else {
+        return Ok(None);
+    };
+    let names: BTreeSet<String> = match server {
+        OldServer::Courier => subscribed::read(&bytes)
+            .into_iter()
+            // Those of others are known by where their account is; see docs/takeover.md.
+            .filter(|name| !name.starts_with('#'))
+            .map(|name| {
+                let own = name.strip_prefix("INBOX.").unwrap_or(&name);
+                let decoded = mutf7::decode(own.as_bytes()).unwrap_or_else(|_| own.to_owned());
+                decoded.replace('.', &SEPARATOR.to_string())
+            })
+            .collect(),
+        OldServer::Dovecot => dovecot::subscriptions::read(&bytes, '.')
+            .into_iter()
+            .map(|levels| {
+                let level = |level: &String| {
+                    mutf7::decode(level.as_bytes()).unwrap_or_else(|_| level.clone())
+                };
+                levels.iter().map(level).collect::<Vec<_>>().join(&SEPARATOR.to_string())
+            })
+            .collect(),
+    };
+    Ok(Some(names.iter().map(|name| Namespace::canonical(name)).collect()))
+}
+
+/// The access control list that an old server's file gives a mailbox. One that cannot be read is
+/// named in the log, and the mailbox stays its owner's alone.
+fn acl(storage: &dyn Storage, dir: &Path) -> Option<Acl> {
+    let path = dir.join("courierimapacl");
+    let read = |path: &Path| files::read(storage, path).ok().flatten();
+    let (path, entries) = match read(&path) {
+        Some(bytes) => {
+            let entries = courier::acl::read(&bytes).map(|entries| {
+                // In files, c is the right to make folders alone.
+                let rights = |e: courier::acl::Entry| (e.identifier, e.rights.replace('c', "k"));
+                entries.into_iter().map(rights).collect::<Vec<_>>()
+            });
+            (path, entries)
+        }
+        None => {
+            let path = dir.join("dovecot-acl");
+            let bytes = read(&path)?;
+            let entries = dovecot::acl::read(&bytes).map(|entries| {
+                entries.into_iter().map(|e| (e.identifier, e.rights)).collect::<Vec<_>>()
+            });
+            (path, entries)
+        }
+    };
+    let acl = match &entries {
+        Ok(entries) => Acl::of_texts(entries.iter().map(|(who, rights)| (who, rights))),
+        Err(error) => {
+            tracing::error!(path = %path.display(), %error, "a list of rights cannot be read");
+            return None;
+        }
+    };
+    if acl.is_none() {
+        tracing::error!(path = %path.display(), "a list of rights has unknown identifiers: passed over");
+    }
+    acl
+}
+
+impl UserInner {
+    /// Frames of what an account brings along that we meet for the first time.
+    pub(crate) fn account_frames(
+        &self,
+        partition: &Partition,
+        mailboxes: &[(MailboxId, PathBuf)],
+        main: &Path,
+    ) -> Result<Frames> {
+        let storage = &*self.shared.storage;
+        let mut frames = Frames::new();
+        if partition.layout.kind() != LayoutKind::Maildir {
+            return Ok(frames);
+        }
+        let user = || self.name.clone();
+        for (id, dir) in mailboxes {
+            if let Some(acl) = acl(storage, dir) {
+                frames.push((*id, Frame::Acl { user: user(), acl: Some(Arc::new(acl)) }));
+            }
+        }
+        for server in OldServer::ALL {
+            for name in subscriptions(storage, main, server)?.into_iter().flatten() {
+                let frame = Frame::Subscription { user: user(), name, on: true };
+                frames.push((MailboxId::default(), frame));
+            }
+        }
+        if let Some(bytes) = files::read(storage, &main.join("maildirsize"))? {
+            let first = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+            match foreign::maildirsize::Definition::read(first) {
+                Ok(definition) if definition.bytes.or(definition.messages).is_some() => {
+                    let (bytes, messages) = (definition.bytes, definition.messages);
+                    let limits = Some(QuotaLimits { bytes, messages, ..QuotaLimits::default() });
+                    frames.push((MailboxId::default(), Frame::Quota { user: user(), limits }));
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(user = self.name, %error, "a quota is passed over"),
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Remembers an account as it is now.
+    pub(crate) fn remember_account(&self, main: &Path) -> Result<()> {
+        let there = stamps(&*self.shared.storage, main) != Memory::default();
+        if !there && self.shared.config.hand_back.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = self.namespace.load().subscriptions.iter().cloned().collect();
+        let list = subscribed::write(names.iter().map(String::as_str));
+        files::update(&self.shared, main, &main.join(SUBSCRIPTIONS_NAME), &list)?;
+        let known = Memory::read(&self.shared, main, OF_ACCOUNT).unwrap_or_default();
+        let mailboxes = known.mailboxes;
+        let now = Memory { mailboxes, ..stamps(&*self.shared.storage, main) };
+        now.write(&self.shared, main, OF_ACCOUNT)
+    }
+
+    /// What the old server did with the account since we last looked: once for each user in memory.
+    pub(crate) fn look_at_account(self: &Arc<Self>) {
+        if self.looked.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let _one_at_a_time = self.changes.lock();
+        if let Err(error) = self.finish_moves().and_then(|()| self.compare_account()) {
+            tracing::error!(user = self.name, %error, "cannot take over what an old server left");
+        }
+    }
+
+    fn compare_account(self: &Arc<Self>) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        let partition = self.shared.partition(&namespace.partition)?.clone();
+        if partition.layout.kind() != LayoutKind::Maildir {
+            return Ok(());
+        }
+        let storage = &*self.shared.storage;
+        let main = self.dir_of(&partition, INBOX)?;
+        let known = Memory::read(&self.shared, &main, OF_ACCOUNT);
+        let now = stamps(storage, &main);
+        let remembered = known.clone().unwrap_or_default();
+        let is_there = |dir: &Path| match storage.stat(&dir.join("cur")) {
+            Ok(_) => true,
+            Err(e) => e.kind() != ErrorKind::NotFound,
+        };
+        let found = partition.layout.discover(storage, &partition.path, &self.name);
+        let mut frames = Frames::new();
+        let mut fresh = Vec::new();
+        for mailbox in found.map_err(Error::io("list", &partition.path))? {
+            if namespace.mailboxes.contains_key(&mailbox.name)
+                || self.dir_of(&partition, &mailbox.name).ok().as_ref() != Some(&mailbox.dir)
+            {
+                continue;
+            }
+            // A directory that the old server renamed has our index in it.
+            let before = opening::stamp(storage, &mailbox.dir)
+                .and_then(|(id, _)| namespace.name_of(id))
+                .and_then(|old| Some((old, namespace.mailboxes.get(old)?)));
+            if let Some((old, entry)) = before
+                && self.shared.mailboxes.find(entry.id).is_none()
+                && !is_there(&self.dir_of(&partition, old)?)
+            {
+                tracing::info!(
+                    user = self.name,
+                    from = old,
+                    to = mailbox.name,
+                    "an old server renamed a mailbox"
+                );
+                let uses = SpecialUse::to_bits(&entry.special_use);
+                frames.push((entry.id, self.frame_of(&mailbox.name, entry, uses)));
+                continue;
+            }
+            tracing::info!(
+                user = self.name,
+                mailbox = mailbox.name,
+                "an old server made a mailbox"
+            );
+            let frame = self.mailbox_frame_at(&partition, mailbox.name, 0, &mailbox.dir);
+            fresh.push((frame.0, mailbox.dir));
+            frames.push(frame);
+        }
+        for (id, dir) in &fresh {
+            if let Some(acl) = acl(storage, dir) {
+                let user = self.name.clone();
+                frames.push((*id, Frame::Acl { user, acl: Some(Arc::new(acl)) }));
+            }
+        }
+        let (then, ours) = (&remembered, &namespace.subscriptions);
+        let changed = |server: &OldServer| match server {
+            OldServer::Courier => now.courier_subscriptions != then.courier_subscriptions,
+            OldServer::Dovecot => now.dovecot_subscriptions != then.dovecot_subscriptions,
+        };
+        let is_changed = known.is_some() && OldServer::ALL.iter().any(changed);
+        if is_changed {
+            let base = files::read(storage, &main.join(SUBSCRIPTIONS_NAME))?.unwrap_or_default();
+            let base: BTreeSet<String> = subscribed::read(&base).into_iter().collect();
+            for server in OldServer::ALL.into_iter().filter(changed) {
+                let Some(theirs) = subscriptions(storage, &main, server)? else { continue };
+                for name in theirs.symmetric_difference(&base) {
+                    // Names of others are in no file of theirs.
+                    let on = theirs.contains(name);
+                    if on != ours.contains(name) && !name.starts_with(SEPARATOR) {
+                        let (user, name) = (self.name.clone(), name.clone());
+                        let frame = Frame::Subscription { user, name, on };
+                        frames.push((MailboxId::default(), frame));
+                    }
+                }
+            }
+        }
+        if !frames.is_empty() {
+            let lsn = self.commit(&frames)?;
+            self.apply(&frames);
+            self.applied(lsn);
+            self.regroup()?;
+        }
+        let gone = remembered.mailboxes.iter().filter(|name| {
+            let there = self.namespace.load().mailboxes.contains_key(*name);
+            let dir = self.dir_of(&partition, name);
+            there && dir.is_ok_and(|dir| !is_there(&dir))
+        });
+        let gone: Vec<String> = gone.filter(|name| *name != INBOX).cloned().collect();
+        for name in gone {
+            tracing::info!(user = self.name, mailbox = name, "an old server deleted a mailbox");
+            self.delete_now(&name)?;
+        }
+        if is_changed || known.is_none() {
+            self.remember_account(&main)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is the account's as old servers have it.
+    pub(crate) fn hand_back_account(self: &Arc<Self>, servers: &[OldServer]) -> Result<()> {
+        let _one_at_a_time = self.changes.lock();
+        let namespace = self.namespace.load_full();
+        let partition = self.shared.partition(&namespace.partition)?.clone();
+        if partition.layout.kind() != LayoutKind::Maildir {
+            return Ok(());
+        }
+        let main = self.dir_of(&partition, INBOX)?;
+        let own = || namespace.subscriptions.iter().filter(|name| !name.starts_with(SEPARATOR));
+        for server in servers {
+            let path = main.join(server.subscriptions_name());
+            let bytes = match server {
+                OldServer::Courier => {
+                    let stored = |name: &String| {
+                        let dir = self.dir_of(&partition, name).ok()?;
+                        let folder = dir.strip_prefix(&main).ok()?.to_str()?.to_owned();
+                        Some(format!("INBOX{folder}"))
+                    };
+                    let others = files::read(&*self.shared.storage, &path)?.unwrap_or_default();
+                    let others = subscribed::read(&others);
+                    let others = others.into_iter().filter(|name| name.starts_with('#'));
+                    let all: Vec<String> = own().filter_map(stored).chain(others).collect();
+                    subscribed::write(all.iter().map(String::as_str))
+                }
+                OldServer::Dovecot => {
+                    let levels = |name: &String| name.split(SEPARATOR).map(mutf7::encode).collect();
+                    dovecot::subscriptions::write(&own().map(levels).collect::<Vec<_>>())
+                }
+            };
+            files::update(&self.shared, &main, &path, &bytes)?;
+        }
+        let mailboxes = namespace.mailboxes.iter();
+        let mailboxes = mailboxes.filter(|(_, entry)| entry.partition == partition.name);
+        let mut known = Memory::read(&self.shared, &main, OF_ACCOUNT).unwrap_or_default();
+        known.mailboxes = mailboxes.map(|(name, _)| name.clone()).collect();
+        known.write(&self.shared, &main, OF_ACCOUNT)?;
+        self.remember_account(&main)
+    }
+}

@@ -1,0 +1,68 @@
+//! The old servers' locks: a file with pid and host under a name of its own, linked to the lock's.
+//!
+//! Courier: `tmp/courier.lock`, of a folder. Dovecot: `dovecot-uidlist.lock`. Neither holds it longer
+//! than a listing takes, so one that does not go away was left by a dead process.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::io::{Open, Storage};
+use crate::shared::{Drive, Shared};
+
+/// Courier removes locks of this age; its own are renewed by no one.
+const STALE_SECONDS: i64 = 120;
+/// How long a lock is waited for.
+const WAIT: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// A lock held; given back when dropped.
+pub(super) struct DotLock {
+    storage: Arc<dyn Storage>,
+    path: PathBuf,
+}
+
+impl DotLock {
+    /// Takes a lock, waiting for whoever has it.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] after ten seconds: nothing is written then, and it is tried again later.
+    pub(super) fn take(shared: &Shared, maildir: &Path, path: PathBuf) -> Result<DotLock> {
+        let storage = shared.storage.clone();
+        let own = maildir.join("tmp").join(shared.stage_name());
+        let text = format!("{} {}\n", shared.config.process_id, shared.config.hostname);
+        let write = || storage.open(&own, Open::CreateNew)?.write_at(text.as_bytes(), 0);
+        write().map_err(Error::io("create", &own))?;
+        let until = Instant::now() + WAIT;
+        let taken = loop {
+            match storage.link(&own, &path) {
+                Ok(()) => break Ok(()),
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => break Err(Error::io("lock", &path)(e)),
+            }
+            let now = storage.now_ns() / 1_000_000_000;
+            let age = storage.stat_fresh(&path).map(|stat| now - stat.mtime_ns / 1_000_000_000);
+            if age.is_ok_and(|age| age > STALE_SECONDS) {
+                tracing::warn!(path = %path.display(), "removing the lock of a server that is gone");
+                let _ = storage.unlink(&path);
+                continue;
+            }
+            if shared.drive != Drive::Threads || Instant::now() >= until {
+                break Err(Error::Locked(path.clone()));
+            }
+            std::thread::sleep(RETRY);
+        };
+        let _ = storage.unlink(&own);
+        taken.map(|()| DotLock { storage, path })
+    }
+}
+
+impl Drop for DotLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.storage.unlink(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot give a lock back");
+        }
+    }
+}

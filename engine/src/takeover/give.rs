@@ -1,0 +1,274 @@
+//! What we know of a mailbox, written in the old server's form.
+//!
+//! Order: keywords before UIDs, so that whoever finds a UID finds its keywords; the memory last, so
+//! that what was not finished is compared with the old server's files again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use foreign::courier::keywords::{LIST_NAME, List};
+use foreign::courier::uiddb::UidDb;
+use foreign::dovecot::uidlist::{Message, UidList};
+use parking_lot::Mutex;
+
+use super::adopt::{KEYWORDS_DIR, stamps};
+use super::dotlock::DotLock;
+use super::memory::{KEYWORDS_NAME, Memory, OF_MAILBOX};
+use super::words::{self, LETTERS_NAME};
+use super::{OldServer, files, letters_of};
+use crate::error::{Error, Result};
+use crate::ids::MailboxId;
+use crate::io::Kind;
+use crate::layout::{LayoutKind, Location};
+use crate::mailbox::MailboxInner;
+use crate::shared::Shared;
+use crate::user::UserInner;
+
+/// What changed since it was last given back.
+#[derive(Default)]
+pub(crate) struct Due {
+    mailboxes: Mutex<BTreeMap<MailboxId, Arc<MailboxInner>>>,
+    users: Mutex<BTreeMap<String, Arc<UserInner>>>,
+}
+
+/// A message as the old server's files have it.
+struct Given {
+    uid: u32,
+    base: Vec<u8>,
+    keywords: Vec<String>,
+}
+
+impl Shared {
+    /// A checkpoint covers changes of these.
+    pub(crate) fn hand_back_soon<'a>(
+        &self,
+        mailboxes: impl Iterator<Item = &'a Arc<MailboxInner>>,
+        users: impl Iterator<Item = &'a Arc<UserInner>>,
+    ) {
+        if self.config.hand_back.is_empty() {
+            return;
+        }
+        self.hand_back.mailboxes.lock().extend(mailboxes.map(|m| (m.id, m.clone())));
+        self.hand_back.users.lock().extend(users.map(|user| (user.name.clone(), user.clone())));
+    }
+
+    /// Gives back what is due. What fails is due again after its next change, and named in the log.
+    pub(crate) fn hand_back_due(self: &Arc<Self>) {
+        let servers = &self.config.hand_back;
+        if servers.is_empty() {
+            return;
+        }
+        let mailboxes = std::mem::take(&mut *self.hand_back.mailboxes.lock());
+        for mailbox in mailboxes.into_values() {
+            if mailbox.deleted.load(Ordering::Acquire) {
+                continue;
+            }
+            if let Err(error) = mailbox.hand_back(servers) {
+                tracing::error!(mailbox = %mailbox.id, %error, "cannot write the old server's files");
+            }
+        }
+        let users = std::mem::take(&mut *self.hand_back.users.lock());
+        for user in users.into_values().filter(|user| user.has_begun()) {
+            if let Err(error) = user.hand_back_account(servers) {
+                tracing::error!(user = user.name, %error, "cannot write the old server's files");
+            }
+        }
+    }
+
+    /// All that changed since the last checkpoint, too: before a stop.
+    pub(crate) fn hand_back_all(self: &Arc<Self>) {
+        let mailboxes: Vec<_> = self.dirty.lock().values().cloned().collect();
+        let users: Vec<_> = self.dirty_users.lock().values().cloned().collect();
+        self.hand_back_soon(mailboxes.iter(), users.iter());
+        self.hand_back_due();
+    }
+}
+
+impl MailboxInner {
+    /// Writes UIDs and keywords as old servers have them. Not under the file lock.
+    pub(crate) fn hand_back(self: &Arc<Self>, servers: &[OldServer]) -> Result<()> {
+        let place = self.place.read().clone();
+        if place.partition.layout.kind() != LayoutKind::Maildir {
+            return Ok(());
+        }
+        let storage = &*self.shared.storage;
+        let before = Memory::read(&self.shared, &place.dir, OF_MAILBOX).unwrap_or_default();
+        for server in servers {
+            match server {
+                OldServer::Courier => self.give_to_courier(&place.dir, &before)?,
+                OldServer::Dovecot => self.give_to_dovecot(&place.dir)?,
+            }
+        }
+        let now = stamps(storage, &place.dir);
+        // What one server's files say that we did not write is still to be looked at.
+        let mut memory = before;
+        for server in servers {
+            match server {
+                OldServer::Courier => {
+                    memory.courier = now.courier;
+                    memory.courier_keywords = now.courier_keywords;
+                }
+                OldServer::Dovecot => memory.dovecot = now.dovecot,
+            }
+        }
+        memory.write(&self.shared, &place.dir, OF_MAILBOX)
+    }
+
+    /// All messages as of now, and UIDNEXT.
+    fn given(&self) -> Result<(u32, Vec<Given>)> {
+        let files = self.files.lock();
+        let names = files.names()?;
+        let mut given = Vec::with_capacity(files.head.count);
+        for position in (0..files.head.count).filter(|p| !files.is_tombstone(*p)) {
+            let (base, record) = (names.of(position).0, files.record(position));
+            if base.is_empty() {
+                continue;
+            }
+            let words = files.keywords().of_bits(record.keywords);
+            let keywords = words.map(|word| word.as_str().to_owned()).collect();
+            given.push(Given { uid: record.uid.0, base: base.to_vec(), keywords });
+        }
+        // What is under way has its UIDs already.
+        let uid_next = self.state.lock().uid_next.max(files.head.uid_next);
+        Ok((uid_next.0, given))
+    }
+
+    fn give_to_courier(self: &Arc<Self>, dir: &Path, before: &Memory) -> Result<()> {
+        let (shared, storage) = (&self.shared, &*self.shared.storage);
+        let _lock = DotLock::take(shared, dir, dir.join("tmp/courier.lock"))?;
+        let keywords_dir = dir.join(KEYWORDS_DIR);
+        match storage.create_dir(&keywords_dir) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            other => other.map_err(Error::io("create", &keywords_dir))?,
+        }
+        // Sets that other programs wrote while we ran.
+        let mut updates = Vec::new();
+        let mut each = |name: &[u8], kind: Kind| {
+            if kind == Kind::File && foreign::courier::keywords::update(name).is_some() {
+                updates.push(name.to_vec());
+            }
+        };
+        storage.list(&keywords_dir, &mut each).map_err(Error::io("list", &keywords_dir))?;
+        let theirs_changed = stamps(storage, dir).courier_keywords != before.courier_keywords;
+        if !updates.is_empty() && theirs_changed {
+            match self.take_courier_keywords(dir) {
+                Ok(()) => {}
+                // At a stop nothing can be taken any more: they stay where Courier finds them.
+                Err(Error::Closing) => updates.clear(),
+                Err(error) => return Err(error),
+            }
+        }
+        let (uid_next, given) = self.given()?;
+        let with = given.iter().filter(|m| !m.keywords.is_empty());
+        let list = List { messages: with.map(|m| (m.base.clone(), m.keywords.clone())).collect() };
+        let bytes = list.write();
+        files::update(shared, dir, &dir.join(KEYWORDS_NAME), &bytes)?;
+        files::update(shared, dir, &keywords_dir.join(LIST_NAME), &bytes)?;
+        for name in updates {
+            use std::os::unix::ffi::OsStrExt;
+            let path = keywords_dir.join(std::ffi::OsStr::from_bytes(&name));
+            match storage.unlink(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("unlink", path)(e));
+                }
+                _ => {}
+            }
+        }
+        let messages = given.into_iter().map(|m| (m.uid, m.base)).collect();
+        let db = UidDb { uid_validity: self.uid_validity().0, uid_next, messages };
+        files::update(shared, dir, &dir.join(OldServer::Courier.uids_name()), &db.write()).map(drop)
+    }
+
+    fn give_to_dovecot(self: &Arc<Self>, dir: &Path) -> Result<()> {
+        let (shared, storage) = (&self.shared, &*self.shared.storage);
+        let path = dir.join(OldServer::Dovecot.uids_name());
+        let _lock = DotLock::take(shared, dir, dir.join("dovecot-uidlist.lock"))?;
+        self.give_letters(dir)?;
+        let known = files::read(storage, &path)?.and_then(|bytes| UidList::read(&bytes).ok());
+        let known = known.unwrap_or_default();
+        let same = known.uid_validity == self.uid_validity().0;
+        // Sizes, UIDLs and the like that Dovecot wrote down.
+        let extras: HashMap<Vec<u8>, Vec<String>> =
+            known.messages.into_iter().map(|m| (m.base, m.extra)).collect();
+        let (uid_next, given) = self.given()?;
+        let messages = given.into_iter().map(|m| {
+            let extra = extras.get(&m.base).cloned().unwrap_or_default();
+            Message { uid: m.uid, extra, base: m.base }
+        });
+        let list = UidList {
+            uid_validity: self.uid_validity().0,
+            uid_next: if same { uid_next.max(known.uid_next) } else { uid_next },
+            extra: known.extra,
+            messages: messages.collect(),
+        };
+        files::update(shared, dir, &path, &list.write()).map(drop)
+    }
+
+    /// Names of files get the letters of their keywords.
+    fn give_letters(self: &Arc<Self>, dir: &Path) -> Result<()> {
+        let mut letters = words::read(&*self.shared.storage, dir);
+        let (mut lost, mut due) = (0, Vec::new());
+        {
+            let files = self.files.lock();
+            let names = files.names()?;
+            for position in (0..files.head.count).filter(|p| !files.is_tombstone(*p)) {
+                let record = files.record(position);
+                let (base, other) = names.of(position);
+                if base.is_empty() || record.keywords == 0 && letters_of(other).next().is_none() {
+                    continue;
+                }
+                let mut wanted: Vec<u8> = kept(other, &letters);
+                for word in files.keywords().of_bits(record.keywords) {
+                    match letters.letter(word.as_str()) {
+                        Some(letter) => wanted.push(letter),
+                        None => lost += 1,
+                    }
+                }
+                wanted.sort_unstable();
+                wanted.dedup();
+                let now: Vec<u8> = letters_of(other).collect();
+                if wanted.iter().copied().filter(u8::is_ascii_lowercase).ne(now) {
+                    due.push((record.uid, wanted));
+                }
+            }
+        }
+        if lost > 0 {
+            tracing::warn!(dir = %dir.display(), messages = lost, "Dovecot has letters for 26 keywords: some stay ours alone");
+        }
+        files::update(&self.shared, dir, &dir.join(LETTERS_NAME), &letters.write())?;
+        for part in due.chunks(128) {
+            self.rename_for_letters(part)?;
+        }
+        Ok(())
+    }
+
+    fn rename_for_letters(self: &Arc<Self>, due: &[(protocol::types::Uid, Vec<u8>)]) -> Result<()> {
+        let mut files = self.files.lock();
+        let place = self.place.read().clone();
+        let mut seen = Vec::new();
+        for (uid, wanted) in due {
+            let Some(position) = files.position_of(*uid).filter(|p| !files.is_tombstone(*p)) else {
+                continue;
+            };
+            let Some(from) = files.location(position) else { continue };
+            let to = Location { other_letters: wanted.clone(), in_new: false, ..from.clone() };
+            if self.rename_message(&place, &from, &to, None) {
+                seen.push(Location { uid: *uid, ..to });
+            }
+        }
+        self.note_locations(&mut files, &seen)
+    }
+}
+
+/// Letters of a name that are none of a keyword that we know.
+fn kept(other_letters: &[u8], letters: &words::Letters) -> Vec<u8> {
+    let all = match other_letters.strip_prefix(b"/") {
+        Some(suffix) => suffix.strip_prefix(b":2,").unwrap_or_default(),
+        None => other_letters,
+    };
+    let ours = |letter: &&u8| b"DFPRST".contains(letter) || letters.name(**letter).is_some();
+    all.iter().filter(|letter| !ours(letter)).copied().collect()
+}

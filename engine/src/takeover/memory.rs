@@ -1,0 +1,65 @@
+//! `cursus.foreign` in a mailbox's directory: what was last seen of the old servers' files, JSON.
+//! `cursus.foreign.keywords` beside it: the keywords that Courier's files last had, in the form of
+//! its `:list`. In a user's main Maildir, `cursus.foreign.account` is the same of what is the account's,
+//! and `cursus.foreign.subscriptions` the names that were subscribed, one a line.
+//!
+//! Losing them costs a look, or that changes of keywords count as theirs.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, Stamp};
+use crate::error::Result;
+use crate::shared::Shared;
+
+/// Of a mailbox.
+pub(super) const OF_MAILBOX: &str = "cursus.foreign";
+/// Of an account.
+pub(super) const OF_ACCOUNT: &str = "cursus.foreign.account";
+pub(super) const KEYWORDS_NAME: &str = "cursus.foreign.keywords";
+pub(super) const SUBSCRIPTIONS_NAME: &str = "cursus.foreign.subscriptions";
+
+/// What was last seen, or written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// Messages are being taken over: what the files say counts until all are there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) adopting: bool,
+    /// `courierimapuiddb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) courier: Option<Stamp>,
+    /// The directory `courierimapkeywords`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) courier_keywords: Option<Stamp>,
+    /// `dovecot-uidlist`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dovecot: Option<Stamp>,
+    /// The subscriptions of either server, of a user's Maildir.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) courier_subscriptions: Option<Stamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) dovecot_subscriptions: Option<Stamp>,
+    /// Mailboxes that an account had when it was last given back: one whose directory is gone was
+    /// deleted by the old server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) mailboxes: Vec<String>,
+}
+
+impl Memory {
+    /// `None` where nothing is remembered that can be read.
+    pub(super) fn read(shared: &Shared, dir: &Path, name: &str) -> Option<Memory> {
+        let bytes = files::read(&*shared.storage, &dir.join(name)).ok()??;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Durable when it returns.
+    pub(super) fn write(&self, shared: &Shared, dir: &Path, name: &str) -> Result<()> {
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        if files::update(shared, dir, &dir.join(name), &bytes)? {
+            let sync = shared.storage.sync_dir(dir);
+            sync.map_err(crate::error::Error::io("sync", dir))?;
+        }
+        Ok(())
+    }
+}
