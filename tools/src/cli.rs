@@ -75,6 +75,18 @@ pub enum Command {
     Recover,
     /// Bring the files up to date with the commit log now
     Checkpoint,
+    /// Write an old server's files in all Maildirs, so that it can be started on them again
+    ///
+    /// UIDs, keywords, subscriptions, as they are now. Also while the server runs; what changes later
+    /// needs store.hand_back in the configuration, or another run after the server's stop.
+    Handback {
+        /// Whose form: courier or dovecot
+        #[arg(value_parser = old_server)]
+        server: config::OldServer,
+        /// Only this user's mail
+        #[arg(long)]
+        user: Option<String>,
+    },
     /// Look after the archive of log and messages
     #[command(subcommand)]
     Archive(ArchiveCommand),
@@ -493,5 +505,14 @@ mod tests {
         assert!(Cli::try_parse_from(["cursus", "user", "add", "--bulk"]).is_ok());
         assert!(Cli::try_parse_from(["cursus", "user", "add"]).is_err());
         assert!(Cli::try_parse_from(["cursus", "user", "add", "--bulk", "jo"]).is_err());
+    }
+}
+
+/// Reads the name of a server whose files can be written.
+fn old_server(name: &str) -> Result<config::OldServer, String> {
+    match name {
+        "courier" => Ok(config::OldServer::Courier),
+        "dovecot" => Ok(config::OldServer::Dovecot),
+        _ => Err("expected courier or dovecot".to_owned()),
     }
 }

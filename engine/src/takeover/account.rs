@@ -24,7 +24,7 @@ use crate::layout::LayoutKind;
 use crate::mailbox::opening;
 use crate::namespace::{INBOX, Namespace, SEPARATOR, SpecialUse};
 use crate::quota::QuotaLimits;
-use crate::user::UserInner;
+use crate::user::{User, UserInner};
 
 type Frames = Vec<(MailboxId, Frame)>;
 
@@ -311,5 +311,31 @@ impl UserInner {
         known.mailboxes = mailboxes.map(|(name, _)| name.clone()).collect();
         known.write(&self.shared, &main, OF_ACCOUNT)?;
         self.remember_account(&main)
+    }
+}
+
+impl User {
+    /// Writes what these servers have of the user's mail, as it is now: every mailbox and what is the
+    /// account's. Returns how many mailboxes.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where a server does not give its lock back; what was written stays.
+    pub async fn hand_back(&self, servers: &[OldServer]) -> Result<usize> {
+        let mut count = 0;
+        for name in self.namespace().mailboxes.keys() {
+            let mailbox = match self.mailbox(name).await {
+                Err(Error::NoSuchMailbox) => continue,
+                other => other?,
+            };
+            mailbox.refresh().await?;
+            let (inner, servers) = (mailbox.0.clone(), servers.to_vec());
+            let job = move || inner.hand_back(&servers);
+            self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+            count += 1;
+        }
+        let (user, servers) = (self.0.clone(), servers.to_vec());
+        let job = move || user.hand_back_account(&servers);
+        self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
+        Ok(count)
     }
 }

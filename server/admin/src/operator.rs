@@ -104,6 +104,7 @@ impl Operator {
             Request::Index { action, user, mailbox } => {
                 self.index(action, user.as_deref(), mailbox.as_deref()).await
             }
+            Request::HandBack { server, user } => self.hand_back(server, user.as_deref()).await,
             Request::Checkpoint => {
                 self.store.checkpoint().await.map_err(failure)?;
                 Ok(Reply::Done)
@@ -242,6 +243,23 @@ impl Operator {
             }
             other => other,
         }
+    }
+
+    async fn hand_back(
+        &self,
+        server: config::OldServer,
+        user: Option<&str>,
+    ) -> Result<Reply, Failure> {
+        let servers = [crate::store::old_server(server)];
+        let mut mailboxes = 0;
+        for name in self.names(user).await? {
+            match self.one_of(&name, user).await {
+                Ok(user) => mailboxes += user.hand_back(&servers).await.map_err(failure)?,
+                Err(Failure { code: FailureCode::NoSuchUser, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Reply::HandedBack { mailboxes })
     }
 
     async fn quotas(&self, user: Option<&str>) -> Result<Reply, Failure> {

@@ -5,29 +5,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::{Account, Attributes};
-use config::{Config, LayoutKind, Locks, Notify, PartitionIo, SearchIndex, SyncNames};
+use config::{Config, FolderNames, LayoutKind, Locks, Notify, PartitionIo, SearchIndex, SyncNames};
 use engine::archive::{ArchiveConfig, ArchiveTarget};
 use engine::io::Storage;
 use engine::layout::Layout;
 use engine::layout::cyrus::Cyrus;
-use engine::layout::maildir::Maildir;
+use engine::layout::maildir::{Maildir, Names};
 use engine::{
     Drive, Error, IndexConfig, IndexMode, IoMode, LockMode, MountOptions, NameSync, NotifyMode,
-    Partition, Store, StoreConfig, UserOptions,
+    OldServer, Partition, Store, StoreConfig, UserOptions,
 };
+
+/// A server as the engine knows it.
+pub fn old_server(server: config::OldServer) -> OldServer {
+    match server {
+        config::OldServer::Courier => OldServer::Courier,
+        config::OldServer::Dovecot => OldServer::Dovecot,
+    }
+}
 
 /// The engine's settings for `config`.
 pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
-    let layout = |kind| -> Arc<dyn Layout> {
-        match kind {
-            LayoutKind::Maildir => Arc::new(Maildir::default()),
+    let layout = |p: &config::Partition| -> Arc<dyn Layout> {
+        match p.layout {
+            LayoutKind::Maildir => Arc::new(Maildir {
+                user_path: p.user_path.clone(),
+                names: match p.folder_names {
+                    FolderNames::Utf8 => Names::Utf8,
+                    FolderNames::Utf7 => Names::ModifiedUtf7,
+                },
+            }),
             LayoutKind::Cyrus => Arc::new(Cyrus::default()),
         }
     };
     let partition = |p: &config::Partition| Partition {
         name: p.name.clone(),
         path: p.path.clone(),
-        layout: layout(p.layout),
+        layout: layout(p),
         mount: mount_options(p),
     };
     let partitions = config.partition.iter().map(partition).collect();
@@ -71,6 +85,7 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         open_users_max: config.limits.open_users_max,
         helpers: config.store.helper_threads,
         network_state: config.store.network_state,
+        hand_back: config.store.hand_back.iter().copied().map(old_server).collect(),
         archive,
         ..defaults
     }

@@ -132,6 +132,13 @@ pub enum Request {
         /// Of which mailbox; absent: all of the user's.
         mailbox: Option<String>,
     },
+    /// Writes the files of an old server in all Maildirs as it has them.
+    HandBack {
+        /// Whose form.
+        server: config::OldServer,
+        /// Whose mail; absent: everybody's.
+        user: Option<String>,
+    },
     /// Brings the files up to date with the log, durably.
     Checkpoint,
     /// Takes what waits to the archive now.
@@ -291,6 +298,11 @@ pub enum Reply {
     },
     /// To [`Request::Contents`]: one hexadecimal id a message.
     Contents(Vec<String>),
+    /// To [`Request::HandBack`]: how many mailboxes were written.
+    HandedBack {
+        /// Mailboxes in Maildirs.
+        mailboxes: usize,
+    },
     /// To all others.
     Done,
 }

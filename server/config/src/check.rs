@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use crate::{
-    ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, ListenerAddress, NameForm,
-    PlainLogin, Pop3, Protocol, SaslMechanism, TlsMode,
+    ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, LayoutKind, ListenerAddress,
+    NameForm, Partition, PlainLogin, Pop3, Protocol, SaslMechanism, TlsMode,
 };
 
 /// IMAP's literals and sizes have 32 bits.
@@ -49,6 +49,23 @@ pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
     if findings.errors.is_empty() { Ok(()) } else { Err(ConfigErrors(findings.errors)) }
 }
 
+/// What is expected of a `user_path`, where it isn't so.
+fn bad_user_path(partition: &Partition) -> Option<&'static str> {
+    let path = &partition.user_path;
+    let whole = path.contains("{user}");
+    let parts = path.contains("{local}") && path.contains("{domain}");
+    let odd = |level: &str| level.is_empty() || level == "." || level == "..";
+    if partition.layout != LayoutKind::Maildir {
+        (path != "{user}").then_some("layout = \"maildir\" with it")
+    } else if !whole && !parts {
+        Some("{user}, or both {local} and {domain}, so that users don't share")
+    } else if path.split('/').any(odd) {
+        Some("a relative path without empty levels, '.' and '..'")
+    } else {
+        None
+    }
+}
+
 fn partitions(config: &Config, out: &mut Findings<'_>) {
     if config.partition.is_empty() {
         out.add("partition", "nothing", "at least one [[partition]] with name, path and layout");
@@ -58,6 +75,9 @@ fn partitions(config: &Config, out: &mut Findings<'_>) {
         if partition.name.is_empty() || !partition.name.chars().all(plain) {
             let expected = "letters, digits, '-' and '_', at least one";
             out.add(format!("partition[{i}].name"), quoted(&partition.name), expected);
+        }
+        if let Some(expected) = bad_user_path(partition) {
+            out.add(format!("partition[{i}].user_path"), quoted(&partition.user_path), expected);
         }
         if config.partition[..i].iter().any(|p| p.name == partition.name) {
             let expected = "a name that no earlier partition has";

@@ -106,6 +106,12 @@ pub struct Partition {
     /// How messages are laid out below `path`.
     #[serde(default)]
     pub layout: LayoutKind,
+    /// Maildir: a user's main directory below `path`; see `docs/takeover.md`.
+    #[serde(default = "default_user_path")]
+    pub user_path: String,
+    /// Maildir: how folder names are written in directory names.
+    #[serde(default)]
+    pub folder_names: FolderNames,
     /// Whether index and cache are mapped.
     #[serde(default)]
     pub io: PartitionIo,
@@ -118,6 +124,31 @@ pub struct Partition {
     /// Whether the directory of a new file is synced as well as the file.
     #[serde(default)]
     pub sync_names: SyncNames,
+}
+
+fn default_user_path() -> String {
+    "{user}".to_owned()
+}
+
+/// How folder names of Maildirs are written in directory names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FolderNames {
+    /// UTF-8, as Courier does since 5.0.
+    #[default]
+    Utf8,
+    /// Modified UTF-7, as Dovecot and older Courier do.
+    Utf7,
+}
+
+/// A server whose files in Maildirs can be kept up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OldServer {
+    /// Courier-IMAP.
+    Courier,
+    /// Dovecot.
+    Dovecot,
 }
 
 /// How index and cache of a partition are read.
@@ -231,6 +262,8 @@ pub struct Store {
     pub quota_messages: u64,
     /// Let `state_dir` and the log be on a network filesystem.
     pub network_state: bool,
+    /// Servers whose files in Maildirs are kept up to date, so that they can be started again.
+    pub hand_back: Vec<OldServer>,
 }
 
 impl Default for Store {
@@ -243,6 +276,7 @@ impl Default for Store {
             quota_bytes: 0,
             quota_messages: 0,
             network_state: false,
+            hand_back: Vec::new(),
         }
     }
 }
@@ -569,6 +603,8 @@ impl Config {
             partition: vec![Partition {
                 name: default_partition(),
                 path: dir.join("mail"),
+                user_path: default_user_path(),
+                folder_names: FolderNames::default(),
                 layout: LayoutKind::Maildir,
                 io: PartitionIo::Auto,
                 locks: Locks::Auto,
