@@ -133,7 +133,7 @@ impl Files {
     }
 
     /// Positions whose files are in `new/`, tombstones included.
-    pub(super) fn positions_in_new(&self) -> Vec<usize> {
+    pub(crate) fn positions_in_new(&self) -> Vec<usize> {
         let in_new = |p: &usize| self.table.first_word(*p) & Bits::IN_NEW != 0;
         (0..self.head.count).filter(in_new).collect()
     }

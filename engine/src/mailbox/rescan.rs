@@ -407,9 +407,11 @@ impl MailboxInner {
             // Those that an old server gave UIDs, in their order, then the others.
             imported.sort_by_key(|(file, ..)| told.uid(&file.base).unwrap_or(u32::MAX));
         }
-        let named =
-            imported.iter().map(|(file, ..)| file).chain(moved.iter().map(|(_, file)| file));
-        let letters = self.shared.letters(&place.dir, named);
+        // Of names that lost their last letter, too.
+        let known = |position: usize| files.location(position).map_or(0, |at| letter_bits(&at));
+        let lettered = imported.iter().any(|(file, ..)| letter_bits(file) != 0)
+            || moved.iter().any(|(position, file)| letter_bits(file) | known(*position) != 0);
+        let letters = self.shared.letters(&place.dir, lettered);
         // Names that say something new, and names that only lie elsewhere.
         let (mut seen, mut relocated) = (Vec::new(), Vec::new());
         let mut last = None;

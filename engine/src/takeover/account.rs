@@ -2,7 +2,9 @@
 //! control lists, the quota's definition. See the rules in [`super`].
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,10 +21,11 @@ use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
-use crate::io::Storage;
+use crate::io::{Kind, Storage};
 use crate::layout::LayoutKind;
+use crate::mailbox::files::INDEX_NAME;
 use crate::mailbox::opening;
-use crate::namespace::{INBOX, Namespace, SEPARATOR, SpecialUse};
+use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 use crate::quota::QuotaLimits;
 use crate::user::{User, UserInner};
 
@@ -203,6 +206,7 @@ impl UserInner {
             if let Some((old, entry)) = before
                 && self.shared.mailboxes.find(entry.id).is_none()
                 && !is_there(&self.dir_of(&partition, old)?)
+                && !self.is_begun_anew(&mailbox.dir, entry)?
             {
                 tracing::info!(
                     user = self.name,
@@ -271,6 +275,29 @@ impl UserInner {
             self.remember_account(&main)?;
         }
         Ok(())
+    }
+
+    /// Courier gives a mailbox that it renames a new UIDVALIDITY: then it is another one, and what
+    /// we had of it goes. Whether it was so.
+    fn is_begun_anew(&self, dir: &Path, entry: &MailboxEntry) -> Result<bool> {
+        let storage = &*self.shared.storage;
+        let told = Namespace::told_validity(storage, dir);
+        if told.is_none_or(|told| told == entry.uid_validity) {
+            return Ok(false);
+        }
+        let mut ours = Vec::new();
+        let mut each = |name: &[u8], kind: Kind| {
+            if kind == Kind::File && name.starts_with(b"cursus.") {
+                ours.push(dir.join(OsStr::from_bytes(name)));
+            }
+        };
+        storage.list(dir, &mut each).map_err(Error::io("list", dir))?;
+        // The index first: without it the rest is nobody's.
+        ours.sort_by_key(|path| !path.ends_with(INDEX_NAME));
+        for path in ours {
+            storage.unlink(&path).map_err(Error::io("unlink", path))?;
+        }
+        Ok(true)
     }
 
     /// Writes what is the account's as old servers have it.

@@ -27,6 +27,9 @@ use crate::mailbox::MailboxInner;
 use crate::shared::Shared;
 use crate::user::UserInner;
 
+/// Renames under one hold of the file lock.
+const RENAMES_MAX: usize = 128;
+
 /// What changed since it was last given back.
 #[derive(Default)]
 pub(crate) struct Due {
@@ -161,6 +164,7 @@ impl MailboxInner {
                 Err(error) => return Err(error),
             }
         }
+        self.leave_new()?;
         let (uid_next, given) = self.given()?;
         let with = given.iter().filter(|m| !m.keywords.is_empty());
         let list = List { messages: with.map(|m| (m.base.clone(), m.keywords.clone())).collect() };
@@ -207,6 +211,18 @@ impl MailboxInner {
         files::update(shared, dir, &path, &list.write()).map(drop)
     }
 
+    /// Files go from `new/` to `cur/`: Courier gives those that it moves itself new UIDs.
+    fn leave_new(self: &Arc<Self>) -> Result<()> {
+        let due: Vec<_> = {
+            let files = self.files.lock();
+            let living = files.positions_in_new().into_iter().filter(|p| !files.is_tombstone(*p));
+            living
+                .filter_map(|p| Some((files.record(p).uid, files.location(p)?.other_letters)))
+                .collect()
+        };
+        due.chunks(RENAMES_MAX).try_for_each(|part| self.rename_for_old_server(part))
+    }
+
     /// Names of files get the letters of their keywords.
     fn give_letters(self: &Arc<Self>, dir: &Path) -> Result<()> {
         let mut letters = words::read(&*self.shared.storage, dir);
@@ -239,13 +255,14 @@ impl MailboxInner {
             tracing::warn!(dir = %dir.display(), messages = lost, "Dovecot has letters for 26 keywords: some stay ours alone");
         }
         files::update(&self.shared, dir, &dir.join(LETTERS_NAME), &letters.write())?;
-        for part in due.chunks(128) {
-            self.rename_for_letters(part)?;
-        }
-        Ok(())
+        due.chunks(RENAMES_MAX).try_for_each(|part| self.rename_for_old_server(part))
     }
 
-    fn rename_for_letters(self: &Arc<Self>, due: &[(protocol::types::Uid, Vec<u8>)]) -> Result<()> {
+    /// Renames files into `cur/`, with these uninterpreted letters.
+    fn rename_for_old_server(
+        self: &Arc<Self>,
+        due: &[(protocol::types::Uid, Vec<u8>)],
+    ) -> Result<()> {
         let mut files = self.files.lock();
         let place = self.place.read().clone();
         let mut seen = Vec::new();

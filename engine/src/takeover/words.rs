@@ -56,13 +56,9 @@ impl LetterNames {
 }
 
 impl Shared {
-    /// What the letters in these names mean; the file is read only where some have any.
-    pub(crate) fn letters<'a>(
-        &self,
-        dir: &Path,
-        mut names: impl Iterator<Item = &'a Location>,
-    ) -> LetterNames {
-        match names.any(|at| letter_bits(at) != 0) {
+    /// What the letters of a mailbox's names mean; nothing where `lettered` says that there are none.
+    pub(crate) fn letters(&self, dir: &Path, lettered: bool) -> LetterNames {
+        match lettered {
             true => LetterNames(read(&*self.storage, dir)),
             false => LetterNames::default(),
         }

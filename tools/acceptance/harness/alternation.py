@@ -1,0 +1,332 @@
+"""One Maildir served by Cursus and by an old server in turn, each making random changes.
+
+A model says what every mailbox must hold. Whoever starts must show exactly that: UIDVALIDITY, UIDs,
+flags and keywords, dates, bytes, subscriptions.
+"""
+
+import base64
+import hashlib
+import imaplib
+import json
+import os
+import random
+import re
+import time
+
+from . import proc
+from .peers import PASSWORD, Courier, Dovecot
+from .server import Cursus
+
+USER = "user1"
+FLAGS = ["\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "\\Draft"]
+WORDS = ["$Forwarded", "$Junk", "NonJunk", "$Label1", "kw1", "kw2", "kw3"]
+MAIL_UID = 8
+imaplib._MAXLINE = 10_000_000
+
+
+class Turn(Cursus):
+    """cursusd on the old server's tree, as the user that owns it."""
+
+    def __init__(self, maildir, old):
+        root, user_path = maildir.split("/mail/", 1)
+        names = "utf8" if old == "courier" else "utf7"
+        uidl = "UID%u-%v" if old == "courier" else "%08Xu%08Xv"
+        self.tree = f"{root}/mail"
+        self.partition = f'user_path = "{user_path}"\nfolder_names = "{names}"\n'
+        run = ["setpriv", f"--reuid={MAIL_UID}", f"--regid={MAIL_UID}", "--clear-groups"]
+        super().__init__("maildir", [USER], launcher=run,
+                         extra=f'[store]\nhand_back = ["{old}"]\n[pop3]\nuidl = "{uidl}"\n')
+        secret = base64.b64encode(PASSWORD.encode()).decode()
+        (self.state / "users").write_text(f"{USER}:{{PLAIN.B64}}{secret}\n")
+        self.added = True
+        os.chmod(self.key, 0o644)
+        proc.run(["chown", "-R", f"{MAIL_UID}:{MAIL_UID}", self.dir])
+
+    def config_text(self):
+        text = super().config_text().replace(str(self.spool), self.tree)
+        return text.replace('layout = "maildir"\n', 'layout = "maildir"\n' + self.partition)
+
+
+class Client:
+    """An IMAP session in terms of names with '/'."""
+
+    def __init__(self, port, theirs, ours):
+        self.theirs, self.ours = theirs, ours
+        self.imap = imaplib.IMAP4("127.0.0.1", port, timeout=30)
+        self.imap.login(USER, PASSWORD)
+
+    def close(self):
+        try:
+            self.imap.logout()
+        except (OSError, imaplib.IMAP4.abort):
+            pass
+
+    def ok(self, name, *arguments):
+        kind, data = getattr(self.imap, name)(*arguments)
+        if kind != "OK":
+            raise AssertionError(f"{name} {arguments}: {kind} {data}")
+        return data
+
+    def wire(self, name):
+        return '"%s"' % self.theirs(name)
+
+    def names(self, verb="list"):
+        out = set()
+        for line in self.ok(verb, '""', "*"):
+            if not line or b"\\Noselect" in line or b"\\NonExistent" in line:
+                continue
+            name = re.search(rb'\) (?:"."|NIL) "?([^"]*)"?$', line).group(1).decode()
+            if not name.startswith(("#", "Other Users", "shared")):
+                out.add(self.ours(name))
+        return out
+
+    def state(self):
+        """Everything that a client can know."""
+        boxes = {}
+        for name in sorted(self.names()):
+            self.ok("select", self.wire(name), True)
+            validity = int(self.imap.response("UIDVALIDITY")[1][0])
+            next_uid = self.imap.response("UIDNEXT")[1][0]
+            messages = {}
+            count = int(self.imap.untagged_responses["EXISTS"][-1])
+            if count:
+                data = self.ok("fetch", "1:*", "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")
+                # FLAGS may stand behind the literal.
+                for i, part in enumerate(data):
+                    if not isinstance(part, tuple):
+                        continue
+                    head = part[0] + b" " + (data[i + 1] if isinstance(data[i + 1], bytes) else b"")
+                    uid = int(re.search(rb"UID (\d+)", head).group(1))
+                    flags = re.search(rb"FLAGS \(([^)]*)\)", head).group(1).decode().split()
+                    date = imaplib.Internaldate2tuple(head)
+                    body = hashlib.sha256(part[1]).hexdigest()
+                    flags = frozenset(f.lower() for f in flags if f != "\\Recent")
+                    messages[uid] = (flags, time.mktime(date), body)
+            boxes[name] = {"validity": validity, "messages": messages,
+                           "next": int(next_uid) if next_uid else None}
+        return boxes
+
+
+class Model:
+    """What both must show."""
+
+    def __init__(self, state, subscribed):
+        self.boxes, self.subscribed = state, set(subscribed)
+
+    def check(self, state, subscribed, who):
+        wrong = []
+        for name in sorted(set(state) ^ set(self.boxes)):
+            wrong.append(f"{name} is {'new' if name in state else 'gone'}")
+        for name in sorted(set(state) & set(self.boxes)):
+            want, have = self.boxes[name], state[name]
+            if want["validity"] != have["validity"]:
+                wrong.append(f"{name}: UIDVALIDITY {have['validity']}, not {want['validity']}")
+            for uid in sorted(set(want["messages"]) | set(have["messages"])):
+                a, b = want["messages"].get(uid), have["messages"].get(uid)
+                if a != b:
+                    wrong.append(f"{name} {uid}: {b}, not {a}")
+            if have["next"] and want["next"] and have["next"] < want["next"]:
+                wrong.append(f"{name}: UIDNEXT {have['next']} after {want['next']}")
+        if set(subscribed) != self.subscribed:
+            wrong.append(f"subscriptions {sorted(subscribed)}, not {sorted(self.subscribed)}")
+        if wrong:
+            raise AssertionError(f"{who} shows otherwise:\n  " + "\n  ".join(wrong[:20]))
+
+
+class Alternation:
+    def __init__(self, old, seed=1):
+        self.old, self.random = old, random.Random(seed)
+        self.peer = {"courier": Courier, "dovecot": Dovecot}[old](1)
+        self.cursus = None
+        self.model = None
+        self.n = 0
+        self.deliveries = 0
+        self.journal = []
+
+    # -- servers ---------------------------------------------------------------
+
+    def start_old(self):
+        self.peer.start()
+        # Its script takes the file away at the stop.
+        self.maildir = json.loads((self.peer.dir / "peer.json").read_text())["maildir"]
+        return Client(self.peer.ports["imap"], self.peer.theirs, self.peer.ours)
+
+    def start_cursus(self):
+        if self.cursus is None:
+            self.cursus = Turn(self.maildir, self.old)
+        self.cursus.start()
+        same = lambda name: name
+        return Client(self.cursus.ports["imap"], same, same)
+
+    def main_dir(self):
+        return self.maildir.replace("{user}", USER)
+
+    def message(self):
+        self.n += 1
+        return (f"From: a@example.org\r\nSubject: message {self.n}\r\n\r\n"
+                + "line\r\n" * self.random.randint(1, 40)).encode()
+
+    # -- changes ---------------------------------------------------------------
+
+    def change(self, client):
+        """One random change, also in the model."""
+        boxes, rnd = self.model.boxes, self.random
+        name = rnd.choice(sorted(boxes))
+        box = boxes[name]
+        uids = sorted(box["messages"])
+        what = rnd.choice(["append"] * 3 + ["flags"] * 4 + ["expunge", "copy", "copy", "subscribe",
+                          "create", "delete", "rename"])
+        if what == "append":
+            flags = rnd.sample(FLAGS, rnd.randint(0, 2)) + rnd.sample(WORDS, rnd.randint(0, 2))
+            date = rnd.randint(946684800, 1700000000)
+            # Courier appends nothing to a mailbox that is selected read-only.
+            self.ok_select(client, name)
+            client.ok("append", client.wire(name), "(%s)" % " ".join(flags),
+                             imaplib.Time2Internaldate(date), self.message())
+            self.look(client, name)
+        elif what == "flags" and uids:
+            self.ok_select(client, name)
+            some = rnd.sample(uids, min(len(uids), rnd.randint(1, 4)))
+            sign = rnd.choice(["+FLAGS", "-FLAGS", "FLAGS"])
+            flags = rnd.sample(FLAGS, rnd.randint(0, 2)) + rnd.sample(WORDS, rnd.randint(0, 3))
+            if sign != "FLAGS" and not flags:
+                return
+            client.ok("uid", "STORE", ",".join(map(str, some)), sign, "(%s)" % " ".join(flags))
+            given = frozenset(f.lower() for f in flags)
+            for uid in some:
+                had, date, body = box["messages"][uid]
+                now = {"+FLAGS": had | given, "-FLAGS": had - given, "FLAGS": given}[sign]
+                box["messages"][uid] = (now, date, body)
+        elif what == "expunge" and uids:
+            self.ok_select(client, name)
+            gone = [uid for uid in uids if "\\deleted" in box["messages"][uid][0]]
+            if len(gone) < len(uids):
+                client.ok("expunge")
+                for uid in gone:
+                    del box["messages"][uid]
+        elif what == "copy" and uids:
+            to = rnd.choice(sorted(boxes))
+            self.ok_select(client, name)
+            some = rnd.sample(uids, min(len(uids), rnd.randint(1, 3)))
+            client.ok("uid", "COPY", ",".join(map(str, some)), client.wire(to))
+            self.look(client, to)
+        elif what == "subscribe":
+            on = rnd.random() < 0.6
+            client.ok("subscribe" if on else "unsubscribe", client.wire(name))
+            (self.model.subscribed.add if on else self.model.subscribed.discard)(name)
+        elif what == "create" and len(boxes) < 7:
+            self.n += 1
+            fresh = f"box{self.n}" if rnd.random() < 0.7 else f"Work/box{self.n}"
+            client.ok("create", client.wire(fresh))
+            boxes[fresh] = {"validity": None, "messages": {}, "next": None}
+            self.look(client, fresh)
+        elif what == "delete" and len(boxes) > 4 and name.split("/")[-1].startswith("box"):
+            client.ok("select", client.wire("INBOX"))
+            client.ok("unsubscribe", client.wire(name))
+            self.model.subscribed.discard(name)
+            client.ok("delete", client.wire(name))
+            del boxes[name]
+        elif what == "rename" and name.split("/")[-1].startswith("box"):
+            self.n += 1
+            client.ok("select", client.wire("INBOX"))
+            client.ok("unsubscribe", client.wire(name))
+            self.model.subscribed.discard(name)
+            to = f"box{self.n}"
+            client.ok("rename", client.wire(name), client.wire(to))
+            boxes[to] = boxes.pop(name)
+            if self.who == "courier":
+                # It gives what it renames a new one.
+                boxes[to]["validity"] = client.state()[to]["validity"]
+        else:
+            return
+        self.journal.append(f"{self.who}: {what} {name}")
+
+    def ok_select(self, client, name):
+        client.ok("select", client.wire(name))
+
+    def look(self, client, name):
+        """What came into a mailbox, by its UIDs: nothing else may have changed."""
+        had = self.model.boxes[name]
+        # A session of its own, since some servers tell of changes only in a new one.
+        state = client.state()[name]
+        for uid, message in had["messages"].items():
+            if state["messages"].get(uid) != message:
+                raise AssertionError(f"{name} {uid}: {state['messages'].get(uid)}, not {message}")
+        self.model.boxes[name] = state
+
+    def deliver(self):
+        """A delivery by a third program while nobody runs."""
+        self.deliveries += 1
+        path = f"{self.main_dir()}/new/{int(time.time())}.M{self.deliveries}P1.alternation"
+        with open(path, "wb") as out:
+            out.write(self.message().replace(b"\r\n", b"\n"))
+        os.chown(path, MAIL_UID, MAIL_UID)
+
+    # -- the run ---------------------------------------------------------------
+
+    def verify(self, client, who, came=0):
+        state, subscribed = client.state(), client.names("lsub")
+        inbox = self.model.boxes["INBOX"]
+        fresh = sorted(set(state["INBOX"]["messages"]) - set(inbox["messages"]))
+        lost = sorted(set(inbox["messages"]) - set(state["INBOX"]["messages"]))
+        if lost:
+            raise AssertionError(f"{who}: INBOX has {fresh} and no {lost}")
+        if len(fresh) != came or fresh and inbox["next"] and fresh[0] < inbox["next"]:
+            raise AssertionError(f"{who}: {fresh} came into INBOX, not {came} from {inbox['next']} on")
+        for uid in fresh:
+            inbox["messages"][uid] = state["INBOX"]["messages"][uid]
+        self.model.check(state, subscribed, who)
+        for name, box in state.items():
+            self.model.boxes[name]["next"] = box["next"] or self.model.boxes[name]["next"]
+
+    def begin(self):
+        client = self.start_old()
+        for name in ("Work", "Work/box", "Entw&APw-rfe"):
+            client.ok("create", client.wire(name))
+        for name in ("INBOX", "Work"):
+            client.ok("subscribe", client.wire(name))
+        for name in ("INBOX", "Work"):
+            for _ in range(5):
+                client.ok("append", client.wire(name), "(\\Seen)", None, self.message())
+        self.model = Model(client.state(), client.names("lsub"))
+        return client
+
+    def turn(self, client, changes):
+        self.who = "cursus" if self.cursus and self.cursus.alive() else self.old
+        for _ in range(changes):
+            self.change(client)
+        # Changes that are told of nowhere but in a new session.
+        state = client.state()
+        self.model.check(state, client.names("lsub"), "at the end of its turn it")
+        for name, box in state.items():
+            self.model.boxes[name]["next"] = box["next"]
+
+    def run(self, rounds, changes=12, each=None):
+        client, came = self.begin(), 0
+        for number in range(rounds):
+            try:
+                self.turn(client, changes)
+                client.close()
+                self.peer.stop()
+                came = self.random.randint(0, 2)
+                [self.deliver() for _ in range(came)]
+                client = self.start_cursus()
+                self.verify(client, f"round {number}: cursus", came)
+                self.turn(client, changes)
+                client.close()
+                self.cursus.stop()
+                came = self.random.randint(0, 2)
+                [self.deliver() for _ in range(came)]
+                client = self.start_old()
+                self.verify(client, f"round {number}: {self.old}", came)
+            except AssertionError as error:
+                raise AssertionError(f"round {number}: {error}\n{self.journal[-30:]}") from error
+            if each:
+                each(number)
+        client.close()
+        self.peer.stop()
+
+    def stop(self):
+        if self.cursus and self.cursus.alive():
+            self.cursus.stop()
+        self.peer.stop()
