@@ -467,6 +467,15 @@ impl Cli {
     }
 }
 
+/// Reads the name of a server whose files can be written.
+fn old_server(name: &str) -> Result<config::OldServer, String> {
+    match name {
+        "courier" => Ok(config::OldServer::Courier),
+        "dovecot" => Ok(config::OldServer::Dovecot),
+        _ => Err("expected courier or dovecot".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -505,14 +514,5 @@ mod tests {
         assert!(Cli::try_parse_from(["cursus", "user", "add", "--bulk"]).is_ok());
         assert!(Cli::try_parse_from(["cursus", "user", "add"]).is_err());
         assert!(Cli::try_parse_from(["cursus", "user", "add", "--bulk", "jo"]).is_err());
-    }
-}
-
-/// Reads the name of a server whose files can be written.
-fn old_server(name: &str) -> Result<config::OldServer, String> {
-    match name {
-        "courier" => Ok(config::OldServer::Courier),
-        "dovecot" => Ok(config::OldServer::Dovecot),
-        _ => Err("expected courier or dovecot".to_owned()),
     }
 }

@@ -412,6 +412,9 @@ impl MailboxInner {
         let lettered = imported.iter().any(|(file, ..)| letter_bits(file) != 0)
             || moved.iter().any(|(position, file)| letter_bits(file) | known(*position) != 0);
         let letters = self.shared.letters(&place.dir, lettered);
+        let passed = |position: &usize| files.record(*position).name_flags.0 & NameFlags::PASSED;
+        let passed_is_kept = moved.iter().any(|(position, _)| passed(position) != 0)
+            && self.shared.is_couriers(&place.dir);
         // Names that say something new, and names that only lie elsewhere.
         let (mut seen, mut relocated) = (Vec::new(), Vec::new());
         let mut last = None;
@@ -424,7 +427,8 @@ impl MailboxInner {
             let file = Found { uid: record.uid, ..file };
             let before = files.location(position).map_or(0, |known| letter_bits(&known));
             let touched = before ^ letter_bits(&file);
-            let words = Words { letters: &letters, touched, set: touched & letter_bits(&file) };
+            let set = touched & letter_bits(&file);
+            let words = Words { letters: &letters, touched, set, passed_is_kept };
             if let Some(now) = state.current(&view, record.uid)
                 && let Some(change) =
                     merge(&mut state, record.uid, now, record.name_flags, file.flags, &words)?
@@ -550,6 +554,8 @@ struct Words<'a> {
     letters: &'a LetterNames,
     touched: u32,
     set: u32,
+    /// The loss of a `P` says nothing: Courier leaves it out of names, and has the keyword elsewhere.
+    passed_is_kept: bool,
 }
 
 /// Three-way merge: what another program changed in the name, on top of what we have.
@@ -561,7 +567,10 @@ fn merge(
     found: NameFlags,
     words: &Words<'_>,
 ) -> Result<Option<FlagChange>> {
-    let touched = base.0 ^ found.0;
+    let mut touched = base.0 ^ found.0;
+    if words.passed_is_kept {
+        touched &= !(base.0 & NameFlags::PASSED);
+    }
     let system = touched & SystemFlags::ALL.0;
     let flags = SystemFlags(now.flags.0 & !system | found.0 & system);
     let mut keywords = now.keywords;

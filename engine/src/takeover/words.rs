@@ -56,6 +56,11 @@ impl LetterNames {
 }
 
 impl Shared {
+    /// Whether Courier keeps keywords in a mailbox's directory.
+    pub(crate) fn is_couriers(&self, dir: &Path) -> bool {
+        self.storage.stat(&dir.join(super::adopt::KEYWORDS_DIR)).is_ok()
+    }
+
     /// What the letters of a mailbox's names mean; nothing where `lettered` says that there are none.
     pub(crate) fn letters(&self, dir: &Path, lettered: bool) -> LetterNames {
         match lettered {

@@ -235,8 +235,8 @@ class Alternation:
             client.ok("rename", client.wire(name), client.wire(to))
             boxes[to] = boxes.pop(name)
             if self.who == "courier":
-                # It gives what it renames a new one.
-                boxes[to]["validity"] = client.state()[to]["validity"]
+                # It gives what it renames a new UIDVALIDITY, and new UIDs.
+                boxes[to] = client.state()[to]
         else:
             return
         self.journal.append(f"{self.who}: {what} {name}")
