@@ -75,18 +75,6 @@ pub enum Command {
     Recover,
     /// Bring the files up to date with the commit log now
     Checkpoint,
-    /// Write an old server's files in all Maildirs, so that it can be started on them again
-    ///
-    /// UIDs, keywords, subscriptions, as they are now. Also while the server runs; what changes later
-    /// needs store.hand_back in the configuration, or another run after the server's stop.
-    Handback {
-        /// Whose form: courier or dovecot
-        #[arg(value_parser = old_server)]
-        server: config::OldServer,
-        /// Only this user's mail
-        #[arg(long)]
-        user: Option<String>,
-    },
     /// Look after the archive of log and messages
     #[command(subcommand)]
     Archive(ArchiveCommand),
@@ -107,7 +95,8 @@ pub enum Command {
     Takeover(TakeoverCommand),
     /// Give a store that was taken over back to the other server
     ///
-    /// Both servers are stopped meanwhile. Afterwards the store is the other server's.
+    /// Cyrus: both servers are stopped meanwhile, and afterwards the store is Cyrus's. Courier and
+    /// Dovecot: also while the server runs, as often as you like.
     #[command(subcommand)]
     Handback(HandbackCommand),
     /// Make a running server read configuration, certificates and users again
@@ -155,6 +144,22 @@ pub enum HandbackCommand {
     ///
     /// Catalog and log go into a directory "handed-back-…" of the state directory.
     Cyrus(HandbackCyrus),
+    /// Write Courier's files in all Maildirs: UIDs, keywords, subscriptions as they are now
+    ///
+    /// What changes later needs store.hand_back in the configuration, or another run.
+    Courier(HandbackMaildirs),
+    /// Write Dovecot's files in all Maildirs: UIDs, keywords, subscriptions as they are now
+    ///
+    /// What changes later needs store.hand_back in the configuration, or another run.
+    Dovecot(HandbackMaildirs),
+}
+
+/// Which Maildirs are given back.
+#[derive(Debug, Args)]
+pub struct HandbackMaildirs {
+    /// Only this user's mail
+    #[arg(long)]
+    pub user: Option<String>,
 }
 
 /// How a Cyrus store is given back.
@@ -464,15 +469,6 @@ impl Cli {
             Some(file) => Config::load(file).map_err(Failed::from),
             None => Ok(Config::embedded(&Config::embedded_dir())),
         }
-    }
-}
-
-/// Reads the name of a server whose files can be written.
-fn old_server(name: &str) -> Result<config::OldServer, String> {
-    match name {
-        "courier" => Ok(config::OldServer::Courier),
-        "dovecot" => Ok(config::OldServer::Dovecot),
-        _ => Err("expected courier or dovecot".to_owned()),
     }
 }
 

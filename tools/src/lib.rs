@@ -50,9 +50,6 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Index(command) => index::run(command, &config, &out),
         Command::Recover => store::recover(&config, &out),
         Command::Checkpoint => store::checkpoint(&config, &out),
-        Command::Handback { server, user } => {
-            store::hand_back(*server, user.as_deref(), &config, &out)
-        }
         Command::Archive(command) => archive::run(command, &config, &out),
         Command::Backup(args) => archive::backup(args, &config, &out),
         Command::Restore(args) => restore::run(args, &config, &out),

@@ -141,25 +141,6 @@ pub fn checkpoint(config: &Config, out: &Output) -> Result<(), Failed> {
     closed
 }
 
-/// Does `cursus handback`.
-pub fn hand_back(
-    server: config::OldServer,
-    user: Option<&str>,
-    config: &Config,
-    out: &Output,
-) -> Result<(), Failed> {
-    let mut place = Place::find(config)?;
-    let asked = place.ask(Request::HandBack { server, user: user.map(str::to_owned) });
-    let closed = place.close();
-    let mailboxes = match asked? {
-        Reply::HandedBack { mailboxes } => mailboxes,
-        other => return Err(unexpected(&other)),
-    };
-    let text = format!("{mailboxes} mailboxes written");
-    out.line(&json!({ "mailboxes": mailboxes }), &text);
-    closed
-}
-
 /// Does `cursus reload`.
 pub fn reload(config: &Config, out: &Output) -> Result<(), Failed> {
     let Some(mut client) = place::connect(config)? else {
