@@ -23,6 +23,8 @@ if __name__ == "__main__":
     run = Alternation(given.old, given.seed)
     try:
         run.run(given.rounds, given.changes, lambda n: print(f"round {n}: same", flush=True))
+        run.nothing_is_fetched_twice()
+        print("mbsync and POP3: nothing twice")
     finally:
         run.stop()
     boxes = run.model.boxes.values()

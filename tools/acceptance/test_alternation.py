@@ -13,6 +13,8 @@ class Takeover(Case):
         run = Alternation(old, seed=3)
         self.addCleanup(run.stop)
         run.run(3, changes=10)
+        self.need("mbsync")
+        run.nothing_is_fetched_twice()
         self.assertGreater(len(run.journal), 20)
         complaints = run.cursus.complaints()
         self.assertEqual(complaints, [])

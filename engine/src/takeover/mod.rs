@@ -34,6 +34,7 @@ mod dotlock;
 mod files;
 mod give;
 mod memory;
+mod uidls;
 mod words;
 
 pub(crate) use adopt::Told;

@@ -1,5 +1,7 @@
 //! The locked snapshot of INBOX, and what QUIT does to it.
 
+use std::collections::HashMap;
+
 use auth::Account;
 use engine::{Mailbox, MaildropLock, Record, StoreMode, StoreRequest, View};
 use protocol::pop3::MessageNumber;
@@ -59,6 +61,8 @@ pub(super) struct Maildrop {
     remove_retrieved: bool,
     /// The form of UIDLs.
     form: Box<str>,
+    /// Those that Courier's own list has.
+    uidls: HashMap<Uid, String>,
     /// The highest number that was asked for, for LAST.
     last: u32,
     /// Its value at the login.
@@ -82,6 +86,10 @@ impl Maildrop {
         let mailbox = user.mailbox("INBOX").await?;
         let view = mailbox.refresh().await?;
         let pop3 = &services.config().pop3;
+        let uidls = match pop3.uidl == "courier" {
+            true => mailbox.courier_uidls(&view).await?.unwrap_or_default(),
+            false => HashMap::new(),
+        };
         let mut all = Totals::default();
         let mut seen = 0;
         for (seq, record) in view.records(SeqNum(1), SeqNum(view.exists())) {
@@ -98,6 +106,7 @@ impl Maildrop {
             read_only: account.attributes.read_only,
             remove_retrieved: pop3.expire_days == Some(0),
             form: pop3.uidl_form().into(),
+            uidls,
             last: seen,
             last_before: seen,
             deleted: Marks::default(),
@@ -151,6 +160,9 @@ impl Maildrop {
 
     /// The name of a message that never changes.
     pub(super) fn uidl(&self, uid: Uid) -> String {
+        if let Some(known) = self.uidls.get(&uid) {
+            return known.clone();
+        }
         let file = match uidl::needs_file(&self.form) {
             true => self.view.file_name(uid),
             false => None,

@@ -9,6 +9,7 @@ import hashlib
 import imaplib
 import json
 import os
+import poplib
 import random
 import re
 import time
@@ -30,7 +31,7 @@ class Turn(Cursus):
     def __init__(self, maildir, old):
         root, user_path = maildir.split("/mail/", 1)
         names = "utf8" if old == "courier" else "utf7"
-        uidl = "UID%u-%v" if old == "courier" else "%08Xu%08Xv"
+        uidl = old
         self.tree = f"{root}/mail"
         self.partition = f'user_path = "{user_path}"\nfolder_names = "{names}"\n'
         run = ["setpriv", f"--reuid={MAIL_UID}", f"--regid={MAIL_UID}", "--clear-groups"]
@@ -330,3 +331,68 @@ class Alternation:
         if self.cursus and self.cursus.alive():
             self.cursus.stop()
         self.peer.stop()
+
+    # -- clients that keep what they have --------------------------------------
+
+    def mbsync(self, port, separator, prefix):
+        """Pulls everything into one local tree; the files there, without flags."""
+        if not hasattr(self, "local"):
+            self.local = proc.new_dir("mb")
+            for name in ("mail", "state"):
+                (self.local / name).mkdir()
+        path = f"Path {prefix}\n" if prefix else ""
+        (self.local / "rc").write_text(f"""
+IMAPStore far
+Host 127.0.0.1
+Port {port}
+User {USER}
+Pass {PASSWORD}
+SSLType None
+AuthMechs LOGIN
+PathDelimiter {separator}
+{path}
+MaildirStore near
+Path {self.local}/mail/
+Inbox {self.local}/mail/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Near
+Sync Pull
+SyncState {self.local}/state/
+""")
+        proc.run(["mbsync", "-c", self.local / "rc", "all"], seconds=60)
+        return sorted(str(path).split(":")[0] for path in (self.local / "mail").rglob("*")
+                      if path.is_file() and path.parent.name in ("cur", "new"))
+
+    def uidls(self, port):
+        client = poplib.POP3("127.0.0.1", port, timeout=20)
+        client.user(USER)
+        client.pass_(PASSWORD)
+        # Servers may number messages in another order: clients go by names.
+        names = [line.decode().split() for line in client.uidl()[1]]
+        bodies = {name: hashlib.sha256(b"\n".join(client.retr(int(number))[1])).hexdigest()
+                  for number, name in names}
+        client.quit()
+        return sorted(bodies.items())
+
+    def nothing_is_fetched_twice(self):
+        """mbsync and a POP3 client see the old server, Cursus, and the old server again."""
+        told = []
+        for turn in ("old", "cursus", "old"):
+            client = self.start_old() if turn == "old" else self.start_cursus()
+            ports = self.peer.ports if turn == "old" else self.cursus.ports
+            dots = turn == "old" and self.old == "courier"
+            files = self.mbsync(ports["imap"], "." if dots else "/", "INBOX." if dots else "")
+            told.append((files, self.uidls(ports["pop3"])))
+            client.close()
+            (self.peer if turn == "old" else self.cursus).stop()
+        if not told[0][0] or not told[0][1]:
+            raise AssertionError(f"nothing was fetched at all: {told[0]}")
+        for later in told[1:]:
+            for what, first, now in zip(("mbsync", "UIDL"), told[0], later):
+                if first != now:
+                    raise AssertionError(f"{what}: {sorted(set(first) ^ set(now))[:9]}")
