@@ -365,7 +365,8 @@ Sync Pull
 SyncState {self.local}/state/
 """)
         proc.run(["mbsync", "-c", self.local / "rc", "all"], seconds=60)
-        return sorted(str(path).split(":")[0] for path in (self.local / "mail").rglob("*")
+        # RETR marks as seen, and what is seen leaves new/.
+        return sorted(f"{path.parent.parent.name}/{path.name}".split(":")[0] for path in (self.local / "mail").rglob("*")
                       if path.is_file() and path.parent.name in ("cur", "new"))
 
     def uidls(self, port):
