@@ -127,6 +127,10 @@ impl UserInner {
         let now = stamps(storage, dir);
         let known = Memory::read(&self.shared, dir, OF_MAILBOX);
         let fresh = inner.files.lock().head.uid_next <= Uid(1);
+        // A crash may have come before the checkpoint that would have it.
+        if let Some(known) = known.as_ref().filter(|known| !known.adopting) {
+            inner.raise_uid_next(Uid(known.uid_next));
+        }
         let same = |known: &Memory| {
             let all = |m: &Memory| (m.courier, m.courier_keywords, m.dovecot);
             !known.adopting && all(known) == all(&now)
@@ -158,7 +162,8 @@ impl UserInner {
         if now.courier_keywords != before.courier_keywords || coming.adopting {
             inner.take_courier_keywords(dir)?;
         }
-        Memory { adopting: false, ..now }.write(&self.shared, dir, OF_MAILBOX)
+        let uid_next = inner.view().uid_next().0;
+        Memory { uid_next, ..now }.write(&self.shared, dir, OF_MAILBOX)
     }
 
     /// Messages with the UIDs that the old server gave them.

@@ -26,6 +26,9 @@ pub(super) struct Memory {
     /// Messages are being taken over: what the files say counts until all are there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) adopting: bool,
+    /// UIDNEXT when they were taken over: no frame of the log tells of it.
+    #[serde(default)]
+    pub(super) uid_next: u32,
     /// `courierimapuiddb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) courier: Option<Stamp>,
