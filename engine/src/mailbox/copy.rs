@@ -168,6 +168,10 @@ fn push_transfer(
             }
         }
     }
+    if let Err(error) = sync_links(&shared, &place, &staged) {
+        discard(&shared, &place, &staged);
+        return Err(error);
+    }
     let values = annotations.values().flatten().filter_map(|one| one.value.as_ref());
     let more = Usage {
         bytes: staged.iter().map(|one| u64::from(one.record.size)).sum(),
@@ -185,6 +189,21 @@ fn push_transfer(
         discard(&shared, &place, &staged);
     }
     pushed.map(|pushed| (uids.len(), pushed))
+}
+
+/// Makes the names of staged links durable where nothing else does so in time: recovery links a copy
+/// again from its source, which another program may have removed for good by then.
+fn sync_links(shared: &Shared, place: &Place, staged: &[Staged]) -> Result<()> {
+    let partition = &place.partition;
+    let whole = shared.mount(&partition.name)?.filesystem.renames_are_whole;
+    let links = shared.syncs_names(&partition.name) || !whole;
+    match staged.iter().find(|one| one.linked).filter(|_| links) {
+        Some(one) => {
+            let path = partition.layout.stage_path(&partition.path, &place.dir, &one.stage);
+            crate::delivery::sync_names(&*shared.storage, &[path])
+        }
+        None => Ok(()),
+    }
 }
 
 fn discard(shared: &Shared, place: &Place, staged: &[Staged]) {
