@@ -161,6 +161,16 @@ impl View {
         }
     }
 
+    /// The first message of unknown UID that may have this one, going by its neighbours' UIDs.
+    fn place_of_unknown(&self, uid: u32) -> Option<usize> {
+        (0..self.messages.len()).find(|&at| {
+            let below = self.messages[..at].iter().rev().find_map(|m| m.uid);
+            let above = self.messages[at..].iter().find_map(|m| m.uid);
+            let fits = below.is_none_or(|b| b < uid) && above.is_none_or(|a| a > uid);
+            self.messages[at].uid.is_none() && fits
+        })
+    }
+
     /// VANISHED without EARLIER. UIDs that the client has never heard of count as its newest
     /// messages whose UIDs it does not know: RFC 7162 section 3.2.10.
     pub(crate) fn vanished(
@@ -179,8 +189,7 @@ impl View {
             if let Some(at) = self.messages.iter().position(|m| m.uid == Some(uid)) {
                 self.messages.remove(at);
             } else {
-                let at = self.messages.iter().position(|m| m.uid.is_none());
-                let Some(at) = at else {
+                let Some(at) = self.place_of_unknown(uid) else {
                     return Err(format!("VANISHED {uid} was not in the view"));
                 };
                 self.messages.remove(at);
@@ -283,6 +292,19 @@ mod tests {
         assert!(view(&[3, 5]).vanished(&[3], qresync, HELD).is_err());
         assert!(view(&[3, 5]).vanished(&[4], qresync, ALLOWED).is_err());
         assert!(view(&[3, 5]).vanished(&[5], qresync, ALLOWED).is_ok());
+    }
+
+    #[test]
+    fn a_message_of_unknown_uid_vanishes_where_its_uid_belongs() {
+        let qresync = Enabled { condstore: true, qresync: true };
+        let mut grown = view(&[3]);
+        grown.exists(6).unwrap();
+        grown.fetch(3, &seen(Some(12), "a", Some(9)), qresync, ALLOWED).unwrap();
+        grown.fetch(6, &seen(Some(15), "a", Some(9)), qresync, ALLOWED).unwrap();
+        grown.vanished(&[13, 14, 15], qresync, ALLOWED).unwrap();
+        let uids: Vec<Option<u32>> = grown.messages.iter().map(|m| m.uid).collect();
+        assert_eq!(uids, [Some(3), None, Some(12)]);
+        assert!(grown.vanished(&[20], qresync, ALLOWED).is_err());
     }
 
     #[test]
