@@ -242,6 +242,11 @@ pub(crate) struct SharedStart {
     pub(crate) archive: Option<Taker>,
 }
 
+/// What tells a store's stage names from those of another store on the same partition.
+pub(crate) fn stage_mark(store: StoreId) -> String {
+    store.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Shared {
     pub(crate) fn new(start: SharedStart) -> Arc<Shared> {
         Arc::new(Shared {
@@ -316,10 +321,10 @@ impl Shared {
         self.config.sync_names || self.mount(partition).is_ok_and(|mount| mount.sync_names)
     }
 
-    /// A stage name that no other delivery of this store has or had.
+    /// A stage name that no other delivery has or had, be it another store's on the same partition.
     pub(crate) fn stage_name(&self) -> String {
         let n = self.names.fetch_add(1, Ordering::Relaxed);
-        format!("cursus.{:x}.{n:x}", self.owner_epoch)
+        format!("cursus.{:x}.{}.{n:x}", self.owner_epoch, stage_mark(self.store_id))
     }
 
     /// What makes the next message's file name unique.

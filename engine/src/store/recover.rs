@@ -27,7 +27,7 @@ use crate::layout::{LayoutKind, create_durable};
 use crate::log::{KeepSegments, Log, LogStart, Scan, Transaction, scan};
 use crate::mount::Mount;
 use crate::relocation::ARRIVALS;
-use crate::shared::{Drive, Shared, SharedStart};
+use crate::shared::{Drive, Shared, SharedStart, stage_mark};
 use crate::user::TRASH;
 
 /// Opens a store.
@@ -365,9 +365,11 @@ fn clean_up(shared: &Shared) {
             let stage = partition.layout.stage_path(&partition.path, &partition.path, "");
             let mut names = Vec::new();
             let _ = storage.list(&stage, &mut |name, _| names.push(name.to_vec()));
-            for name in names {
-                if name.starts_with(b"cursus.") {
-                    let _ = storage.unlink(&stage.join(String::from_utf8_lossy(&name).as_ref()));
+            // Others may be at work on this partition.
+            let mark = stage_mark(shared.store_id);
+            for name in names.iter().filter_map(|name| std::str::from_utf8(name).ok()) {
+                if name.starts_with("cursus.") && name.split('.').nth(2) == Some(mark.as_str()) {
+                    let _ = storage.unlink(&stage.join(name));
                 }
             }
         }
