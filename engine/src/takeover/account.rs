@@ -185,6 +185,10 @@ impl UserInner {
         let main = self.dir_of(&partition, INBOX)?;
         let known = Memory::read(&self.shared, &main, OF_ACCOUNT);
         let now = stamps(storage, &main);
+        if known.is_none() && now == Memory::default() {
+            // No old server was ever here: its folders need not be looked for.
+            return Ok(());
+        }
         let remembered = known.clone().unwrap_or_default();
         let is_there = |dir: &Path| match storage.stat(&dir.join("cur")) {
             Ok(_) => true,
