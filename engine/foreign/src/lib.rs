@@ -5,6 +5,7 @@
 //! that every format can be fuzzed and replayed from fixtures. Whatever the bytes are, the answer is a
 //! value or an error that names the format, the place and what was expected.
 
+mod acl;
 pub mod courier;
 pub mod cyrus;
 pub mod dovecot;

@@ -4,16 +4,8 @@
 //! with `-` in front the rights are taken away. Rights are the letters of RFC 4314 but for k and p
 //! (Courier has c and no post).
 
+pub use crate::acl::Entry;
 use crate::lines::{BadLine, numbered};
-
-/// An entry: identifier and rights as they stand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// With its `-`, if it has one.
-    pub identifier: String,
-    /// Letters.
-    pub rights: String,
-}
 
 /// Entries in the order of the file.
 ///

@@ -3,6 +3,7 @@
 //! Identifiers: `owner`, `anyone`, `authenticated`, `user=NAME`, `group=NAME`,
 //! `group-override=NAME`; with `-` in front the rights are taken away. Letters as in RFC 4314.
 
+pub use crate::acl::Entry;
 use crate::lines::{BadLine, numbered};
 
 /// Rights as words, and their letters.
@@ -19,15 +20,6 @@ const WORDS: [(&str, char); 11] = [
     ("delete", 'x'),
     ("admin", 'a'),
 ];
-
-/// An entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// With its `-`, if it has one.
-    pub identifier: String,
-    /// Letters.
-    pub rights: String,
-}
 
 /// Entries in the order of the file.
 ///
