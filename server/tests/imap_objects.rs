@@ -41,6 +41,36 @@ fn status_tells_size_and_append_limit() {
     });
 }
 
+/// Cyrus's DIGEST.SHA1; the digest is Debian's Cyrus 3.6's of the same message. Stored with bare
+/// line ends, a message is served and digested with CRLF.
+#[test]
+fn digests_are_of_the_octets_that_are_served() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |_| {});
+        site.store("jo", "INBOX", "From: a@example.org\nSubject: one\n\nFirst.\n").await;
+        let long = format!("Subject: long\r\n\r\n{}", "0123456789abcde\r\n".repeat(40_000));
+        site.store("jo", "INBOX", &long).await;
+        let said = say(
+            &site,
+            "1 EXAMINE INBOX\r\n2 FETCH 1 DIGEST.SHA1\r\n3 FETCH 1:2 (UID DIGEST.SHA1 RFC822.SIZE)\r\n\
+             4 FETCH 1 DIGEST.MD5\r\n",
+        )
+        .await;
+        let digest = "725e3288cd828a2944d76b827a99136199d3bb84";
+        assert_lines(
+            &said,
+            &[
+                &format!("* 1 FETCH (DIGEST.SHA1 {digest})"),
+                "2 OK",
+                &format!("* 1 FETCH (UID 1 DIGEST.SHA1 {digest} RFC822.SIZE 45)"),
+                "* 2 FETCH (UID 2 DIGEST.SHA1 a4d93598be27a81e07fcf4a0620b57c213234045 RFC822.SIZE 680017)",
+                "3 OK",
+                "4 BAD",
+            ],
+        );
+    });
+}
+
 /// What stands between `before` and `after`.
 #[track_caller]
 fn between<'s>(said: &'s str, before: &str, after: &str) -> &'s str {

@@ -171,6 +171,30 @@ fn uses_states_and_metadata_come_with_the_names() {
     });
 }
 
+/// Cyrus's and c-client's: a LIST of what has a text. What cannot be read has none.
+#[test]
+fn scan_lists_what_has_a_text() {
+    on_a_core(|layout| async move {
+        let site = with_names(layout, &["pears", "pears/more", "empty"], &[]).await;
+        site.store("jo", "pears", "Subject: fruit\r\n\r\nAn Apple.\r\n").await;
+        site.store("jo", "pears/more", "Subject: apple\r\n\r\nNothing.\r\n").await;
+        let said = say(
+            &site,
+            "1 SCAN \"\" * aPPLE\r\n2 SCAN \"\" % \"an apple\"\r\n3 SCAN pears/ % {7+}\r\nnothing\r\n\
+             4 SCAN \"\" * nowhere\r\n5 SCAN \"\" * \"\"\r\n6 SCAN \"\" *\r\n",
+        )
+        .await;
+        let expected = "* LIST (\\HasChildren) \"/\" pears\r\n\
+            * LIST (\\HasNoChildren) \"/\" pears/more\r\n1 OK Completed\r\n\
+            * LIST (\\HasChildren) \"/\" pears\r\n2 OK Completed\r\n\
+            * LIST (\\HasNoChildren) \"/\" pears/more\r\n3 OK Completed\r\n4 OK Completed\r\n\
+            * LIST (\\HasChildren) \"/\" pears\r\n\
+            * LIST (\\HasNoChildren) \"/\" pears/more\r\n5 OK Completed\r\n\
+            6 BAD Expected a space at byte 11\r\n";
+        assert_eq!(said, expected);
+    });
+}
+
 /// RFC 9051 section 6.3.6.
 #[test]
 fn a_rename_tells_the_old_name() {

@@ -212,7 +212,8 @@ fn an_anonymous_client_reads_and_changes_nothing() {
                 "a AUTHENTICATE ANONYMOUS c2lyaGM=\r\nb SELECT INBOX\r\nc FETCH 1 BODY[]\r\n\
                  d STORE 1 FLAGS \\Deleted\r\ne EXPUNGE\r\nf CREATE x\r\n\
                  g APPEND INBOX {3+}\r\nx\r\n\r\nh SUBSCRIBE INBOX\r\ni COPY 1 INBOX\r\n\
-                 j DELETE INBOX\r\nk CLOSE\r\nl LOGOUT\r\n",
+                 j DELETE INBOX\r\nm SORT (DATE) UTF-8 ALL\r\nn THREAD REFERENCES UTF-8 ALL\r\n\
+                 o ESEARCH IN (inboxes) ALL\r\np GETACL INBOX\r\nk CLOSE\r\nl LOGOUT\r\n",
             )
             .await;
         assert!(said.contains("\r\nb OK [READ-ONLY]"), "{said}");
@@ -223,7 +224,9 @@ fn an_anonymous_client_reads_and_changes_nothing() {
         for tag in ["d", "e", "f", "g", "h", "i", "j"] {
             assert!(said.contains(&format!("\r\n{tag} NO [NOPERM]")), "{tag}: {said}");
         }
-        assert!(said.contains("\r\nk OK"), "{said}");
+        for line in ["* SORT 1", "* THREAD (1)", "o OK", "* ACL INBOX", "k OK"] {
+            assert!(said.contains(&format!("\r\n{line}")), "{line}: {said}");
+        }
         assert_eq!(site.messages("guest", "INBOX").await, [MESSAGE]);
         let pop = Site::new(Protocol::Pop3, layout, open);
         pop.store("guest", "INBOX", MESSAGE).await;

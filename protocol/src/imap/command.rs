@@ -60,6 +60,7 @@ pub enum Body {
     Unsubscribe { mailbox: String },
     List(List),
     Lsub { reference: String, pattern: String },
+    Scan { reference: String, pattern: String, text: String },
     Status { mailbox: String, items: Vec<StatusItem> },
     Notify(Notify),
     GetMetadata(GetMetadata),
@@ -117,6 +118,7 @@ impl Body {
             Body::Subscribe { .. } => "SUBSCRIBE",
             Body::Unsubscribe { .. } => "UNSUBSCRIBE",
             Body::List(_) => "LIST",
+            Body::Scan { .. } => "SCAN",
             Body::Lsub { .. } => "LSUB",
             Body::Status { .. } => "STATUS",
             Body::Notify(_) => "NOTIFY",
@@ -449,6 +451,8 @@ pub enum FetchItem {
     EmailId,
     ThreadId,
     SaveDate,
+    /// `DIGEST.SHA1` of Cyrus: SHA-1 of the message's octets.
+    DigestSha1,
     Preview {
         lazy: bool,
     },

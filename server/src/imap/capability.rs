@@ -79,6 +79,8 @@ const LOGGED_IN: &[&str] = &[
     "FILTERS",
     "LIST-METADATA",
     "XLIST",
+    "SCAN",
+    "DIGEST=SHA1",
     "NOTIFY",
     "CATENATE",
     "REPLACE",

@@ -113,6 +113,9 @@ impl Session {
             Body::Lsub { reference, pattern } => {
                 Box::pin(cmd::lsub::run(self, &reference, &pattern)).await
             }
+            Body::Scan { reference, pattern, text } => {
+                Box::pin(cmd::scan::run(self, reference, pattern, text)).await
+            }
             Body::Status { mailbox, items } => {
                 Box::pin(cmd::status::run(self, &mailbox, &items)).await
             }
@@ -225,7 +228,11 @@ fn only_reads(body: &Body) -> bool {
             | Body::Check
             | Body::Logout
             | Body::Id(_)
+            | Body::Language(_)
+            | Body::Compress { .. }
+            | Body::Unauthenticate
             | Body::Enable(_)
+            | Body::Comparator(_)
             | Body::Namespace
             | Body::Idle
             | Body::Select { .. }
@@ -233,14 +240,22 @@ fn only_reads(body: &Body) -> bool {
             | Body::Close
             | Body::List(_)
             | Body::Lsub { .. }
+            | Body::Scan { .. }
             | Body::Status { .. }
             | Body::Notify(_)
             | Body::GetMetadata(_)
             | Body::GetQuota { .. }
             | Body::GetQuotaRoot { .. }
+            | Body::GetAcl { .. }
+            | Body::ListRights { .. }
             | Body::MyRights { .. }
             | Body::Search(_)
+            | Body::MultiSearch(_)
+            | Body::CancelUpdate(_)
+            | Body::Sort(_)
+            | Body::Thread(_)
             | Body::UidBatches(_)
+            | Body::UrlFetch(_)
             | Body::Fetch(_)
             | Body::StartTls
             | Body::Login { .. }
@@ -276,6 +291,7 @@ fn may_take_long(body: &Body) -> bool {
         Body::Copy(_)
             | Body::Move(_)
             | Body::Search(_)
+            | Body::Scan { .. }
             | Body::Store(_)
             | Body::Expunge
             | Body::UidExpunge(_)

@@ -100,6 +100,7 @@ fn item(i: &[u8]) -> Res<'_, FetchItem> {
         "EMAILID" => FetchItem::EmailId,
         "THREADID" => FetchItem::ThreadId,
         "SAVEDATE" => FetchItem::SaveDate,
+        "DIGEST.SHA1" => FetchItem::DigestSha1,
         "PREVIEW" => {
             let (rest, lazy) = opt(tag_no_case(" (LAZY)")).parse(rest)?;
             return Ok((rest, FetchItem::Preview { lazy: lazy.is_some() }));

@@ -1,4 +1,4 @@
-//! Arguments of LIST (RFC 3501 section 6.3.8, RFC 5258, 5819, 6154), LSUB and STATUS.
+//! Arguments of LIST (RFC 3501 section 6.3.8, RFC 5258, 5819, 6154), LSUB, SCAN and STATUS.
 
 use nom::Parser;
 use nom::bytes::complete::tag_no_case;
@@ -10,7 +10,7 @@ use nom::sequence::{delimited, preceded};
 use super::super::command::{Body, List, StatusItem};
 use super::Dialect;
 use super::metadata::listed_entries;
-use super::token::{Reject, Res, expect, keyword_upper, list_pattern, mailbox, sp};
+use super::token::{Reject, Res, astring, expect, keyword_upper, list_pattern, mailbox, sp, utf8};
 
 /// Most patterns in one LIST.
 const LIST_PATTERNS_MAX: usize = 100;
@@ -114,6 +114,14 @@ pub(super) fn lsub(i: &[u8], dialect: Dialect) -> Res<'_, Body> {
     let (i, reference) = preceded(sp, |i| mailbox(i, dialect)).parse(i)?;
     let (i, pattern) = preceded(sp, |i| list_pattern(i, dialect)).parse(i)?;
     Ok((i, Body::Lsub { reference, pattern }))
+}
+
+/// SCAN, of c-client and Cyrus: LSUB's arguments and a text.
+pub(super) fn scan(i: &[u8], dialect: Dialect) -> Res<'_, Body> {
+    let (i, reference) = preceded(sp, |i| mailbox(i, dialect)).parse(i)?;
+    let (i, pattern) = preceded(sp, |i| list_pattern(i, dialect)).parse(i)?;
+    let (i, text) = preceded(sp, utf8("a text in UTF-8", astring)).parse(i)?;
+    Ok((i, Body::Scan { reference, pattern, text }))
 }
 
 pub(super) fn status(i: &[u8], dialect: Dialect) -> Res<'_, Body> {

@@ -256,6 +256,7 @@ fn plain_command<'a>(name: &[u8], i: &'a [u8], dialect: Dialect) -> Res<'a, Opti
         b"LIST" | b"RLIST" => list::list(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
         b"XLIST" => list::xlist(i, dialect).map(|(i, list)| (i, Body::List(list)))?,
         b"LSUB" | b"RLSUB" => list::lsub(i, dialect)?,
+        b"SCAN" => list::scan(i, dialect)?,
         b"STATUS" => list::status(i, dialect)?,
         b"NOTIFY" => notify::notify(i, dialect)?,
         b"GETMETADATA" => metadata::get(i, dialect)?,

@@ -32,14 +32,9 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         return Ok(Reply::ok("Completed"));
     }
     let owners: Vec<String> = asked.sources.iter().map(|source| source.owner.clone()).collect();
-    let many = asked.sources.iter().map(Source::names).sum::<usize>() > INLINE_NAMES_MAX;
-    let find = move || asked.listed();
-    let found = match many {
-        true => session.services.store.helpers().run(find).await,
-        false => Ok(find()),
-    };
-    let Ok(found) = found else {
-        return Ok(session.failure("list mailboxes", &engine::Error::Closing, "NONEXISTENT"));
+    let found = match found(session, asked).await {
+        Ok(found) => found,
+        Err(reply) => return Ok(reply),
     };
     for turn in found.chunks(TURN) {
         tell(session, list, &owners, turn).await?;
@@ -47,6 +42,22 @@ pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome
         tokio::task::yield_now().await;
     }
     Ok(Reply::ok("Completed"))
+}
+
+/// What a LIST has to tell, by name.
+pub(super) async fn find(session: &Session, list: &List) -> Result<Vec<Listed>, Reply> {
+    let asked = asked(session, list).await?;
+    found(session, asked).await
+}
+
+async fn found(session: &Session, asked: Asked) -> Result<Vec<Listed>, Reply> {
+    let many = asked.sources.iter().map(Source::names).sum::<usize>() > INLINE_NAMES_MAX;
+    let find = move || asked.listed();
+    let found = match many {
+        true => session.services.store.helpers().run(find).await,
+        false => Ok(find()),
+    };
+    found.map_err(|_| session.failure("list mailboxes", &engine::Error::Closing, "NONEXISTENT"))
 }
 
 /// Sends lines, each with what is to come behind it.
@@ -140,20 +151,21 @@ const TURN: usize = 128;
 const INLINE_NAMES_MAX: usize = 256;
 
 /// A line, ready to be sent.
-struct Listed {
-    name: String,
+pub(super) struct Listed {
+    /// As the client calls it.
+    pub(super) name: String,
     /// `None` for a name that does not exist.
-    mailbox: Option<ListedMailbox>,
-    line: Vec<u8>,
+    pub(super) mailbox: Option<ListedMailbox>,
+    pub(super) line: Vec<u8>,
 }
 
 /// What is so called.
-struct ListedMailbox {
+pub(super) struct ListedMailbox {
     /// Among the sources.
     source: usize,
     /// Internal name.
     name: String,
-    rights: Rights,
+    pub(super) rights: Rights,
 }
 
 /// A user whose mailboxes are looked through; the first one is the session's.

@@ -31,6 +31,7 @@ pub(super) mod quota;
 mod relocation;
 pub(super) mod rename;
 pub(super) mod resetkey;
+pub(super) mod scan;
 pub(super) mod search;
 pub(super) mod select;
 pub(super) mod sort;

@@ -9,6 +9,7 @@
 //! | `part` | a section's bytes for CATENATE and URLFETCH |
 //! | `section` | `BODY[…]` and its older names, streamed from the message file |
 //! | `binary` | `BINARY[…]`, decoded |
+//! | `digest` | `DIGEST.SHA1`, made of the message file |
 //!
 //! Invariants: a message whose answer is in index and cache costs no await; never more than one
 //! piece of a message is in memory besides the queue; the size in a literal's announcement is kept
@@ -17,6 +18,7 @@
 pub(super) mod ahead;
 mod annotation;
 mod binary;
+mod digest;
 mod marking;
 mod part;
 mod plan;

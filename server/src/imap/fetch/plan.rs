@@ -17,7 +17,7 @@ use super::super::reply::{End, Reply};
 use super::super::selected::{Features, Selected, begin_fetch};
 use super::super::session::Session;
 use super::annotation::AnnotationItem;
-use super::{binary, section};
+use super::{binary, digest, section};
 
 /// What a FETCH asks, settled once for all of its messages.
 #[derive(Debug)]
@@ -378,6 +378,7 @@ fn is_in_file(item: &FetchItem) -> bool {
             | FetchItem::Section { .. }
             | FetchItem::Binary { .. }
             | FetchItem::BinarySize { .. }
+            | FetchItem::DigestSha1
     )
 }
 
@@ -506,6 +507,7 @@ async fn write_from_file(
             session.conn.out.push(b"RFC822.TEXT ");
             section::write(session, message, &whole(SectionText::Text), None).await?;
         }
+        FetchItem::DigestSha1 => digest::write(session, message).await?,
         FetchItem::Binary { part, partial, .. } => {
             return binary::write(session, message, part, *partial).await;
         }
