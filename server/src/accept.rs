@@ -118,8 +118,7 @@ fn hand_over(
         let _ = sockopt::set_socket_keepalive(&fd, true);
     }
     let limits = &shared.config().limits;
-    let protocol = listener.protocol;
-    match shared.admission.admit(peer, protocol, limits, &core.load) {
+    match shared.admission.admit(peer, listener, limits, &core.load) {
         Ok(slot) => core.send(Accepted { fd, peer, listener: listener.clone(), slot }),
         Err(refusal) => refuse(fd, peer, listener, refusal),
     }

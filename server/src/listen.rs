@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -98,8 +98,11 @@ pub fn bind(listener: &Listener, passed: &mut Passed) -> Result<Vec<Bound>, List
     match &listener.address {
         ListenerAddress::Tcp(text) => {
             let mut all = Vec::new();
-            for socket_address in text.to_socket_addrs().map_err(failed)? {
-                let fd = bind_tcp(socket_address).map_err(failed)?;
+            for (socket_address, needed) in addresses(text).map_err(failed)? {
+                let fd = match bind_tcp(socket_address) {
+                    Err(error) if !needed && is_missing_family(&error) => continue,
+                    other => other.map_err(failed)?,
+                };
                 // With port 0 the system has chosen one.
                 let chosen = rustix::net::getsockname(&fd).map_err(|e| failed(e.into()))?;
                 let chosen = std::net::SocketAddr::try_from(chosen).unwrap_or(socket_address);
@@ -120,6 +123,23 @@ pub fn bind(listener: &Listener, passed: &mut Passed) -> Result<Vec<Bound>, List
             Ok(all)
         }
     }
+}
+
+/// The addresses that a text stands for, each with whether it has to work. `*:port` is every address
+/// of the machine; where the system is without IPv6 those are the IPv4 ones.
+fn addresses(text: &str) -> io::Result<Vec<(SocketAddr, bool)>> {
+    if let Some(port) = text.strip_prefix("*:") {
+        let port = port.parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        return Ok(vec![(SocketAddr::new(v4, port), true), (SocketAddr::new(v6, port), false)]);
+    }
+    Ok(text.to_socket_addrs()?.map(|address| (address, true)).collect())
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|e| matches!(e, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 fn bind_tcp(address: std::net::SocketAddr) -> io::Result<OwnedFd> {
@@ -180,14 +200,22 @@ mod tests {
     }
 
     #[test]
+    fn every_address_is_both_families_as_far_as_there_are_any() {
+        let listener = Listener::new(config::Protocol::Imap, "*:0".to_owned().into());
+        let bound = bind(&listener, &mut Passed(HashMap::new())).unwrap();
+        assert!(bound[0].shown.starts_with("0.0.0.0:"), "{}", bound[0].shown);
+        assert!(bound.iter().skip(1).all(|b| b.shown.starts_with("[::]:")));
+    }
+
+    #[test]
     fn a_name_that_systemd_did_not_pass_is_named() {
         let listener = Listener {
-            protocol: config::Protocol::Imap,
-            address: ListenerAddress::from("systemd:imap".to_owned()),
             tls: config::TlsMode::Implicit,
             plain_login: config::PlainLogin::Never,
-            names: config::NameForm::default(),
-            separator: None,
+            ..Listener::new(
+                config::Protocol::Imap,
+                ListenerAddress::from("systemd:imap".to_owned()),
+            )
         };
         let error = bind(&listener, &mut Passed(HashMap::new())).err().unwrap().to_string();
         assert!(error.contains("\"imap\""), "{error}");

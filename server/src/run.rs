@@ -15,7 +15,7 @@ use admin::Operator;
 use admin::store::OpenError;
 use auth::introspection::{Endpoint, Introspection};
 use auth::token::{Claims, LocalTokens, Refusal, TokenCheck};
-use auth::{Authenticator, Settings, UserFile, UserName};
+use auth::{Authenticator, LoginDomains, Settings, UserFile, UserName};
 use config::Config;
 use engine::io::Lane;
 use engine::io::blocking::Blocking;
@@ -215,6 +215,10 @@ pub fn auth_settings(config: &Config, hostname: &str) -> Result<Settings, RunErr
             realm => realm.to_owned(),
         },
         master_separator: auth.master_separator.chars().next(),
+        domains: LoginDomains {
+            default: auth.default_domain.clone(),
+            bare: auth.bare_domain.clone(),
+        },
         anonymous_user,
         tokens: token_check(&auth.oauth)?,
         token_refusal: Refusal {

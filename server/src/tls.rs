@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use config::{ClientCertificates, Config, Protocol};
+use config::{ClientCertificates, Config, Protocol, TlsVersion};
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, WebPkiClientVerifier};
@@ -91,7 +91,7 @@ impl TlsSwitch {
 
 /// Reads what `config` names and uses nothing of it. Makes no self-signed pair.
 pub fn check(config: &Config) -> Result<(), TlsError> {
-    if config.tls.certificate.is_none() {
+    if Protocol::ALL.iter().any(|&protocol| config.tls.pair(protocol).is_none()) {
         return client_verifier(config).map(drop);
     }
     let ticketer: Arc<dyn ProducesTickets> = Arc::new(LateTicketer::default());
@@ -137,10 +137,28 @@ impl ProducesTickets for LateTicketer {
 type Built = [Arc<Served>; Protocol::ALL.len()];
 
 fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, TlsError> {
-    let (certificate, key) = match (&config.tls.certificate, &config.tls.key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        _ => self_signed(config)?,
-    };
+    let mut built = Vec::with_capacity(Protocol::ALL.len());
+    let mut made = None;
+    for protocol in Protocol::ALL {
+        let (certificate, key) = match (config.tls.pair(protocol), &made) {
+            (Some((certificate, key)), _) => (certificate.to_owned(), key.to_owned()),
+            (None, Some(pair)) => Clone::clone(pair),
+            (None, None) => made.insert(self_signed(config)?).clone(),
+        };
+        built.push(Arc::new(serve(config, protocol, certificate, key, ticketer)?));
+    }
+    // One for each, as pushed.
+    built.try_into().map_err(|_| TlsError::SelfSigned("no settings".to_owned()))
+}
+
+/// What handshakes of one protocol need.
+fn serve(
+    config: &Config,
+    protocol: Protocol,
+    certificate: PathBuf,
+    key: PathBuf,
+    ticketer: &Arc<dyn ProducesTickets>,
+) -> Result<Served, TlsError> {
     let chain = read_chain(&certificate)?;
     let private = PrivateKeyDer::from_pem_file(&key).map_err(|e| TlsError::File {
         file: key.clone(),
@@ -151,22 +169,45 @@ fn build(config: &Config, ticketer: &Arc<dyn ProducesTickets>) -> Result<Built, 
         |source| TlsError::Pair { certificate: certificate.clone(), key: key.clone(), source };
     let end_point = chain.first().and_then(|own| certificate::end_point(own));
     let verifier = client_verifier(config)?;
-    let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+    let versions: Vec<_> = config.tls.versions.iter().map(|&v| version(v)).collect();
+    let mut server = ServerConfig::builder_with_provider(Arc::new(provider(config)))
+        .with_protocol_versions(&versions)
         .map_err(pair)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, private)
         .map_err(pair)?;
     server.ticketer = ticketer.clone();
-    let for_protocol = |protocol: Protocol| {
-        let mut server = server.clone();
-        // LMTP has no registered name.
-        if config.tls.alpn && protocol != Protocol::Lmtp {
-            server.alpn_protocols = vec![protocol.as_str().as_bytes().to_vec()];
-        }
-        Arc::new(Served { config: Arc::new(server), end_point: end_point.clone() })
-    };
-    Ok(Protocol::ALL.map(for_protocol))
+    // LMTP has no registered name.
+    if config.tls.alpn && protocol != Protocol::Lmtp {
+        server.alpn_protocols = vec![protocol.as_str().as_bytes().to_vec()];
+    }
+    Ok(Served { config: Arc::new(server), end_point })
+}
+
+fn version(version: TlsVersion) -> &'static rustls::SupportedProtocolVersion {
+    match version {
+        TlsVersion::V1_2 => &rustls::version::TLS12,
+        TlsVersion::V1_3 => &rustls::version::TLS13,
+    }
+}
+
+/// The TLS library, with the suites that are set and in that order.
+fn provider(config: &Config) -> rustls::crypto::CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    let wanted = &config.tls.cipher_suites;
+    if !wanted.is_empty() {
+        let place = |suite: &rustls::SupportedCipherSuite| {
+            wanted.iter().position(|one| suite_name(suite.suite()) == one.as_str())
+        };
+        provider.cipher_suites.retain(|suite| place(suite).is_some());
+        provider.cipher_suites.sort_by_key(place);
+    }
+    provider
+}
+
+/// The registered name; rustls calls those of TLS 1.3 by another one.
+fn suite_name(suite: rustls::CipherSuite) -> String {
+    suite.as_str().unwrap_or_default().replacen("TLS13_", "TLS_", 1)
 }
 
 /// Asks clients for certificates, if the configuration says so.
@@ -244,6 +285,8 @@ fn self_signed(config: &Config) -> Result<(PathBuf, PathBuf), TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use config::{CertificatePair, CipherSuite};
+
     use super::*;
 
     #[test]
@@ -264,6 +307,34 @@ mod tests {
         switch.reload(&config).unwrap();
         assert_eq!(switch.current(Protocol::Imap).config.alpn_protocols, vec![b"imap".to_vec()]);
         assert!(switch.current(Protocol::Lmtp).config.alpn_protocols.is_empty());
+    }
+
+    #[test]
+    fn protocols_may_have_pairs_of_their_own_and_suites_are_chosen() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::embedded(dir.path());
+        let names: Vec<String> = aws_lc_rs::default_provider()
+            .cipher_suites
+            .iter()
+            .map(|suite| suite_name(suite.suite()))
+            .collect();
+        for suite in CipherSuite::ALL {
+            assert!(names.iter().any(|name| name == suite.as_str()), "{suite:?} of {names:?}");
+        }
+        assert_eq!(names.len(), CipherSuite::ALL.len());
+        let two = [CipherSuite::EcdheRsaAes128GcmSha256, CipherSuite::Aes256GcmSha384];
+        config.tls.cipher_suites = two.to_vec();
+        let chosen = provider(&config).cipher_suites;
+        let chosen: Vec<_> = chosen.iter().map(|suite| suite_name(suite.suite())).collect();
+        assert_eq!(chosen, two.map(CipherSuite::as_str));
+        config.tls.versions = vec![TlsVersion::V1_3];
+        let switch = TlsSwitch::new(&config).unwrap();
+        config.tls.pop3 = Some(CertificatePair {
+            certificate: dir.path().join("absent"),
+            key: dir.path().join(SELF_SIGNED_KEY),
+        });
+        let error = switch.reload(&config).unwrap_err().to_string();
+        assert!(error.contains("absent"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth::{Account, Attributes};
-use config::{Config, FolderNames, LayoutKind, Locks, Notify, PartitionIo, SearchIndex, SyncNames};
+use config::{
+    Config, FolderNames, LayoutKind, Locks, Notify, PartitionIo, SearchIndex, Spread, SyncNames,
+};
 use engine::archive::{ArchiveConfig, ArchiveTarget};
 use engine::io::Storage;
 use engine::layout::Layout;
@@ -13,7 +15,7 @@ use engine::layout::cyrus::Cyrus;
 use engine::layout::maildir::{Maildir, Names};
 use engine::{
     Drive, Error, IndexConfig, IndexMode, IoMode, LockMode, MountOptions, NameSync, NotifyMode,
-    OldServer, Partition, Store, StoreConfig, UserOptions,
+    OldServer, Partition, SpecialUse, Store, StoreConfig, UserOptions,
 };
 
 /// A server as the engine knows it.
@@ -35,7 +37,10 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
                     FolderNames::Utf7 => Names::ModifiedUtf7,
                 },
             }),
-            LayoutKind::Cyrus => Arc::new(Cyrus::default()),
+            LayoutKind::Cyrus => Arc::new(Cyrus {
+                hashed: p.spread != Spread::None,
+                full_hash: p.spread == Spread::Full,
+            }),
         }
     };
     let partition = |p: &config::Partition| Partition {
@@ -175,7 +180,30 @@ pub async fn open_user(
     account: &Account,
     defaults: &config::Store,
 ) -> Result<engine::User, Error> {
-    store.user(account.name.as_str(), &user_options(&account.attributes, defaults)).await
+    let name = account.name.as_str();
+    let is_new = !defaults.new_mailbox.is_empty() && !store.has_user(name).await?;
+    let user = store.user(name, &user_options(&account.attributes, defaults)).await?;
+    if is_new {
+        make_mailboxes(&user, &defaults.new_mailbox).await?;
+    }
+    Ok(user)
+}
+
+/// Makes what a new user is to have beside INBOX. What is there, since another session was faster
+/// or another server had made it, stays as it is.
+async fn make_mailboxes(user: &engine::User, wanted: &[config::NewMailbox]) -> Result<(), Error> {
+    for mailbox in wanted {
+        let special_use = SpecialUse::parse(&mailbox.special_use);
+        let uses = special_use.as_slice();
+        match user.create(&mailbox.name, uses).await {
+            Ok(()) | Err(Error::MailboxExists) => {}
+            Err(error) => return Err(error),
+        }
+        if mailbox.subscribe {
+            user.subscribe(&mailbox.name, true).await?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

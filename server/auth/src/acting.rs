@@ -6,7 +6,7 @@
 //! setting is on, as `user*master` in place of the name.
 
 use crate::directory::{Account, Proxy};
-use crate::name::{NameError, UserName};
+use crate::name::{LoginDomains, NameError, UserName};
 
 /// Who a client says it is, and as whom it wants to act.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +21,19 @@ pub struct Claim {
 
 impl Claim {
     /// Takes `named` apart at the separator of master users, if there is one.
-    pub fn new(named: &str, authzid: &str, separator: Option<char>) -> Claim {
+    pub fn new(
+        named: &str,
+        authzid: &str,
+        separator: Option<char>,
+        domains: &LoginDomains,
+    ) -> Claim {
         let (target, named) = match separator.and_then(|s| named.rsplit_once(s)) {
             Some((target, master)) => (Some(target), master),
             None => (None, named),
         };
-        let user = UserName::new(named).ok();
+        let user = domains.user(named).ok();
         let others = |name: &str| {
-            let name = UserName::new(name);
+            let name = domains.user(name);
             // Somebody who names himself acts for himself.
             (user.is_none() || name.as_ref().ok() != user.as_ref()).then_some(name)
         };
@@ -70,7 +75,7 @@ mod tests {
     #[test]
     fn names_are_taken_apart() {
         let acting = |named: &str, authzid: &str, separator| {
-            let claim = Claim::new(named, authzid, separator);
+            let claim = Claim::new(named, authzid, separator, &LoginDomains::default());
             let text = |n: &UserName| n.as_str().to_owned();
             let target = claim.acting_as.map(|t| t.map(|n| text(&n)).unwrap_or("-".into()));
             (claim.user.as_ref().map(text).unwrap_or("-".into()), target)

@@ -12,7 +12,7 @@ use crate::directory::{Account, AuthError, Candidate, PassDb, PasswordCheck, Una
 use crate::hash::{HashKind, HmacKey, hex};
 use crate::limit::{FailureSettings, Failures, Origin};
 use crate::mechanism::Mechanism;
-use crate::name::UserName;
+use crate::name::{LoginDomains, UserName};
 use crate::pool::{HashPool, PoolSettings};
 use crate::remember::Remembered;
 use crate::sasl::Exchange;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub realm: String,
     /// `user*master` logs `master` in as `user`, with this character between them.
     pub master_separator: Option<char>,
+    /// What a domain, or none, in a name stands for.
+    pub domains: LoginDomains,
     /// Whose mail ANONYMOUS reads.
     pub anonymous_user: Option<UserName>,
     /// Who says whose a bearer token is.
@@ -83,6 +85,7 @@ impl Default for Settings {
             failure_window: Duration::from_secs(10 * 60),
             realm: String::new(),
             master_separator: None,
+            domains: LoginDomains::default(),
             anonymous_user: None,
             tokens: None,
             token_refusal: Refusal::default(),
@@ -262,7 +265,7 @@ impl Authenticator {
 
     /// Who is named by a name as clients send it, and an authorisation identity.
     pub(crate) fn claim(&self, named: &str, authzid: &str) -> Claim {
-        Claim::new(named, authzid, self.settings.master_separator)
+        Claim::new(named, authzid, self.settings.master_separator, &self.settings.domains)
     }
 
     /// The user's secrets, for a mechanism that never sees the password; `None` for an unknown user.

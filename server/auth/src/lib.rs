@@ -47,6 +47,6 @@ pub use channel::Channel;
 pub use directory::{Account, Attributes, AuthError, Proxy, Unavailable};
 pub use limit::Origin;
 pub use mechanism::Mechanism;
-pub use name::UserName;
+pub use name::{LoginDomains, UserName};
 pub use sasl::{Exchange, Step};
 pub use users::UserFile;

@@ -65,6 +65,35 @@ impl UserName {
     }
 }
 
+/// What a domain, or none, in a name that a client sends stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoginDomains {
+    /// The domain of names without one; empty: they have none.
+    pub default: String,
+    /// The domain whose users have names without it; empty: there is none.
+    pub bare: String,
+}
+
+impl LoginDomains {
+    /// The user whom a client names so.
+    ///
+    /// # Errors
+    /// That is no user's name.
+    pub fn user(&self, text: &str) -> Result<UserName, NameError> {
+        match text.rsplit_once('@') {
+            None if !self.default.is_empty() && !text.is_empty() => {
+                UserName::new(&format!("{text}@{}", self.default))
+            }
+            Some((local, domain))
+                if !self.bare.is_empty() && domain.eq_ignore_ascii_case(&self.bare) =>
+            {
+                UserName::new(local)
+            }
+            _ => UserName::new(text),
+        }
+    }
+}
+
 impl Borrow<str> for UserName {
     fn borrow(&self) -> &str {
         &self.0
@@ -93,6 +122,20 @@ mod tests {
         assert_eq!(UserName::new("Jo.Doe@EXAMPLE.org"), Ok(name.clone()));
         assert_eq!(UserName::new("ｊo.doe@example.org"), Ok(name));
         assert_eq!(UserName::new("I\u{ad}X").unwrap().as_str(), "ix");
+    }
+
+    #[test]
+    fn a_domain_is_added_or_taken_away() {
+        let user =
+            |domains: &LoginDomains, text: &str| domains.user(text).unwrap().as_str().to_owned();
+        let adds = LoginDomains { default: "a.example".into(), bare: String::new() };
+        assert_eq!(user(&adds, "jo"), "jo@a.example");
+        assert_eq!(user(&adds, "jo@b.example"), "jo@b.example");
+        assert_eq!(adds.user(""), Err(NameError::Empty));
+        let takes = LoginDomains { default: String::new(), bare: "a.example".into() };
+        assert_eq!(user(&takes, "jo@A.Example"), "jo");
+        assert_eq!(user(&takes, "jo@b.example"), "jo@b.example");
+        assert_eq!(user(&takes, "jo"), "jo");
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub struct Auth {
     pub realm: String,
     /// `user*master` logs `master` in as `user`, with this character between them; empty: off.
     pub master_separator: String,
+    /// The domain of users who log in with a name without one; empty: none is added.
+    pub default_domain: String,
+    /// The domain whose users have names without it; empty: there is none.
+    pub bare_domain: String,
     /// Users who administer mailboxes: one with a domain those of its users, one without
     /// everybody's.
     pub admins: Vec<String>,
@@ -63,6 +67,8 @@ impl Default for Auth {
             ],
             realm: String::new(),
             master_separator: String::new(),
+            default_domain: String::new(),
+            bare_domain: String::new(),
             admins: Vec::new(),
             anonymous_user: String::new(),
             certificate_field: CertificateField::Email,

@@ -1,26 +1,31 @@
 //! What the types alone can't say: values in range, names that refer to something, settings that
 //! go together. All mistakes are collected, so that one run shows every one.
 
-use std::path::Path;
-
 use crate::{
     ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, LayoutKind, ListenerAddress,
-    NameForm, Partition, PlainLogin, Pop3, Protocol, SaslMechanism, TlsMode,
+    NameForm, Origin, Origins, Partition, PlainLogin, Pop3, Protocol, SaslMechanism, Spread,
+    TlsMode,
 };
 
 /// IMAP's literals and sizes have 32 bits.
 const MESSAGE_BYTES_CEILING: u64 = u32::MAX as u64;
 
+/// Of RFC 6154 and RFC 8457.
+const SPECIAL_USES: &[&str] =
+    &["\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash"];
+
 struct Findings<'a> {
-    file: &'a Path,
+    origins: &'a Origins,
     errors: Vec<ConfigError>,
 }
 
 impl Findings<'_> {
     fn add(&mut self, key: impl Into<String>, found: impl ToString, expected: &str) {
+        let key = key.into();
+        let origin = self.origins.nearest(&key).or_else(|| self.origins.0.values().next());
         self.errors.push(ConfigError::Value {
-            file: self.file.to_owned(),
-            key: key.into(),
+            place: origin.map_or_else(|| "configuration".to_owned(), Origin::to_string),
+            key,
             found: found.to_string(),
             expected: expected.to_owned(),
         });
@@ -33,8 +38,8 @@ impl Findings<'_> {
     }
 }
 
-pub(crate) fn check(config: &Config, file: &Path) -> Result<(), ConfigErrors> {
-    let mut findings = Findings { file, errors: Vec::new() };
+pub(crate) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErrors> {
+    let mut findings = Findings { origins, errors: Vec::new() };
     partitions(config, &mut findings);
     listeners(config, &mut findings);
     tls(config, &mut findings);
@@ -79,6 +84,10 @@ fn partitions(config: &Config, out: &mut Findings<'_>) {
         if let Some(expected) = bad_user_path(partition) {
             out.add(format!("partition[{i}].user_path"), quoted(&partition.user_path), expected);
         }
+        if partition.spread != Spread::default() && partition.layout != LayoutKind::Cyrus {
+            let found = quoted(&format!("{:?}", partition.spread).to_lowercase());
+            out.add(format!("partition[{i}].spread"), found, "layout = \"cyrus\" with it");
+        }
         if config.partition[..i].iter().any(|p| p.name == partition.name) {
             let expected = "a name that no earlier partition has";
             out.add(format!("partition[{i}].name"), quoted(&partition.name), expected);
@@ -103,6 +112,21 @@ fn imap(config: &Config, out: &mut Findings<'_>) {
     }
     if config.imap.compress_level > 9 {
         out.add("imap.compress_level", config.imap.compress_level, "0 to 9");
+    }
+    if config.imap.quota_warn_percent > 100 {
+        out.add("imap.quota_warn_percent", config.imap.quota_warn_percent, "0 to 100");
+    }
+    for (i, mailbox) in config.store.new_mailbox.iter().enumerate() {
+        let odd = |level: &str| level.is_empty() || level.starts_with('.');
+        if mailbox.name.split('/').any(odd) || mailbox.name.eq_ignore_ascii_case("INBOX") {
+            let expected = "the name of a mailbox beside INBOX";
+            out.add(format!("store.new_mailbox[{i}].name"), quoted(&mailbox.name), expected);
+        }
+        let (found, known) = (&mailbox.special_use, SPECIAL_USES);
+        if !found.is_empty() && !known.contains(&found.as_str()) {
+            let expected = format!("one of {}, or nothing", known.join(" "));
+            out.add(format!("store.new_mailbox[{i}].special_use"), quoted(found), &expected);
+        }
     }
     for (name, value) in config.imap.id.pairs() {
         if value.len() > ImapId::VALUE_BYTES_MAX || value.contains(['\0', '\r', '\n']) {
@@ -193,15 +217,19 @@ fn listeners(config: &Config, out: &mut Findings<'_>) {
             let expected = "an address that no earlier listener has";
             out.add(key("address"), quoted(&listener.address.to_string()), expected);
         }
-        if listener.plain_login == PlainLogin::Loopback {
-            if listener.tls == TlsMode::Implicit {
-                let expected = "\"never\": with tls = \"implicit\" no login is plain";
-                out.add(key("plain_login"), "\"loopback\"", expected);
+        if listener.plain_login != PlainLogin::Never && listener.tls == TlsMode::Implicit {
+            let found = quoted(&format!("{:?}", listener.plain_login).to_lowercase());
+            let expected = "\"never\": with tls = \"implicit\" no login is plain";
+            out.add(key("plain_login"), found, expected);
+        }
+        if listener.protocol == Protocol::Lmtp {
+            if listener.plain_login != PlainLogin::Never && config.lmtp.users.is_empty() {
+                let found = quoted(&format!("{:?}", listener.plain_login).to_lowercase());
+                let expected = "\"never\": without lmtp.users, LMTP has no logins";
+                out.add(key("plain_login"), found, expected);
             }
-            if listener.protocol == Protocol::Lmtp {
-                let expected = "no plain_login: LMTP has no logins";
-                out.add(key("plain_login"), "\"loopback\"", expected);
-            }
+        } else if listener.trusted {
+            out.add(key("trusted"), "true", "nothing: it is about deliveries by LMTP");
         }
         if listener.protocol != Protocol::Imap {
             if listener.names != NameForm::default() {
@@ -233,6 +261,16 @@ fn tls(config: &Config, out: &mut Findings<'_>) {
         (Some(_), None) => out.add("tls.key", "nothing", "the key of tls.certificate"),
         (None, Some(_)) => out.add("tls.certificate", "nothing", "the certificate of tls.key"),
         (Some(_), Some(_)) | (None, None) => {}
+    }
+    if config.tls.versions.is_empty() {
+        out.add("tls.versions", "nothing", "\"1.2\", \"1.3\" or both");
+    }
+    let suites = &config.tls.cipher_suites;
+    if !suites.is_empty()
+        && config.tls.versions.iter().all(|v| suites.iter().all(|s| s.version() != *v))
+    {
+        let expected = "suites of a version that tls.versions has";
+        out.add("tls.cipher_suites", suites.len(), expected);
     }
     let asks = config.tls.client_certificates != ClientCertificates::None;
     if asks && config.tls.client_ca.is_none() {
@@ -304,6 +342,17 @@ fn logins(config: &Config, out: &mut Findings<'_>) {
     for (i, mechanism) in auth.mechanisms.iter().enumerate() {
         if auth.mechanisms[..i].contains(mechanism) {
             out.add("auth.mechanisms", quoted(mechanism.as_str()), "each mechanism once");
+        }
+    }
+    if !auth.default_domain.is_empty() && !auth.bare_domain.is_empty() {
+        let expected = "nothing beside auth.default_domain, which adds what this takes away";
+        out.add("auth.bare_domain", quoted(&auth.bare_domain), expected);
+    }
+    for (key, domain) in
+        [("auth.default_domain", &auth.default_domain), ("auth.bare_domain", &auth.bare_domain)]
+    {
+        if domain.contains(['@', ':', '/', ' ']) || domain.starts_with('.') {
+            out.add(key, quoted(domain), "a domain, without @");
         }
     }
     let separator = &auth.master_separator;

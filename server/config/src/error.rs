@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::{Origin, Origins};
+
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -28,16 +30,28 @@ pub enum ConfigError {
         message: String,
     },
     /// A value doesn't fit its key, or doesn't go with others.
-    #[error("{}: {key}: found {found}, expected {expected}", file.display())]
+    #[error("{place}: {key}: found {found}, expected {expected}")]
     Value {
-        /// The configuration file.
-        file: PathBuf,
+        /// File and line, or what else the value came from.
+        place: String,
         /// Dotted path of the key.
         key: String,
         /// The value, or "nothing".
         found: String,
         /// What would do.
         expected: String,
+    },
+    /// A setting of another server's file is not understood, or stands for what is not served.
+    #[error("{}:{line}: {option}: {reason}", file.display())]
+    Refused {
+        /// The other server's file.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// The option with its value, or the line as far as it was understood.
+        option: String,
+        /// Why, and what to do.
+        reason: String,
     },
 }
 
@@ -47,6 +61,30 @@ fn with_colon(key: &str) -> String {
 }
 
 impl ConfigError {
+    /// A wrong type, an unknown key or a missing one, in the joined tree.
+    pub(crate) fn from_tree(origins: &Origins, key: String, message: &str) -> ConfigError {
+        // serde names the table and, in its message, the key within.
+        let inner = message.strip_prefix("unknown field `").and_then(|m| m.split('`').next());
+        let table = if key == "." { "" } else { key.as_str() };
+        let full = match inner {
+            Some(name) if table.is_empty() => name.to_owned(),
+            Some(name) => format!("{table}.{name}"),
+            None => table.to_owned(),
+        };
+        match origins.nearest(&full).or_else(|| origins.0.values().next()) {
+            Some(Origin::Line { file, line }) => {
+                let (file, line) = (file.clone(), *line);
+                ConfigError::Syntax { file, line, key, message: message.to_owned() }
+            }
+            other => ConfigError::Value {
+                place: other.map_or_else(|| "configuration".to_owned(), Origin::to_string),
+                key: full,
+                found: "nothing that will do".to_owned(),
+                expected: message.to_owned(),
+            },
+        }
+    }
+
     pub(crate) fn from_toml(
         file: &Path,
         text: &str,

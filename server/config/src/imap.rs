@@ -26,6 +26,10 @@ pub struct Imap {
     pub refuse_8bit_headers: bool,
     /// Users that are submission servers: they may follow `submit+` URLs (RFC 4467).
     pub submission_users: Vec<String>,
+    /// Words that CAPABILITY does not tell, though what they stand for is there.
+    pub suppress_capabilities: Vec<String>,
+    /// Percent of a limit on storage or messages from which on SELECT warns; 0: never.
+    pub quota_warn_percent: u8,
     /// What ID (RFC 2971) says of the server.
     pub id: ImapId,
 }
@@ -43,6 +47,8 @@ impl Default for Imap {
             utf8: Utf8::default(),
             refuse_8bit_headers: false,
             submission_users: Vec::new(),
+            suppress_capabilities: Vec::new(),
+            quota_warn_percent: 0,
             id: ImapId::default(),
         }
     }

@@ -25,9 +25,34 @@ pub struct Listener {
     /// What is between the levels of a mailbox's name here. Absent: as `names` has it.
     #[serde(default)]
     pub separator: Option<Separator>,
+    /// Connections at one time here; 0: as many as `limits` allow.
+    #[serde(default)]
+    pub connections_max: usize,
+    /// Connections at one time here from one address; 0: as many as `limits` allow.
+    #[serde(default)]
+    pub connections_per_address_max: usize,
+    /// Whether who connects here may deliver without a login, even where `lmtp.users` names users.
+    /// LMTP only.
+    #[serde(default)]
+    pub trusted: bool,
 }
 
 impl Listener {
+    /// A listener with all else as by default.
+    pub fn new(protocol: Protocol, address: ListenerAddress) -> Listener {
+        Listener {
+            protocol,
+            address,
+            tls: TlsMode::default(),
+            plain_login: PlainLogin::default(),
+            names: NameForm::default(),
+            separator: None,
+            connections_max: 0,
+            connections_per_address_max: 0,
+            trusted: false,
+        }
+    }
+
     /// What is between the levels of a mailbox's name.
     pub fn separator(&self) -> char {
         match (self.separator, self.names) {
@@ -121,13 +146,16 @@ pub enum PlainLogin {
     Never,
     /// Clients on the same machine: loopback addresses and unix sockets.
     Loopback,
+    /// Everybody.
+    Always,
 }
 
 /// An address to listen on. Kept as written until start, because names are resolved there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "String", into = "String")]
 pub enum ListenerAddress {
-    /// `host:port`; checked by [`crate::Config::load`] to have both.
+    /// `host:port`; checked by [`crate::Config::load`] to have both. The host `*` is every address
+    /// of the machine, IPv4 and, where the system has it, IPv6.
     Tcp(String),
     /// `unix:` and a path.
     Unix(PathBuf),

@@ -113,7 +113,7 @@ fn a_limit_at_its_least_value_is_taken() {
 
 #[test]
 fn the_embedded_default_passes_its_own_check() {
-    check::check(&Config::embedded(Path::new("var")), Path::new("embedded")).unwrap();
+    check::check(&Config::embedded(Path::new("var")), &Origins::default()).unwrap();
 }
 
 /// Dotted names of all keys; a list's entries stand under the list's own name.
@@ -137,16 +137,134 @@ fn keys(prefix: &str, value: &serde_json::Value, out: &mut Vec<String>) {
 
 #[test]
 fn every_key_is_documented_and_every_documented_key_exists() {
-    let json = serde_json::to_value(Config::embedded(Path::new("var"))).unwrap();
+    let mut config = Config::embedded(Path::new("var"));
+    // Lists of tables that are empty by default, and tables that are not there.
+    config.store.new_mailbox.push(NewMailbox {
+        name: "Sent".into(),
+        special_use: String::new(),
+        subscribe: true,
+    });
+    let pair = CertificatePair { certificate: "c".into(), key: "k".into() };
+    config.tls.imap = Some(pair.clone());
+    config.tls.pop3 = Some(pair.clone());
+    config.tls.lmtp = Some(pair);
+    let json = serde_json::to_value(config).unwrap();
     let mut known = Vec::new();
     keys("", &json, &mut known);
     let doc = include_str!("../../../docs/configuration.md");
+    // The first cell of a row: keys in backquotes.
+    let cells = doc.lines().filter_map(|l| l.strip_prefix("| `")?.split_once("` |")).map(|c| c.0);
+    let documented: Vec<&str> = cells.flat_map(|cell| cell.split("`, `")).collect();
+    // A list of tables is named where it is told what its entries are.
+    known.push("store.new_mailbox".to_owned());
     for key in &known {
-        assert!(doc.contains(&format!("| `{key}` |")), "docs/configuration.md lacks {key}");
+        assert!(documented.contains(&key.as_str()), "docs/configuration.md lacks {key}");
     }
-    let documented =
-        doc.lines().filter_map(|l| l.strip_prefix("| `")).filter_map(|l| l.split('`').next());
     for key in documented {
         assert!(known.iter().any(|k| k == key), "docs/configuration.md describes unknown {key}");
     }
+}
+
+/// Two sources: a file of our own, and one that only sets what is told.
+fn layered(upper: &str, lower: &[(&str, toml::Value)]) -> Result<Loaded, ConfigErrors> {
+    let mut below = Layer::default();
+    for (i, (key, value)) in lower.iter().enumerate() {
+        let origin = Origin::Line { file: "/etc/other/file.conf".into(), line: i + 1 };
+        below.set(key, value.clone(), origin);
+    }
+    join(&[Layer::parse(upper, Path::new("/etc/cursus/cursus.toml")).unwrap(), below])
+}
+
+#[test]
+fn the_first_source_decides_key_by_key_and_lists_are_whole() {
+    let lower = [
+        ("limits.connections_max", 7.into()),
+        ("limits.login_seconds_max", 9.into()),
+        ("listener[0].protocol", "pop3".into()),
+        ("listener[0].address", "127.0.0.1:110".into()),
+        ("listener[1].protocol", "pop3".into()),
+        ("listener[1].address", "127.0.0.1:111".into()),
+        ("trash.empty[0].mailbox", "Trash".into()),
+        ("trash.empty[0].days", 3.into()),
+    ];
+    let upper = format!("{SMALL}\n[limits]\nconnections_max = 5\n");
+    let loaded = layered(&upper, &lower).unwrap();
+    let limits = &loaded.config.limits;
+    assert_eq!((limits.connections_max, limits.login_seconds_max), (5, 9));
+    assert_eq!(loaded.config.listener.len(), 1, "a list is one setting");
+    assert_eq!(loaded.config.trash.empty, [Expiry { mailbox: "Trash".into(), days: 3 }]);
+    let of = |key: &str| loaded.origins.of(key).to_string();
+    assert_eq!(of("limits.connections_max"), "/etc/cursus/cursus.toml:11");
+    assert_eq!(of("limits.login_seconds_max"), "/etc/other/file.conf:2");
+    assert_eq!(of("listener[0].address"), "/etc/cursus/cursus.toml:8");
+    assert_eq!(of("listener[1].address"), "default");
+    assert_eq!(of("limits.line_bytes_max"), "default");
+}
+
+#[test]
+fn what_belongs_together_comes_from_one_source() {
+    let lower = [
+        ("tls.certificate", "/old/c".into()),
+        ("tls.key", "/old/k".into()),
+        ("tls.pop3.certificate", "/old/pc".into()),
+        ("tls.pop3.key", "/old/pk".into()),
+        ("tls.alpn", false.into()),
+    ];
+    let upper = format!("{SMALL}\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n");
+    let tls = layered(&upper, &lower).unwrap().config.tls;
+    let own = (Path::new("/etc/cursus/c"), Path::new("/etc/cursus/k"));
+    assert_eq!(tls.pair(Protocol::Pop3), Some(own));
+    assert!(!tls.alpn, "not of the group");
+    let tls = layered(SMALL, &lower).unwrap().config.tls;
+    assert_eq!(tls.pair(Protocol::Pop3), Some((Path::new("/old/pc"), Path::new("/old/pk"))));
+    assert_eq!(tls.pair(Protocol::Imap), Some((Path::new("/old/c"), Path::new("/old/k"))));
+}
+
+#[test]
+fn mistakes_of_any_source_are_told_at_their_place() {
+    let told = |lower: &[(&str, toml::Value)]| layered(SMALL, lower).unwrap_err().to_string();
+    let found = told(&[("limits.connections_max", "many".into())]);
+    assert!(found.starts_with("/etc/other/file.conf:1: limits.connections_max: "), "{found}");
+    let found = told(&[("search.fuzzy", true.into()), ("limits.line_bytes_max", 1.into())]);
+    assert!(found.starts_with("/etc/other/file.conf:2: limits.line_bytes_max: found 1"), "{found}");
+}
+
+#[test]
+fn a_converted_configuration_is_the_same() {
+    let lower = [
+        ("tls.pop3.certificate", "/old/pc".into()),
+        ("tls.pop3.key", "/old/pk".into()),
+        ("tls.alpn", false.into()),
+        ("tls.versions", toml::Value::Array(vec!["1.3".into()])),
+        ("trash.empty[0].mailbox", "Trash".into()),
+        ("trash.empty[0].days", 3.into()),
+        ("trash.empty[1].mailbox", "Junk".into()),
+        ("trash.empty[1].days", 5.into()),
+        ("trash.move_expunged", true.into()),
+        ("auth.oauth.issuer", "i".into()),
+        ("imap.id.vendor", "a \"quoted\" one".into()),
+    ];
+    let loaded = layered(SMALL, &lower).unwrap();
+    let text = loaded.to_toml();
+    assert!(text.contains("days = 5  # /etc/other/file.conf:8"), "{text}");
+    let again = Config::parse(&text, Path::new("/elsewhere/cursus.toml"));
+    assert_eq!(again.unwrap(), loaded.config, "{text}");
+    let shown = loaded.shown();
+    let one = shown.iter().find(|one| one.key == "trash.empty[1].days").unwrap();
+    assert_eq!(
+        (one.value.to_string(), one.origin.to_string()),
+        ("5".into(), "/etc/other/file.conf:8".into())
+    );
+}
+
+#[test]
+fn arbitrary_text_and_keys_do_not_panic() {
+    for text in ["", "=", "[", "a.b.c = 1", "[[a]]\n[[a.b]]", "a = [{b = 1}, 2]", "\u{0}"] {
+        let _ = Layer::parse(text, Path::new("x")).and_then(|layer| join(&[layer]));
+    }
+    let mut layer = Layer::default();
+    for key in ["a", "a.b", "a[0].b", "b[0].c", "b[2].c", "b.c", "b[x].c", "", "."] {
+        layer.set(key, 1, Origin::Default);
+    }
+    assert!(join(&[layer]).is_err());
 }

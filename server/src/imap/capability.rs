@@ -96,9 +96,12 @@ const ADMINISTERING: &[&str] = &["QUOTASET"];
 /// The words of CAPABILITY for this connection now; `viewer` once somebody has logged in.
 pub(super) fn words(conn: &Conn, viewer: Option<&Viewer>, services: &Services) -> String {
     let config = services.config();
-    let mut words = ALWAYS.join(" ");
+    let suppressed = &config.imap.suppress_capabilities;
+    let told = |word: &str| !suppressed.iter().any(|s| s.eq_ignore_ascii_case(word));
+    let always: Vec<&str> = ALWAYS.iter().copied().filter(|word| told(word)).collect();
+    let mut words = always.join(" ");
     let mut offer = |word: &str, on: bool| {
-        if on {
+        if on && told(word) {
             words.push(' ');
             words.push_str(word);
         }

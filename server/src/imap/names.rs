@@ -320,12 +320,11 @@ mod tests {
 
     fn names(form: NameForm, separator: Option<Separator>, viewer: &str, admin: bool) -> Names {
         let listener = Listener {
-            protocol: Protocol::Imap,
-            address: "127.0.0.1:143".to_owned().into(),
             tls: TlsMode::None,
             plain_login: PlainLogin::Loopback,
             names: form,
             separator,
+            ..Listener::new(Protocol::Imap, "127.0.0.1:143".to_owned().into())
         };
         let sharing = Sharing { shared_user: "bb".into(), ..Sharing::default() };
         Names::new(&listener, &sharing, viewer, admin, true)

@@ -16,7 +16,7 @@ use crate::services::LoginEvent;
 impl Session {
     /// Whether a client has to log in first.
     pub(super) fn wants_login(&self) -> bool {
-        !self.services.config().lmtp.users.is_empty()
+        !self.conn.listener().trusted && !self.services.config().lmtp.users.is_empty()
     }
 
     /// The mechanisms that are offered, in LHLO's words; `None` where none are.

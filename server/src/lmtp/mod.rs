@@ -268,7 +268,7 @@ impl Session {
                     Refused::Directory(_) => {
                         self.answer(451, Enhanced::SYSTEM, "accounts can't be read now")
                     }
-                    Refused::Store(error) => self.reply(refusal(&error)),
+                    Refused::Store(error) => self.reply(refusal(&error, config.lmtp.over_quota)),
                 }
             }
         }
@@ -437,7 +437,7 @@ impl Session {
                     let text = format!("<{}> stored", accepted.recipient);
                     self.answer(250, Enhanced::OTHER, &text);
                 }
-                Err(error) => self.reply(refusal(error)),
+                Err(error) => self.reply(refusal(error, self.services.config().lmtp.over_quota)),
             }
         }
     }

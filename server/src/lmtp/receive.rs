@@ -1,5 +1,6 @@
 //! One message streaming into the store, for all its recipients.
 
+use config::OverQuota;
 use engine::{Appended, Delivery, Target};
 use protocol::lmtp::{Enhanced, Reply, ReturnPath};
 use protocol::types::SystemFlags;
@@ -11,8 +12,11 @@ use crate::services::Services;
 /// How a failure of the store is answered.
 ///
 /// 5xx only where the message or the mailbox's limit is at fault; whatever may be ours is 4xx.
-pub(super) fn refusal(error: &engine::Error) -> Reply<'static> {
+pub(super) fn refusal(error: &engine::Error, over_quota: OverQuota) -> Reply<'static> {
     match error {
+        engine::Error::OverQuota if over_quota == OverQuota::Temporary => {
+            Reply::new(452, Enhanced::MAILBOX_FULL, "mailbox is full")
+        }
         engine::Error::OverQuota => Reply::new(552, Enhanced::MAILBOX_FULL, "mailbox is full"),
         engine::Error::TooBig { .. } => Reply::new(552, Enhanced::TOO_BIG, "message is too large"),
         engine::Error::DiskFull => Reply::new(452, Enhanced::SYSTEM_FULL, "no space left"),
@@ -146,8 +150,10 @@ mod tests {
 
     #[test]
     fn only_certain_faults_are_permanent() {
-        let code = |error| refusal(&error).to_string()[..9].to_owned();
+        let code = |error| refusal(&error, OverQuota::Permanent).to_string()[..9].to_owned();
         assert_eq!(code(engine::Error::OverQuota), "552 5.2.2");
+        let later = refusal(&engine::Error::OverQuota, OverQuota::Temporary);
+        assert!(later.to_string().starts_with("452 4.2.2"), "{later}");
         assert_eq!(code(engine::Error::TooBig { max: 1 }), "552 5.3.4");
         assert_eq!(code(engine::Error::DiskFull), "452 4.3.1");
         assert_eq!(code(engine::Error::DiskQuota), "452 4.2.2");

@@ -85,7 +85,19 @@ async fn find(
         let inbox = user.mailbox("INBOX").await?;
         return Ok((user, inbox, "INBOX".to_owned()));
     }
-    Err(Refused::Unknown)
+    find_catch_all(services, config).await?.ok_or(Refused::Unknown)
+}
+
+/// The INBOX of whoever gets what is for nobody.
+async fn find_catch_all(
+    services: &Services,
+    config: &Lmtp,
+) -> Result<Option<(User, Mailbox, String)>, Refused> {
+    let Ok(name) = UserName::new(&config.catch_all) else { return Ok(None) };
+    let Some(account) = services.auth.lookup(&name).await? else { return Ok(None) };
+    let user = services.open_user(&account).await?;
+    let inbox = user.mailbox("INBOX").await?;
+    Ok(Some((user, inbox, "INBOX".to_owned())))
 }
 
 fn allows_detail(account: &Account, config: &Lmtp) -> bool {

@@ -477,9 +477,13 @@ impl Conn {
     }
 
     /// Whether a password may be sent now: TLS is in force, or the listener allows plain logins
-    /// from this machine. If not, IMAP says LOGINDISABLED.
+    /// from this machine, or from everywhere. If not, IMAP says LOGINDISABLED.
     pub fn may_log_in(&self) -> bool {
-        let plain = self.listener.plain_login == PlainLogin::Loopback && self.is_loopback();
+        let plain = match self.listener.plain_login {
+            PlainLogin::Never => false,
+            PlainLogin::Loopback => self.is_loopback(),
+            PlainLogin::Always => true,
+        };
         self.is_tls() || plain
     }
 

@@ -100,12 +100,9 @@ impl Site {
         let shared =
             Shared::new(config, "mail.example.org".into(), store, authenticator, users, tls);
         let listener = RefCell::new(Listener {
-            protocol,
-            address: ListenerAddress::from("127.0.0.1:0".to_owned()),
             tls: TlsMode::Starttls,
             plain_login: PlainLogin::Loopback,
-            names: config::NameForm::default(),
-            separator: None,
+            ..Listener::new(protocol, ListenerAddress::from("127.0.0.1:0".to_owned()))
         });
         Site {
             services: Rc::new(Services::new(

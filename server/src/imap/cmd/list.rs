@@ -358,7 +358,7 @@ fn entries<'n>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::{Listener, NameForm, PlainLogin, Protocol, Sharing, TlsMode};
+    use config::{Listener, PlainLogin, Protocol, Sharing, TlsMode};
     use engine::{MailboxEntry, MailboxId, SpecialUse};
     use protocol::types::UidValidity;
 
@@ -379,12 +379,9 @@ mod tests {
 
     fn names(viewer: &str) -> Names {
         let listener = Listener {
-            protocol: Protocol::Imap,
-            address: "127.0.0.1:143".to_owned().into(),
             tls: TlsMode::None,
             plain_login: PlainLogin::Loopback,
-            names: NameForm::default(),
-            separator: None,
+            ..Listener::new(Protocol::Imap, "127.0.0.1:143".to_owned().into())
         };
         Names::new(&listener, &Sharing::default(), viewer, false, true)
     }

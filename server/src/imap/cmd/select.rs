@@ -40,6 +40,7 @@ pub(in super::super) async fn run(
         Ok(seen) => seen,
         Err(error) => return Ok(session.failure("read what was seen", &error, "NONEXISTENT")),
     };
+    let mailbox_name = place.name.clone();
     let mut selected = Box::new(Selected::new(place, (mailbox, view), seen, read_only));
     selected.tells_annotations = annotate;
     let value_bytes_max = session.services.config().limits.metadata_value_bytes_max;
@@ -66,6 +67,7 @@ pub(in super::super) async fn run(
         encode::status(out, None, Status::Ok, Some(&code), "Annotations can be used");
     });
     session.selected = Some(selected);
+    warn_of_quota(session, &mailbox_name);
     if let Some(known) = qresync
         && let Err(reply) = resynchronise(session, *known).await?
     {
@@ -73,6 +75,23 @@ pub(in super::super) async fn run(
         return Ok(reply);
     }
     Ok(Reply::ok("Selected").word(if read_only { "READ-ONLY" } else { "READ-WRITE" }))
+}
+
+/// Warns of a limit that is nearly reached, as Cyrus does, if the configuration says from where on.
+fn warn_of_quota(session: &mut Session, name: &str) {
+    let percent_min = u64::from(session.services.config().imap.quota_warn_percent);
+    let Some(selected) = session.selected.as_ref().filter(|_| percent_min > 0) else { return };
+    let root = selected.owner.quota_root(name);
+    let (usage, limits) = (root.usage, root.limits);
+    let share = |used: u64, limit: Option<u64>| {
+        limit.filter(|limit| *limit > 0).map(|limit| used.saturating_mul(100) / limit)
+    };
+    let shares = [share(usage.bytes, limits.bytes), share(usage.messages, limits.messages)];
+    let Some(percent) = shares.into_iter().flatten().max().filter(|p| *p >= percent_min) else {
+        return;
+    };
+    let text = format!("Mailbox is at {percent}% of quota");
+    session.untagged(Status::No, Some(&Code::Word("ALERT")), &text);
 }
 
 /// Tells what happened since the client last looked, if it is still the same mailbox.

@@ -20,12 +20,9 @@ fn conn(dir: &std::path::Path, limits: Limits) -> (Conn, UnixStream) {
         tls: Arc::new(TlsSwitch::new(&config).unwrap()),
     };
     let listener = Listener {
-        protocol: Protocol::Imap,
-        address: ListenerAddress::from("127.0.0.1:0".to_owned()),
         tls: TlsMode::Starttls,
         plain_login: PlainLogin::Never,
-        names: config::NameForm::default(),
-        separator: None,
+        ..Listener::new(Protocol::Imap, ListenerAddress::from("127.0.0.1:0".to_owned()))
     };
     let socket = Socket::Unix(near);
     (Conn::new(socket, Peer::Unix, Arc::new(listener), &limits, Rc::new(core), None), far)
