@@ -327,6 +327,11 @@ impl Shared {
         format!("cursus.{:x}.{}.{n:x}", self.owner_epoch, stage_mark(self.store_id))
     }
 
+    /// The name of a mailbox's directory among those of all stores on a partition.
+    pub(crate) fn own_name(&self, id: MailboxId) -> String {
+        format!("{}.{id}", stage_mark(self.store_id))
+    }
+
     /// What makes the next message's file name unique.
     pub(crate) fn unique(&self) -> Unique<'_> {
         let now = self.storage.now_ns().max(0);

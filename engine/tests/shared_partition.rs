@@ -97,3 +97,38 @@ fn without_locks_nobody_is_refused() {
     assert!(count(&second, "alice").is_ok());
     second.close().unwrap();
 }
+
+/// A start removes what deletions and moves of its own store have left, and no other's.
+#[test]
+fn what_is_on_its_way_in_another_store_stays() {
+    for kind in [LayoutKind::Maildir, LayoutKind::Cyrus] {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), "first", kind, LockMode::None);
+        deliver(&first, "alice", "Subject: 1\r\n\r\nx\r\n").unwrap();
+        block(async {
+            let user = first.user("alice", &UserOptions::default()).await.unwrap();
+            user.create("gone", &[]).await.unwrap();
+            user.delete("gone").await.unwrap();
+        });
+        let trash = dir.path().join("export/..cursus-deleted");
+        let names = || -> Vec<_> {
+            let entries = std::fs::read_dir(&trash).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        let deleted = names();
+        assert_eq!(deleted.len(), 1, "{deleted:?}");
+        let mark = deleted[0].split_once('.').unwrap().0;
+        // A copy that its store has not told of yet.
+        let arriving = dir.path().join("export/..cursus-arriving").join(&deleted[0]);
+        std::fs::create_dir_all(&arriving).unwrap();
+        let second = open(dir.path(), "second", kind, LockMode::None);
+        assert_eq!(names(), deleted);
+        assert!(arriving.exists(), "{}", arriving.display());
+        second.close().unwrap();
+        first.close().unwrap();
+        let first = open(dir.path(), "first", kind, LockMode::None);
+        assert!(names().iter().all(|name| !name.starts_with(mark)), "{:?}", names());
+        assert!(!arriving.exists(), "{}", arriving.display());
+        first.close().unwrap();
+    }
+}

@@ -138,7 +138,7 @@ impl User {
 impl Shared {
     /// Makes sure that a partition has nothing left of a mailbox that was there before.
     fn make_way(self: &Arc<Self>, to: &Partition, id: MailboxId) -> Result<()> {
-        let left = trash_dir(to, id);
+        let left = trash_dir(self, to, id);
         if self.storage.stat(&left).is_ok() {
             self.checkpoint()?;
         }
@@ -219,7 +219,7 @@ impl UserInner {
         shared.names_due.lock().remove(&id);
         shared.watches.unlinger(&old.0);
         let place = old.0.place.read().clone();
-        let left = trash_dir(&place.partition, id);
+        let left = trash_dir(&shared, &place.partition, id);
         let (mailbox, from, to) = (old.0.clone(), place.dir, left.clone());
         let arrival = Move::Arrival {
             partition: transfer.to().clone(),

@@ -6,7 +6,8 @@
 //! a Maildir, its base name. Between layouts it is written with the other's line ends: its content
 //! id, which is of the served octets, stays.
 //!
-//! Crash states: what is among the arrivals and in no frame is removed by the next start.
+//! Crash states: what is among the arrivals and in no frame is removed by the next start of the store
+//! that put it there; others may use the same partition.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -36,8 +37,8 @@ const UNNAMED: &str = "cursus.message.new";
 const COPY_BYTES: usize = 256 << 10;
 
 /// Where a mailbox arrives in a partition.
-pub(crate) fn arrival_dir(partition: &Partition, id: MailboxId) -> PathBuf {
-    partition.path.join(ARRIVALS).join(id.to_string())
+pub(crate) fn arrival_dir(shared: &Shared, partition: &Partition, id: MailboxId) -> PathBuf {
+    partition.path.join(ARRIVALS).join(shared.own_name(id))
 }
 
 /// The one move of a mailbox at a time.
@@ -80,7 +81,7 @@ impl Transfer {
         to: Partition,
     ) -> Result<Transfer> {
         let storage = &*shared.storage;
-        let dir = arrival_dir(&to, turn.1);
+        let dir = arrival_dir(shared, &to, turn.1);
         let cleared = to.layout.destroy(storage, &to.path, &dir);
         cleared.map_err(Error::io("clear", &dir))?;
         let stage = to.layout.stage_path(&to.path, &dir, "");

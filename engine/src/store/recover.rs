@@ -347,13 +347,18 @@ fn apart_by_partition(
 /// end, stage files of the cyrus layout.
 fn clean_up(shared: &Shared) {
     let storage = &*shared.storage;
+    // Others may be at work on these partitions: only what this store made goes.
+    let mark = stage_mark(shared.store_id);
     for partition in &shared.config.partitions {
         let mut leftovers = Vec::new();
         for parent in [TRASH, ARRIVALS] {
             let parent = partition.path.join(parent);
             // A partition without them has no such directory.
             let _ = storage.list(&parent, &mut |name, _| {
-                leftovers.push(parent.join(String::from_utf8_lossy(name).as_ref()));
+                let name = String::from_utf8_lossy(name);
+                if name.split_once('.').is_some_and(|(store, _)| store == mark) {
+                    leftovers.push(parent.join(name.as_ref()));
+                }
             });
         }
         for dir in leftovers {
@@ -365,8 +370,6 @@ fn clean_up(shared: &Shared) {
             let stage = partition.layout.stage_path(&partition.path, &partition.path, "");
             let mut names = Vec::new();
             let _ = storage.list(&stage, &mut |name, _| names.push(name.to_vec()));
-            // Others may be at work on this partition.
-            let mark = stage_mark(shared.store_id);
             for name in names.iter().filter_map(|name| std::str::from_utf8(name).ok()) {
                 if name.starts_with("cursus.") && name.split('.').nth(2) == Some(mark.as_str()) {
                     let _ = storage.unlink(&stage.join(name));

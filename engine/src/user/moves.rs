@@ -70,8 +70,8 @@ impl Move {
 }
 
 /// Where a deleted mailbox waits for its end.
-pub(crate) fn trash_dir(partition: &Partition, id: MailboxId) -> PathBuf {
-    partition.path.join(TRASH).join(id.to_string())
+pub(crate) fn trash_dir(shared: &Shared, partition: &Partition, id: MailboxId) -> PathBuf {
+    partition.path.join(TRASH).join(shared.own_name(id))
 }
 
 /// Directory of deleted mailboxes in a partition's root. Begins with a dot twice over, so that no

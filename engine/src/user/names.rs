@@ -286,7 +286,7 @@ impl UserInner {
             }
         }
         let place = open.0.place.read().clone();
-        let (from, to) = (place.dir, trash_dir(&place.partition, id));
+        let (from, to) = (place.dir, trash_dir(&self.shared, &place.partition, id));
         let mailbox = open.0.clone();
         self.follow(lsn, [Move::Mailbox { mailbox, from, to, doomed: true }].into());
         self.shared.gone.lock().push(id);

@@ -152,7 +152,7 @@ impl Redo<'_> {
             }
             return Ok(Some(place.partition.layout.path(&place.dir, &at)));
         }
-        let dir = trash_dir(&partition, from);
+        let dir = trash_dir(self.shared, &partition, from);
         if stamp(&*self.shared.storage, &dir).is_none() {
             return Ok(None);
         }

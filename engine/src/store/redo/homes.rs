@@ -135,9 +135,9 @@ impl Redo<'_> {
             let is = |dir: &PathBuf| stamp(storage, dir).is_some_and(|(i, _)| i == id);
             let mut found = Vec::new();
             for (partition, mut dirs) in places {
-                dirs.push(trash_dir(&partition, id));
+                dirs.push(trash_dir(self.shared, &partition, id));
                 if moved {
-                    dirs.push(arrival_dir(&partition, id));
+                    dirs.push(arrival_dir(self.shared, &partition, id));
                 }
                 let from = dirs.into_iter().find(is);
                 found.extend(from.map(|from| (partition, from)));
@@ -153,7 +153,7 @@ impl Redo<'_> {
             }
             let last = found.len().saturating_sub(1);
             for (at, (partition, from)) in found.into_iter().enumerate() {
-                let trash = trash_dir(&partition, id);
+                let trash = trash_dir(self.shared, &partition, id);
                 let home = home.as_ref().filter(|_| at == last).map(|(_, dir)| dir.clone());
                 if home.is_none() {
                     let what = DoomedKind::Mailbox(partition.clone(), trash.clone());
