@@ -1,5 +1,5 @@
-//! Message files kept aside: a link to each in `..cursus-outbox` of its partition, named by
-//! content, until the archive (or a running backup) has it.
+//! Message files kept aside: a link to each in the store's folder in `..cursus-outbox` of its
+//! partition, named by content, until the archive (or a running backup) has it.
 //!
 //! A link is made when the message is placed, by the frame's apply and again by its redo; the
 //! checkpoint makes it durable, and only then may the file itself be destroyed. So whatever
@@ -15,16 +15,19 @@ use parking_lot::Mutex;
 use super::format::MessageName;
 use crate::config::Partition;
 use crate::error::{Error, Result};
+use crate::ids::StoreId;
 use crate::io::Storage;
 use crate::layout::create_durable;
+use crate::shared::stage_mark;
 
-/// Directory of links in a partition's root. Begins with a dot twice over, so that no layout
-/// takes it for a user or a mailbox.
+/// Directory in a partition's root, with one of links for each store that uses the partition.
+/// Begins with a dot twice over, so that no layout takes it for a user or a mailbox.
 pub(crate) const OUTBOX: &str = "..cursus-outbox";
 
 /// Which message files are kept aside, and how much that is.
-#[derive(Default)]
 pub(crate) struct Aside {
+    /// The store's own folder in a partition's outbox.
+    folder: String,
     /// For the archive.
     archiving: AtomicBool,
     /// For a running backup: nothing is destroyed or let go.
@@ -34,12 +37,23 @@ pub(crate) struct Aside {
     deferred: Mutex<HashSet<MessageName>>,
 }
 
-/// The directory of links of a partition.
-pub(crate) fn outbox(partition: &Partition) -> PathBuf {
-    partition.path.join(OUTBOX)
-}
-
 impl Aside {
+    /// Keeps nothing yet.
+    pub(crate) fn new(store: StoreId) -> Aside {
+        Aside {
+            folder: stage_mark(store),
+            archiving: AtomicBool::default(),
+            held: AtomicBool::default(),
+            bytes: AtomicU64::default(),
+            deferred: Mutex::default(),
+        }
+    }
+
+    /// The directory of the store's links in a partition.
+    pub(crate) fn outbox(&self, partition: &Partition) -> PathBuf {
+        partition.path.join(OUTBOX).join(&self.folder)
+    }
+
     /// Whether message files are to be kept.
     pub(crate) fn is_on(&self) -> bool {
         self.archiving.load(Ordering::Acquire) || self.is_held()
@@ -63,7 +77,7 @@ impl Aside {
     ) -> Result<HashSet<MessageName>> {
         let mut there = HashSet::new();
         for partition in partitions {
-            let dir = outbox(partition);
+            let dir = self.outbox(partition);
             create_durable(storage, &dir).map_err(Error::io("create", &dir))?;
             there.extend(names(storage, &dir)?);
         }
@@ -76,7 +90,7 @@ impl Aside {
     /// Begins a hold for a backup.
     pub(super) fn hold(&self, storage: &dyn Storage, partitions: &[Partition]) -> Result<()> {
         for partition in partitions {
-            let dir = outbox(partition);
+            let dir = self.outbox(partition);
             create_durable(storage, &dir).map_err(Error::io("create", &dir))?;
         }
         self.held.store(true, Ordering::Release);
@@ -102,7 +116,7 @@ impl Aside {
         if !self.is_on() {
             return;
         }
-        match storage.link(path, &outbox(partition).join(name.to_string())) {
+        match storage.link(path, &self.outbox(partition).join(name.to_string())) {
             Ok(()) => {
                 self.bytes.fetch_add(u64::from(name.stored), Ordering::Relaxed);
                 if !self.archiving.load(Ordering::Acquire) {
@@ -125,7 +139,7 @@ impl Aside {
         partitions: &[Partition],
         name: &MessageName,
     ) -> Option<PathBuf> {
-        let paths = partitions.iter().map(|p| outbox(p).join(name.to_string()));
+        let paths = partitions.iter().map(|p| self.outbox(p).join(name.to_string()));
         paths.into_iter().find(|path| storage.stat(path).is_ok())
     }
 
@@ -141,7 +155,7 @@ impl Aside {
             return;
         }
         for partition in partitions {
-            if storage.unlink(&outbox(partition).join(name.to_string())).is_ok() {
+            if storage.unlink(&self.outbox(partition).join(name.to_string())).is_ok() {
                 let less = |n: u64| Some(n.saturating_sub(u64::from(name.stored)));
                 let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
             }

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::archive::aside;
 use crate::catalog::{Batch, Meta, Summary, UserChanges};
 use crate::error::{Error, Result};
 use crate::fulltext::IndexMode;
@@ -182,7 +181,7 @@ impl Shared {
             Err(e) => return Err(Error::io("sync", root)(e)),
         }
         if self.aside.is_on() {
-            let links = aside::outbox(self.partition(name)?);
+            let links = self.aside.outbox(self.partition(name)?);
             self.storage.sync_dir(&links).map_err(Error::io("sync", links))?;
         }
         for mailbox in mailboxes {

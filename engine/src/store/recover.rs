@@ -108,7 +108,7 @@ pub(super) fn open(config: StoreConfig, storage: Arc<dyn Storage>, drive: Drive)
     let roots: Vec<_> = config.partitions.iter().filter(private).map(|p| p.path.clone()).collect();
     let storage: Arc<dyn Storage> =
         if roots.is_empty() { storage } else { Arc::new(Network::new(storage, roots)) };
-    let aside = Aside::default();
+    let aside = Aside::new(meta.store_id);
     let archive = match &config.archive {
         None => None,
         Some(archive) => {
@@ -259,7 +259,7 @@ impl Replay {
             log,
             catalog,
             mounts,
-            aside: Aside::default(),
+            aside: Aside::new(meta.store_id),
             archive: None,
         });
         Ok(Replay { shared, bodies, _lock: lock })
