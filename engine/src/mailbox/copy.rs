@@ -16,23 +16,20 @@ use tokio::sync::oneshot;
 
 use super::apply::location_of;
 use super::files::INDEX_NAME;
-use super::message::line_ends;
 use super::ops::ranges;
+use super::pour::pour;
 use super::{Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::acl::FlagScope;
 use crate::error::{Error, Result};
 use crate::format::frame::{AnnotationValue, Append, Frame, Source};
 use crate::format::index::Record;
-use crate::io::{Open, StoredFile};
+use crate::io::Open;
 use crate::layout::NameFlags;
-use crate::message::{Crlf, Ingest};
 use crate::quota::Usage;
 use crate::shared::Shared;
 
 /// Messages of one transaction at most.
 const MESSAGES_MAX: usize = 4096;
-/// Bytes read at a time where a copy is not a link.
-const COPY_BYTES: usize = 256 << 10;
 
 /// What COPY or MOVE did.
 #[derive(Clone, Debug)]
@@ -275,50 +272,19 @@ fn copy_bytes(
     let storage = &source.shared.storage;
     let input = storage.open(from, Open::Read).map_err(Error::io("open", from))?;
     let output = storage.open(to, Open::CreateNew).map_err(Error::io("create", to))?;
-    let result = pour(source, place, (&*input, from), (&*output, to), internal_date);
+    let (its_form, form) =
+        (source.place.read().partition.layout.kind(), place.partition.layout.kind());
+    let result = pour((&*input, from, its_form), (&*output, to, form), internal_date);
+    let result = result.and_then(|stored| {
+        if source.shared.syncs_names(&place.partition.name) {
+            crate::delivery::sync_names(&**storage, &[to.to_owned()])?;
+        }
+        Ok(stored)
+    });
     if result.is_err() {
         let _ = storage.unlink(to);
     }
     result
-}
-
-fn pour(
-    source: &MailboxInner,
-    place: &Place,
-    (input, from): (&dyn StoredFile, &Path),
-    (output, to): (&dyn StoredFile, &Path),
-    internal_date: i64,
-) -> Result<u32> {
-    let mut serve = Crlf::new(line_ends(source.place.read().partition.layout.kind()));
-    let mut ingest = Ingest::new(line_ends(place.partition.layout.kind()));
-    let mut buffer = vec![0; COPY_BYTES];
-    let (mut at, mut written) = (0, 0);
-    let (mut served, mut stored) = (Vec::new(), Vec::new());
-    let mut put = |stored: &mut Vec<u8>| -> Result<()> {
-        output.write_at(stored, written).map_err(Error::io("write", to))?;
-        written += stored.len() as u64;
-        stored.clear();
-        Ok(())
-    };
-    loop {
-        let n = input.read_at(&mut buffer, at).map_err(Error::io("read", from))?;
-        if n == 0 {
-            break;
-        }
-        at += n as u64;
-        served.clear();
-        serve.convert(&buffer[..n], &mut served);
-        ingest.feed(&served, &mut stored);
-        put(&mut stored)?;
-    }
-    let facts = ingest.finish(&mut stored);
-    put(&mut stored)?;
-    output.set_mtime(internal_date).map_err(Error::io("date", to))?;
-    output.sync_all().map_err(Error::io("sync", to))?;
-    if source.shared.syncs_names(&place.partition.name) {
-        crate::delivery::sync_names(&*source.shared.storage, &[to.to_owned()])?;
-    }
-    Ok(facts.stored)
 }
 
 fn push_staged(

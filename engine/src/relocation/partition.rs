@@ -219,7 +219,7 @@ impl UserInner {
         shared.names_due.lock().remove(&id);
         shared.watches.unlinger(&old.0);
         let place = old.0.place.read().clone();
-        let left = trash_dir(&shared, &place.partition, id);
+        let left = trash_dir(shared, &place.partition, id);
         let (mailbox, from, to) = (old.0.clone(), place.dir, left.clone());
         let arrival = Move::Arrival {
             partition: transfer.to().clone(),

@@ -23,8 +23,7 @@ use crate::ids::{Lsn, MailboxId};
 use crate::io::Open;
 use crate::layout::{LayoutKind, Location, NameFlags, create_durable};
 use crate::mailbox::files::Files;
-use crate::mailbox::{MailboxInner, Place, message_line_ends};
-use crate::message::{Crlf, Ingest};
+use crate::mailbox::{MailboxInner, Place, pour};
 use crate::shared::Shared;
 
 /// Directory of mailboxes on their way in, in a partition's root. Begins with a dot twice over, so
@@ -33,8 +32,6 @@ pub(crate) const ARRIVALS: &str = "..cursus-arriving";
 
 /// A message that is being copied, before it has its name.
 const UNNAMED: &str = "cursus.message.new";
-/// Bytes of a message that are copied at a time.
-const COPY_BYTES: usize = 256 << 10;
 
 /// Where a mailbox arrives in a partition.
 pub(crate) fn arrival_dir(shared: &Shared, partition: &Partition, id: MailboxId) -> PathBuf {
@@ -260,41 +257,8 @@ impl Transfer {
             _ => {}
         }
         let output = storage.open(&to, Open::CreateNew).map_err(Error::io("create", &to))?;
-        let crosses = self.crosses_layouts();
-        let mut serve = Crlf::new(message_line_ends(self.from.partition.layout.kind()));
-        let mut store = Ingest::new(message_line_ends(self.to.layout.kind()));
-        let mut buffer = vec![0; COPY_BYTES.min(record.size as usize + 1)];
-        let (mut at, mut written) = (0, 0);
-        let (mut served, mut stored) = (Vec::new(), Vec::new());
-        let put = |bytes: &[u8], written: &mut u64| -> Result<()> {
-            output.write_at(bytes, *written).map_err(Error::io("write", &to))?;
-            *written += bytes.len() as u64;
-            Ok(())
-        };
-        loop {
-            let n = input.read_at(&mut buffer, at).map_err(Error::io("read", from))?;
-            if n == 0 {
-                break;
-            }
-            at += n as u64;
-            if !crosses {
-                put(&buffer[..n], &mut written)?;
-                continue;
-            }
-            served.clear();
-            stored.clear();
-            serve.convert(&buffer[..n], &mut served);
-            store.feed(&served, &mut stored);
-            put(&stored, &mut written)?;
-        }
-        if crosses {
-            stored.clear();
-            store.finish(&mut stored);
-            put(&stored, &mut written)?;
-        }
-        output.set_mtime(record.internal_date).map_err(Error::io("date", &to))?;
-        output.sync_all().map_err(Error::io("sync", &to))?;
-        Ok(written.min(u64::from(u32::MAX)) as u32)
+        let forms = (self.from.partition.layout.kind(), self.to.layout.kind());
+        pour((&*input, from, forms.0), (&*output, &to, forms.1), record.internal_date)
     }
 }
 
