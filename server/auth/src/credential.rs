@@ -9,8 +9,10 @@
 //! | `{CRAM-MD5}`, `{CRAM-SHA1}`, `{CRAM-SHA256}` | hexadecimal: the key of an HMAC, hashed |
 //! | `{DIGEST-MD5}` | hexadecimal: `H(user:realm:password)` |
 //! | `{PLAIN.B64}` | the password itself in base64: for APOP, and for all of the two rows above |
+//! | others | see [`crate::old_hash`]: for reading only |
 //!
-//! `{CRYPT}` takes any of the crypt forms. The last three rows are secrets that a thief of the file
+//! `{CRYPT}` takes any of the crypt forms. `.HEX` or `.B64` behind a scheme says how the rest is
+//! written. The rows from `{CRAM-MD5}` to `{PLAIN.B64}` are secrets that a thief of the file
 //! can use: they are made only when somebody asks for them.
 
 use std::fmt;
@@ -25,8 +27,10 @@ use thiserror::Error;
 
 use crate::digest_md5;
 use crate::directory::{PasswordCheck, Unavailable};
-use crate::hash::{HashKind, HmacKey, hex, unhex};
+use crate::hash::{HashKind, HmacKey, hex};
 use crate::name::UserName;
+use crate::old_hash::OldHash;
+use crate::scheme;
 use crate::scram::ScramVerifier;
 
 /// Longest password in bytes; a longer one is wrong without being hashed.
@@ -49,6 +53,8 @@ pub enum Credential {
     DigestMd5(Vec<u8>),
     /// The password itself.
     Clear(String),
+    /// A hash of an older scheme.
+    Old(OldHash),
 }
 
 /// A secret that some mechanism needs beside the hash that passwords are checked against.
@@ -115,9 +121,13 @@ pub enum CredentialError {
     #[error(
         "unknown password scheme: expected {{ARGON2ID}}, {{SCRAM-SHA-256}}, {{SHA512-CRYPT}}, \
          {{BLF-CRYPT}}, {{CRAM-MD5}}, {{DIGEST-MD5}}, {{PLAIN.B64}}, \
-         {{SCRAM-SHA-1}}, {{SCRAM-SHA-512}}, {{CRAM-SHA1}}, {{CRAM-SHA256}} or a $6$, $2y$, $2b$ or $argon2id$ string"
+         {{SCRAM-SHA-1}}, {{SCRAM-SHA-512}}, {{CRAM-SHA1}}, {{CRAM-SHA256}}, a scheme of Courier's or \
+         Dovecot's, or a $6$, $2y$, $2b$ or $argon2id$ string"
     )]
     Scheme,
+    /// The scheme is known and not taken.
+    #[error("password scheme {{{0}}} isn't taken: give the user a new password")]
+    Refused(&'static str),
     /// The hash does not have its scheme's form.
     #[error("bad hash: expected {0}")]
     Form(&'static str),
@@ -159,62 +169,21 @@ impl Credential {
             Credential::ShaCrypt(hash) if hash.starts_with("$5$") => "SHA256-CRYPT",
             Credential::ShaCrypt(_) => "SHA512-CRYPT",
             Credential::Bcrypt(_) => "BLF-CRYPT",
+            Credential::Old(hash) => hash.scheme(),
         }
     }
 
     /// Reads `{SCHEME}hash` or a bare crypt string.
     pub fn parse(text: &str) -> Result<Credential, CredentialError> {
-        let (scheme, hash) = match text.strip_prefix('{').and_then(|t| t.split_once('}')) {
-            Some((scheme, hash)) => (scheme.to_ascii_uppercase(), hash),
-            None => ("CRYPT".to_owned(), text),
-        };
-        let form = |good: bool, credential: fn(String) -> Credential, expected| match good {
-            true => Ok(credential(hash.to_owned())),
-            false => Err(CredentialError::Form(expected)),
-        };
-        match scheme.as_str() {
-            "SCRAM-SHA-1" => scram(HashKind::Sha1, hash),
-            "SCRAM-SHA-256" => scram(HashKind::Sha256, hash),
-            "SCRAM-SHA-512" => scram(HashKind::Sha512, hash),
-            "CRAM-MD5" => cram(HashKind::Md5, hash),
-            "CRAM-SHA1" => cram(HashKind::Sha1, hash),
-            "CRAM-SHA256" => cram(HashKind::Sha256, hash),
-            "DIGEST-MD5" => unhex(hash)
-                .filter(|h| h.len() == HashKind::Md5.bytes())
-                .map(Credential::DigestMd5)
-                .ok_or(CredentialError::Form("32 hexadecimal digits")),
-            "PLAIN.B64" => BASE64
-                .decode(hash)
-                .ok()
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .filter(|password| is_possible(password).is_ok())
-                .map(Credential::Clear)
-                .ok_or(CredentialError::Form("a password in base64")),
-            "ARGON2ID" | "ARGON2I" | "ARGON2" | "CRYPT" if hash.starts_with("$argon2") => {
-                form(is_argon2(hash), Credential::Argon2, "$argon2id$v=19$m=…,t=…,p=…$salt$hash")
-            }
-            "SHA512-CRYPT" | "CRYPT" if hash.starts_with("$6$") => form(
-                is_sha_crypt(hash, 86),
-                Credential::ShaCrypt,
-                "$6$[rounds=n$]salt$86 characters",
-            ),
-            "SHA256-CRYPT" | "CRYPT" if hash.starts_with("$5$") => form(
-                is_sha_crypt(hash, 43),
-                Credential::ShaCrypt,
-                "$5$[rounds=n$]salt$43 characters",
-            ),
-            "BLF-CRYPT" | "CRYPT" if hash.starts_with("$2") => form(
-                is_bcrypt(hash),
-                Credential::Bcrypt,
-                "$2y$ or $2b$, two digits, $, 53 characters",
-            ),
-            "ARGON2ID" | "ARGON2I" | "ARGON2" => {
-                Err(CredentialError::Form("$argon2id$v=19$m=…,t=…,p=…$salt$hash"))
-            }
-            "SHA512-CRYPT" => Err(CredentialError::Form("$6$[rounds=n$]salt$86 characters")),
-            "SHA256-CRYPT" => Err(CredentialError::Form("$5$[rounds=n$]salt$43 characters")),
-            "BLF-CRYPT" => Err(CredentialError::Form("$2y$ or $2b$, two digits, $, 53 characters")),
-            _ => Err(CredentialError::Scheme),
+        scheme::parse(text)
+    }
+
+    /// Whether guesses at it are cheap, or none are needed.
+    pub fn is_weak(&self) -> bool {
+        match self {
+            Credential::Old(hash) => hash.is_weak(),
+            Credential::Hmac(_) | Credential::DigestMd5(_) | Credential::Clear(_) => true,
+            _ => false,
         }
     }
 
@@ -234,6 +203,7 @@ impl Credential {
             Credential::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
             Credential::Hmac(key) => key.check(password),
             Credential::DigestMd5(_) => false,
+            Credential::Old(hash) => hash.check(password),
             // Hashes, so that the time doesn't tell the length.
             Credential::Clear(right) => {
                 let hash = |data: &[u8]| HashKind::Sha256.digest(data);
@@ -251,6 +221,7 @@ impl fmt::Display for Credential {
                 write!(f, "{{{}}}{hash}", self.scheme())
             }
             Credential::Hmac(key) => write!(f, "{{{}}}{key}", self.scheme()),
+            Credential::Old(hash) => write!(f, "{{{}}}{hash}", self.scheme()),
             Credential::DigestMd5(hash) => write!(f, "{{{}}}{}", self.scheme(), hex(hash)),
             Credential::Clear(password) => {
                 write!(f, "{{{}}}{}", self.scheme(), BASE64.encode(password))
@@ -324,10 +295,11 @@ impl PasswordCheck for Credentials {
     /// which failed. The slowest to guess at is asked.
     fn check(&self, password: &[u8]) -> Result<bool, Unavailable> {
         let rank = |credential: &&Credential| match credential {
+            Credential::Old(hash) if hash.is_weak() => 2,
             Credential::Scram(_) => 1,
-            Credential::Clear(_) => 2,
-            Credential::Hmac(_) => 3,
-            Credential::DigestMd5(_) => 4,
+            Credential::Clear(_) => 3,
+            Credential::Hmac(_) => 4,
+            Credential::DigestMd5(_) => 5,
             _ => 0,
         };
         Ok(self.0.iter().min_by_key(rank).is_some_and(|c| c.check(password)))
@@ -383,7 +355,7 @@ impl fmt::Display for Credentials {
 }
 
 /// Whether a client could send this password.
-fn is_possible(password: &str) -> Result<(), PasswordError> {
+pub(crate) fn is_possible(password: &str) -> Result<(), PasswordError> {
     if password.is_empty() {
         Err(PasswordError::Empty)
     } else if password.len() > PASSWORD_BYTES_MAX {
@@ -393,38 +365,6 @@ fn is_possible(password: &str) -> Result<(), PasswordError> {
     } else {
         Ok(())
     }
-}
-
-fn scram(kind: HashKind, hash: &str) -> Result<Credential, CredentialError> {
-    let expected = "iterations,salt,stored key,server key, these in base64";
-    let verifier = ScramVerifier::parse(kind, hash).map(Credential::Scram);
-    verifier.ok_or(CredentialError::Form(expected))
-}
-
-fn cram(kind: HashKind, hash: &str) -> Result<Credential, CredentialError> {
-    let expected = "hexadecimal digits, four for each byte of the hash";
-    HmacKey::parse(kind, hash).map(Credential::Hmac).ok_or(CredentialError::Form(expected))
-}
-
-fn is_argon2(hash: &str) -> bool {
-    argon2::password_hash::phc::PasswordHash::new(hash).is_ok_and(|h| h.hash.is_some())
-}
-
-fn is_sha_crypt(hash: &str, hash_chars: usize) -> bool {
-    let Some(body) = hash.get(3..) else { return false };
-    let body = match body.strip_prefix("rounds=").map(|b| b.split_once('$')) {
-        Some(Some((rounds, body))) if rounds.parse::<u32>().is_ok_and(|r| r >= 1000) => body,
-        Some(_) => return false,
-        None => body,
-    };
-    let crypt = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '/');
-    body.split_once('$').is_some_and(|(salt, hash)| {
-        salt.len() <= 16 && hash.len() == hash_chars && hash.chars().all(crypt)
-    })
-}
-
-fn is_bcrypt(hash: &str) -> bool {
-    hash.len() == 60 && hash.parse::<bcrypt::HashParts>().is_ok()
 }
 
 #[cfg(test)]
@@ -524,13 +464,16 @@ mod tests {
     #[test]
     fn bad_credentials_say_what_was_expected() {
         assert_eq!(Credential::parse("geheim"), Err(CredentialError::Scheme));
-        assert_eq!(Credential::parse("{MD5}abc"), Err(CredentialError::Scheme));
+        assert_eq!(Credential::parse("{MD9}abc"), Err(CredentialError::Scheme));
         for text in [
             "{SHA512-CRYPT}$6$salt$short",
             "{ARGON2ID}$6$x",
             "{BLF-CRYPT}$2y$10$short",
             "$argon2id$v=19$nonsense",
             "{SCRAM-SHA-256}4096",
+            "{MD5}abc",
+            "{SSHA}kGByAB793z4R5tK1eC9Hd/4Dhzk=",
+            "{SHA.HEX}zz",
         ] {
             assert!(matches!(Credential::parse(text), Err(CredentialError::Form(_))), "{text}");
         }
