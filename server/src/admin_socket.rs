@@ -141,13 +141,20 @@ impl Office {
 
     async fn reload_users(&self) -> Result<Reply, Failure> {
         let users = self.shared.users.clone();
-        let read = move || users.reload().map(|users| users.check());
-        let read = self.shared.store.helpers().run(read).await;
+        let read = {
+            let users = users.clone();
+            self.shared.store.helpers().run(move || users.reload()).await
+        };
         let temporary =
             |e: &dyn std::fmt::Display| Failure::new(FailureCode::Temporary, e.to_string());
-        let checked = read.map_err(|e| temporary(&e))?.map_err(|e| temporary(&e))?;
-        let problems = checked.problems.iter().map(ToString::to_string).collect();
-        Ok(Reply::Users { count: checked.good, problems })
+        read.map_err(|e| temporary(&e))?.map_err(|e| temporary(&e))?;
+        let (mut count, mut problems) = (0, Vec::new());
+        for backend in users.backends().filter(|backend| !backend.is_asked()) {
+            let listing = backend.list().await.map_err(|e| temporary(&e))?;
+            count += listing.users.len() as u64;
+            problems.extend(listing.problems);
+        }
+        Ok(Reply::Users { count, problems })
     }
 
     fn status(&self) -> Status {

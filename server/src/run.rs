@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use admin::Operator;
+use admin::accounts::{self, StoreOwners};
 use admin::store::OpenError;
 use auth::introspection::{Endpoint, Introspection};
 use auth::token::{Claims, LocalTokens, Refusal, TokenCheck};
-use auth::{Authenticator, LoginDomains, Settings, UserFile, UserName};
+use auth::{Authenticator, LoginDomains, Settings, UserName};
 use config::Config;
 use engine::io::Lane;
 use engine::io::blocking::Blocking;
@@ -72,9 +73,9 @@ pub enum RunError {
     /// The store at its end.
     #[error("closing the store: {0}")]
     Close(engine::Error),
-    /// The users file.
-    #[error("{0} (the first user is made with `cursus user add NAME`)")]
-    Users(#[from] auth::users::UserFileError),
+    /// Where users are.
+    #[error(transparent)]
+    Users(#[from] accounts::AccountsError),
     /// The first user.
     #[error("{key}: {reason}")]
     Auth {
@@ -119,11 +120,12 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
         Source::File(_) => None,
     };
     let hostname = hostname(&config);
-    let users = Arc::new(UserFile::open(config.users_file())?);
+    let users = Arc::new(accounts::open(&config)?);
     let settings = auth_settings(&config, &hostname)?;
     let auth = Authenticator::start(users.clone(), users.clone(), settings);
     let auth = auth.map_err(system("start the hashing threads"))?;
     let store = open_store(&config, &hostname)?;
+    users.set_owners(Arc::new(StoreOwners(store.clone())));
     let (io, cores) = (config.server.io, core_count(&config));
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
@@ -426,7 +428,7 @@ impl Server {
         for key in reloaded.restart_needed {
             tracing::warn!(target: "cursus", key, "changed in the file, takes a restart");
         }
-        self.shared.users.reload().map_err(|e| e.to_string())?;
+        self.shared.users.reload()?;
         Ok(())
     }
 

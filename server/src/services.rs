@@ -24,7 +24,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use auth::{Account, Authenticator, UserFile};
+use auth::backends::Chain;
+use auth::{Account, Authenticator};
 use config::Config;
 use engine::io::Lane;
 use engine::{Store, User};
@@ -43,8 +44,8 @@ pub struct Shared {
     pub store: Store,
     /// Who may log in, and who exists.
     pub auth: Arc<Authenticator>,
-    /// The users file behind `auth`.
-    pub users: Arc<UserFile>,
+    /// The back ends behind `auth`.
+    pub users: Arc<Chain>,
     /// The configuration in use; SIGHUP swaps it.
     config: ArcSwap<Config>,
     /// Certificates in use.
@@ -83,7 +84,7 @@ impl Shared {
         hostname: String,
         store: Store,
         auth: Arc<Authenticator>,
-        users: Arc<UserFile>,
+        users: Arc<Chain>,
         tls: Arc<TlsSwitch>,
     ) -> Shared {
         Shared {

@@ -205,8 +205,13 @@ pub enum UserCommand {
         #[arg(long, value_name = "KIND,...")]
         secrets: Option<String>,
     },
-    /// List users
+    /// List users, of every back end that can name them
     List,
+    /// Look at all users: unreadable entries, weak password schemes, Maildirs at other places
+    ///
+    /// Fails for what keeps somebody from mail: entries that can't be read, back ends that don't
+    /// answer, Maildirs elsewhere.
+    Check,
     /// Remove a user. The mail stays.
     Remove {
         /// Who

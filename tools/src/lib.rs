@@ -25,6 +25,8 @@ pub mod scrub;
 pub mod store;
 pub mod takeover;
 pub mod user;
+pub mod user_elsewhere;
+pub mod user_list;
 
 use cli::{Cli, Command};
 use failure::Failed;

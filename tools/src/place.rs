@@ -5,9 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use admin::accounts::{self, StoreOwners};
 use admin::store::OpenError;
 use admin::{Client, Operator, Reply, Request};
-use auth::UserFile;
 use config::Config;
 use engine::io::Lane;
 use engine::io::blocking::Blocking;
@@ -93,8 +93,7 @@ impl Opened {
             let hint = "start cursusd, or name its configuration with --config";
             return Err(unreachable(format!("there is no store in {dir}: {hint}")));
         }
-        let users_file = config.users_file();
-        let users = UserFile::open(&users_file).map_err(|e| unreachable(e.to_string()))?;
+        let users = accounts::open(config).map_err(|e| unreachable(e.to_string()))?;
         let storage = Arc::new(Blocking::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| unreachable(format!("cannot start: {e}")))?;
@@ -109,6 +108,7 @@ impl Opened {
                 other => format!("the store in {dir} can't be opened: {other}"),
             })
         })?;
+        users.set_owners(Arc::new(StoreOwners(store.clone())));
         let operator = Operator {
             store,
             lane: Lane::inline(storage),

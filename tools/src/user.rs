@@ -9,23 +9,28 @@ use admin::Request;
 use auth::UserName;
 use auth::credential::{Credentials, SecretKind};
 use auth::users::{NewUser, Users, edit};
-use config::Config;
+use config::{AuthBackend, Config};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-use serde::Serialize;
 
 use crate::cli::{UserAdd, UserCommand};
 use crate::failure::{Failed, Kind};
-use crate::output::{Output, Table};
-use crate::place;
+use crate::output::Output;
+use crate::{place, user_elsewhere as elsewhere, user_list};
 
 /// Does `cursus user …`.
 pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), Failed> {
     let file = config.users_file();
+    if matches!(command, UserCommand::Add(_) | UserCommand::Remove { .. }) {
+        wants_own_file(config)?;
+    }
     match command {
         UserCommand::Add(args) if args.bulk => add_bulk(args, config, out)?,
         UserCommand::Add(args) => add(args, config, out)?,
         UserCommand::Passwd { name, secrets } => {
             let name = UserName::new(name)?;
+            if !is_ours(config, &name) {
+                return elsewhere::passwd(config, &name, out);
+            }
             let password = read_password(&format!("New password for {name}: "))?;
             let kinds = match secrets {
                 Some(list) => secret_kinds(list)?,
@@ -36,7 +41,8 @@ pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), F
             edit(&file, |document| document.set_credentials(&name, credentials))?;
             out.line(&serde_json::json!({ "changed": name.as_str() }), &format!("changed {name}"));
         }
-        UserCommand::List => return list(&file, out),
+        UserCommand::List => return user_list::list(config, out),
+        UserCommand::Check => return user_list::check(config, out),
         UserCommand::Remove { name } => {
             let name = UserName::new(name)?;
             edit(&file, |document| document.remove(&name))?;
@@ -44,6 +50,25 @@ pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), F
         }
     }
     tell_server(config)
+}
+
+/// Users are added to and removed from our own file only.
+fn wants_own_file(config: &Config) -> Result<(), Failed> {
+    match config.auth.backends.contains(&AuthBackend::Users) {
+        true => Ok(()),
+        false => Err(Failed::new(
+            Kind::Config,
+            "auth.backends has no \"users\": other servers' tools change what is in the others",
+        )),
+    }
+}
+
+/// Whether a new password goes into our own file.
+fn is_ours(config: &Config, name: &UserName) -> bool {
+    let only = config.auth.backends == [AuthBackend::Users];
+    let users = || Users::parse(std::fs::read(config.users_file()).unwrap_or_default());
+    let has_file = config.auth.backends.contains(&AuthBackend::Users);
+    only || (has_file && users().find(name).is_some())
 }
 
 /// Reads a list as the option has it; an empty one asks for none.
@@ -168,57 +193,8 @@ fn hash_all(
     Ok(users)
 }
 
-#[derive(Serialize)]
-struct UserLine {
-    name: String,
-    schemes: Vec<&'static str>,
-    quota_bytes: Option<u64>,
-    quota_messages: Option<u64>,
-    partition: Option<String>,
-    detail: Option<bool>,
-    disabled: bool,
-    /// All of them, as the users file has them.
-    settings: String,
-}
-
-fn list(file: &Path, out: &Output) -> Result<(), Failed> {
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(e) => {
-            return Err(Failed::new(Kind::Unreachable, format!("{}: {e}", file.display())));
-        }
-    };
-    let users = Users::parse(bytes);
-    for problem in users.check().problems {
-        eprintln!("cursus: {}: {problem}", file.display());
-    }
-    let mut lines: Vec<_> = users
-        .iter()
-        .map(|record| UserLine {
-            name: record.account.name.as_str().to_owned(),
-            schemes: record.credentials.0.iter().map(|c| c.scheme()).collect(),
-            quota_bytes: record.account.attributes.quota_bytes,
-            quota_messages: record.account.attributes.quota_messages,
-            partition: record.account.attributes.partition.clone(),
-            detail: record.account.attributes.detail,
-            disabled: record.account.attributes.disabled,
-            settings: record.account.attributes.to_string(),
-        })
-        .collect();
-    lines.sort_by(|a, b| a.name.cmp(&b.name));
-    out.table(&lines, || Table {
-        headings: &["user", "credentials", "settings"],
-        rows: lines
-            .iter()
-            .map(|l| vec![l.name.clone(), l.schemes.join(" "), l.settings.clone()])
-            .collect(),
-    });
-    Ok(())
-}
-
 /// One line of standard input, asked for twice and without echo on a terminal.
-fn read_password(prompt: &str) -> Result<String, Failed> {
+pub(crate) fn read_password(prompt: &str) -> Result<String, Failed> {
     if !std::io::stdin().is_terminal() {
         return read_line();
     }
@@ -243,7 +219,7 @@ fn read_silently(prompt: &str) -> Result<String, Failed> {
     line
 }
 
-fn read_line() -> Result<String, Failed> {
+pub(crate) fn read_line() -> Result<String, Failed> {
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
     read.map_err(|e| Failed::new(Kind::Data, format!("standard input: {e}")))?;

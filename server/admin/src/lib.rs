@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`wire`] | requests and answers, one JSON line each |
 //! | [`client`] | the socket's client side, blocking |
+//! | [`accounts`] | the configured back ends of accounts |
 //! | [`store`] | a configured store: settings, opening, a user's options |
 //! | [`operator`] | doing a request on an open store |
 //!
 //! In a crate of its own because `cursusd` answers these requests for a running server and
 //! `cursus` does the same ones itself when no server runs: one [`Operator`] does both.
 
+pub mod accounts;
 pub mod client;
 pub mod operator;
 pub mod store;

@@ -18,6 +18,8 @@ use engine::{
     OldServer, Partition, SpecialUse, Store, StoreConfig, UserOptions,
 };
 
+use crate::accounts::{self, MaildirPlace};
+
 /// A server as the engine knows it.
 pub fn old_server(server: config::OldServer) -> OldServer {
     match server {
@@ -182,11 +184,27 @@ pub async fn open_user(
 ) -> Result<engine::User, Error> {
     let name = account.name.as_str();
     let is_new = !defaults.new_mailbox.is_empty() && !store.has_user(name).await?;
-    let user = store.user(name, &user_options(&account.attributes, defaults)).await?;
+    let user = store.user(name, &options_of(store, account, defaults)).await?;
     if is_new {
         make_mailboxes(&user, &defaults.new_mailbox).await?;
     }
     Ok(user)
+}
+
+/// As [`user_options`], in the partition where the account's directory has the Maildir.
+fn options_of(store: &Store, account: &Account, defaults: &config::Store) -> UserOptions {
+    let mut options = user_options(&account.attributes, defaults);
+    if let Some(theirs) = &account.attributes.maildir {
+        let StoreConfig { partitions, partition_default, .. } = store.config();
+        match accounts::place_among(partitions, partition_default, account, theirs) {
+            Some(MaildirPlace::Here(partition)) => options.partition = Some(partition),
+            Some(MaildirPlace::Elsewhere(ours)) => {
+                accounts::tell_elsewhere(&account.name, theirs, &ours);
+            }
+            None => {}
+        }
+    }
+    options
 }
 
 /// Makes what a new user is to have beside INBOX. What is there, since another session was faster

@@ -161,7 +161,7 @@ impl Authenticator {
         let claim = self.claim(user, authzid);
         let verified = match &claim.user {
             Some(name) if password.len() <= PASSWORD_BYTES_MAX => {
-                self.verify(name, password, context.origin).await
+                self.verify(name, password, context).await
             }
             _ => Err(AuthError::Wrong),
         };
@@ -178,7 +178,7 @@ impl Authenticator {
         context: Context,
     ) -> Result<Account, AuthError> {
         let claim = self.claim(user, "");
-        let secrets = self.secrets(&claim, context.origin).await?;
+        let secrets = self.secrets(&claim, context).await?;
         let known = secrets.as_ref().and_then(|s| s.password());
         let password = known.map_or_else(|| hex(&self.decoy_secret), str::to_owned);
         let right = hex(&HashKind::Md5.digest(format!("{stamp}{password}").as_bytes()));
@@ -219,9 +219,10 @@ impl Authenticator {
         &self,
         user: &UserName,
         password: &[u8],
-        origin: Origin,
+        context: Context,
     ) -> Result<(), AuthError> {
-        let candidate = self.passwords.find(user).await?;
+        let Context { origin, service } = context;
+        let candidate = self.passwords.find(user, service).await?;
         let (check, token): (Arc<dyn PasswordCheck>, _) = match candidate {
             Candidate::Known { check, version } => {
                 let token = self.remembered.token(user, password, &version);
@@ -235,8 +236,13 @@ impl Authenticator {
         if self.failures.is_limited(origin, Instant::now()) {
             return Err(AuthError::Limited);
         }
-        let given = password.to_vec();
-        let right = self.pool.run(origin, move || check.check(&given)).await?;
+        let right = match check.remote() {
+            Some(remote) => remote.check(password, service).await,
+            None => {
+                let given = password.to_vec();
+                self.pool.run(origin, move || check.check(&given)).await?
+            }
+        };
         // For an unknown user the decoy's verdict, even its trouble, means nothing.
         let Some(token) = token else { return Err(AuthError::Wrong) };
         if !right? {
@@ -246,8 +252,17 @@ impl Authenticator {
         Ok(())
     }
 
-    async fn account(&self, user: &UserName, service: &str) -> Result<Account, AuthError> {
-        let Some(account) = self.users.lookup(user).await? else {
+    async fn account(
+        &self,
+        user: &UserName,
+        service: &str,
+        proof: Proof,
+    ) -> Result<Account, AuthError> {
+        let found = match proof {
+            Proof::Password => self.users.proven(user).await?,
+            Proof::Other => self.users.lookup(user).await?,
+        };
+        let Some(account) = found else {
             // Removed between the two questions, or two directories that disagree.
             return Err(AuthError::Wrong);
         };
@@ -272,13 +287,13 @@ impl Authenticator {
     pub(crate) async fn secrets(
         &self,
         claim: &Claim,
-        origin: Origin,
+        context: Context,
     ) -> Result<Option<Arc<dyn PasswordCheck>>, AuthError> {
-        if self.failures.is_limited(origin, Instant::now()) {
+        if self.failures.is_limited(context.origin, Instant::now()) {
             return Err(AuthError::Limited);
         }
         let Some(user) = &claim.user else { return Ok(None) };
-        match self.passwords.find(user).await? {
+        match self.passwords.find(user, context.service).await? {
             Candidate::Known { check, .. } => Ok(Some(check)),
             Candidate::Unknown { .. } => Ok(None),
         }
@@ -289,9 +304,9 @@ impl Authenticator {
         &self,
         claim: &Claim,
         hash: HashKind,
-        origin: Origin,
+        context: Context,
     ) -> Result<(ScramVerifier, bool), AuthError> {
-        let found = self.secrets(claim, origin).await?.and_then(|s| s.scram(hash));
+        let found = self.secrets(claim, context).await?.and_then(|s| s.scram(hash));
         let real = found.is_some();
         let decoy = || ScramVerifier::decoy(hash, &self.decoy_secret, &claim.named);
         Ok((found.unwrap_or_else(decoy), real))
@@ -304,9 +319,16 @@ impl Authenticator {
         hash: HashKind,
         challenge: &[u8],
         digest: &[u8],
-        origin: Origin,
+        context: Context,
     ) -> Result<(), AuthError> {
-        let found = self.secrets(claim, origin).await?.and_then(|s| s.hmac_key(hash));
+        let secrets = self.secrets(claim, context).await?;
+        let found = secrets.as_ref().and_then(|s| s.hmac_key(hash));
+        if found.is_none()
+            && let Some(remote) = secrets.as_ref().and_then(|s| s.remote())
+            && let Some(right) = remote.cram(hash, challenge, digest, context.service).await?
+        {
+            return verdict(right);
+        }
         let real = found.is_some();
         let key = found.or_else(|| HmacKey::new(hash, &self.decoy_secret));
         let right = key.map(|key| hex(&key.mac(challenge))).unwrap_or_default();
@@ -318,9 +340,9 @@ impl Authenticator {
         &self,
         claim: &Claim,
         response: &digest_md5::Response,
-        origin: Origin,
+        context: Context,
     ) -> Result<Vec<u8>, AuthError> {
-        let secrets = self.secrets(claim, origin).await?;
+        let secrets = self.secrets(claim, context).await?;
         let own = &self.settings.realm;
         let found = secrets.zip(claim.user.as_ref()).and_then(|(secrets, user)| {
             secrets.digest_md5(user, &response.user, &response.realm, own)
@@ -343,7 +365,7 @@ impl Authenticator {
         let result = match (verified, &claim.user) {
             (Err(error), _) => Err(error),
             (Ok(()), None) => Err(AuthError::Wrong),
-            (Ok(()), Some(user)) => self.admit(user, claim, context).await,
+            (Ok(()), Some(user)) => self.admit(user, claim, context, Proof::Password).await,
         };
         match (&result, &claim.user) {
             (Ok(_), Some(user)) => self.failures.forget_user(user),
@@ -364,7 +386,7 @@ impl Authenticator {
         context: Context,
     ) -> Result<Account, AuthError> {
         let Some(user) = &claim.user else { return Err(AuthError::Wrong) };
-        self.admit(user, claim, context).await
+        self.admit(user, claim, context, Proof::Other).await
     }
 
     /// The account of a user who has proved to be `user`, or of the one that he may act as.
@@ -373,8 +395,9 @@ impl Authenticator {
         user: &UserName,
         claim: &Claim,
         context: Context,
+        proof: Proof,
     ) -> Result<Account, AuthError> {
-        let own = self.account(user, context.service).await;
+        let own = self.account(user, context.service, proof).await;
         let Some(target) = &claim.acting_as else { return own };
         let own = own?;
         // Not allowed and not there are one answer: whoever may not act shall not learn who exists.
@@ -383,7 +406,7 @@ impl Authenticator {
         if !may_act(&own, &other) {
             return Err(AuthError::Denied);
         }
-        let mut account = self.account(target, context.service).await?;
+        let mut account = self.account(target, context.service, Proof::Other).await?;
         account.attributes.read_only |= own.attributes.read_only;
         Ok(Account { by: Some(own.name), ..account })
     }
@@ -394,7 +417,7 @@ impl Authenticator {
             return Err(AuthError::Limited);
         }
         let user = self.settings.anonymous_user.as_ref().ok_or(AuthError::Disabled)?;
-        let mut account = match self.account(user, context.service).await {
+        let mut account = match self.account(user, context.service, Proof::Other).await {
             Err(AuthError::Wrong) => return Err(AuthError::Disabled),
             other => other?,
         };
@@ -416,6 +439,15 @@ impl Authenticator {
             None => Err(AuthError::Wrong),
         }
     }
+}
+
+/// How somebody proved who he is.
+#[derive(Clone, Copy)]
+enum Proof {
+    /// By a password or a secret that the directory keeps.
+    Password,
+    /// By a certificate, by a token, or not at all.
+    Other,
 }
 
 fn verdict(right: bool) -> Result<(), AuthError> {

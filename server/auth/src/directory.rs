@@ -1,11 +1,12 @@
 //! The seam between sessions and wherever accounts live.
 //!
-//! The user file implements both traits today; PAM, SQL or LDAP implement one or both later, and
-//! no session changes. A [`UserDb`] knows who exists, without a password, for LMTP; a [`PassDb`]
-//! knows how to tell whether a password is right.
+//! The user file and each of [`crate::backends`] implement both traits; PAM, SQL or LDAP implement
+//! one or both later, and no session changes. A [`UserDb`] knows who exists, without a password, for
+//! LMTP; a [`PassDb`] knows how to tell whether a password is right.
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -46,6 +47,9 @@ pub struct Attributes {
     pub groups: Vec<UserName>,
     /// Mailboxes of others are not shown.
     pub disableshared: bool,
+    /// Where another server's directory says that the user's Maildir is. The store has its own
+    /// rule; this is to be compared with it.
+    pub maildir: Option<PathBuf>,
 }
 
 /// As whom else a user may act, after logging in with his own credentials.
@@ -150,6 +154,34 @@ pub trait PasswordCheck: Send + Sync {
     fn password(&self) -> Option<&str> {
         None
     }
+
+    /// Somebody else tells whether a password is right: he is asked instead of
+    /// [`PasswordCheck::check`], and no hashing thread waits for his answer.
+    fn remote(&self) -> Option<&dyn RemoteCheck> {
+        None
+    }
+}
+
+/// Asks somebody else whether a password is right.
+pub trait RemoteCheck: Send + Sync {
+    /// `service` is `imap`, `pop3`, …
+    fn check<'a>(
+        &'a self,
+        password: &'a [u8],
+        service: &'a str,
+    ) -> BoxFuture<'a, Result<bool, Unavailable>>;
+
+    /// Whether `digest`, in hexadecimal digits, answers a CRAM challenge of that hash. `None`: he
+    /// can't tell.
+    fn cram<'a>(
+        &'a self,
+        _hash: HashKind,
+        _challenge: &'a [u8],
+        _digest: &'a [u8],
+        _service: &'a str,
+    ) -> BoxFuture<'a, Result<Option<bool>, Unavailable>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// Changes whenever the user's credentials do, so that remembered logins die with them.
@@ -187,10 +219,23 @@ pub trait UserDb: Send + Sync {
         &'a self,
         user: &'a UserName,
     ) -> BoxFuture<'a, Result<Option<Account>, Unavailable>>;
+
+    /// The account of somebody who has proved to be `user`: also of one whom a directory knows by
+    /// the password alone.
+    fn proven<'a>(
+        &'a self,
+        user: &'a UserName,
+    ) -> BoxFuture<'a, Result<Option<Account>, Unavailable>> {
+        self.lookup(user)
+    }
 }
 
 /// Knows passwords.
 pub trait PassDb: Send + Sync {
-    /// How to check a password for `user`.
-    fn find<'a>(&'a self, user: &'a UserName) -> BoxFuture<'a, Result<Candidate, Unavailable>>;
+    /// How to check a password of `user` for `service` (`imap`, `pop3`, …).
+    fn find<'a>(
+        &'a self,
+        user: &'a UserName,
+        service: &'a str,
+    ) -> BoxFuture<'a, Result<Candidate, Unavailable>>;
 }

@@ -5,7 +5,8 @@
 //! | [`authenticator`] | the one door: plain logins, SASL exchanges, LMTP's look-ups |
 //! | [`directory`] | the seam: where PAM, SQL or LDAP plug in beside the user file |
 //! | [`users`] | the embedded user file and its editing |
-//! | [`credential`] | password schemes |
+//! | [`backends`] | users that other servers had: Courier's, Cyrus's, Dovecot's |
+//! | [`credential`], [`old_hash`], [`md5_crypt`] | password schemes |
 //! | `decoy` | the password of users who do not exist |
 //! | [`sasl`] | SASL exchanges as steps of bytes |
 //! | [`mechanism`] | the names of mechanisms |
@@ -25,6 +26,7 @@
 
 pub mod acting;
 pub mod authenticator;
+pub mod backends;
 pub mod channel;
 pub mod credential;
 mod decoy;
@@ -42,6 +44,7 @@ pub mod remember;
 pub mod sasl;
 mod scheme;
 pub mod scram;
+mod stamp;
 pub mod token;
 pub mod users;
 

@@ -183,8 +183,8 @@ impl Exchange {
         self.user.clone_from(&first.user);
         let authzid = first.authzid.as_deref().unwrap_or_default();
         let claim = self.authenticator.claim(&first.user, authzid);
-        let origin = self.context.origin;
-        let (verifier, real) = match self.authenticator.scram_verifier(&claim, hash, origin).await {
+        let found = self.authenticator.scram_verifier(&claim, hash, self.context).await;
+        let (verifier, real) = match found {
             Ok(found) => found,
             Err(error) => return Step::Failed(error),
         };
@@ -225,8 +225,8 @@ impl Exchange {
         user.clone_into(&mut self.user);
         let claim = self.authenticator.claim(user, "");
         let digest = digest.to_ascii_lowercase();
-        let (digest, origin) = (digest.as_bytes(), self.context.origin);
-        let verified = self.authenticator.cram(&claim, hash, challenge, digest, origin).await;
+        let (digest, context) = (digest.as_bytes(), self.context);
+        let verified = self.authenticator.cram(&claim, hash, challenge, digest, context).await;
         done(self.authenticator.conclude(&claim, verified, self.context).await)
     }
 
@@ -248,9 +248,8 @@ impl Exchange {
         };
         let authzid = response.authzid.as_deref().unwrap_or_default();
         let claim = self.authenticator.claim(&named, authzid);
-        let origin = self.context.origin;
-        let (verified, proof) = match self.authenticator.digest_md5(&claim, &response, origin).await
-        {
+        let checked = self.authenticator.digest_md5(&claim, &response, self.context).await;
+        let (verified, proof) = match checked {
             Ok(proof) => (Ok(()), proof),
             Err(error) => (Err(error), Vec::new()),
         };

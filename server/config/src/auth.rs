@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backends::{AuthBackend, Authdaemon, Passwd, Saslauthd, Sasldb, Userdb};
+
 /// Accounts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
+    /// Where users are looked for, in this order: the first that knows a name decides.
+    pub backends: Vec<AuthBackend>,
     /// File with one user a line. Absent: `users` in `state_dir`.
     pub users_file: Option<PathBuf>,
     /// Seconds that a good login is remembered as a keyed hash, in memory. 0: never.
@@ -45,11 +49,22 @@ pub struct Auth {
     pub certificate_field: CertificateField,
     /// Bearer tokens.
     pub oauth: OAuth,
+    /// For the back end `userdb`.
+    pub userdb: Userdb,
+    /// For the back end `passwd`.
+    pub passwd: Passwd,
+    /// For the back end `sasldb`.
+    pub sasldb: Sasldb,
+    /// For the back end `authdaemon`.
+    pub authdaemon: Authdaemon,
+    /// For the back end `saslauthd`.
+    pub saslauthd: Saslauthd,
 }
 
 impl Default for Auth {
     fn default() -> Self {
         Auth {
+            backends: vec![AuthBackend::Users],
             users_file: None,
             remember_seconds: 300,
             hash_threads: 2,
@@ -73,7 +88,33 @@ impl Default for Auth {
             anonymous_user: String::new(),
             certificate_field: CertificateField::Email,
             oauth: OAuth::default(),
+            userdb: Userdb::default(),
+            passwd: Passwd::default(),
+            sasldb: Sasldb::default(),
+            authdaemon: Authdaemon::default(),
+            saslauthd: Saslauthd::default(),
         }
+    }
+}
+
+impl Auth {
+    /// Offers no SCRAM where nobody asked for it and a back end has no keys for it: clients take it
+    /// before all else, and fail.
+    pub(crate) fn fit_mechanisms(&mut self, are_set: bool) {
+        if !are_set && self.backends.iter().any(|&b| b != AuthBackend::Users) {
+            self.mechanisms.retain(|m| !m.as_str().starts_with("SCRAM-"));
+        }
+    }
+
+    /// What is relative to the configuration's own directory.
+    pub(crate) fn paths_mut(&mut self) -> [(&'static str, &mut PathBuf); 5] {
+        [
+            ("auth.userdb.path", &mut self.userdb.path),
+            ("auth.passwd.path", &mut self.passwd.path),
+            ("auth.sasldb.path", &mut self.sasldb.path),
+            ("auth.authdaemon.socket", &mut self.authdaemon.socket),
+            ("auth.saslauthd.socket", &mut self.saslauthd.socket),
+        ]
     }
 }
 

@@ -2,9 +2,9 @@
 //! go together. All mistakes are collected, so that one run shows every one.
 
 use crate::{
-    ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, LayoutKind, ListenerAddress,
-    NameForm, Origin, Origins, Partition, PlainLogin, Pop3, Protocol, SaslMechanism, Spread,
-    TlsMode,
+    AuthBackend, ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, LayoutKind,
+    ListenerAddress, NameForm, Origin, Origins, Partition, PlainLogin, Pop3, Protocol,
+    SaslMechanism, Spread, TlsMode,
 };
 
 /// IMAP's literals and sizes have 32 bits.
@@ -46,6 +46,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
     limits(config, &mut findings);
     archive(config, &mut findings);
     logins(config, &mut findings);
+    backends(config, &mut findings);
     pop3(config, &mut findings);
     imap(config, &mut findings);
     trash_and_outbox(config, &mut findings);
@@ -391,6 +392,27 @@ fn logins(config: &Config, out: &mut Findings<'_>) {
     if oauth.client_id.is_empty() != oauth.client_secret_file.is_none() {
         let expected = "both client_id and client_secret_file, or neither";
         out.add("auth.oauth.client_id", quoted(&oauth.client_id), expected);
+    }
+}
+
+fn backends(config: &Config, out: &mut Findings<'_>) {
+    let auth = &config.auth;
+    if auth.backends.is_empty() {
+        out.add("auth.backends", "[]", "at least one back end, such as \"users\"");
+    }
+    for (i, &backend) in auth.backends.iter().enumerate() {
+        if auth.backends[..i].contains(&backend) {
+            out.add("auth.backends", quoted(backend.as_str()), "each back end once");
+        }
+        let is_last = i + 1 == auth.backends.len();
+        if backend == AuthBackend::Saslauthd && !is_last {
+            let expected = "\"saslauthd\" as the last one: it can't say whom it knows";
+            out.add("auth.backends", quoted(backend.as_str()), expected);
+        }
+    }
+    let uses_passwd = auth.backends.contains(&AuthBackend::Passwd);
+    if uses_passwd && auth.passwd.path.file_name().is_none() {
+        out.add("auth.passwd.path", "nothing", "the file of the back end \"passwd\"");
     }
 }
 

@@ -202,6 +202,7 @@ pub fn join(layers: &[Layer]) -> Result<Loaded, ConfigErrors> {
             let key = error.path().to_string();
             ConfigErrors::one(ConfigError::from_tree(&origins, key, error.inner().message()))
         })?;
+    config.auth.fit_mechanisms(origins.has("auth.mechanisms"));
     config.resolve_paths(&origins);
     check::check(&config, &origins)?;
     Ok(Loaded { config, origins })

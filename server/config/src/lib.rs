@@ -13,6 +13,7 @@
 //! it. Every key is described in `docs/configuration.md`; a test compares the two.
 
 mod auth;
+mod backends;
 mod check;
 mod embedded;
 mod error;
@@ -34,6 +35,7 @@ mod tls;
 mod trash;
 
 pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
+pub use backends::{AuthBackend, Authdaemon, Passwd, Saslauthd, Sasldb, Userdb};
 pub use error::{ConfigError, ConfigErrors};
 pub use imap::{Imap, ImapId, StoreSync, Utf8};
 pub use layer::{Layer, Loaded, Shown, join};
@@ -212,6 +214,11 @@ impl Config {
         perhaps("tls.client_ca", &mut self.tls.client_ca);
         perhaps("tls.client_crl", &mut self.tls.client_crl);
         perhaps("auth.users_file", &mut self.auth.users_file);
+        for (key, path) in self.auth.paths_mut() {
+            if !path.as_os_str().is_empty() {
+                absolute(key, path);
+            }
+        }
         perhaps("auth.oauth.keys", &mut self.auth.oauth.keys);
         perhaps("auth.oauth.client_secret_file", &mut self.auth.oauth.client_secret_file);
         perhaps("archive.directory", &mut self.archive.directory);

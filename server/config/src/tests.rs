@@ -268,3 +268,41 @@ fn arbitrary_text_and_keys_do_not_panic() {
     }
     assert!(join(&[layer]).is_err());
 }
+
+#[test]
+fn back_ends_have_an_order_and_what_they_need() {
+    let parse = |auth: &str| {
+        Config::parse(&format!("{SMALL}\n[auth]\n{auth}"), Path::new("/etc/cursus/cursus.toml"))
+    };
+    let config = parse(
+        "backends = [\"users\", \"userdb\", \"sasldb\", \"saslauthd\"]\n\
+         [auth.userdb]\npath = \"userdb.dat\"\n[auth.sasldb]\nrealm = \"example.org\"\n",
+    )
+    .unwrap();
+    assert_eq!(config.auth.userdb.path, Path::new("/etc/cursus/userdb.dat"));
+    assert_eq!(config.auth.sasldb.path, Path::new("/etc/sasldb2"));
+    assert_eq!(config.auth.saslauthd.socket, Path::new("/run/saslauthd/mux"));
+    for (auth, key) in [
+        ("backends = []\n", "auth.backends"),
+        ("backends = [\"users\", \"users\"]\n", "auth.backends"),
+        ("backends = [\"saslauthd\", \"users\"]\n", "auth.backends"),
+        ("backends = [\"pam\"]\n", "auth.backends"),
+        ("backends = [\"passwd\"]\n", "auth.passwd.path"),
+        ("[auth.userdb]\nfile = \"x\"\n", "auth.userdb"),
+    ] {
+        let found = parse(auth).expect_err("is wrong").to_string();
+        assert!(found.contains(key), "{found}");
+    }
+}
+
+#[test]
+fn scram_is_offered_where_all_users_can_have_keys_or_somebody_asks_for_it() {
+    let offers = |auth: &str| {
+        let text = format!("{SMALL}\n[auth]\n{auth}");
+        let config = Config::parse(&text, Path::new("/etc/cursus/cursus.toml")).unwrap();
+        config.auth.mechanisms.contains(&SaslMechanism::ScramSha256)
+    };
+    assert!(offers(""));
+    assert!(!offers("backends = [\"users\", \"userdb\"]\n"));
+    assert!(offers("backends = [\"userdb\"]\nmechanisms = [\"SCRAM-SHA-256\"]\n"));
+}

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth::backends::Chain;
 use auth::users::NewUser;
 use auth::{Authenticator, Settings, UserFile, UserName};
 use config::{
@@ -83,7 +84,7 @@ impl Site {
             user("eve@other.example", "group=staff"),
         ];
         auth::users::edit(&path, |d| d.add_all(users)).unwrap();
-        let users = Arc::new(UserFile::open(&path).unwrap());
+        let users = Arc::new(Chain::new(vec![Arc::new(UserFile::open(&path).unwrap())], None));
         let settings = server::run::auth_settings(&config, "mail.example.org").unwrap();
         let settings = Settings { failure_delay_first: Duration::ZERO, ..settings };
         let authenticator = Authenticator::start(users.clone(), users.clone(), settings).unwrap();

@@ -5,21 +5,21 @@ use std::collections::hash_map;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 use thiserror::Error;
 
 use super::line::{self, LineError, Problem, UserRecord};
+use crate::backends::{Backend, Listed, Listing, on_a_thread};
+use crate::credential::Credential;
 use crate::directory::{
     Account, BoxFuture, Candidate, CredentialVersion, PassDb, PasswordCheck, Unavailable, UserDb,
 };
 use crate::name::UserName;
+use crate::stamp::Stamp;
 
 /// A file of at most so many bytes is read on the caller's thread, a larger one on its own.
 const INLINE_BYTES_MAX: u64 = 64 * 1024;
-/// A file changed so short before it was read may change again within the clock's tick.
-const TICK: Duration = Duration::from_millis(20);
 
 /// The user file can't be read.
 #[derive(Clone, Debug, Error)]
@@ -143,37 +143,6 @@ impl Users {
         let start = user.as_str().bytes().fold(0usize, |h, b| h.wrapping_mul(31) ^ usize::from(b));
         let record = self.iter().nth(start % self.lines.len().clamp(1, 64))?;
         Some(record.credentials.clone())
-    }
-}
-
-/// What tells whether the file is still the one that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified_ns: i128,
-    changed_ns: i128,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> io::Result<Stamp> {
-        let stat = rustix::fs::stat(path)?;
-        let ns = |seconds, ns| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
-        Ok(Stamp {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified_ns: ns(stat.st_mtime, stat.st_mtime_nsec as i64),
-            changed_ns: ns(stat.st_ctime, stat.st_ctime_nsec as i64),
-        })
-    }
-
-    /// Whether a change after the reading would show in the stamp.
-    fn is_settled(&self) -> bool {
-        let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let tick = TICK.as_nanos() as i128;
-        since.as_nanos() as i128 - self.changed_ns.max(self.modified_ns) > tick
     }
 }
 
@@ -313,7 +282,11 @@ impl UserDb for UserFile {
 }
 
 impl PassDb for UserFile {
-    fn find<'a>(&'a self, user: &'a UserName) -> BoxFuture<'a, Result<Candidate, Unavailable>> {
+    fn find<'a>(
+        &'a self,
+        user: &'a UserName,
+        _service: &'a str,
+    ) -> BoxFuture<'a, Result<Candidate, Unavailable>> {
         Box::pin(async move {
             let users = self.fresh().await;
             match users.entry(user) {
@@ -325,6 +298,48 @@ impl PassDb for UserFile {
             }
         })
     }
+}
+
+impl Backend for UserFile {
+    fn kind(&self) -> &'static str {
+        "users"
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        UserFile::reload(self).map(drop).map_err(|e| e.to_string())
+    }
+
+    fn list<'a>(&'a self) -> BoxFuture<'a, Result<Listing, Unavailable>> {
+        Box::pin(async move {
+            let users = self.fresh().await;
+            let path = self.path.clone();
+            let listed = on_a_thread("users-list", move || listing(&users, &path)).await;
+            listed.map_err(|e| Unavailable(format!("user file: {e}")))
+        })
+    }
+}
+
+/// Reads every line.
+fn listing(users: &Users, path: &Path) -> Listing {
+    let place = |problem: &Problem| format!("{}: {problem}", path.display());
+    let problems = users.check().problems.iter().map(place).collect();
+    let listed = |record: &UserRecord| {
+        let mut weak: Vec<&str> = record
+            .credentials
+            .0
+            .iter()
+            .filter_map(|c| matches!(c, Credential::Old(old) if old.is_weak()).then(|| c.scheme()))
+            .collect();
+        weak.dedup();
+        let weak = (!weak.is_empty()).then(|| format!("weak password scheme {}", weak.join(", ")));
+        Listed {
+            name: record.account.name.clone(),
+            attributes: record.account.attributes.clone(),
+            schemes: record.credentials.0.iter().map(Credential::scheme).collect(),
+            remarks: weak.into_iter().collect(),
+        }
+    };
+    Listing { users: users.iter().map(listed).collect(), problems, is_partial: false }
 }
 
 #[cfg(test)]
