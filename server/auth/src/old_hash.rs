@@ -113,7 +113,7 @@ impl DigestScheme {
     /// Reads a digest as text.
     pub fn parse(self, text: &str) -> Option<OldHash> {
         let length = self.hash.bytes();
-        let in_hex = text.len() % 2 == 0
+        let in_hex = text.len().is_multiple_of(2)
             && match self.is_salted {
                 true => text.len() > 2 * length,
                 false => text.len() == 2 * length,

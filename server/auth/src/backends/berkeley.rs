@@ -229,7 +229,7 @@ mod tests {
             let mut bytes = SASLDB.to_vec();
             for (at, byte) in changes {
                 // Where pages begin, more often than not.
-                let at = if byte % 2 == 0 { at & !0xfff | at % 64 } else { at };
+                let at = if byte % 2 == 0 { (at & !0xfff) | (at % 64) } else { at };
                 if let Some(b) = bytes.get_mut(at) {
                     *b = byte;
                 }

@@ -119,7 +119,7 @@ impl Extra<'_> {
         // The last of several homes counts, whatever its place.
         let fields =
             || extra.split_ascii_whitespace().map(|f| f.split_once('=').unwrap_or((f, "")));
-        let home = fields().filter(|(key, _)| matches!(*key, "userdb_home" | "home")).last();
+        let home = fields().rfind(|(key, _)| matches!(*key, "userdb_home" | "home"));
         let home = home.map(|(_, home)| home.to_owned()).or(self.home.map(str::to_owned));
         for (key, value) in fields() {
             self.field(key, value, home.as_deref())?;

@@ -328,7 +328,8 @@ fn listing(users: &Users, path: &Path) -> Listing {
             .credentials
             .0
             .iter()
-            .filter_map(|c| matches!(c, Credential::Old(old) if old.is_weak()).then(|| c.scheme()))
+            .filter(|c| matches!(c, Credential::Old(old) if old.is_weak()))
+            .map(Credential::scheme)
             .collect();
         weak.dedup();
         let weak = (!weak.is_empty()).then(|| format!("weak password scheme {}", weak.join(", ")));
