@@ -81,18 +81,32 @@ async fn converse(stream: UnixStream, office: &Office) -> io::Result<()> {
         }
         let whole = line.ends_with(b"\n");
         let answer = match parse(&line, whole) {
+            Ok(Request::Read { user, mailbox, uids }) => {
+                match office.operator.bodies(&user, &mailbox, &uids).await {
+                    Ok(bodies) => {
+                        write.write_all(&answer_line(Answer::Ok(bodies.reply()))?).await?;
+                        bodies.write(&mut write).await?;
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                }
+            }
             Ok(request) => office.perform(request, &mut read).await,
             Err(failure) => Err(failure),
         };
         let answer = answer.map_or_else(Answer::Error, Answer::Ok);
-        let mut text = serde_json::to_vec(&AnswerLine { v: VERSION, answer })?;
-        text.push(b'\n');
-        write.write_all(&text).await?;
+        write.write_all(&answer_line(answer)?).await?;
         if !whole {
             // Where the next request begins can't be known.
             return Ok(());
         }
     }
+}
+
+fn answer_line(answer: Answer) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(&AnswerLine { v: VERSION, answer })?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 fn parse(line: &[u8], whole: bool) -> Result<Request, Failure> {

@@ -381,6 +381,7 @@ impl Server {
             users: shared.users.clone(),
             defaults: shared.config().store.clone(),
             backup: Default::default(),
+            turns: Default::default(),
         };
         Rc::new(Office { shared, operator, reload })
     }

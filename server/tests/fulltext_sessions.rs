@@ -35,6 +35,7 @@ async fn index(site: &site::Site, action: IndexAction) -> IndexLine {
         users: shared.users.clone(),
         defaults: shared.config().store.clone(),
         backup: Default::default(),
+        turns: Default::default(),
     };
     let (user, mailbox) = (Some("jo".to_owned()), Some("INBOX".to_owned()));
     let request = Request::Index { action, user, mailbox };

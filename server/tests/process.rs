@@ -157,6 +157,7 @@ fn the_admin_socket_answers_good_and_bad_requests() {
             internal_date: Some(1_700_000_000),
             annotations_bytes: 0,
         }],
+        uid_next: None,
     };
     let message = b"Subject: x\r\n\r\nbody\r\n";
     let stored = client.ask_with(import("jo", message.len() as u64), &mut message.as_slice());

@@ -29,6 +29,10 @@ pub enum Kind {
     Exists,
     /// May work later.
     Temporary,
+    /// The user's limit would be passed.
+    OverQuota,
+    /// The mailbox is not what it was a moment ago; may work when asked anew.
+    Changed,
     /// Wrong configuration.
     Config,
 }
@@ -57,11 +61,11 @@ impl Failed {
     fn status(&self) -> u8 {
         match self.kind {
             Kind::Incomplete => 1,
-            Kind::Data => 65,
+            Kind::Data | Kind::OverQuota => 65,
             Kind::NoUser => 67,
             Kind::Unreachable => 69,
             Kind::Exists => 73,
-            Kind::Temporary => 75,
+            Kind::Temporary | Kind::Changed => 75,
             Kind::Config => 78,
         }
     }
@@ -79,11 +83,12 @@ impl From<Failure> for Failed {
             FailureCode::NoSuchUser => Kind::NoUser,
             FailureCode::Exists => Kind::Exists,
             FailureCode::Temporary => Kind::Temporary,
+            FailureCode::Changed => Kind::Changed,
+            FailureCode::OverQuota => Kind::OverQuota,
             FailureCode::NeedsServer => Kind::Unreachable,
             FailureCode::BadRequest
             | FailureCode::NoSuchMailbox
             | FailureCode::NotAllowed
-            | FailureCode::OverQuota
             | FailureCode::TooBig => Kind::Data,
             FailureCode::Version => Kind::Incomplete,
         };

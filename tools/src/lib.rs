@@ -8,6 +8,7 @@
 //! | [`failure`] | what went wrong, and the exit status that says so |
 //! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
 //! | [`takeover`] | stores of other servers, taken over and given back |
+//! | [`migrate`] | mail of servers elsewhere, by IMAP |
 //! | [`manual`] | completions and manual pages |
 
 pub mod archive;
@@ -17,6 +18,7 @@ pub mod import;
 pub mod index;
 pub mod mailbox;
 pub mod manual;
+pub mod migrate;
 pub mod output;
 pub mod place;
 pub mod quota;
@@ -57,6 +59,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Restore(args) => restore::run(args, &config, &out),
         Command::Takeover(command) => takeover::run(command, &config, &out),
         Command::Handback(command) => takeover::hand_back(command, &config, &out),
+        Command::Migrate(command) => migrate::run(command, &config, &out),
         Command::Reload => store::reload(&config, &out),
         Command::Completions { .. } | Command::Manual { .. } => Ok(()),
     }

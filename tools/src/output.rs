@@ -25,6 +25,11 @@ impl Output {
         Output { json, terminal: std::io::stdout().is_terminal() }
     }
 
+    /// Whether JSON is asked for.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints a result: `value` for programs, `table` for people and pipes.
     pub fn table(&self, value: &impl Serialize, table: impl FnOnce() -> Table) {
         let text = match (self.json, self.terminal) {

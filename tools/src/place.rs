@@ -60,6 +60,44 @@ impl Place {
         }
     }
 
+    /// Reads messages of a mailbox; `sink` gets the octets of each that is there, with its place in
+    /// `uids`, in order.
+    pub fn read(
+        &mut self,
+        (user, mailbox): (&str, &str),
+        uids: &[u32],
+        sink: &mut dyn FnMut(usize, u64, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), Failed> {
+        let uids = uids.to_vec();
+        match self {
+            Place::Server(client) => {
+                let (user, mailbox) = (user.to_owned(), mailbox.to_owned());
+                Ok(client.read(Request::Read { user, mailbox, uids }, sink)?)
+            }
+            Place::Store(opened) => {
+                let Opened { runtime, local, operator } = &mut **opened;
+                let incomplete = |e: io::Error| Failed::new(Kind::Incomplete, e.to_string());
+                // One by one: what is open is in memory whole.
+                for (place, uid) in uids.iter().enumerate() {
+                    let read = async {
+                        let bodies = operator.bodies(user, mailbox, &[*uid]).await?;
+                        let gone =
+                            matches!(bodies.reply(), Reply::Bodies { octets } if octets == [None]);
+                        let mut octets = Vec::new();
+                        let written = bodies.write(&mut octets).await;
+                        Ok::<_, admin::Failure>((!gone).then_some(written.map(|()| octets)))
+                    };
+                    let octets = local.block_on(runtime, read)?;
+                    if let Some(octets) = octets.transpose().map_err(incomplete)? {
+                        let length = octets.len() as u64;
+                        sink(place, length, &mut octets.as_slice()).map_err(incomplete)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// Closes the store, if this process opened it. Its log is empty then.
     pub fn close(self) -> Result<(), Failed> {
         match self {
@@ -115,6 +153,7 @@ impl Opened {
             users: Arc::new(users),
             defaults: config.store.clone(),
             backup: Default::default(),
+            turns: Default::default(),
         };
         Ok(Opened { runtime, local: LocalSet::new(), operator })
     }

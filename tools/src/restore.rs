@@ -372,7 +372,7 @@ impl Copy<'_> {
         let (user, mailbox) = (self.user.to_owned(), mailbox.to_owned());
         let body: Vec<u8> =
             batch.into_iter().flat_map(|m| [m.bytes, m.annotations]).flatten().collect();
-        let request = Request::Import { user, mailbox, messages };
+        let request = Request::Import { user, mailbox, messages, uid_next: None };
         match self.place.ask_with(request, &mut body.as_slice())? {
             Reply::Imported { .. } => Ok(()),
             other => Err(unexpected(&other)),

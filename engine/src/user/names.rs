@@ -3,6 +3,7 @@
 //! Each is one transaction, and directories follow it by [`super::moves`]; the names are in memory
 //! when it is durable.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,7 +61,7 @@ impl User {
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (Namespace::canonical(from), checked_name(to)?);
         if from != INBOX {
-            return self.change(move |user| user.rename(&from, &to)).await;
+            return self.change(move |user| user.rename(&[(from, to)])).await;
         }
         self.create(&to, &[]).await?;
         let (inbox, target) = (self.mailbox(INBOX).await?, self.mailbox(&to).await?);
@@ -72,6 +73,18 @@ impl User {
         let uids = self.0.shared.helpers.run(collect).await.map_err(|_| Error::Closing)?;
         inbox.move_to(&view, uids, &target).await?;
         Ok(())
+    }
+
+    /// Renames several mailboxes and those below them in one transaction. INBOX stays.
+    ///
+    /// # Errors
+    /// [`Error::MailboxExists`] where a new name is one of a mailbox that is there before, or of
+    /// two; [`Error::NoSuchMailbox`]; [`Error::NotAllowed`] for names below one that is renamed.
+    pub async fn rename_all(&self, renames: &[(String, String)]) -> Result<()> {
+        let canonical =
+            |(from, to): &(String, String)| Ok((Namespace::canonical(from), checked_name(to)?));
+        let renames = renames.iter().map(canonical).collect::<Result<Vec<_>>>()?;
+        self.change(move |user| user.rename(&renames)).await
     }
 }
 
@@ -310,30 +323,55 @@ impl UserInner {
         self.regroup()
     }
 
-    fn rename(self: &Arc<Self>, from: &str, to: &str) -> Result<()> {
-        let namespace = self.namespace.load_full();
-        if to == INBOX || namespace.mailboxes.contains_key(to) {
-            return Err(Error::MailboxExists);
-        }
-        if to.strip_prefix(from).is_some_and(|rest| rest.starts_with(SEPARATOR)) {
-            return Err(Error::NotAllowed("a mailbox cannot be moved below itself"));
-        }
-        let own = namespace.mailboxes.get_key_value(from);
-        let moving: Vec<_> = own.into_iter().chain(namespace.below(from)).collect();
-        if moving.is_empty() {
-            return Err(Error::NoSuchMailbox);
-        }
-        let named = moving
-            .iter()
-            .map(|(old, entry)| (old.as_str(), format!("{to}{}", &old[from.len()..]), *entry));
-        self.may_rename(&named.collect::<Vec<_>>())?;
-        let mut frames = Vec::with_capacity(moving.len());
-        let mut steps = Vec::with_capacity(moving.len());
-        for (old, entry) in moving {
-            let new = format!("{to}{}", &old[from.len()..]);
-            if namespace.mailboxes.contains_key(&new) {
+    /// Old and new names of what renames move: each mailbox by the longest old name that it is at or
+    /// below.
+    fn renamed<'n>(
+        namespace: &'n Namespace,
+        renames: &[(String, String)],
+    ) -> Result<Vec<(&'n str, String, &'n MailboxEntry)>> {
+        let below = |name: &str, above: &str| {
+            name.strip_prefix(above).is_some_and(|rest| rest.starts_with(SEPARATOR))
+        };
+        let mut moving: BTreeMap<&str, (usize, String, &MailboxEntry)> = BTreeMap::new();
+        for (from, to) in renames {
+            if to == INBOX || namespace.mailboxes.contains_key(to) {
                 return Err(Error::MailboxExists);
             }
+            // Nor below another that moves: on disk it might go along.
+            if renames.iter().any(|(other, _)| below(to, other)) {
+                return Err(Error::NotAllowed("a mailbox cannot be moved below itself"));
+            }
+            let own = namespace.mailboxes.get_key_value(from);
+            let found: Vec<_> = own.into_iter().chain(namespace.below(from)).collect();
+            if from == INBOX || found.is_empty() {
+                return Err(Error::NoSuchMailbox);
+            }
+            for (old, entry) in found {
+                let new = format!("{to}{}", &old[from.len()..]);
+                if namespace.mailboxes.contains_key(&new) {
+                    return Err(Error::MailboxExists);
+                }
+                let known = moving.get(old.as_str()).map_or(0, |(length, ..)| *length);
+                if from.len() >= known {
+                    moving.insert(old, (from.len(), new, entry));
+                }
+            }
+        }
+        let mut names: Vec<&str> = moving.values().map(|(_, new, _)| new.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::MailboxExists);
+        }
+        Ok(moving.into_iter().map(|(old, (_, new, entry))| (old, new, entry)).collect())
+    }
+
+    fn rename(self: &Arc<Self>, renames: &[(String, String)]) -> Result<()> {
+        let namespace = self.namespace.load_full();
+        let moving = Self::renamed(&namespace, renames)?;
+        self.may_rename(&moving)?;
+        let mut frames = Vec::with_capacity(moving.len());
+        let mut steps = Vec::with_capacity(moving.len());
+        for (old, new, entry) in moving {
             let partition = self.shared.partition(&entry.partition)?;
             // Of one that was adopted, the directory may be the other server's to name.
             let target = entry.dir(partition, &self.name, &new)?;
@@ -353,7 +391,9 @@ impl UserInner {
             (from != to).then_some(Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false })
         };
         self.follow(lsn, moves.filter_map(step).collect());
-        self.events.post(&Event::Renamed { from: from.to_owned(), to: to.to_owned() });
+        for (from, to) in renames {
+            self.events.post(&Event::Renamed { from: from.clone(), to: to.clone() });
+        }
         self.regroup()
     }
 }

@@ -39,6 +39,29 @@ impl Client {
         self.ask_with(request, &mut io::empty())
     }
 
+    /// Asks for the octets of messages ([`Request::Read`]); `sink` gets those of each that is
+    /// there, with its place among those asked for and how many they are.
+    pub fn read(
+        &mut self,
+        request: Request,
+        sink: &mut dyn FnMut(usize, u64, &mut dyn Read) -> io::Result<()>,
+    ) -> Result<(), ClientError> {
+        let octets = match self.ask(request)? {
+            Reply::Bodies { octets } => octets,
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+        };
+        for (place, octets) in octets.into_iter().enumerate() {
+            let Some(octets) = octets else { continue };
+            let mut body = (&mut self.reader).take(octets);
+            sink(place, octets, &mut body)?;
+            io::copy(&mut body, &mut io::sink())?;
+            if body.limit() > 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+        }
+        Ok(())
+    }
+
     /// Asks with the bytes that follow the request, which `body` yields.
     pub fn ask_with(
         &mut self,

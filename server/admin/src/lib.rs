@@ -13,6 +13,7 @@
 
 pub mod accounts;
 pub mod client;
+pub mod exchange;
 pub mod operator;
 pub mod store;
 pub mod wire;

@@ -16,6 +16,7 @@ use engine::{
 use protocol::types::{Keyword, SystemFlags};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::exchange::Turns;
 use crate::store;
 use crate::wire::{
     ANNOTATIONS_BYTES_MAX, Failure, FailureCode, ImportAnnotation, ImportMessage, IndexAction,
@@ -37,6 +38,8 @@ pub struct Operator {
     pub defaults: config::Store,
     /// The backup that runs, if one does.
     pub backup: RunningBackup,
+    /// Imports that are made only if nothing has changed.
+    pub turns: Turns,
 }
 
 /// The backup that runs, if one does.
@@ -79,11 +82,34 @@ impl Operator {
                 opened.set_quota(mailbox.as_deref(), limits).await.map_err(failure)?;
                 self.quotas(Some(&user)).await
             }
-            Request::Import { user, mailbox, messages } => {
+            Request::MailboxesRename { user, renames } => {
+                self.user(&user).await?.rename_all(&renames).await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::Messages { user, mailbox, above, limit, message_ids } => {
+                self.messages(&user, &mailbox, (above, limit), message_ids).await
+            }
+            Request::ChangeFlags { user, mailbox, uid_validity, changes } => {
+                self.change_flags(&user, &mailbox, uid_validity, changes).await
+            }
+            Request::Expunge { user, mailbox, uid_validity, uids } => {
+                self.expunge(&user, &mailbox, uid_validity, uids).await
+            }
+            Request::AclSet { user, mailbox, identifier, rights } => {
+                self.set_acl(&user, &mailbox, &identifier, &rights).await
+            }
+            Request::SpecialUseSet { user, mailbox, special_use } => {
+                self.set_special_use(&user, &mailbox, &special_use).await
+            }
+            Request::Read { .. } => {
+                let message = "read: asked for without a way for the octets";
+                Err(Failure::new(FailureCode::BadRequest, message))
+            }
+            Request::Import { user, mailbox, messages, uid_next } => {
                 let octets = |m: &ImportMessage| m.bytes.saturating_add(m.annotations_bytes);
                 let total = messages.iter().map(octets).fold(0, u64::saturating_add);
                 let mut body = body.take(total);
-                let done = self.import(&user, &mailbox, &messages, &mut body).await;
+                let done = self.import(&user, &mailbox, &messages, uid_next, &mut body).await;
                 // Whatever is left of refused messages must not be taken for a request.
                 let rest = tokio::io::copy(&mut body, &mut tokio::io::sink()).await;
                 rest.map_err(|e| short(&e.to_string(), body.limit()))?;
@@ -215,7 +241,7 @@ impl Operator {
         }
     }
 
-    async fn user(&self, name: &str) -> Result<User, Failure> {
+    pub(crate) async fn user(&self, name: &str) -> Result<User, Failure> {
         let parsed = UserName::new(name)
             .map_err(|e| Failure::new(FailureCode::BadRequest, format!("{name:?}: {e}")))?;
         let account = self.users.lookup(&parsed).await;
@@ -358,6 +384,7 @@ impl Operator {
         user: &str,
         mailbox: &str,
         messages: &[ImportMessage],
+        uid_next: Option<u32>,
         body: &mut (dyn AsyncRead + Unpin),
     ) -> Result<Reply, Failure> {
         if messages.is_empty() {
@@ -379,6 +406,15 @@ impl Operator {
                 delivery.annotate(annotations);
             }
             deliveries.push(delivery);
+        }
+        let mut _turn = None;
+        if let Some(expected) = uid_next {
+            _turn = Some(self.turns.of(open.id()).lock().await);
+            let found = open.view().uid_next().0;
+            if found != expected {
+                let message = format!("UIDNEXT is {found}, expected {expected}");
+                return Err(Failure::new(FailureCode::Changed, message));
+            }
         }
         let appended = Delivery::commit_all(deliveries).await.map_err(failure)?;
         let uid_validity = appended.first().map_or(0, |a| a.uid_validity.0);
@@ -442,7 +478,7 @@ fn short(what: &str, left: u64) -> Failure {
     Failure::new(FailureCode::BadRequest, format!("{what}, expected {left} bytes more"))
 }
 
-fn special(name: &str) -> Result<SpecialUse, Failure> {
+pub(crate) fn special(name: &str) -> Result<SpecialUse, Failure> {
     SpecialUse::parse(name).ok_or_else(|| {
         let expected =
             "\\All, \\Archive, \\Drafts, \\Flagged, \\Important, \\Junk, \\Sent, \\Trash";
@@ -469,7 +505,7 @@ pub fn parse_flags(flags: &[String]) -> Result<(SystemFlags, Vec<Keyword>), Fail
     Ok((system, keywords))
 }
 
-fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     let code = match &error {
         Error::NoSuchMailbox | Error::MailboxGone => FailureCode::NoSuchMailbox,
         Error::MailboxExists => FailureCode::Exists,

@@ -101,6 +101,82 @@ pub enum Request {
         mailbox: String,
         /// At least one.
         messages: Vec<ImportMessage>,
+        /// Only if this is the mailbox's UIDNEXT, else [`FailureCode::Changed`]: who does not know
+        /// whether an earlier request was done can ask so again, and it is not done twice.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid_next: Option<u32>,
+    },
+    /// What is known of a mailbox's messages, in order of their UIDs.
+    Messages {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// Only those with a UID above this.
+        above: u32,
+        /// How many, at most.
+        limit: u32,
+        /// With the Message-ID of each.
+        message_ids: bool,
+    },
+    /// The octets of messages. They follow the answer, one after the other.
+    Read {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// At most [`READ_MESSAGES_MAX`].
+        uids: Vec<u32>,
+    },
+    /// Adds and removes flags. Messages that are gone are passed over.
+    ChangeFlags {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// The mailbox's; another one: [`FailureCode::Changed`].
+        uid_validity: u32,
+        /// In this order.
+        changes: Vec<FlagsChange>,
+    },
+    /// Removes messages for good.
+    Expunge {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// The mailbox's; another one: [`FailureCode::Changed`].
+        uid_validity: u32,
+        /// Which. Those that are gone are passed over.
+        uids: Vec<u32>,
+    },
+    /// Sets the rights of one identifier.
+    AclSet {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// As IMAP has it; a name without a domain is of the user's.
+        identifier: String,
+        /// All that it has then; empty: none.
+        rights: String,
+    },
+    /// Sets what a mailbox is for.
+    SpecialUseSet {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// `\Sent` and the like.
+        special_use: Vec<String>,
+    },
+    /// Renames several mailboxes with their children, all or none, in one transaction. No new name
+    /// may be the name of a mailbox that is there before.
+    MailboxesRename {
+        /// Whose.
+        user: String,
+        /// Old and new names.
+        renames: Vec<(String, String)>,
     },
     /// Compares indexes with files.
     Check {
@@ -167,6 +243,42 @@ pub enum Request {
     ReloadUsers,
     /// Reads configuration and certificates again, as SIGHUP does.
     Reload,
+}
+
+/// Messages of a [`Request::Read`].
+pub const READ_MESSAGES_MAX: usize = 64;
+
+/// Messages of a [`Reply::Messages`].
+pub const MESSAGE_LINES_MAX: u32 = 4096;
+
+/// One change of a [`Request::ChangeFlags`].
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct FlagsChange {
+    /// Of these messages.
+    pub uids: Vec<u32>,
+    /// Flags and keywords that they get.
+    pub add: Vec<String>,
+    /// Flags and keywords that they lose.
+    pub remove: Vec<String>,
+}
+
+/// One message.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct MessageLine {
+    /// Its UID.
+    pub uid: u32,
+    /// Flags and keywords as in IMAP.
+    pub flags: Vec<String>,
+    /// Unix seconds.
+    pub internal_date: i64,
+    /// Octets as served.
+    pub size: u64,
+    /// BLAKE3-128 of the octets, hexadecimal; empty where it is not known.
+    pub content_id: String,
+    /// The Message-ID without blanks around it, where it was asked for and is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
 }
 
 /// What can be done with full-text indexes.
@@ -298,6 +410,22 @@ pub enum Reply {
     },
     /// To [`Request::Contents`]: one hexadecimal id a message.
     Contents(Vec<String>),
+    /// To [`Request::Messages`].
+    Messages {
+        /// Of the mailbox.
+        uid_validity: u32,
+        /// Of the mailbox.
+        uid_next: u32,
+        /// By rising UID.
+        messages: Vec<MessageLine>,
+        /// Whether there are more behind the last.
+        more: bool,
+    },
+    /// To [`Request::Read`]: how many octets of each follow; `None`: it is not there.
+    Bodies {
+        /// In the order asked for.
+        octets: Vec<Option<u64>>,
+    },
     /// To [`Request::HandBack`]: how many mailboxes were written.
     HandedBack {
         /// Mailboxes in Maildirs.
@@ -483,6 +611,8 @@ pub enum FailureCode {
     Exists,
     /// The store's rules don't allow it.
     NotAllowed,
+    /// The mailbox is not what it was.
+    Changed,
     /// The user's limit would be passed.
     OverQuota,
     /// The message is too large.

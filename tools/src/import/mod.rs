@@ -243,6 +243,7 @@ fn ask(messages: &[Incoming], args: &ImportArgs, place: &mut Place) -> Result<()
         user: args.user.clone(),
         mailbox: args.mailbox.clone(),
         messages: messages.iter().map(line).collect(),
+        uid_next: None,
     };
     let empty: Box<dyn Read + '_> = Box::new(std::io::empty());
     let mut body =

@@ -133,6 +133,13 @@ pub fn section(text: &[u8]) -> Option<Section> {
     fetch::section_of_all(text)
 }
 
+/// Decodes a date as INTERNALDATE has it, without the quotes, as Unix seconds.
+pub fn date_time(text: &[u8]) -> Option<i64> {
+    let quoted = [b"\"", text, b"\""].concat();
+    let (rest, seconds) = token::date_time(&quoted).ok()?;
+    rest.is_empty().then_some(seconds)
+}
+
 /// The tag at the start of a command that can't be decoded as a whole.
 pub fn tag_of(head: &[u8]) -> Option<Tag> {
     tag_word(head).ok().map(|(_, tag)| tag)

@@ -1,0 +1,246 @@
+//! `cursus migrate imap`: mail of users comes over from any IMAP server, and what changes there
+//! later, too.
+//!
+//! | module | says |
+//! |---|---|
+//! | [`users`] | whose mail, and how to log in for it |
+//! | [`mapping`] | which folder becomes which mailbox |
+//! | `account` | one user's run: plan, renames, folder by folder, new connections |
+//! | `folder`, `arrivals` | one folder: flags, removals; new messages |
+//! | `flags`, `sharing` | flags and access control lists of the source as the target has them |
+//! | [`state`] | what was done: a run that is killed is followed by one that does the rest |
+//! | `target` | the store as a migration needs it |
+//! | `progress`, `report`, `stop` | how far, what came of it, how far an error reaches |
+
+mod account;
+mod arrivals;
+mod flags;
+mod folder;
+pub mod mapping;
+mod progress;
+mod report;
+mod sharing;
+pub mod state;
+mod stop;
+mod target;
+pub mod users;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use client::{Server, Tls};
+use config::Config;
+
+use crate::cli::{MigrateCommand, MigrateImap, MigrateTls};
+use crate::failure::{Failed, Kind};
+use crate::output::{Output, Table};
+use crate::place::{self, Place};
+use account::{Planned, Run};
+use folder::Choice;
+use mapping::Rules;
+use progress::{Progress, Throttle};
+use report::UserReport;
+use state::State;
+use users::{Account, Master};
+
+/// What all users' runs share.
+pub struct Migration {
+    server: Server,
+    rules: Rules,
+    choice: Choice,
+    state: State,
+    progress: Progress,
+    throttle: Throttle,
+    retries: u32,
+    acl: bool,
+    subscriptions: bool,
+    /// Names here of users at the source.
+    names: HashMap<String, String>,
+}
+
+/// Does `cursus migrate …`.
+pub fn run(command: &MigrateCommand, config: &Config, out: &Output) -> Result<(), Failed> {
+    match command {
+        MigrateCommand::Imap(args) => imap(args, config, out),
+    }
+}
+
+fn imap(args: &MigrateImap, config: &Config, out: &Output) -> Result<(), Failed> {
+    let accounts = accounts(args)?;
+    let migration = migration(args, config, &accounts)?;
+    if args.dry_run {
+        return dry_run(&migration, &accounts, config, out);
+    }
+    let quiet = out.is_json();
+    let reports = std::thread::scope(|scope| {
+        let shown = scope.spawn(|| migration.progress.show(quiet));
+        let reports = all(&migration, &accounts, args.jobs, config);
+        migration.progress.end();
+        shown.thread().unpark();
+        reports
+    })?;
+    if let Some(path) = &args.report {
+        report::write(path, &reports)?;
+    }
+    report::tell(&reports, out)
+}
+
+fn accounts(args: &MigrateImap) -> Result<Vec<Account>, Failed> {
+    let first_line = |path: &PathBuf| {
+        let text = users::read_secret(path)?;
+        Ok::<_, Failed>(text.lines().next().unwrap_or_default().to_owned())
+    };
+    let master = match (&args.master_user, &args.master_password_file) {
+        (Some(name), Some(file)) => {
+            let (name, star) = (name.clone(), args.master_star);
+            Some(Master { name, password: first_line(file)?, star })
+        }
+        _ => None,
+    };
+    if let Some(file) = &args.users {
+        return users::parse(&users::read_secret(file)?, master.as_ref(), args.xoauth2);
+    }
+    let Some(user) = &args.user else {
+        return Err(Failed::new(Kind::Data, "expected --users or --user"));
+    };
+    let password = match (&master, &args.password_file) {
+        (Some(_), _) => String::new(),
+        (None, Some(file)) => first_line(file)?,
+        (None, None) => {
+            return Err(Failed::new(Kind::Data, "expected --password-file or --master-user"));
+        }
+    };
+    let target = args.target.as_ref().unwrap_or(user);
+    Ok(vec![users::account(user, &password, target, master.as_ref(), args.xoauth2)?])
+}
+
+fn migration(
+    args: &MigrateImap,
+    config: &Config,
+    accounts: &[Account],
+) -> Result<Migration, Failed> {
+    let tls = match args.tls {
+        MigrateTls::Implicit => Tls::Implicit,
+        MigrateTls::Starttls => Tls::StartTls,
+        MigrateTls::None => Tls::None,
+    };
+    let port = args.port.unwrap_or(if tls == Tls::Implicit { 993 } else { 143 });
+    let timeout = Duration::from_secs(args.timeout.max(1));
+    let server = Server::new(&args.host, port, tls, args.tls_ca.as_deref(), args.insecure, timeout);
+    let server = server.map_err(|e| Failed::new(Kind::Config, e.to_string()))?;
+    let state = match &args.state {
+        Some(path) => path.clone(),
+        None => config.state_dir.join("migrate.redb"),
+    };
+    let names = accounts.iter().map(|one| (one.source.clone(), one.target.clone()));
+    Ok(Migration {
+        server,
+        rules: Rules {
+            strip_prefix: args.strip_prefix.clone(),
+            add_prefix: args.add_prefix.clone(),
+            maps: args.map.clone(),
+            patterns: args.regex.clone(),
+            only: args.only.clone(),
+            exclude: args.exclude.clone(),
+            merge: args.merge,
+        },
+        choice: Choice { delete: args.delete, match_message_id: args.r#match.is_some() },
+        state: State::open(&state)?,
+        progress: Progress::new(accounts.len() as u64),
+        throttle: Throttle::new(args.max_rate),
+        retries: args.retries,
+        acl: !args.no_acl,
+        subscriptions: !args.no_subscriptions,
+        names: names.collect(),
+    })
+}
+
+/// All users, as many at a time as wanted; reports in the order of the users.
+fn all(
+    migration: &Migration,
+    accounts: &[Account],
+    jobs: usize,
+    config: &Config,
+) -> Result<Vec<UserReport>, Failed> {
+    let begin = || migration.progress.users_begun.fetch_add(1, Ordering::Relaxed);
+    let end = || migration.progress.users_done.fetch_add(1, Ordering::Relaxed);
+    if place::connect(config)?.is_none() {
+        // The store is opened here, and this process does one thing at a time with it.
+        let mut place = Place::find(config)?;
+        let mut reports = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            begin();
+            reports.push(Run::new(migration, account).run(config, Some(&mut place)));
+            end();
+        }
+        place.close()?;
+        return Ok(reports);
+    }
+    let next = AtomicUsize::new(0);
+    let reports: Vec<Mutex<Option<UserReport>>> =
+        accounts.iter().map(|_| Mutex::default()).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, accounts.len().max(1)) {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let (Some(account), Some(slot)) = (accounts.get(at), reports.get(at)) else {
+                        return;
+                    };
+                    begin();
+                    let report = Run::new(migration, account).run(config, None);
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+                    end();
+                }
+            });
+        }
+    });
+    let taken =
+        reports.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+    Ok(taken.flatten().collect())
+}
+
+fn dry_run(
+    migration: &Migration,
+    accounts: &[Account],
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
+    let mut place = Place::find(config)?;
+    let (mut plan, mut failures): (Vec<Planned>, Vec<Failed>) = (Vec::new(), Vec::new());
+    for account in accounts {
+        match Run::new(migration, account).plan_only(&mut place) {
+            Ok(found) => plan.extend(found),
+            Err(failed) => failures.push(failed),
+        }
+    }
+    place.close()?;
+    let row = |one: &Planned| {
+        let mut notes = one.special_use.clone();
+        notes.extend(one.subscribed.then(|| "subscribed".to_owned()));
+        notes.extend((!one.exists).then(|| "new".to_owned()));
+        vec![
+            one.user.clone(),
+            one.source.clone(),
+            one.target.clone(),
+            one.messages.to_string(),
+            one.known.to_string(),
+            notes.join(" "),
+        ]
+    };
+    out.table(&plan, || Table {
+        headings: &["user", "folder", "mailbox", "#messages", "#known", "notes"],
+        rows: plan.iter().map(row).collect(),
+    });
+    for failed in &failures {
+        eprintln!("cursus: {failed}");
+    }
+    match failures.len() {
+        0 => Ok(()),
+        n => Err(Failed::new(Kind::Incomplete, format!("{n} users cannot be migrated so"))),
+    }
+}
