@@ -1,7 +1,7 @@
 //! One user: the plan of folders, renames that the source made, then folder by folder; on new
 //! connections after those that broke.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -268,6 +268,7 @@ impl<'m> Run<'m> {
             pending: Vec::new(),
             suspect: None,
             uid_next: None,
+            former: HashMap::new(),
         };
         work.sync(&planned.wire, &mut folder)?;
         let before = folder.clone();
@@ -368,32 +369,40 @@ impl<'m> Run<'m> {
             Err(client::Error::No { .. }) => return Ok(None),
             Err(other) => return Err(other.into()),
         };
-        for folder in vanished {
-            if folder.uid_validity != examined.uid_validity {
-                continue;
-            }
+        // Those of the same UIDVALIDITY first.
+        let (same, other): (Vec<Folder>, Vec<Folder>) =
+            vanished.into_iter().partition(|folder| folder.uid_validity == examined.uid_validity);
+        for folder in same {
             let messages = self.migration.state.messages(folder.id)?;
             let newest: Vec<u32> = messages.keys().rev().take(COMPARED_MAX).copied().collect();
             let asked: Vec<u32> = newest.into_iter().rev().collect();
-            if asked.is_empty() {
-                continue;
+            let (mut alike, mut differs) = (0, false);
+            for (uid, _, date) in facts(session, &super::arrivals::set_of(&asked))? {
+                let Some(known) = messages.get(&uid) else { continue };
+                alike += usize::from(known.internal_date == date);
+                differs |= known.internal_date != date;
             }
-            let (mut alike, mut other) = (0, false);
-            session.fetch(
-                &super::arrivals::set_of(&asked),
-                "(UID INTERNALDATE RFC822.SIZE)",
-                &mut |fetched| {
-                    let known = fetched.uid.and_then(|uid| messages.get(&uid));
-                    match known {
-                        Some(known) if known.internal_date == fetched.internal_date => alike += 1,
-                        Some(_) => other = true,
-                        None => {}
-                    }
-                    Ok(())
-                },
-                &mut |_| {},
-            )?;
-            if alike > 0 && !other {
+            if !differs && alike > 0 {
+                return Ok(Some(folder));
+            }
+        }
+        // Courier numbers a renamed folder anew: then most messages have to be the same by size and
+        // date, on either side. They are told apart by Message-ID afterwards.
+        if other.is_empty() || examined.exists == 0 {
+            return Ok(None);
+        }
+        let found = facts(session, "1:*")?;
+        for folder in other {
+            let mut left: BTreeMap<(u64, Option<i64>), usize> = BTreeMap::new();
+            let messages = self.migration.state.messages(folder.id)?;
+            for known in messages.values() {
+                *left.entry((known.size, known.internal_date)).or_default() += 1;
+            }
+            let alike = found.iter().filter(|(_, size, date)| {
+                left.get_mut(&(*size, *date)).filter(|n| **n > 0).map(|n| *n -= 1).is_some()
+            });
+            let alike = alike.count();
+            if alike > 0 && alike * 2 > messages.len() && alike * 2 > found.len() {
                 return Ok(Some(folder));
             }
         }
@@ -440,6 +449,26 @@ impl<'m> Run<'m> {
         }
         Ok(())
     }
+}
+
+/// UIDs, sizes and dates.
+fn facts(session: &mut Session, set: &str) -> Result<Vec<(u32, u64, Option<i64>)>, Stop> {
+    let mut found = Vec::new();
+    if set.is_empty() {
+        return Ok(found);
+    }
+    session.fetch(
+        set,
+        "(UID INTERNALDATE RFC822.SIZE)",
+        &mut |fetched| {
+            if let (Some(uid), Some(size)) = (fetched.uid, fetched.size) {
+                found.push((uid, size, fetched.internal_date));
+            }
+            Ok(())
+        },
+        &mut |_| {},
+    )?;
+    Ok(found)
 }
 
 fn uses(listed: &Listed) -> Vec<String> {

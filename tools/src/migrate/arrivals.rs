@@ -10,7 +10,7 @@ use client::Error;
 use client::imap::Fetched;
 use protocol::mime::header;
 
-use super::flags::{Differences, joined, taken};
+use super::flags::{Differences, joined, split, taken};
 use super::folder::Work;
 use super::progress::{Progress, Throttle};
 use super::state::{Folder, Intended, Intent, Known};
@@ -188,9 +188,14 @@ impl Work<'_, '_> {
                 left.push(one);
                 continue;
             };
-            // What the source has is added; what was set here stays.
-            let both = [copy.flags.as_slice(), &one.flags].concat();
-            differences.add(copy.uid, &copy.flags, &both);
+            match self.former.get(&copy.uid) {
+                Some(before) => differences.add(copy.uid, &split(before), &one.flags),
+                // What the source has is added; what was set here stays.
+                None => {
+                    let both = [copy.flags.as_slice(), &one.flags].concat();
+                    differences.add(copy.uid, &copy.flags, &both);
+                }
+            }
             self.pending.push((one.uid, Some(one.known(copy.uid, one.size))));
             folder.failed.retain(|uid| *uid != one.uid);
             self.report.matched += 1;

@@ -6,7 +6,7 @@
 //! next intent ([`super::state`]). Flags are changed by what the source added and removed, so that
 //! what users change in the target meanwhile stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use client::imap::{Command, Examined, Session};
 use protocol::imap::response::{Response, Value};
@@ -53,6 +53,8 @@ pub struct Work<'w, 'p> {
     pub(super) suspect: Option<Intent>,
     /// The target's UIDNEXT, where it is known.
     pub(super) uid_next: Option<u32>,
+    /// Flags that the source had, by UIDs in the target, where UIDs at the source lost their meaning.
+    pub(super) former: HashMap<u32, String>,
 }
 
 impl<'w, 'p> Work<'w, 'p> {
@@ -114,6 +116,10 @@ impl<'w, 'p> Work<'w, 'p> {
                 folder.source
             );
             self.report.notes.push(note);
+            if target_same {
+                let known = self.state.messages(folder.id)?;
+                self.former = known.into_values().map(|one| (one.target, one.flags)).collect();
+            }
             self.state.forget_messages(folder.id)?;
             let Folder { id, source, target, subscribed, uses_set, acl, .. } = folder.clone();
             let matching = true;

@@ -1,0 +1,108 @@
+"""Mail on one IMAP server and on another, compared message by message."""
+
+import collections
+import hashlib
+import imaplib
+import re
+import time
+
+imaplib._MAXLINE = 10_000_000
+
+FACTS = re.compile(rb"FLAGS \(([^)]*)\)")
+DATE = re.compile(rb'INTERNALDATE "([^"]*)"')
+
+
+def login(port, user, password):
+    client = imaplib.IMAP4("127.0.0.1", port, timeout=60)
+    client.login(user, password)
+    return client
+
+
+def ok(answer):
+    kind, data = answer
+    if kind != "OK":
+        raise AssertionError(f"answered {kind} {data}")
+    return data
+
+
+def quoted(name):
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def when(text):
+    """INTERNALDATE as Unix seconds."""
+    text = text.decode().strip()
+    moment = time.mktime(time.strptime(text[:-6].strip(), "%d-%b-%Y %H:%M:%S")) - time.timezone
+    sign = -1 if text[-5] == "-" else 1
+    return int(moment - sign * (int(text[-4:-2]) * 3600 + int(text[-2:]) * 60))
+
+
+def messages(client, mailbox):
+    """Each message as (sha256, flags, date), and how often it is there."""
+    ok(client.select(quoted(mailbox), readonly=True))
+    found = collections.Counter()
+    [number] = client.untagged_responses.get("EXISTS", [b"0"])[-1:]
+    if int(number) == 0:
+        return found
+    for part in ok(client.uid("FETCH", "1:*", "(UID FLAGS INTERNALDATE BODY.PEEK[])")):
+        if not isinstance(part, tuple):
+            continue
+        head, body = part
+        flags = FACTS.search(head)
+        date = DATE.search(head)
+        assert flags and date, head
+        words = sorted(flag for flag in flags[1].decode().split() if flag.lower() != "\\recent")
+        found[(hashlib.sha256(body).hexdigest(), tuple(words), when(date[1]))] += 1
+    return found
+
+
+def attributes(client, mailbox):
+    """What LIST says of a mailbox."""
+    for line in ok(client.list('""', quoted(mailbox))):
+        if line:
+            return set(re.search(rb"\(([^)]*)\)", line)[1].decode().split())
+    return set()
+
+
+class Source:
+    """A peer's mailboxes under names of ours."""
+
+    def __init__(self, peer, user, password):
+        self.peer, self.user = peer, user
+        self.client = login(peer.ports["imap"], user, password)
+
+    def name(self, mailbox):
+        return self.peer.theirs(mailbox)
+
+    def create(self, mailbox):
+        ok(self.client.create(quoted(self.name(mailbox))))
+
+    def append(self, mailbox, message, flags, date):
+        stamp = imaplib.Time2Internaldate(date)
+        ok(self.client.append(quoted(self.name(mailbox)), f"({flags})", stamp, message))
+
+    def store(self, mailbox, uids, how, flags):
+        ok(self.client.select(quoted(self.name(mailbox))))
+        ok(self.client.uid("STORE", uids, how, f"({flags})"))
+        self.leave()
+
+    def leave(self):
+        """Unselects without an expunge, which CLOSE would make."""
+        ok(self.client.select("INBOX", readonly=True))
+
+    def expunge(self, mailbox, uids):
+        """Expunges these and what is marked; gives how many went."""
+        ok(self.client.select(quoted(self.name(mailbox))))
+        ok(self.client.uid("STORE", uids, "+FLAGS", "(\\Deleted)"))
+        gone = [part for part in ok(self.client.expunge()) if part]
+        self.leave()
+        return len(gone)
+
+    def rename(self, old, new):
+        ok(self.client.rename(quoted(self.name(old)), quoted(self.name(new))))
+
+    def delete(self, mailbox):
+        ok(self.client.delete(quoted(self.name(mailbox))))
+
+    def messages(self, mailbox):
+        return messages(self.client, self.name(mailbox))

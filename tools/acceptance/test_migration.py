@@ -1,0 +1,198 @@
+"""Mail comes over from Debian's Dovecot, Cyrus and Courier while both servers serve.
+
+`ACCEPTANCE_MIGRATION_MESSAGES` (40) messages lie in the source. A run is killed three times, from
+Dovecot; with `ACCEPTANCE_MIGRATION_KILLS` so often, from each. More of both is the long form.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+from harness import corpus, moving, peers, proc
+from harness.case import Case
+from harness.server import PASSWORD
+
+MESSAGES = int(os.environ.get("ACCEPTANCE_MIGRATION_MESSAGES", 40))
+KILLS = os.environ.get("ACCEPTANCE_MIGRATION_KILLS")
+FOLDERS = ("INBOX", "Work", "Work/Entw&APw-rfe", "Empty", "Old mail")
+KEYWORDS = ("", "\\Seen", "\\Seen \\Answered", "\\Flagged $Forwarded", "\\Deleted", "\\Draft Label_1")
+
+
+class Migration:
+    """What the tests of each peer have in common."""
+
+    seconds = 150 + MESSAGES // 4
+    peer = None
+    tls = ("--tls", "none")
+
+    def setUp(self):
+        super().setUp()
+        self.only_cursus()
+        if os.getuid() != 0:
+            self.skipTest("peers take root")
+        self.source_server = self.peer(2)
+        self.addCleanup(self.source_server.stop)
+        self.source_server.start()
+        self.here = self.serve(users=("ann", "bob"))
+        self.work = proc.new_dir("mig")
+        self.users = self.work / "users"
+        self.users.write_text(f"user1\t{peers.PASSWORD}\tann\n")
+        self.users.chmod(0o600)
+        self.source = moving.Source(self.source_server, "user1", peers.PASSWORD)
+        self.addCleanup(self.source.client.shutdown)
+        self.random = random.Random(7)
+
+    def fill(self, count):
+        for folder in FOLDERS[1:]:
+            self.source.create(folder)
+        self.source.client.subscribe(moving.quoted(self.source.name("Work")))
+        filled = [folder for folder in FOLDERS if folder != "Empty"]
+        for n in range(count):
+            self.add(self.random.choice(filled), n)
+
+    def add(self, folder, n, octets=None):
+        octets = octets or self.random.randrange(40, 9000)
+        body = b"".join(b"%06d x\r\n" % (n * 31 + i) for i in range(octets // 10 + 1))
+        message = corpus.plain(f"number {n} \xfcber".encode("utf-8"), body)
+        date = 1_000_000_000 + n * 86_461
+        self.source.append(folder, message, KEYWORDS[n % len(KEYWORDS)], date)
+
+    def argv(self, *options):
+        port = self.source_server.ports["imap"]
+        return [proc.BINARIES / "cursus", "--config", self.here.config, "--json", "migrate", "imap",
+                "--host", "localhost", "--port", port, *self.tls, "--users", self.users,
+                "--exclude", "Trash", "--exclude", "Sent", *options]
+
+    def migrate(self, *options, check=True):
+        done = proc.run(self.argv(*options), seconds=self.seconds, check=check)
+        return json.loads(done.stdout)[0] if done.stdout.startswith(b"[") else done
+
+    def compare(self, folders=FOLDERS):
+        there = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+        for folder in folders:
+            wanted, found = self.source.messages(folder), moving.messages(there, folder)
+            missing, more = wanted - found, found - wanted
+            self.assertFalse(missing or more, f"{folder}: missing {list(missing.items())[:3]}, "
+                                              f"too much {list(more.items())[:3]}")
+        there.logout()
+
+    def nothing(self, report):
+        counts = {key: report[key] for key in ("created", "renamed", "removed", "messages", "matched",
+                                               "flags", "expunged", "acl", "subscriptions", "bytes")}
+        self.assertEqual(counts, dict.fromkeys(counts, 0))
+        self.assertEqual((report["status"], report["failed"]), ("done", []))
+
+    def test_everything_comes_over_and_what_changes_later_too(self):
+        self.fill(MESSAGES)
+        self.add("Work", 9000, octets=3 << 20)
+        plan = json.loads(proc.run(self.argv("--dry-run")).stdout)
+        targets = {one["target"]: one["messages"] for one in plan}
+        self.assertLessEqual({"INBOX", "Work", "Work/Entwürfe", "Empty", "Old mail"}, set(targets))
+        self.assertEqual(sum(targets.values()), MESSAGES + 1)
+        first = self.migrate("--report", self.work / "report.csv")
+        self.assertEqual((first["status"], first["messages"]), ("done", MESSAGES + 1))
+        self.assertIn("user1,ann,done", (self.work / "report.csv").read_text())
+        self.compare()
+        listing = self.here.tool("mailbox", "list", "ann").stdout.decode()
+        subscribed = [line.split("\t")[1] for line in listing.splitlines() if "subscribed" in line]
+        self.assertIn("Work", subscribed)
+        self.nothing(self.migrate())
+
+        # New mail, flags both ways, removals, another name; mail here that the source never had.
+        for n in range(5):
+            self.add("INBOX", MESSAGES + n)
+        self.source.store("Work", "1", "FLAGS", "\\Answered Later")
+        self.source.store("Old mail", "2", "-FLAGS", "\\Seen \\Flagged \\Draft Label_1 $Forwarded")
+        gone = self.source.expunge("Work", "2")
+        self.assertGreaterEqual(gone, 1)
+        self.source.rename("Old mail", "Archive 2020")
+        second = self.migrate("--delete")
+        self.assertEqual((second["status"], second["messages"], second["expunged"]), ("done", 5, gone))
+        self.assertEqual((second["renamed"], second["created"]), (1, 0))
+        folders = [f if f != "Old mail" else "Archive 2020" for f in FOLDERS]
+        self.compare(folders)
+        self.nothing(self.migrate("--delete"))
+
+        # What was changed here stays, where the source does not change it.
+        own = corpus.plain("delivered here")
+        self.here.deliver(own, user="ann")
+        self.source.delete("Empty")
+        third = self.migrate("--delete")
+        self.assertEqual((third["removed"], third["expunged"], third["messages"]), (1, 0, 0))
+        with self.here.imap("ann") as client:
+            self.assertEqual(client.select("INBOX")["exists"],
+                             sum(self.source.messages("INBOX").values()) + 1)
+
+    def check_killed_and_run_again(self):
+        """kill -9 at any moment: nothing is missing, nothing is twice, mail arrives meanwhile."""
+        self.fill(MESSAGES)
+        self.add("Work", 9001, octets=2 << 20)
+        arrived = 0
+        for round in range(int(KILLS or 3)):
+            child = subprocess.Popen(
+                [str(a) for a in self.argv("--max-rate", "600K")],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(self.random.uniform(0.1, 1.0) * (1 + round % 3) / 2)
+            self.here.deliver(corpus.plain(f"meanwhile {round}"), user="ann")
+            arrived += 1
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
+        last = self.migrate()
+        self.assertEqual(last["status"], "done", last)
+        self.compare([folder for folder in FOLDERS if folder != "INBOX"])
+        there = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+        wanted, found = self.source.messages("INBOX"), moving.messages(there, "INBOX")
+        self.assertEqual(sum((wanted - found).values()), 0)
+        self.assertEqual(sum((found - wanted).values()), arrived)
+        self.nothing(self.migrate())
+
+
+class FromDovecot(Migration, Case):
+    peer = peers.Dovecot
+    tls = ("--tls", "starttls", "--insecure")
+
+    def test_killed_and_run_again(self):
+        self.check_killed_and_run_again()
+
+    def test_copies_that_are_there_are_found_and_wrong_passwords_told(self):
+        self.fill(20)
+        for folder in FOLDERS:
+            name = folder.replace("&APw-", "ü")
+            if folder != "INBOX":
+                self.here.tool("mailbox", "create", "ann", name)
+        there = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+        copied = 0
+        for folder in ("INBOX", "Work"):
+            self.source.client.select(moving.quoted(self.source.name(folder)), readonly=True)
+            for part in moving.ok(self.source.client.uid("FETCH", "1:3", "(UID BODY.PEEK[])")):
+                if isinstance(part, tuple):
+                    moving.ok(there.append(moving.quoted(folder), None, None, part[1]))
+                    copied += 1
+        there.logout()
+        self.users.write_text("user1\twrong\tann\n")
+        wrong = self.migrate(check=False)
+        self.assertEqual(wrong["status"], "failed")
+        self.assertIn("login refused", wrong["error"])
+        self.users.write_text(f"user1\t{peers.PASSWORD}\tann\n")
+        report = self.migrate("--match", "message-id")
+        self.assertEqual((report["matched"], report["messages"]), (copied, 20 - copied))
+        self.nothing(self.migrate())
+
+
+class FromCyrus(Migration, Case):
+    peer = peers.Cyrus
+
+    if KILLS:
+        def test_killed_and_run_again(self):
+            self.check_killed_and_run_again()
+
+
+class FromCourier(Migration, Case):
+    peer = peers.Courier
+
+    if KILLS:
+        def test_killed_and_run_again(self):
+            self.check_killed_and_run_again()
