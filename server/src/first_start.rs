@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use auth::users::{EditError, NewUser, edit};
 use auth::{Account, Attributes, UserName};
 use engine::io::Lane;
-use engine::{Delivery, Store, Target};
+use engine::{Delivery, Target};
 use protocol::types::SystemFlags;
+
+use crate::services::Shared;
 
 /// The first user's name.
 pub const FIRST_USER: &str = "admin@localhost";
@@ -77,9 +79,10 @@ pub fn make_first_user(users_file: &Path) -> Result<Option<FirstUser>, FirstStar
 }
 
 /// Delivers the welcome message to the user's INBOX.
-pub async fn welcome(store: &Store, lane: &Lane, user: &UserName) -> Result<(), engine::Error> {
+pub async fn welcome(shared: &Shared, lane: &Lane, user: &UserName) -> Result<(), engine::Error> {
     let account = Account::new(user.clone(), Attributes::default());
-    let user = admin::store::open_user(store, &account, &config::Store::default()).await?;
+    let store = &shared.store;
+    let user = admin::store::open_user(store, &account, &shared.config()).await?;
     let mailbox = user.mailbox("INBOX").await?;
     let flags = SystemFlags::empty();
     let target = Target {

@@ -360,7 +360,7 @@ impl Server {
 
     async fn welcome(&self, lane: &Lane) {
         let Some(first) = &self.first else { return };
-        if let Err(error) = first_start::welcome(&self.shared.store, lane, &first.name).await {
+        if let Err(error) = first_start::welcome(&self.shared, lane, &first.name).await {
             tracing::error!(reason = %error, "no welcome message");
         }
     }
@@ -379,7 +379,7 @@ impl Server {
             store: shared.store.clone(),
             lane,
             users: shared.users.clone(),
-            defaults: shared.config().store.clone(),
+            config: shared.config(),
             backup: Default::default(),
             turns: Default::default(),
         };

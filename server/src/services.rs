@@ -221,7 +221,7 @@ impl Services {
     /// or else the configured ones.
     pub async fn open_user(&self, account: &Account) -> Result<User, engine::Error> {
         let config = self.config();
-        admin::store::open_user(&self.store, account, &config.store).await
+        admin::store::open_user(&self.store, account, &config).await
     }
 
     /// What all cores share.

@@ -147,9 +147,7 @@ async fn open(shared: &Shared, name: &str) -> Result<User> {
         Err(_) => None,
     };
     match account {
-        Some(account) => {
-            admin::store::open_user(&shared.store, &account, &shared.config().store).await
-        }
+        Some(account) => admin::store::open_user(&shared.store, &account, &shared.config()).await,
         None => shared.store.user(name, &Default::default()).await,
     }
 }

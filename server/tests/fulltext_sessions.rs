@@ -33,7 +33,7 @@ async fn index(site: &site::Site, action: IndexAction) -> IndexLine {
         store: shared.store.clone(),
         lane: Lane::pool(shared.store.helpers().clone()),
         users: shared.users.clone(),
-        defaults: shared.config().store.clone(),
+        config: shared.config(),
         backup: Default::default(),
         turns: Default::default(),
     };

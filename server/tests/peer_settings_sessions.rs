@@ -2,7 +2,7 @@
 
 mod site;
 
-use config::{NewMailbox, OverQuota, PlainLogin, Protocol};
+use config::{Domain, NewMailbox, OverQuota, PlainLogin, Protocol};
 use site::imap::{assert_lines, say, say_as};
 use site::{Site, on_a_core};
 
@@ -98,5 +98,34 @@ fn deliveries_as_cyrus_can_be_told_to_take_them() {
         let stored = said.contains("250 2.0.0 <nobody@example.net> stored\r\n452 4.2.2 ");
         assert!(stored, "{said}");
         assert_eq!(site.messages("jo", "INBOX").await.len(), 1);
+    });
+}
+
+/// A domain's own limits and mailboxes, beside a user of none.
+#[test]
+fn users_of_a_domain_have_its_defaults() {
+    on_a_core(|layout| async move {
+        let made = |name: &str| NewMailbox {
+            name: name.to_owned(),
+            special_use: String::new(),
+            subscribe: false,
+        };
+        let domain = Domain {
+            name: "example.org".to_owned(),
+            quota_messages: Some(5),
+            new_mailbox: Some(vec![made("Alpha")]),
+            ..Domain::default()
+        };
+        let site = Site::new(Protocol::Imap, layout, |c| {
+            c.store.new_mailbox = vec![made("Beta")];
+            c.store.quota_messages = 7;
+            c.domain = vec![domain];
+        });
+        for (user, name, limit) in [("mo@example.org", "Alpha", 5), ("jo", "Beta", 7)] {
+            let said = say_as(&site, user, "1 LIST \"\" *\r\n2 GETQUOTAROOT INBOX\r\n").await;
+            assert!(said.contains(&format!("\"/\" {name}\r\n")), "{said}");
+            assert_eq!(said.matches("* LIST").count(), 2, "{said}");
+            assert!(said.contains(&format!("(MESSAGE 0 {limit})")), "{said}");
+        }
     });
 }

@@ -151,7 +151,7 @@ impl Opened {
             store,
             lane: Lane::inline(storage),
             users: Arc::new(users),
-            defaults: config.store.clone(),
+            config: Arc::new(config.clone()),
             backup: Default::default(),
             turns: Default::default(),
         };

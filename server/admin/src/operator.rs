@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use auth::UserName;
 use auth::directory::UserDb;
+use config::Config;
 use engine::archive::{BackupOptions, BackupProgress};
 use engine::io::Lane;
 use engine::{
@@ -34,8 +35,8 @@ pub struct Operator {
     pub lane: Lane,
     /// Who exists.
     pub users: Arc<dyn UserDb>,
-    /// Quotas of users that have none of their own.
-    pub defaults: config::Store,
+    /// What users have whose accounts do not say.
+    pub config: Arc<Config>,
     /// The backup that runs, if one does.
     pub backup: RunningBackup,
     /// Imports that are made only if nothing has changed.
@@ -249,7 +250,7 @@ impl Operator {
         let account = account.ok_or_else(|| {
             Failure::new(FailureCode::NoSuchUser, format!("no user named {parsed}"))
         })?;
-        store::open_user(&self.store, &account, &self.defaults).await.map_err(failure)
+        store::open_user(&self.store, &account, &self.config).await.map_err(failure)
     }
 
     /// Names of one user, or of all.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use auth::{Account, Attributes};
 use config::{
     Config, FolderNames, LayoutKind, Locks, Notify, PartitionIo, SearchIndex, Spread, SyncNames,
+    UserDefaults,
 };
 use engine::archive::{ArchiveConfig, ArchiveTarget};
 use engine::io::Storage;
@@ -166,13 +167,15 @@ pub fn check_owner(dir: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What the engine must know about a user: the account's own settings, else the server's.
-pub fn user_options(attributes: &Attributes, store: &config::Store) -> UserOptions {
+/// What the engine must know about a user: the account's own settings, else his domain's or the
+/// server's.
+pub fn user_options(attributes: &Attributes, defaults: &UserDefaults<'_>) -> UserOptions {
     let limit = |own: Option<u64>, default: u64| Some(own.unwrap_or(default)).filter(|n| *n > 0);
+    let default_partition = || defaults.partition.map(str::to_owned);
     UserOptions {
-        partition: attributes.partition.clone(),
-        quota_bytes: limit(attributes.quota_bytes, store.quota_bytes),
-        quota_messages: limit(attributes.quota_messages, store.quota_messages),
+        partition: attributes.partition.clone().or_else(default_partition),
+        quota_bytes: limit(attributes.quota_bytes, defaults.quota_bytes),
+        quota_messages: limit(attributes.quota_messages, defaults.quota_messages),
     }
 }
 
@@ -180,19 +183,20 @@ pub fn user_options(attributes: &Attributes, store: &config::Store) -> UserOptio
 pub async fn open_user(
     store: &Store,
     account: &Account,
-    defaults: &config::Store,
+    config: &Config,
 ) -> Result<engine::User, Error> {
     let name = account.name.as_str();
-    let is_new = !defaults.new_mailbox.is_empty() && !store.has_user(name).await?;
-    let user = store.user(name, &options_of(store, account, defaults)).await?;
+    let defaults = config.user_defaults(name);
+    let is_new = !defaults.new_mailboxes.is_empty() && !store.has_user(name).await?;
+    let user = store.user(name, &options_of(store, account, &defaults)).await?;
     if is_new {
-        make_mailboxes(&user, &defaults.new_mailbox).await?;
+        make_mailboxes(&user, defaults.new_mailboxes).await?;
     }
     Ok(user)
 }
 
 /// As [`user_options`], in the partition where the account's directory has the Maildir.
-fn options_of(store: &Store, account: &Account, defaults: &config::Store) -> UserOptions {
+fn options_of(store: &Store, account: &Account, defaults: &UserDefaults<'_>) -> UserOptions {
     let mut options = user_options(&account.attributes, defaults);
     if let Some(theirs) = &account.attributes.maildir {
         let StoreConfig { partitions, partition_default, .. } = store.config();
@@ -243,12 +247,16 @@ mod tests {
 
     #[test]
     fn an_account_goes_before_the_default_and_zero_means_no_limit() {
-        let store = config::Store { quota_bytes: 1000, ..config::Store::default() };
+        let store =
+            UserDefaults { quota_bytes: 1000, partition: Some("fast"), ..UserDefaults::default() };
         let own =
             Attributes { quota_bytes: Some(0), quota_messages: Some(5), ..Attributes::default() };
         let options = user_options(&own, &store);
         assert_eq!((options.quota_bytes, options.quota_messages), (None, Some(5)));
         let options = user_options(&Attributes::default(), &store);
         assert_eq!((options.quota_bytes, options.quota_messages), (Some(1000), None));
+        assert_eq!(options.partition.as_deref(), Some("fast"));
+        let own = Attributes { partition: Some("slow".to_owned()), ..own };
+        assert_eq!(user_options(&own, &store).partition.as_deref(), Some("slow"));
     }
 }

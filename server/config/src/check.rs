@@ -3,7 +3,7 @@
 
 use crate::{
     AuthBackend, ClientCertificates, Config, ConfigError, ConfigErrors, ImapId, LayoutKind,
-    ListenerAddress, NameForm, Origin, Origins, Partition, PlainLogin, Pop3, Protocol,
+    ListenerAddress, NameForm, NewMailbox, Origin, Origins, Partition, PlainLogin, Pop3, Protocol,
     SaslMechanism, Spread, TlsMode,
 };
 
@@ -41,6 +41,7 @@ impl Findings<'_> {
 pub(crate) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErrors> {
     let mut findings = Findings { origins, errors: Vec::new() };
     partitions(config, &mut findings);
+    domains(config, &mut findings);
     listeners(config, &mut findings);
     tls(config, &mut findings);
     limits(config, &mut findings);
@@ -106,6 +107,43 @@ fn partitions(config: &Config, out: &mut Findings<'_>) {
     }
 }
 
+fn domains(config: &Config, out: &mut Findings<'_>) {
+    for (i, domain) in config.domain.iter().enumerate() {
+        let key = |name: &str| format!("domain[{i}].{name}");
+        let odd = |c: char| c.is_ascii_uppercase() || c.is_whitespace() || c == '@';
+        if domain.name.is_empty() || domain.name.contains(odd) {
+            let expected = "what stands behind the @, in lower case";
+            out.add(key("name"), quoted(&domain.name), expected);
+        }
+        if config.domain[..i].iter().any(|before| before.name == domain.name) {
+            out.add(key("name"), quoted(&domain.name), "a name that no earlier domain has");
+        }
+        if let Some(partition) = &domain.partition
+            && !config.partition.iter().any(|known| known.name == *partition)
+        {
+            let names: Vec<_> = config.partition.iter().map(|p| quoted(&p.name)).collect();
+            let expected = format!("the name of a partition: {}", names.join(", "));
+            out.add(key("partition"), quoted(partition), &expected);
+        }
+        new_mailboxes(domain.new_mailbox.as_deref().unwrap_or(&[]), &key("new_mailbox"), out);
+    }
+}
+
+fn new_mailboxes(mailboxes: &[NewMailbox], key: &str, out: &mut Findings<'_>) {
+    for (i, mailbox) in mailboxes.iter().enumerate() {
+        let odd = |level: &str| level.is_empty() || level.starts_with('.');
+        if mailbox.name.split('/').any(odd) || mailbox.name.eq_ignore_ascii_case("INBOX") {
+            let expected = "the name of a mailbox beside INBOX";
+            out.add(format!("{key}[{i}].name"), quoted(&mailbox.name), expected);
+        }
+        let (found, known) = (&mailbox.special_use, SPECIAL_USES);
+        if !found.is_empty() && !known.contains(&found.as_str()) {
+            let expected = format!("one of {}, or nothing", known.join(" "));
+            out.add(format!("{key}[{i}].special_use"), quoted(found), &expected);
+        }
+    }
+}
+
 fn imap(config: &Config, out: &mut Findings<'_>) {
     if config.imap.message_limit > 0 && config.imap.save_limit > 0 {
         let expected = "0 beside imap.message_limit, which also limits what is saved";
@@ -117,18 +155,7 @@ fn imap(config: &Config, out: &mut Findings<'_>) {
     if config.imap.quota_warn_percent > 100 {
         out.add("imap.quota_warn_percent", config.imap.quota_warn_percent, "0 to 100");
     }
-    for (i, mailbox) in config.store.new_mailbox.iter().enumerate() {
-        let odd = |level: &str| level.is_empty() || level.starts_with('.');
-        if mailbox.name.split('/').any(odd) || mailbox.name.eq_ignore_ascii_case("INBOX") {
-            let expected = "the name of a mailbox beside INBOX";
-            out.add(format!("store.new_mailbox[{i}].name"), quoted(&mailbox.name), expected);
-        }
-        let (found, known) = (&mailbox.special_use, SPECIAL_USES);
-        if !found.is_empty() && !known.contains(&found.as_str()) {
-            let expected = format!("one of {}, or nothing", known.join(" "));
-            out.add(format!("store.new_mailbox[{i}].special_use"), quoted(found), &expected);
-        }
-    }
+    new_mailboxes(&config.store.new_mailbox, "store.new_mailbox", out);
     for (name, value) in config.imap.id.pairs() {
         if value.len() > ImapId::VALUE_BYTES_MAX || value.contains(['\0', '\r', '\n']) {
             let expected = "one line of at most 1024 bytes";

@@ -15,6 +15,7 @@
 mod auth;
 mod backends;
 mod check;
+mod domain;
 mod embedded;
 mod error;
 mod imap;
@@ -36,6 +37,7 @@ mod trash;
 
 pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
 pub use backends::{AuthBackend, Authdaemon, Passwd, Saslauthd, Sasldb, Userdb};
+pub use domain::{Domain, UserDefaults};
 pub use error::{ConfigError, ConfigErrors};
 pub use imap::{Imap, ImapId, StoreSync, Utf8};
 pub use layer::{Layer, Loaded, Shown, join};
@@ -75,6 +77,9 @@ pub struct Config {
     /// The commit log and what the store keeps open.
     #[serde(default)]
     pub store: Store,
+    /// Domains whose users have other defaults.
+    #[serde(default)]
+    pub domain: Vec<Domain>,
     /// Threads, I/O backend and host name.
     #[serde(default)]
     pub server: Server,
@@ -151,6 +156,7 @@ impl Config {
             default_partition: default_partition(),
             partition: Vec::new(),
             store: Store::default(),
+            domain: Vec::new(),
             server: Server::default(),
             listener: Vec::new(),
             tls: Tls::default(),

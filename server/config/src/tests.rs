@@ -144,6 +144,8 @@ fn every_key_is_documented_and_every_documented_key_exists() {
         special_use: String::new(),
         subscribe: true,
     });
+    let new_mailbox = Some(Vec::new());
+    config.domain.push(Domain { new_mailbox, ..Domain::default() });
     let pair = CertificatePair { certificate: "c".into(), key: "k".into() };
     config.tls.imap = Some(pair.clone());
     config.tls.pop3 = Some(pair.clone());
@@ -156,12 +158,40 @@ fn every_key_is_documented_and_every_documented_key_exists() {
     let cells = doc.lines().filter_map(|l| l.strip_prefix("| `")?.split_once("` |")).map(|c| c.0);
     let documented: Vec<&str> = cells.flat_map(|cell| cell.split("`, `")).collect();
     // A list of tables is named where it is told what its entries are.
-    known.push("store.new_mailbox".to_owned());
+    known.extend(["store.new_mailbox", "domain.new_mailbox"].map(str::to_owned));
     for key in &known {
         assert!(documented.contains(&key.as_str()), "docs/configuration.md lacks {key}");
     }
     for key in documented {
         assert!(known.iter().any(|k| k == key), "docs/configuration.md describes unknown {key}");
+    }
+}
+
+#[test]
+fn a_domain_has_defaults_of_its_own() {
+    let text = format!(
+        "{SMALL}\n[store]\nquota_bytes = 1000\n[[store.new_mailbox]]\nname = \"Sent\"\n\
+         [[domain]]\nname = \"a.org\"\nquota_bytes = 0\npartition = \"default\"\nnew_mailbox = []\n\
+         [[domain]]\nname = \"b.org\"\nquota_messages = 7\n"
+    );
+    let config = Config::parse(&text, Path::new("/etc/cursus/cursus.toml")).unwrap();
+    let sent = config.store.new_mailbox.as_slice();
+    let server = UserDefaults { quota_bytes: 1000, new_mailboxes: sent, ..UserDefaults::default() };
+    assert_eq!(config.user_defaults("jo"), server);
+    assert_eq!(config.user_defaults("jo@sub.a.org"), server);
+    assert_eq!(
+        config.user_defaults("jo@a.org"),
+        UserDefaults { partition: Some("default"), ..UserDefaults::default() }
+    );
+    assert_eq!(config.user_defaults("jo@b.org"), UserDefaults { quota_messages: 7, ..server });
+    let found = errors(&format!(
+        "{SMALL}\n[[domain]]\nname = \"A.org\"\n[[domain]]\nname = \"b\"\npartition = \"no\"\n\
+         [[domain]]\nname = \"b\"\n[[domain.new_mailbox]]\nname = \"inbox\"\n"
+    ));
+    for key in
+        ["domain[0].name", "domain[1].partition", "domain[2].name", "domain[2].new_mailbox[0]"]
+    {
+        assert!(found.contains(key), "{key}: {found}");
     }
 }
 
