@@ -57,7 +57,12 @@ impl fmt::Display for Refusal {
 }
 
 /// The place of one connection under the limits; dropping it frees the place.
-pub struct Slot {
+///
+/// Boxed: every session holds one as long as it lives, and needs it at its end.
+pub struct Slot(Box<Counted>);
+
+/// What was counted.
+struct Counted {
     admission: Arc<Admission>,
     protocol: Protocol,
     ip: Option<IpAddr>,
@@ -100,7 +105,8 @@ impl Admission {
         self.by_protocol[protocol.index()].fetch_add(1, Ordering::Relaxed);
         core_load.fetch_add(1, Ordering::Relaxed);
         let core_load = core_load.clone();
-        Ok(Slot { admission: self.clone(), protocol, ip: peer.ip(), listener: own, core_load })
+        let (admission, ip) = (self.clone(), peer.ip());
+        Ok(Slot(Box::new(Counted { admission, protocol, ip, listener: own, core_load })))
     }
 
     /// Counts at a listener with limits of its own, and gives its address then.
@@ -152,7 +158,7 @@ impl Admission {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Counted {
     fn drop(&mut self) {
         if let Some(ip) = self.ip {
             let mut by_address = self.admission.by_address.lock();
