@@ -59,7 +59,9 @@ impl fmt::Display for Refusal {
 /// The place of one connection under the limits; dropping it frees the place.
 ///
 /// Boxed: every session holds one as long as it lives, and needs it at its end.
-pub struct Slot(Box<Counted>);
+pub struct Slot(
+    #[allow(dead_code, reason = "what it counted falls when it is dropped")] Box<Counted>,
+);
 
 /// What was counted.
 struct Counted {

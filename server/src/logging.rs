@@ -4,6 +4,7 @@
 //! events have no field for one.
 
 use config::{Log, LogFormat};
+use inherit::{Remark, RemarkKind};
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable that goes before `log.level`.
@@ -36,4 +37,19 @@ pub fn start(log: &Log) -> Result<(), String> {
             "a defect of the server: please report it");
     }));
     Ok(())
+}
+
+/// Says what other servers' files ask for and does not have an effect.
+pub fn remarks(remarks: &[Remark]) {
+    for Remark { file, line, option, kind, text } in remarks {
+        let file = file.display();
+        match kind {
+            RemarkKind::NotServed => {
+                tracing::warn!(target: "cursus::config", %file, line, option, reason = text, "not served");
+            }
+            RemarkKind::NotNeeded => {
+                tracing::info!(target: "cursus::config", %file, line, option, reason = text, "not needed");
+            }
+        }
+    }
 }

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use config::Config;
-use server::run::{self, Source};
+use inherit::{Disk, Inherited, Sources};
+use server::run;
 
 /// EX_CONFIG of sysexits(3).
 const EXIT_CONFIG: u8 = 78;
@@ -17,34 +18,44 @@ const EXIT_CONFIG: u8 = 78;
 #[derive(Parser)]
 #[command(name = "cursusd", version)]
 struct Args {
-    /// Configuration file; see docs/configuration.md
+    /// Configuration file; see docs/configuration.md. Goes before all others
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Read Courier's files in DIR, such as /etc/courier; see docs/configuration-courier.md
+    #[arg(long, value_name = "DIR")]
+    courier: Option<PathBuf>,
+    /// Read Cyrus's imapd.conf; see docs/configuration-cyrus.md
+    #[arg(long, value_name = "FILE")]
+    imapd_conf: Option<PathBuf>,
+    /// Read Cyrus's cyrus.conf
+    #[arg(long, value_name = "FILE", requires = "imapd_conf")]
+    cyrus_conf: Option<PathBuf>,
     /// Say what is wrong with the configuration and exit
     #[arg(long)]
     check_config: bool,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let (config, source) = match args.config {
-        Some(file) => match Config::load(&file) {
-            Ok(config) => (config, Source::File(file)),
-            Err(errors) => {
-                eprintln!("{errors}");
-                return ExitCode::from(EXIT_CONFIG);
-            }
-        },
-        None => (Config::embedded(&Config::embedded_dir()), Source::Embedded),
+    let Args { config, courier, imapd_conf, cyrus_conf, check_config } = Args::parse();
+    let sources = Sources { config, courier, imapd_conf, cyrus_conf };
+    let Inherited { loaded, remarks } = match sources.read(&Disk) {
+        Ok(read) => read,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(EXIT_CONFIG);
+        }
     };
-    if args.check_config {
-        return check(&config, &source);
+    let config = loaded.config;
+    if check_config {
+        remarks.iter().for_each(|remark| eprintln!("{remark}"));
+        return check(&config, &sources);
     }
     if let Err(reason) = server::logging::start(&config.log) {
         eprintln!("{reason}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    match run::run(config, source) {
+    server::logging::remarks(&remarks);
+    match run::run(config, sources) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(target: "cursus", reason = %error, "cannot run");
@@ -55,11 +66,8 @@ fn main() -> ExitCode {
 }
 
 /// What the types can't see: the files that it names.
-fn check(config: &Config, source: &Source) -> ExitCode {
-    let name = match source {
-        Source::File(file) => file.display().to_string(),
-        Source::Embedded => "embedded default".to_owned(),
-    };
+fn check(config: &Config, sources: &Sources) -> ExitCode {
+    let name = sources.name();
     let tls = server::tls::check(config).map_err(|e| format!("tls: {e}"));
     let auth = server::run::auth_settings(config, "").map(drop).map_err(|e| e.to_string());
     match tls.and(auth) {

@@ -21,6 +21,7 @@ use config::Config;
 use engine::io::Lane;
 use engine::io::blocking::Blocking;
 use engine::{Drive, Store};
+use inherit::{Disk, Sources};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -36,14 +37,6 @@ use crate::tls::TlsSwitch;
 
 /// How often the end of the sessions is looked for while stopping.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-
-/// Where the configuration came from.
-pub enum Source {
-    /// A file, read again on SIGHUP.
-    File(PathBuf),
-    /// The embedded default.
-    Embedded,
-}
 
 /// Why the server didn't start, or didn't stop well.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +86,9 @@ fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
     move |source| RunError::System { doing: doing.into(), source }
 }
 
-/// Runs a server until it is told to stop.
-pub fn run(config: Config, source: Source) -> Result<(), RunError> {
+/// Runs a server until it is told to stop. `sources` are read again on SIGHUP; without any, it is
+/// the embedded default.
+pub fn run(config: Config, sources: Sources) -> Result<(), RunError> {
     let begun = Instant::now();
     crate::memory::tune();
     // Nothing that we make is for others, unless a mode says so.
@@ -115,9 +109,9 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
         .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })?;
     let (bound, admin_socket) = bind_all(&config)?;
     let tls = Arc::new(TlsSwitch::new(&config)?);
-    let first = match source {
-        Source::Embedded => first_start::make_first_user(&config.users_file())?,
-        Source::File(_) => None,
+    let first = match sources.is_empty() {
+        true => first_start::make_first_user(&config.users_file())?,
+        false => None,
     };
     let hostname = hostname(&config);
     let users = Arc::new(accounts::open(&config)?);
@@ -130,7 +124,7 @@ pub fn run(config: Config, source: Source) -> Result<(), RunError> {
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
     let (handles, cores) = shard::start(cores, setup).map_err(system("start the cores"))?;
-    let server = Server { shared, source, first, begun };
+    let server = Server { shared, sources, first, begun };
     LocalSet::new().block_on(&runtime, server.serve(signals, bound, admin_socket, handles));
     stop(cores, &store)
 }
@@ -309,7 +303,7 @@ enum Event {
 
 struct Server {
     shared: Arc<Shared>,
-    source: Source,
+    sources: Sources,
     first: Option<FirstUser>,
     begun: Instant,
 }
@@ -396,7 +390,7 @@ impl Server {
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(target: "cursus", version, io, duration_us, "ready");
         notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
-        if matches!(self.source, Source::Embedded) {
+        if self.sources.is_empty() {
             crate::banner::print(&self.shared.config(), self.first.as_ref());
         }
     }
@@ -419,9 +413,13 @@ impl Server {
 
     fn reload_quietly(&self) -> Result<(), String> {
         let running = self.shared.config();
-        let file = match &self.source {
-            Source::File(path) => Config::load(path).map_err(|e| e.to_string())?,
-            Source::Embedded => Config::clone(&running),
+        let file = match self.sources.is_empty() {
+            true => Config::clone(&running),
+            false => {
+                let read = self.sources.read(&Disk).map_err(|e| e.to_string())?;
+                crate::logging::remarks(&read.remarks);
+                read.loaded.config
+            }
         };
         let reloaded = reload::join(&running, &file);
         self.shared.tls.reload(&reloaded.config).map_err(|e| e.to_string())?;

@@ -1,9 +1,10 @@
 //! The command line: one definition for parsing, completions and manual pages.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use config::Config;
+use inherit::{Disk, Sources};
 
 use crate::failure::Failed;
 
@@ -20,6 +21,16 @@ pub struct Cli {
     /// Configuration file of the server; without it, the embedded store below ./var
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Courier's directory, if the server is started with it
+    #[arg(long, global = true, value_name = "DIR")]
+    pub courier: Option<PathBuf>,
+    /// Cyrus's imapd.conf: if the server is started with it; takeover and handback: of the other
+    /// server, /etc/imapd.conf without it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub imapd_conf: Option<PathBuf>,
+    /// Cyrus's cyrus.conf, if the server is started with it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub cyrus_conf: Option<PathBuf>,
     /// Print one JSON value
     #[arg(long, global = true)]
     pub json: bool,
@@ -102,6 +113,9 @@ pub enum Command {
     /// Copy mail from servers elsewhere, while both serve, again and again until the change-over
     #[command(subcommand)]
     Migrate(MigrateCommand),
+    /// Show, check and convert configurations, those of Courier and Cyrus too
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Make a running server read configuration, certificates and users again
     Reload,
     /// Print a completion script for a shell
@@ -116,6 +130,42 @@ pub enum Command {
     },
 }
 
+/// Commands on the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show every setting
+    Show {
+        /// With where it came from: file and line, environment, default
+        #[arg(long)]
+        origin: bool,
+        /// Only what somebody set
+        #[arg(long)]
+        set: bool,
+    },
+    /// Say what is wrong, and what of other servers' files has no effect
+    Check,
+    /// Write what all files together say as one cursus.toml
+    Convert {
+        /// Where to; without it, to standard output
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// List every option of another server with what becomes of it here
+    Options {
+        /// Which
+        server: PeerServer,
+    },
+}
+
+/// A server whose files can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PeerServer {
+    /// Courier
+    Courier,
+    /// Cyrus IMAP
+    Cyrus,
+}
+
 /// Whose store is taken over.
 #[derive(Debug, Subcommand)]
 pub enum TakeoverCommand {
@@ -128,9 +178,6 @@ pub enum TakeoverCommand {
 /// How a Cyrus store is taken over.
 #[derive(Debug, Args)]
 pub struct TakeoverCyrus {
-    /// Cyrus's configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/imapd.conf")]
-    pub imapd_conf: PathBuf,
     /// Only read everything and say what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -146,7 +193,7 @@ pub enum HandbackCommand {
     /// Write the files of Cyrus IMAP 3.6 again
     ///
     /// Catalog and log go into a directory "handed-back-…" of the state directory.
-    Cyrus(HandbackCyrus),
+    Cyrus,
     /// Write Courier's files in all Maildirs: UIDs, keywords, subscriptions as they are now
     ///
     /// What changes later needs store.hand_back in the configuration, or another run.
@@ -163,14 +210,6 @@ pub struct HandbackMaildirs {
     /// Only this user's mail
     #[arg(long)]
     pub user: Option<String>,
-}
-
-/// How a Cyrus store is given back.
-#[derive(Debug, Args)]
-pub struct HandbackCyrus {
-    /// Cyrus's configuration file
-    #[arg(long, value_name = "FILE", default_value = "/etc/imapd.conf")]
-    pub imapd_conf: PathBuf,
 }
 
 /// Where mail is copied from.
@@ -604,10 +643,28 @@ pub struct ImportArgs {
 impl Cli {
     /// The configuration that the server has.
     pub fn config(&self) -> Result<Config, Failed> {
-        match &self.config {
-            Some(file) => Config::load(file).map_err(Failed::from),
-            None => Ok(Config::embedded(&Config::embedded_dir())),
+        Ok(self.sources().read(&Disk)?.loaded.config)
+    }
+
+    /// The files that it is made of.
+    pub fn sources(&self) -> Sources {
+        let mut sources = Sources {
+            config: self.config.clone(),
+            courier: self.courier.clone(),
+            imapd_conf: self.imapd_conf.clone(),
+            cyrus_conf: self.cyrus_conf.clone(),
+        };
+        let other = matches!(self.command, Command::Takeover(_) | Command::Handback(_));
+        // There it says where the other server's store is, and our own configuration is whole.
+        if other && self.config.is_some() {
+            (sources.imapd_conf, sources.cyrus_conf) = (None, None);
         }
+        sources
+    }
+
+    /// The configuration of a Cyrus whose store is taken over or given back.
+    pub fn imapd_conf(&self) -> &Path {
+        self.imapd_conf.as_deref().unwrap_or(Path::new("/etc/imapd.conf"))
     }
 }
 

@@ -7,12 +7,14 @@
 //! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
 //! | [`failure`] | what went wrong, and the exit status that says so |
 //! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
+//! | [`configuration`] | settings shown with their origins, checked, converted |
 //! | [`takeover`] | stores of other servers, taken over and given back |
 //! | [`migrate`] | mail of servers elsewhere, by IMAP |
 //! | [`manual`] | completions and manual pages |
 
 pub mod archive;
 pub mod cli;
+pub mod configuration;
 pub mod failure;
 pub mod import;
 pub mod index;
@@ -39,6 +41,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
     match &cli.command {
         Command::Completions { shell } => return manual::completions(*shell),
         Command::Manual { directory } => return manual::write(directory),
+        Command::Config(command) => return configuration::run(command, cli),
         _ => {}
     }
     let config = cli.config()?;
@@ -57,10 +60,10 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Archive(command) => archive::run(command, &config, &out),
         Command::Backup(args) => archive::backup(args, &config, &out),
         Command::Restore(args) => restore::run(args, &config, &out),
-        Command::Takeover(command) => takeover::run(command, &config, &out),
-        Command::Handback(command) => takeover::hand_back(command, &config, &out),
+        Command::Takeover(command) => takeover::run(command, cli.imapd_conf(), &config, &out),
+        Command::Handback(command) => takeover::hand_back(command, cli.imapd_conf(), &config, &out),
         Command::Migrate(command) => migrate::run(command, &config, &out),
         Command::Reload => store::reload(&config, &out),
-        Command::Completions { .. } | Command::Manual { .. } => Ok(()),
+        Command::Completions { .. } | Command::Manual { .. } | Command::Config(_) => Ok(()),
     }
 }

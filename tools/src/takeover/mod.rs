@@ -6,6 +6,8 @@
 
 pub mod cyrus;
 
+use std::path::Path;
+
 use admin::{Reply, Request};
 use config::{Config, OldServer};
 use serde_json::json;
@@ -17,16 +19,26 @@ use crate::place::Place;
 use crate::store::unexpected;
 
 /// Does `cursus takeover …`.
-pub fn run(command: &TakeoverCommand, config: &Config, out: &Output) -> Result<(), Failed> {
+pub fn run(
+    command: &TakeoverCommand,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
     match command {
-        TakeoverCommand::Cyrus(args) => cyrus::takeover(args, config, out),
+        TakeoverCommand::Cyrus(args) => cyrus::takeover(args, imapd_conf, config, out),
     }
 }
 
 /// Does `cursus handback …`.
-pub fn hand_back(command: &HandbackCommand, config: &Config, out: &Output) -> Result<(), Failed> {
+pub fn hand_back(
+    command: &HandbackCommand,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
     match command {
-        HandbackCommand::Cyrus(args) => cyrus::give_back(args, config, out),
+        HandbackCommand::Cyrus => cyrus::give_back(imapd_conf, config, out),
         HandbackCommand::Courier(args) => maildirs(OldServer::Courier, args, config, out),
         HandbackCommand::Dovecot(args) => maildirs(OldServer::Dovecot, args, config, out),
     }

@@ -6,13 +6,14 @@ mod plan;
 mod site;
 mod write;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::Config;
 use engine::{AdoptionReport, UserToAdopt};
 use serde::Serialize;
 
-use crate::cli::{HandbackCyrus, TakeoverCyrus};
+use crate::cli::TakeoverCyrus;
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
 use crate::place::{self, Opened};
@@ -71,9 +72,14 @@ fn begin_state(config: &Config) -> std::io::Result<()> {
 }
 
 /// Does `cursus takeover cyrus`.
-pub fn takeover(args: &TakeoverCyrus, config: &Config, out: &Output) -> Result<(), Failed> {
+pub fn takeover(
+    args: &TakeoverCyrus,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
     stopped(config)?;
-    let mut site = Site::read(&args.imapd_conf)?;
+    let mut site = Site::read(imapd_conf)?;
     let planner = Planner::new(&mut site, config, now(), args.rebuild_damaged)?;
     let plan = planner.plan();
     let mut summary = Summary {
@@ -153,16 +159,16 @@ struct Given {
 }
 
 /// Does `cursus handback cyrus`.
-pub fn give_back(args: &HandbackCyrus, config: &Config, out: &Output) -> Result<(), Failed> {
+pub fn give_back(imapd_conf: &Path, config: &Config, out: &Output) -> Result<(), Failed> {
     stopped(config)?;
     let now = now();
-    let mut site = Site::read(&args.imapd_conf)?;
+    let mut site = Site::read(imapd_conf)?;
     let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
     let opened = Opened::open(config)?;
     let done = Giver::new(site, config, now, partitions).write(opened.store());
     opened.close()?;
     let done = done?;
-    let site = Site::read(&args.imapd_conf)?;
+    let site = Site::read(imapd_conf)?;
     let aside = hand_back::retire(config, &site, now)?;
     let hand_back::Done { users, mailboxes, messages, findings } = done;
     for finding in &findings {
