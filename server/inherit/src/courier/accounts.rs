@@ -12,18 +12,11 @@ use crate::draft::Set;
 /// Indexes within indexes at most.
 const DEPTH_MAX: usize = 4;
 
-/// Whether `auth.backends` is there.
-const HAS_BACKENDS: bool = false;
-
 /// Which modules check accounts.
 pub(super) fn map(reading: &mut Reading<'_>, rc: &Variables) {
     let directory = rc.get("authdaemonvar").map_or("/run/courier/authdaemon", |s| &s.value);
     let socket = format!("{directory}/socket");
     let Some(list) = rc.get("authmodulelist").cloned() else { return };
-    if !HAS_BACKENDS {
-        let text = "accounts are those of `auth.users_file`: make them by `cursus user add`";
-        return reading.draft.not_served(&list, text);
-    }
     let mut backends: Vec<&str> = Vec::new();
     let mut others: Vec<&str> = Vec::new();
     for module in list.value.split_whitespace() {
