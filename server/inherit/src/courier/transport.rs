@@ -101,7 +101,8 @@ fn priority(reading: &mut Reading<'_>, set: &Set) {
     }
     let versions: Vec<Value> = [("1.2", has_2), ("1.3", has_3)]
         .into_iter()
-        .filter_map(|(version, on)| on.then(|| version.into()))
+        .filter(|(_, on)| *on)
+        .map(|(version, _)| version.into())
         .collect();
     match versions.len() {
         0 => reading.draft.refuse(set, OLDER),
