@@ -291,7 +291,10 @@ fn may_take_long(body: &Body) -> bool {
         Body::Copy(_)
             | Body::Move(_)
             | Body::Search(_)
+            | Body::MultiSearch(_)
             | Body::Scan { .. }
+            | Body::Sort(_)
+            | Body::Thread(_)
             | Body::Store(_)
             | Body::Expunge
             | Body::UidExpunge(_)

@@ -131,18 +131,15 @@ async fn one(
         None => without_recent(search.key.clone()),
     };
     let wants_scores = search.options.relevancy;
-    let viewer = session.user.as_ref().map_or("", User::name);
-    let key = match annotations::found(key, &mailbox, viewer, collation).await {
-        Ok(key) => key,
-        Err(error) => {
-            return Ok(Some(session.failure("search a mailbox", &error, "NONEXISTENT")));
+    let viewer = session.user.as_ref().map_or("", User::name).to_owned();
+    let work = async {
+        let key = annotations::found(key, &mailbox, &viewer, collation).await?;
+        match wants_scores {
+            true => mailbox.search_by_relevancy(&view, &key, collation).await,
+            false => mailbox.search(&view, &key, collation).await.map(|found| (found, vec![])),
         }
     };
-    let searched = match wants_scores {
-        true => mailbox.search_by_relevancy(&view, &key, collation).await,
-        false => mailbox.search(&view, &key, collation).await.map(|found| (found, Vec::new())),
-    };
-    let (found, scores) = match searched {
+    let (found, scores) = match session.working(None, work).await? {
         Ok(found) => found,
         Err(error) => {
             return Ok(Some(session.failure("search a mailbox", &error, "NONEXISTENT")));

@@ -36,22 +36,26 @@ pub(in super::super) async fn run(session: &mut Session, tag: &Tag, sort: Sort) 
     let key = settle(key, selected);
     let wants_scores = options.is_some_and(|options| options.relevancy);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
-    let viewer = session.user.as_ref().map_or("", User::name);
+    let viewer = session.user.as_ref().map_or("", User::name).to_owned();
     let work = async {
-        let key = annotations::found(key, &mailbox, viewer, collation).await?;
-        let values = annotations::sort_values(by, &mailbox, viewer, collation).await?;
+        let key = annotations::found(key, &mailbox, &viewer, collation).await?;
+        let values = annotations::sort_values(by, &mailbox, &viewer, collation).await?;
         mailbox.sort(&view, &key, (&criteria, values), collation, wants_scores).await
     };
-    let sorted = match work.await {
+    let sorted = match session.working(None, work).await? {
         Ok(sorted) => sorted,
         Err(error) => {
-            if options.is_some_and(|options| options.save) {
+            if options.is_some_and(|options| options.save)
+                && let Some(selected) = session.selected.as_mut()
+            {
                 selected.saved.clear();
             }
             return Ok(session.failure("sort a mailbox", &error, "NONEXISTENT"));
         }
     };
-    if let Some(options) = options.filter(|options| options.save) {
+    if let Some(options) = options.filter(|options| options.save)
+        && let Some(selected) = session.selected.as_mut()
+    {
         selected.saved = saved(&sorted, options);
     }
     // Where only MIN or MAX are told, it is theirs (RFC 7162 section 3.1.10).

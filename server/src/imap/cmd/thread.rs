@@ -25,12 +25,12 @@ pub(in super::super) async fn run(session: &mut Session, thread: Thread) -> Outc
     };
     let key = settle(key, selected);
     let (mailbox, view) = (selected.mailbox.clone(), selected.view.clone());
-    let viewer = session.user.as_ref().map_or("", User::name);
+    let viewer = session.user.as_ref().map_or("", User::name).to_owned();
     let work = async {
-        let key = annotations::found(key, &mailbox, viewer, collation).await?;
+        let key = annotations::found(key, &mailbox, &viewer, collation).await?;
         mailbox.thread(&view, &key, algorithm, collation).await
     };
-    let nodes = match work.await {
+    let nodes = match session.working(None, work).await? {
         Ok(nodes) => nodes,
         Err(error) => return Ok(session.failure("thread a mailbox", &error, "NONEXISTENT")),
     };
