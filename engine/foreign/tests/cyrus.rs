@@ -268,6 +268,10 @@ fn options_of_imapd_conf() {
         _ => Err(std::io::ErrorKind::NotFound.into()),
     };
     let conf = ImapdConf::read(text, &mut load).unwrap();
+    let places: Vec<_> =
+        conf.written().iter().map(|w| (&*w.name, w.file.as_deref(), w.line)).collect();
+    assert_eq!(places[2..4], [("partition-b", None, 4), ("admins", Some("more"), 1)]);
+    assert_eq!(places[6], ("hashimapspool", None, 7));
     assert_eq!(conf.get("admins"), Some("cyrus root"));
     assert_eq!(
         (conf.get_for("imaps", "timeout"), conf.get_for("pop3", "timeout")),

@@ -1,7 +1,6 @@
 //! Numbers, switches, durations, addresses and ports as the other servers' files have them.
 
 /// Cyrus's words for yes and no.
-#[allow(dead_code, reason = "of imapd.conf")]
 pub(crate) fn switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "yes" | "on" | "t" | "true" => Some(true),
@@ -12,7 +11,6 @@ pub(crate) fn switch(text: &str) -> Option<bool> {
 
 /// Cyrus's durations in seconds: `1h30m`; a bare number has `unit` seconds. Below zero: `None`
 /// within.
-#[allow(dead_code, reason = "of imapd.conf")]
 pub(crate) fn duration(text: &str, unit: u64) -> Option<Option<u64>> {
     let (text, negative) = match text.strip_prefix('-') {
         Some(rest) => (rest, true),

@@ -17,6 +17,20 @@ const DEPTH_MAX: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImapdConf {
     options: BTreeMap<String, String>,
+    written: Vec<Written>,
+}
+
+/// An option where it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// In lower case.
+    pub name: String,
+    /// Without blanks around it.
+    pub value: String,
+    /// The included file that has it, as it is named there; `None`: the first one.
+    pub file: Option<String>,
+    /// Its first line, counted from 1.
+    pub line: usize,
 }
 
 impl ImapdConf {
@@ -29,7 +43,7 @@ impl ImapdConf {
         load: &mut dyn FnMut(&str) -> std::io::Result<String>,
     ) -> Result<ImapdConf, Damage> {
         let mut conf = ImapdConf::default();
-        conf.add(text, load, 0)?;
+        conf.add(text, load, None, 0)?;
         Ok(conf)
     }
 
@@ -37,11 +51,14 @@ impl ImapdConf {
         &mut self,
         text: &str,
         load: &mut dyn FnMut(&str) -> std::io::Result<String>,
+        file: Option<&str>,
         depth: usize,
     ) -> Result<(), Damage> {
         let wrong = |line: &str, expected| Damage::new(FORMAT, 0, expected, line.to_owned());
         let mut whole = String::new();
-        for line in text.lines() {
+        let mut first = None;
+        for (i, line) in text.lines().enumerate() {
+            first.get_or_insert(i + 1);
             if let Some(begun) = line.strip_suffix('\\') {
                 whole.push_str(begun);
                 continue;
@@ -49,6 +66,7 @@ impl ImapdConf {
             whole.push_str(line);
             let line = std::mem::take(&mut whole);
             let line = line.trim();
+            let number = first.take().unwrap_or(i + 1);
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -57,6 +75,12 @@ impl ImapdConf {
             };
             let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
             if name != "@include" {
+                self.written.push(Written {
+                    name: name.clone(),
+                    value: value.to_owned(),
+                    file: file.map(str::to_owned),
+                    line: number,
+                });
                 self.options.insert(name, value.to_owned());
                 continue;
             }
@@ -66,9 +90,14 @@ impl ImapdConf {
             let more = load(value).map_err(|error| {
                 Damage::new(FORMAT, 0, "a file to include", format!("{value}: {error}"))
             })?;
-            self.add(&more, load, depth + 1)?;
+            self.add(&more, load, Some(value), depth + 1)?;
         }
         Ok(())
+    }
+
+    /// All options as they are written, in that order: of one name the last one counts.
+    pub fn written(&self) -> &[Written] {
+        &self.written
     }
 
     /// All options with their values, by name.
