@@ -16,8 +16,10 @@ from harness.wire import Lmtp
 
 MESSAGE = "From: <a@example.org>\r\nSubject: as it is\r\n\r\nfrom files of others\r\n"
 
-# Loopback in the new network, and an empty /run, as after a boot; then the server in their place.
-LAUNCH = ("ip link set lo up && mount -t tmpfs none /run && "
+# The new network has loopback and an address from which nobody is local; /run is empty, as after a
+# boot. Then the server in their place.
+ADDRESS = "192.0.2.1"
+LAUNCH = (f"ip link set lo up && ip address add {ADDRESS}/32 dev lo && mount -t tmpfs none /run && "
           "mkdir -p /run/cyrus/socket && exec \"$@\"")
 
 
@@ -114,13 +116,13 @@ class AsShipped(Case):
             '[[partition]]\nname = "default"\npath = "{spool}"\nuser_path = "{{user}}/Maildir"\n')
         message = one.dir / "message"
         message.write_bytes(MESSAGE.encode())
-        one.curl("--upload-file", message, "imap://127.0.0.1/INBOX")
-        self.assertEqual(one.curl("imap://127.0.0.1/INBOX;UID=1"), MESSAGE)
-        self.assertEqual(one.curl("imaps://127.0.0.1/INBOX;UID=1"), MESSAGE)
-        self.assertEqual(one.curl("--ssl-reqd", "pop3://127.0.0.1/1"), MESSAGE)
-        self.assertEqual(one.curl("pop3s://127.0.0.1/1"), MESSAGE)
-        self.assertIn('* NAMESPACE (("INBOX." ".")', one.curl("imap://127.0.0.1/", "-X", "NAMESPACE"))
-        capability = one.curl("imap://127.0.0.1/", "-X", "CAPABILITY")
+        one.curl("--upload-file", message, f"imap://{ADDRESS}/INBOX")
+        self.assertEqual(one.curl(f"imap://{ADDRESS}/INBOX;UID=1"), MESSAGE)
+        self.assertEqual(one.curl(f"imaps://{ADDRESS}/INBOX;UID=1"), MESSAGE)
+        self.assertEqual(one.curl("--ssl-reqd", f"pop3://{ADDRESS}/1"), MESSAGE)
+        self.assertEqual(one.curl(f"pop3s://{ADDRESS}/1"), MESSAGE)
+        self.assertIn('* NAMESPACE (("INBOX." ".")', one.curl(f"imap://{ADDRESS}/", "-X", "NAMESPACE"))
+        capability = one.curl(f"imap://{ADDRESS}/", "-X", "CAPABILITY")
         self.assertIn(" IDLE ", capability)
         self.assertTrue((one.spool / "alice" / "Maildir" / "new").is_dir())
         self.assertGreater(len(one.remarks("not needed")), 30)
@@ -129,6 +131,9 @@ class AsShipped(Case):
         self.assertRegex(shown, r'listener\[0\]\.connections_max\t40\t.*/etc/courier/imapd:\d+\n')
         self.assertRegex(shown, rf'state_dir\t.*\t{re.escape(str(one.config))}:1\n')
         self.assertRegex(shown, r'limits\.line_bytes_max\t65536\tdefault\n')
+        alone = proc.run([proc.BINARIES / "cursus", "--courier", self.courier(), "config", "show",
+                          "--origin"], env={"STATE_DIRECTORY": "/var/lib/own"}).stdout.decode()
+        self.assertIn('state_dir\t"/var/lib/own"\tenvironment STATE_DIRECTORY\n', alone)
         self.converted(one)
 
     def test_cyrus(self):
@@ -141,9 +146,9 @@ class AsShipped(Case):
         with Lmtp(socket) as client:
             [(code, text)] = client.deliver(["alice@example.org"], MESSAGE.encode())
             self.assertEqual(code, 250, text)
-        self.assertTrue(one.curl("imap://127.0.0.1/INBOX;UID=1").endswith(MESSAGE))
-        self.assertTrue(one.curl("pop3://127.0.0.1/1").endswith(MESSAGE))
-        self.assertIn('* NAMESPACE (("INBOX." ".")', one.curl("imap://127.0.0.1/", "-X", "NAMESPACE"))
+        self.assertTrue(one.curl(f"imap://{ADDRESS}/INBOX;UID=1").endswith(MESSAGE))
+        self.assertTrue(one.curl(f"pop3://{ADDRESS}/1").endswith(MESSAGE))
+        self.assertIn('* NAMESPACE (("INBOX." ".")', one.curl(f"imap://{ADDRESS}/", "-X", "NAMESPACE"))
         self.assertTrue(list(one.spool.glob("a/user/alice/1.")))
         missing = one.remarks("not served")
         for name in ("nntp", "http", "sieve", "notify"):

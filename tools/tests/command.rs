@@ -159,3 +159,41 @@ fn a_store_that_is_open_elsewhere_is_not_opened_twice() {
     store.close().unwrap();
     assert!(site.good(&["mailbox", "list"], "").is_empty());
 }
+
+#[test]
+fn a_configuration_is_shown_with_its_origins_checked_and_converted() {
+    let site = Site::new("maildir");
+    site.write(
+        "courier/imapd",
+        "IMAPDSTART=YES\nPORT=1143\nMAXDEMONS=3\nIMAP_EMPTYTRASH=Trash:7\n",
+    );
+    let with = |arguments: &[&str]| -> Vec<String> {
+        let all = ["--courier", "courier", "config"].iter().chain(arguments);
+        all.map(|word| (*word).to_owned()).collect()
+    };
+    let run = |arguments: &[&str]| {
+        let arguments = with(arguments);
+        site.good(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), "")
+    };
+    let shown = run(&["show", "--origin"]);
+    let own = site.path("cursus.toml");
+    let line = |key: &str| shown.lines().find(|l| l.starts_with(key)).unwrap_or("").to_owned();
+    let address = line("listener[0].address\t");
+    assert_eq!(address, format!("listener[0].address\t\"127.0.0.1:143\"\t{}:8", own.display()));
+    assert_eq!(line("trash.empty[0].days\t"), "trash.empty[0].days\t7\tcourier/imapd:4");
+    assert_eq!(line("limits.connections_max\t"), "limits.connections_max\t50000\tdefault");
+    assert!(!run(&["show", "--set"]).contains("limits."));
+    let checked = run(&["check"]);
+    assert!(checked.contains("courier/imapd:3: MAXDEMONS = \"3\": not served"), "{checked}");
+    assert!(checked.ends_with("good; 1 things are not served\n"), "{checked}");
+    run(&["convert", "--to", "converted.toml"]);
+    let both = run(&["show"]);
+    std::fs::rename(site.path("converted.toml"), &own).unwrap();
+    assert_eq!(site.good(&["config", "show"], ""), both);
+    assert!(site.good(&["config", "options", "courier"], "").contains("| `IMAP_EMPTYTRASH` |"));
+    site.write("courier/imapd", "IMAP_PROXY=1\n");
+    let output = site.cursus(&["--courier", "courier", "config", "check"], "");
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("courier/imapd:1: IMAP_PROXY = \"1\": "), "{said}");
+}

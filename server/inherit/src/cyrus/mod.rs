@@ -19,7 +19,7 @@ use foreign::cyrus::imapd_conf::ImapdConf;
 
 use crate::Files;
 use crate::draft::{Draft, Set};
-use crate::row;
+use crate::row::{self, Row};
 use conf::Conf;
 use service_file::Entry;
 
@@ -100,6 +100,18 @@ fn is_idle(default: &str, value: &str) -> bool {
     }
 }
 
+/// Options whose default is not what is done here, and the value that is.
+const OURS: [(&str, &str); 8] = [
+    ("munge8bit", "no"),
+    ("duplicatesuppression", "no"),
+    ("expunge_mode", "immediate"),
+    ("delete_mode", "immediate"),
+    ("poppollpadding", "0"),
+    ("specialuse_protect", ""),
+    ("search_skipdiacrit", "no"),
+    ("crossdomains_onlyother", "no"),
+];
+
 /// What the table says of options that no other code looks at, and of those that nobody knows.
 fn explain(reading: &mut Reading<'_>) {
     let all = reading.conf.all.clone();
@@ -131,7 +143,17 @@ fn explain(reading: &mut Reading<'_>) {
             ("imapidresponse", Some(false)) => {
                 draft.not_served(set, "ID is answered; `suppress_capabilities: ID` hides it");
             }
-            _ => draft.by_row(row, set, is_idle(row.default, &set.value)),
+            (name, _) => match OURS.iter().find(|(one, _)| *one == name) {
+                Some((_, ours))
+                    if set.value == *ours
+                        || value.is_some_and(|v| Some(v) == crate::value::switch(ours)) =>
+                {
+                    draft.not_needed(set, "so it is here");
+                }
+                // Even as by default.
+                Some(_) => draft.by_row(&Row { default: "\0", ..*row }, set, false),
+                None => draft.by_row(row, set, is_idle(row.default, &set.value)),
+            },
         }
     }
 }

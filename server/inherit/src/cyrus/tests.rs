@@ -301,6 +301,18 @@ fn sessions_and_deliveries() {
 }
 
 #[test]
+fn a_default_that_is_not_ours_is_named_and_what_is_ours_is_not() {
+    let missing = |options: &str| not_served(&read_all(options, "")).len();
+    let usual = missing("");
+    let theirs = "munge8bit: yes\nduplicatesuppression: 1\nexpunge_mode: delayed\n\
+                  delete_mode: delayed\nsendmail: /usr/lib/sendmail2\n";
+    assert_eq!(missing(theirs), usual + 5);
+    let ours = "munge8bit: no\nduplicatesuppression: off\nexpunge_mode: immediate\n\
+                delete_mode: immediate\nsendmail: /usr/lib/sendmail\n";
+    assert_eq!(missing(ours), usual);
+}
+
+#[test]
 fn unknown_dead_and_included_options() {
     let mut given =
         files("@include: more.conf\nalownewnews: yes\nsieve_timeout: 5\npopminpoll: 2\n", "");

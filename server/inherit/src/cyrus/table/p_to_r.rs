@@ -56,7 +56,12 @@ pub(super) const ROWS: &[Row] = &[
         "0",
         NotServed("POP3 does not change \\Seen, and shows what is marked \\Deleted"),
     ),
-    row("postmaster", Text, "postmaster", SIEVE_IS_NOT_SERVED),
+    row(
+        "postmaster",
+        Text,
+        "postmaster",
+        NotServed("only Sieve scripts would send mail, and they are not run"),
+    ),
     row("postuser", Text, "", Honoured("`lmtp.post_user` and `sharing.shared_user`")),
     row("proc_path", Text, "", NotNeeded("the server is one process, with its locks in memory")),
     row("prometheus_enabled", Switch, "0", THERE_ARE_NO_METRICS),

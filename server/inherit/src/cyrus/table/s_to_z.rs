@@ -119,8 +119,18 @@ pub(super) const ROWS: &[Row] = &[
     row("search_whitespace", Text, "merge", OUR_OWN_FULLTEXT_INDEX),
     row("searchpartition-*", Text, "", NotNeeded("full-text indexes are in `search.index_dir`")),
     row("seenstate_db", Text, "twoskip", THERE_ARE_NO_DATABASES),
-    row("sendmail", Text, "/usr/lib/sendmail", SIEVE_IS_NOT_SERVED),
-    row("sendmail_auth_id", Text, "CYRUS_SENDMAIL_AUTH_ID", SIEVE_IS_NOT_SERVED),
+    row(
+        "sendmail",
+        Text,
+        "/usr/lib/sendmail",
+        NotServed("only Sieve scripts would send mail, and they are not run"),
+    ),
+    row(
+        "sendmail_auth_id",
+        Text,
+        "CYRUS_SENDMAIL_AUTH_ID",
+        NotServed("only Sieve scripts would send mail, and they are not run"),
+    ),
     row(
         "serverinfo",
         Text,
