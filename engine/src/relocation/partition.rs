@@ -14,6 +14,7 @@
 //! for the checkpoint that covers the frame ("destroy last").
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -136,13 +137,22 @@ impl User {
 }
 
 impl Shared {
-    /// Makes sure that a partition has nothing left of a mailbox that was there before.
+    /// Makes sure that a partition has nothing left of a mailbox that was there before, nor gets it
+    /// back by a power cut: a start would find two of one mailbox.
     fn make_way(self: &Arc<Self>, to: &Partition, id: MailboxId) -> Result<()> {
         let left = trash_dir(self, to, id);
         if self.storage.stat(&left).is_ok() {
             self.checkpoint()?;
         }
-        if self.storage.stat(&left).is_ok() { Err(LEFTOVER) } else { Ok(()) }
+        if self.storage.stat(&left).is_ok() {
+            return Err(LEFTOVER);
+        }
+        let parent = left.parent().unwrap_or(&left);
+        match self.storage.sync_dir(parent) {
+            // Nothing was ever deleted there.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+            other => other.map_err(Error::io("sync", parent)),
+        }
     }
 
     /// A checkpoint that covers all that was logged before.
