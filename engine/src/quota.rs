@@ -23,6 +23,7 @@ use crate::format::frame::Frame;
 use crate::ids::MailboxId;
 use crate::mailbox::Mailbox;
 use crate::namespace::{MailboxEntry, Namespace, SEPARATOR};
+use crate::takeover::Tally;
 use crate::user::{User, UserInner, UserOptions};
 
 /// The limits of a quota root; `None`: not limited.
@@ -208,6 +209,8 @@ pub(crate) struct Ledger {
     /// Of the user's own root.
     limits: Mutex<QuotaLimits>,
     roots: ArcSwap<Vec<Arc<Root>>>,
+    /// The user's `maildirsize`.
+    pub(crate) tally: Tally,
 }
 
 impl Ledger {
@@ -220,6 +223,7 @@ impl Ledger {
             mailboxes: AtomicU64::new(0),
             limits: Mutex::default(),
             roots: ArcSwap::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -227,9 +231,17 @@ impl Ledger {
         self.sums.read(self.mailboxes.load(Ordering::Acquire))
     }
 
-    /// What the user's own root governs.
+    /// What the user's own root governs, with what other programs delivered and nobody has looked
+    /// at yet.
     fn own_usage(&self) -> Usage {
-        self.roots.load().iter().fold(self.all(), |left, root| left.minus(root.usage()))
+        let (bytes, messages) = self.tally.ahead();
+        let all = self.all().plus(Usage { bytes, messages, ..Usage::default() });
+        self.roots.load().iter().fold(all, |left, root| left.minus(root.usage()))
+    }
+
+    /// The limits of the user's own root.
+    pub(crate) fn own_limits(&self) -> QuotaLimits {
+        *self.limits.lock()
     }
 
     fn allow(&self, root: Option<&Root>, more: Usage) -> Result<()> {
@@ -273,6 +285,11 @@ impl Share {
             root = namespace.name_of(id).and_then(|name| ledger.root_of(name));
         }
         Share { ledger, root: ArcSwapOption::new(root) }
+    }
+
+    /// The user's `maildirsize`.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.ledger.tally
     }
 
     /// Adds differences (wrapping). Under the mailbox's file lock.
@@ -394,6 +411,9 @@ impl User {
             user.apply(&frames);
             user.applied(lsn);
             user.limit();
+            if id == MailboxId::default() {
+                user.tell_limits()?;
+            }
             user.regroup()
         })
         .await

@@ -295,6 +295,14 @@ impl Storage for Blocking {
         Ok(Arc::new(OsFile { fd, direct, direct_refused, dsync_refused: AtomicBool::new(false) }))
     }
 
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let fd = open_fd(path, OFlags::WRONLY | OFlags::APPEND)?;
+        match retry(|| rustix::io::write(&fd, bytes))? {
+            n if n == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         retry(|| rustix::fs::mkdir(path, DIRECTORY_MODE))
     }

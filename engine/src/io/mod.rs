@@ -148,6 +148,12 @@ pub trait StoredFile: Send + Sync {
 pub trait Storage: Send + Sync + 'static {
     /// Opens or creates a file (mode 0600 before umask).
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>>;
+    /// Adds `bytes` to the end of a file that exists, in one write that other programs' appends
+    /// come before or behind (`O_APPEND`).
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = self.open(path, Open::Write)?;
+        file.write_at(bytes, file.size()?)
+    }
     /// Makes one directory (mode 0700 before umask); `AlreadyExists` when it is there.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory and its missing parents; succeeds when it is there.

@@ -193,6 +193,10 @@ impl Storage for Network {
         }))
     }
 
+    fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.again(path, || self.inner.append(path, bytes))
+    }
+
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         self.inner.create_dir(path)
     }

@@ -27,6 +27,7 @@ use crate::io::Storage;
 use crate::layout::{LayoutKind, Location, NameFlags};
 use crate::message;
 use crate::shared::{Doomed, DoomedKind};
+use crate::takeover::counted_size;
 
 /// Items taken from the queue at a time.
 const BATCH_ITEMS: usize = 1024;
@@ -93,6 +94,7 @@ impl MailboxInner {
             return Err((error, batch));
         }
         let place = self.place.read().clone();
+        files.tallied = self.share.tally().begin(&place.dir);
         let mut done = Vec::with_capacity(batch.len());
         let mut items = batch.into_iter().peekable();
         let mut failed = None;
@@ -136,6 +138,10 @@ impl MailboxInner {
         use std::sync::atomic::Ordering::Acquire;
         if !self.deleted.load(Acquire) {
             self.share.add(files.account());
+        }
+        let tallied = std::mem::take(&mut files.tallied);
+        if !self.deleted.load(Acquire) {
+            self.share.tally().finish(&self.shared, tallied);
         }
         self.mark_dirty();
         self.note_reverted(&done);
@@ -216,7 +222,14 @@ impl MailboxInner {
             messages.push(new_message(append, extras));
         }
         // On failure the extras are lost and made again from the file at the first fetch.
-        files.append(messages)
+        files.append(messages)?;
+        for item in run.iter() {
+            if let Frame::Append(append) = &item.frame {
+                let size = counted_size(&append.base, append.stored);
+                files.tallied.count(1, size, append.flags, item.from_rescan);
+            }
+        }
+        Ok(())
     }
 
     /// Links a message that has its place for those who copy the log.
@@ -232,7 +245,10 @@ impl MailboxInner {
     fn apply_change(self: &Arc<Self>, files: &mut Files, place: &Place, item: &Item) -> Result<()> {
         match &item.frame {
             Frame::Flags { modseq, changes } => {
+                let mut tallied = std::mem::take(&mut files.tallied);
+                tallied.mark(files, changes, item.from_rescan);
                 let changed = apply_flags(files, *modseq, changes)?;
+                files.tallied = tallied;
                 self.note_locations(files, &item.seen)?;
                 if place.partition.layout.kind() == LayoutKind::Maildir {
                     self.names_due.lock().extend(changed.iter().copied());
@@ -249,6 +265,9 @@ impl MailboxInner {
                 let uids: Vec<Uid> =
                     dead.iter().map(|&position| files.record(position).uid).collect();
                 self.drop_annotations(&uids)?;
+                let mut tallied = std::mem::take(&mut files.tallied);
+                tallied.expunged(files, &dead, item.from_rescan);
+                files.tallied = tallied;
                 // What another program removed has no file; one that comes back is a new message.
                 if !item.from_rescan {
                     self.unlink_dead(files, place, item.lsn, *moved, &dead);

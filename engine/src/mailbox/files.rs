@@ -32,6 +32,7 @@ use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::StoredFile;
 use crate::layout::Location;
 use crate::mapped::{Blobs, Table, Trust};
+use crate::takeover::Tallied;
 
 /// Records read or written at a time by scans.
 pub(super) const SCAN_RECORDS: usize = 4096;
@@ -103,6 +104,8 @@ pub(crate) struct Files {
     pub(super) bases: Option<Bases>,
     /// Messages and bytes that the user's usage counts for this mailbox.
     pub(super) accounted: (u64, u64),
+    /// What the batch that is being applied means for the user's `maildirsize`.
+    pub(super) tallied: Tallied,
     /// While a compaction copies: positions of records and facts that changed.
     pub(super) changed: Option<Vec<usize>>,
     /// Of the last compaction since the mailbox was opened.

@@ -224,6 +224,10 @@ impl Store {
         let user = self.shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
         let user = User(user);
         user.set_options(options);
+        // Whose limits count is known only now.
+        if user.is_in_maildir() {
+            user.tend_maildirsize(false).await;
+        }
         Ok(user)
     }
 

@@ -159,8 +159,9 @@ impl UserInner {
         let list = subscribed::write(names.iter().map(String::as_str));
         files::update(&self.shared, main, &main.join(SUBSCRIPTIONS_NAME), &list)?;
         let known = Memory::read(&self.shared, main, OF_ACCOUNT).unwrap_or_default();
-        let mailboxes = known.mailboxes;
-        let now = Memory { mailboxes, ..stamps(&*self.shared.storage, main) };
+        let Memory { mailboxes, quota, quota_epoch, .. } = known;
+        let now = stamps(&*self.shared.storage, main);
+        let now = Memory { mailboxes, quota, quota_epoch, ..now };
         now.write(&self.shared, main, OF_ACCOUNT)
     }
 

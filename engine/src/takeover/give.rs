@@ -3,7 +3,7 @@
 //! Order: keywords before UIDs, so that whoever finds a UID finds its keywords; the memory last, so
 //! that what was not finished is compared with the old server's files again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +35,14 @@ const RENAMES_MAX: usize = 128;
 pub(crate) struct Due {
     mailboxes: Mutex<BTreeMap<MailboxId, Arc<MailboxInner>>>,
     users: Mutex<BTreeMap<String, Arc<UserInner>>>,
+    /// Users whose `maildirsize` asks to be looked at.
+    tallies: Mutex<BTreeSet<String>>,
+}
+
+impl Due {
+    pub(super) fn tallies(&self) -> &Mutex<BTreeSet<String>> {
+        &self.tallies
+    }
 }
 
 /// A message as the old server's files have it.
@@ -60,6 +68,7 @@ impl Shared {
 
     /// Gives back what is due. What fails is due again after its next change, and named in the log.
     pub(crate) fn hand_back_due(self: &Arc<Self>) {
+        self.tend_tallies();
         let servers = &self.config.hand_back;
         if servers.is_empty() {
             return;

@@ -43,6 +43,12 @@ pub(super) struct Memory {
     pub(super) courier_subscriptions: Option<Stamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) dovecot_subscriptions: Option<Stamp>,
+    /// The quota's definition as `maildirsize` last had it, read or written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) quota: Option<String>,
+    /// The owner epoch of the run that last knew the sums there to be true.
+    #[serde(default)]
+    pub(super) quota_epoch: u32,
     /// Mailboxes that an account had when it was last given back: one whose directory is gone was
     /// deleted by the old server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -34,11 +34,13 @@ mod dotlock;
 mod files;
 mod give;
 mod memory;
+mod tally;
 mod uidls;
 mod words;
 
 pub(crate) use adopt::Told;
 pub(crate) use give::Due;
+pub(crate) use tally::{Tallied, Tally, counted_size};
 pub(crate) use words::{LetterNames, letter_bits, letters_of};
 
 /// A server whose files in a Maildir we read and write.

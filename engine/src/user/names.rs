@@ -319,6 +319,7 @@ impl UserInner {
         self.shared.dirty.lock().remove(&id);
         self.shared.forget_index(id);
         open.0.wake();
+        self.recount_maildirsize();
         self.events.post(&Event::Deleted(name.to_owned()));
         self.regroup()
     }
@@ -391,6 +392,7 @@ impl UserInner {
             (from != to).then_some(Move::Mailbox { mailbox: mailbox.0, from, to, doomed: false })
         };
         self.follow(lsn, moves.filter_map(step).collect());
+        self.recount_maildirsize();
         for (from, to) in renames {
             self.events.post(&Event::Renamed { from: from.clone(), to: to.clone() });
         }

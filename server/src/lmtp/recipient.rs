@@ -55,10 +55,13 @@ pub(super) async fn accept(
     RcptParams { ignore_quota: ignores_quota }: RcptParams,
 ) -> Result<Accepted, (Recipient, Refused)> {
     match find(services, config, &recipient).await {
-        Ok((user, mailbox, mailbox_name)) => match mailbox.check_quota(size.unwrap_or(0), 1) {
-            Err(error) if !ignores_quota => Err((recipient, error.into())),
-            _ => Ok(Accepted { recipient, user, mailbox, mailbox_name, ignores_quota }),
-        },
+        Ok((user, mailbox, mailbox_name)) => {
+            user.look_at_maildirsize(false).await;
+            match mailbox.check_quota(size.unwrap_or(0), 1) {
+                Err(error) if !ignores_quota => Err((recipient, error.into())),
+                _ => Ok(Accepted { recipient, user, mailbox, mailbox_name, ignores_quota }),
+            }
+        }
         Err(refused) => Err((recipient, refused)),
     }
 }

@@ -267,6 +267,8 @@ impl Messages {
             .mailbox
             .check_annotations(&annotations)
             .map_err(|error| session.failure("begin a delivery", &error, "TRYCREATE"))?;
+        // Others may have filled it since.
+        destination.user.look_at_maildirsize(false).await;
         self.seen.push(options.flags.system.contains(SystemFlags::SEEN));
         let target = Target {
             user: destination.user.clone(),

@@ -28,6 +28,7 @@ pub(in super::super) async fn get(session: &mut Session, root: &str) -> Outcome 
         Ok(named) => named,
         Err(reply) => return Ok(reply),
     };
+    named.user.look_at_maildirsize(true).await;
     let Some(found) = existing(&named) else {
         return Ok(Reply::no("No such quota root").word("NONEXISTENT"));
     };
@@ -48,6 +49,7 @@ pub(in super::super) async fn get_root(session: &mut Session, mailbox: &str) -> 
     {
         return Ok(reply);
     }
+    place.user.look_at_maildirsize(true).await;
     let root = place.user.quota_root(&place.name);
     let utf8 = session.features.rev2;
     let name = name_of(&place.user, &root);
