@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 use crate::acl::Grants;
 use crate::archive::{Aside, Taker};
@@ -381,6 +382,20 @@ impl Shared {
                 return;
             }
             retries -= 1;
+        }
+    }
+
+    /// Waits for work of others on a thread that may block.
+    pub(crate) fn wait_blocking(&self, mut heard: oneshot::Receiver<Result<()>>) -> Result<()> {
+        self.pump_blocked();
+        match self.drive {
+            Drive::Threads => heard.blocking_recv().unwrap_or(Err(Error::Closing)),
+            // Nobody else comes back to what stands still.
+            Drive::Inline | Drive::Manual => match heard.try_recv() {
+                Ok(result) => result,
+                Err(oneshot::error::TryRecvError::Empty) => Ok(()),
+                Err(oneshot::error::TryRecvError::Closed) => Err(Error::Closing),
+            },
         }
     }
 

@@ -11,8 +11,8 @@ use engine::io::{Lane, Storage};
 use engine::layout::maildir::Names;
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Drive, INBOX, MountOptions, NotifyMode, OldServer, Partition, Store, StoreConfig, StoreMode,
-    StoreRequest, User, UserOptions,
+    AclEntry, Drive, INBOX, MountOptions, NotifyMode, OldServer, Partition, Rights, RightsChange,
+    Store, StoreConfig, StoreMode, StoreRequest, User, UserOptions,
 };
 use foreign::courier::keywords::List;
 use foreign::courier::uiddb::UidDb;
@@ -393,4 +393,106 @@ fn a_file_that_cannot_be_read_costs_no_message() {
         assert_eq!(bench.messages(INBOX).0, validity);
         bench.close();
     }
+}
+
+/// Entries of a mailbox's list, as in SETACL.
+fn rights(bench: &Bench, name: &str) -> Vec<String> {
+    let acl = bench.user.acl(name).unwrap();
+    acl.entries().map(|(entry, rights)| format!("{entry} {rights}")).collect()
+}
+
+fn set_rights(bench: &Bench, name: &str, who: &str, letters: &str) {
+    let entry = AclEntry::parse(who, |name| Some(name.to_owned())).unwrap();
+    let change = RightsChange::Replace(Rights::parse(letters).unwrap());
+    bench.runtime.block_on(bench.user.set_acl(name, entry, change)).unwrap();
+}
+
+#[test]
+fn lists_of_rights_go_both_ways() {
+    for (store, names, server) in BOTH {
+        let dir = unpacked(store);
+        let list = match server {
+            OldServer::Courier => "courierimapacl",
+            OldServer::Dovecot => "dovecot-acl",
+        };
+        let work = maildir(&dir).join(".Work").join(list);
+        let bench = Bench::open(dir.path(), names, &[server]);
+        set_rights(&bench, "Work", "bob", "lrswk");
+        set_rights(&bench, "Work", "group:staff", "lrpn");
+        set_rights(&bench, "Work", "authenticated", "l");
+        bench.close();
+        let mut lines: BTreeSet<String> =
+            fs::read_to_string(&work).unwrap().lines().map(str::to_owned).collect();
+        let has = |line: &str| assert!(lines.contains(line), "{store}: {line:?} in {lines:?}");
+        match server {
+            OldServer::Courier => {
+                has("user=bob clrsw");
+                has("group=staff lr");
+                has("owner aceilrstwx");
+                has("-user=carol r");
+                assert!(!lines.iter().any(|line| line.starts_with("authenticated")));
+            }
+            OldServer::Dovecot => {
+                has("user=bob lrswk");
+                has("group=staff lrp");
+                has("authenticated l");
+                has("-user=bob t");
+            }
+        }
+        // Nothing of this comes back as a change.
+        let before = fs::metadata(&work).unwrap().modified().unwrap();
+        let bench = Bench::open(dir.path(), names, &[server]);
+        let known = rights(&bench, "Work");
+        assert!(known.contains(&"group:staff lrpn".into()), "{known:?}");
+        assert!(known.contains(&"authenticated l".into()), "{known:?}");
+        bench.close();
+        assert_eq!(fs::metadata(&work).unwrap().modified().unwrap(), before);
+
+        // The old server's turn: one entry more, one less, one other; meanwhile one of ours.
+        let bob = lines.iter().find(|line| line.starts_with("user=bob")).unwrap().clone();
+        lines.remove(&bob);
+        lines.retain(|line| !line.starts_with("group=staff"));
+        lines.insert("user=bob lr".into());
+        lines.insert("user=dora lrs".into());
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(&work, text).unwrap();
+        let bench = Bench::open(dir.path(), names, &[server]);
+        let now = rights(&bench, "Work");
+        assert!(now.contains(&"bob lr".into()) && now.contains(&"dora lrs".into()), "{now:?}");
+        assert!(!now.iter().any(|entry| entry.starts_with("group:staff")), "{now:?}");
+        assert!(now.contains(&"authenticated l".into()), "what its file cannot say stays: {now:?}");
+        // One that cannot be read changes nothing, and is not written over.
+        bench.close();
+        fs::write(&work, "user=bob\0 ?!\n").unwrap();
+        let bench = Bench::open(dir.path(), names, &[server]);
+        assert_eq!(rights(&bench, "Work"), now);
+        set_rights(&bench, "Work", "dora", "l");
+        bench.close();
+        assert_eq!(fs::read_to_string(&work).unwrap(), "user=bob\0 ?!\n");
+    }
+}
+
+#[test]
+fn folders_inherit_lists_as_couriers_do() {
+    let dir = unpacked("courier-1.0");
+    let inbox = maildir(&dir);
+    let hierarchy = inbox.join("courierimaphieracl");
+    fs::create_dir_all(&hierarchy).unwrap();
+    fs::write(hierarchy.join("Lists"), "owner aceilrstwx\nuser=bob lri\n").unwrap();
+    for sub in ["tmp", "new", "cur"] {
+        fs::create_dir_all(inbox.join(".Lists.one").join(sub)).unwrap();
+        fs::create_dir_all(inbox.join(".Work.below").join(sub)).unwrap();
+    }
+    let bench = Bench::open(dir.path(), Names::Utf8, &[OldServer::Courier]);
+    assert!(rights(&bench, "Lists/one").contains(&"bob lri".into()));
+    assert_eq!(rights(&bench, "Work/below"), rights(&bench, "Work"));
+    bench.runtime.block_on(bench.user.create("Lists", &[])).unwrap();
+    bench.runtime.block_on(bench.user.create("Lists/two", &[])).unwrap();
+    for name in ["Lists", "Lists/two"] {
+        assert!(rights(&bench, name).contains(&"bob lri".into()), "{name}");
+    }
+    bench.close();
+    let text = fs::read_to_string(inbox.join(".Lists/courierimapacl")).unwrap();
+    assert!(text.contains("user=bob ilr\n"), "{text}");
+    assert!(!hierarchy.join("Lists").exists(), "the folder has it now");
 }

@@ -245,12 +245,12 @@ fn stage(source: &Arc<MailboxInner>, place: &Place, record: &Record) -> Result<O
         };
         match linked {
             Ok(()) => return one(facts_stored, true),
-            Err(e) if e.kind() == ErrorKind::NotFound => source.rescan_blocking(),
+            Err(e) if e.kind() == ErrorKind::NotFound => source.rescan_blocking()?,
             Err(e) if matches!(e.kind(), ErrorKind::CrossesDevices | ErrorKind::TooManyLinks) => {
                 match copy_bytes(source, place, &from, &to, record.internal_date) {
                     Ok(stored) => return one(stored, false),
                     Err(Error::Io { source: e, .. }) if e.kind() == ErrorKind::NotFound => {
-                        source.rescan_blocking();
+                        source.rescan_blocking()?;
                     }
                     Err(error) => return Err(error),
                 }

@@ -25,7 +25,6 @@ use crate::error::{Error, Result};
 use crate::format::frame::{FlagChange, Frame};
 use crate::io::Storage;
 use crate::layout::{Found, LayoutKind, NameFlags};
-use crate::shared::Drive;
 use crate::takeover::{LetterNames, letter_bits};
 
 /// Messages taken in by one transaction.
@@ -115,14 +114,13 @@ impl MailboxInner {
     }
 
     /// A rescan for a helper thread that cannot await: does it when the files are free.
-    pub(crate) fn rescan_blocking(self: &Arc<Self>) {
+    ///
+    /// # Errors
+    /// What kept it from looking at everything.
+    pub(crate) fn rescan_blocking(self: &Arc<Self>) -> Result<()> {
         self.foreign.lock().distrust();
-        let Some(heard) = self.ask_rescan() else { return };
-        self.shared.pump_blocked();
-        // Without threads there is nobody else to come back to what stands still.
-        if self.shared.drive == Drive::Threads {
-            let _ = heard.blocking_recv();
-        }
+        let Some(heard) = self.ask_rescan() else { return Ok(()) };
+        self.shared.wait_blocking(heard)
     }
 
     /// The rescan itself, under the file lock, with no rescan's frames on their way.

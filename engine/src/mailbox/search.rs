@@ -476,7 +476,7 @@ impl Message<'_> {
                 Err(e) => return Err(Error::io("open", &path)(e)),
             }
             if attempt == 1 {
-                mailbox.rescan_blocking();
+                mailbox.rescan_blocking()?;
             }
         }
         Err(Error::Expunged(uid))

@@ -353,7 +353,7 @@ impl Shared {
             self.tidy_one(name)?;
             user.begin(partition.unwrap_or(&self.config.partition_default))?;
         }
-        user.look_at_account();
+        user.look_at_account()?;
         Ok(user)
     }
 

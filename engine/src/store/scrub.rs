@@ -294,7 +294,8 @@ impl Scrub<'_> {
                 break;
             }
             if look == 0 {
-                mailbox.0.rescan_blocking();
+                // What it cannot look at is looked for where it was.
+                let _ = mailbox.0.rescan_blocking();
             }
         }
         if mailbox.0.view().record_of(uid).is_none() && !mailbox.0.view().met_damage() {

@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use foreign::courier::{self, subscribed};
+use foreign::courier::subscribed;
 use foreign::dovecot;
 use protocol::imap::mutf7;
 
 use super::OldServer;
 use super::files::{self, stamp};
+use super::lists::first_list;
 use super::memory::{Memory, OF_ACCOUNT, SUBSCRIPTIONS_NAME};
-use crate::acl::Acl;
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
@@ -31,13 +31,13 @@ use crate::user::{User, UserInner};
 
 type Frames = Vec<(MailboxId, Frame)>;
 
-fn stamps(storage: &dyn Storage, dir: &Path) -> Memory {
+fn stamps(storage: &dyn Storage, dir: &Path) -> Result<Memory> {
     let of = |server: OldServer| stamp(storage, &dir.join(server.subscriptions_name()));
-    Memory {
-        courier_subscriptions: of(OldServer::Courier),
-        dovecot_subscriptions: of(OldServer::Dovecot),
+    Ok(Memory {
+        courier_subscriptions: of(OldServer::Courier)?,
+        dovecot_subscriptions: of(OldServer::Dovecot)?,
         ..Memory::default()
-    }
+    })
 }
 
 /// The names that one of the old servers has subscribed to; `None` where it has no file.
@@ -73,42 +73,6 @@ fn subscriptions(
     Ok(Some(names.iter().map(|name| Namespace::canonical(name)).collect()))
 }
 
-/// The access control list that an old server's file gives a mailbox. One that cannot be read is
-/// named in the log, and the mailbox stays its owner's alone.
-fn acl(storage: &dyn Storage, dir: &Path) -> Option<Acl> {
-    let path = dir.join("courierimapacl");
-    let read = |path: &Path| files::read(storage, path).ok().flatten();
-    let (path, entries) = match read(&path) {
-        Some(bytes) => {
-            let entries = courier::acl::read(&bytes).map(|entries| {
-                // In files, c is the right to make folders alone.
-                let rights = |e: courier::acl::Entry| (e.identifier, e.rights.replace('c', "k"));
-                entries.into_iter().map(rights).collect::<Vec<_>>()
-            });
-            (path, entries)
-        }
-        None => {
-            let path = dir.join("dovecot-acl");
-            let bytes = read(&path)?;
-            let entries = dovecot::acl::read(&bytes).map(|entries| {
-                entries.into_iter().map(|e| (e.identifier, e.rights)).collect::<Vec<_>>()
-            });
-            (path, entries)
-        }
-    };
-    let acl = match &entries {
-        Ok(entries) => Acl::of_texts(entries.iter().map(|(who, rights)| (who, rights))),
-        Err(error) => {
-            tracing::error!(path = %path.display(), %error, "a list of rights cannot be read");
-            return None;
-        }
-    };
-    if acl.is_none() {
-        tracing::error!(path = %path.display(), "a list of rights has unknown identifiers: passed over");
-    }
-    acl
-}
-
 impl UserInner {
     /// Frames of what an account brings along that we meet for the first time.
     pub(crate) fn account_frames(
@@ -124,7 +88,7 @@ impl UserInner {
         }
         let user = || self.name.clone();
         for (id, dir) in mailboxes {
-            if let Some(acl) = acl(storage, dir) {
+            if let Some(acl) = first_list(storage, main, dir) {
                 frames.push((*id, Frame::Acl { user: user(), acl: Some(Arc::new(acl)) }));
             }
         }
@@ -151,29 +115,45 @@ impl UserInner {
 
     /// Remembers an account as it is now.
     pub(crate) fn remember_account(&self, main: &Path) -> Result<()> {
-        let there = stamps(&*self.shared.storage, main) != Memory::default();
-        if !there && self.shared.config.hand_back.is_empty() {
+        let storage = &*self.shared.storage;
+        let known = Memory::read(&self.shared, main, OF_ACCOUNT)?;
+        let traces = ["courierimapacl", "dovecot-acl", "maildirsize"];
+        let there = stamps(storage, main)? != Memory::default()
+            || traces.iter().any(|name| storage.stat(&main.join(name)).is_ok());
+        if !there && known.is_none() && self.shared.config.hand_back.is_empty() {
             return Ok(());
         }
         let names: Vec<String> = self.namespace.load().subscriptions.iter().cloned().collect();
         let list = subscribed::write(names.iter().map(String::as_str));
         files::update(&self.shared, main, &main.join(SUBSCRIPTIONS_NAME), &list)?;
-        let known = Memory::read(&self.shared, main, OF_ACCOUNT).unwrap_or_default();
-        let Memory { mailboxes, quota, quota_epoch, .. } = known;
-        let now = stamps(&*self.shared.storage, main);
-        let now = Memory { mailboxes, quota, quota_epoch, ..now };
+        let mut now = known.unwrap_or_default();
+        let Memory { courier_subscriptions, dovecot_subscriptions, .. } = stamps(storage, main)?;
+        now.courier_subscriptions = courier_subscriptions;
+        now.dovecot_subscriptions = dovecot_subscriptions;
+        if !now.lists_known {
+            let partition = self.shared.partition(&self.namespace.load().partition)?.clone();
+            self.remember_lists(&partition, &mut now)?;
+        }
         now.write(&self.shared, main, OF_ACCOUNT)
     }
 
     /// What the old server did with the account since we last looked: once for each user in memory.
-    pub(crate) fn look_at_account(self: &Arc<Self>) {
-        if self.looked.swap(true, Ordering::AcqRel) {
-            return;
+    ///
+    /// # Errors
+    /// Files that cannot be read now: the next use looks again.
+    pub(crate) fn look_at_account(self: &Arc<Self>) -> Result<()> {
+        if self.looked.load(Ordering::Acquire) {
+            return Ok(());
         }
         let _one_at_a_time = self.changes.lock();
-        if let Err(error) = self.finish_moves().and_then(|()| self.compare_account()) {
-            tracing::error!(user = self.name, %error, "cannot take over what an old server left");
+        if self.looked.load(Ordering::Acquire) {
+            return Ok(());
         }
+        self.finish_moves().and_then(|()| self.compare_account()).inspect_err(|error| {
+            tracing::error!(user = self.name, %error, "cannot take over what an old server left: it is tried again");
+        })?;
+        self.looked.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn compare_account(self: &Arc<Self>) -> Result<()> {
@@ -184,8 +164,8 @@ impl UserInner {
         }
         let storage = &*self.shared.storage;
         let main = self.dir_of(&partition, INBOX)?;
-        let known = Memory::read(&self.shared, &main, OF_ACCOUNT);
-        let now = stamps(storage, &main);
+        let known = Memory::read(&self.shared, &main, OF_ACCOUNT)?;
+        let now = stamps(storage, &main)?;
         if known.is_none() && now == Memory::default() {
             // No old server was ever here: its folders need not be looked for.
             return Ok(());
@@ -228,38 +208,18 @@ impl UserInner {
                 mailbox = mailbox.name,
                 "an old server made a mailbox"
             );
-            let frame = self.mailbox_frame_at(&partition, mailbox.name, 0, &mailbox.dir);
+            let frame = self.mailbox_frame_at(&partition, mailbox.name, 0, &mailbox.dir)?;
             fresh.push((frame.0, mailbox.dir));
             frames.push(frame);
         }
         for (id, dir) in &fresh {
-            if let Some(acl) = acl(storage, dir) {
+            if let Some(acl) = first_list(storage, &main, dir) {
                 let user = self.name.clone();
                 frames.push((*id, Frame::Acl { user, acl: Some(Arc::new(acl)) }));
             }
         }
-        let (then, ours) = (&remembered, &namespace.subscriptions);
-        let changed = |server: &OldServer| match server {
-            OldServer::Courier => now.courier_subscriptions != then.courier_subscriptions,
-            OldServer::Dovecot => now.dovecot_subscriptions != then.dovecot_subscriptions,
-        };
-        let is_changed = known.is_some() && OldServer::ALL.iter().any(changed);
-        if is_changed {
-            let base = files::read(storage, &main.join(SUBSCRIPTIONS_NAME))?.unwrap_or_default();
-            let base: BTreeSet<String> = subscribed::read(&base).into_iter().collect();
-            for server in OldServer::ALL.into_iter().filter(changed) {
-                let Some(theirs) = subscriptions(storage, &main, server)? else { continue };
-                for name in theirs.symmetric_difference(&base) {
-                    // Names of others are in no file of theirs.
-                    let on = theirs.contains(name);
-                    if on != ours.contains(name) && !name.starts_with(SEPARATOR) {
-                        let (user, name) = (self.name.clone(), name.clone());
-                        let frame = Frame::Subscription { user, name, on };
-                        frames.push((MailboxId::default(), frame));
-                    }
-                }
-            }
-        }
+        let is_changed =
+            known.is_some() && self.subscription_frames(&main, &remembered, &mut frames)?;
         if !frames.is_empty() {
             let lsn = self.commit(&frames)?;
             self.apply(&frames);
@@ -279,14 +239,48 @@ impl UserInner {
         if is_changed || known.is_none() {
             self.remember_account(&main)?;
         }
+        let before = Memory::read(&self.shared, &main, OF_ACCOUNT)?.unwrap_or_default();
+        let mut memory = before.clone();
+        self.compare_lists(&partition, &mut memory, None)?;
+        if memory != before {
+            memory.write(&self.shared, &main, OF_ACCOUNT)?;
+        }
         Ok(())
+    }
+
+    /// What the old servers did with subscriptions since `then`. Whether one of them wrote its file.
+    fn subscription_frames(&self, main: &Path, then: &Memory, frames: &mut Frames) -> Result<bool> {
+        let storage = &*self.shared.storage;
+        let (now, ours) = (stamps(storage, main)?, &self.namespace.load().subscriptions);
+        let changed = |server: &OldServer| match server {
+            OldServer::Courier => now.courier_subscriptions != then.courier_subscriptions,
+            OldServer::Dovecot => now.dovecot_subscriptions != then.dovecot_subscriptions,
+        };
+        if !OldServer::ALL.iter().any(changed) {
+            return Ok(false);
+        }
+        let base = files::read(storage, &main.join(SUBSCRIPTIONS_NAME))?.unwrap_or_default();
+        let base: BTreeSet<String> = subscribed::read(&base).into_iter().collect();
+        for server in OldServer::ALL.into_iter().filter(changed) {
+            let Some(theirs) = subscriptions(storage, main, server)? else { continue };
+            for name in theirs.symmetric_difference(&base) {
+                // Names of others are in no file of theirs.
+                let on = theirs.contains(name);
+                if on != ours.contains(name) && !name.starts_with(SEPARATOR) {
+                    let (user, name) = (self.name.clone(), name.clone());
+                    let frame = Frame::Subscription { user, name, on };
+                    frames.push((MailboxId::default(), frame));
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Courier gives a mailbox that it renames a new UIDVALIDITY: then it is another one, and what
     /// we had of it goes. Whether it was so.
     fn is_begun_anew(&self, dir: &Path, entry: &MailboxEntry) -> Result<bool> {
         let storage = &*self.shared.storage;
-        let told = Namespace::told_validity(storage, dir);
+        let told = Namespace::told_validity(storage, dir)?;
         if told.is_none_or(|told| told == entry.uid_validity) {
             return Ok(false);
         }
@@ -308,12 +302,22 @@ impl UserInner {
     /// Writes what is the account's as old servers have it.
     pub(crate) fn hand_back_account(self: &Arc<Self>, servers: &[OldServer]) -> Result<()> {
         let _one_at_a_time = self.changes.lock();
-        let namespace = self.namespace.load_full();
-        let partition = self.shared.partition(&namespace.partition)?.clone();
+        let partition = self.shared.partition(&self.namespace.load().partition)?.clone();
         if partition.layout.kind() != LayoutKind::Maildir {
             return Ok(());
         }
         let main = self.dir_of(&partition, INBOX)?;
+        // What other programs wrote while we served comes first. At a stop nothing can be taken any
+        // more, and what they wrote stays for the next start.
+        if let Some(known) = Memory::read(&self.shared, &main, OF_ACCOUNT)? {
+            let mut frames = Frames::new();
+            if self.subscription_frames(&main, &known, &mut frames)? && !frames.is_empty() {
+                let lsn = self.commit(&frames)?;
+                self.apply(&frames);
+                self.applied(lsn);
+            }
+        }
+        let namespace = self.namespace.load_full();
         let own = || namespace.subscriptions.iter().filter(|name| !name.starts_with(SEPARATOR));
         for server in servers {
             let path = main.join(server.subscriptions_name());
@@ -339,8 +343,9 @@ impl UserInner {
         }
         let mailboxes = namespace.mailboxes.iter();
         let mailboxes = mailboxes.filter(|(_, entry)| entry.partition == partition.name);
-        let mut known = Memory::read(&self.shared, &main, OF_ACCOUNT).unwrap_or_default();
+        let mut known = Memory::read(&self.shared, &main, OF_ACCOUNT)?.unwrap_or_default();
         known.mailboxes = mailboxes.map(|(name, _)| name.clone()).collect();
+        self.give_lists(&partition, &main, servers, &mut known)?;
         known.write(&self.shared, &main, OF_ACCOUNT)?;
         self.remember_account(&main)
     }

@@ -80,52 +80,67 @@ impl Told {
     }
 
     /// The newest of the old servers' files in a directory.
-    pub(super) fn newest(storage: &dyn Storage, dir: &Path) -> Option<OldServer> {
-        let time = |server: &OldServer| {
-            stamp(storage, &dir.join(server.uids_name())).map(|stamp| stamp.mtime_ns())
+    pub(super) fn newest(storage: &dyn Storage, dir: &Path) -> Result<Option<OldServer>> {
+        let now = stamps(storage, dir)?;
+        let time = |server: &OldServer| match server {
+            OldServer::Courier => now.courier.map(|stamp| stamp.mtime_ns()),
+            OldServer::Dovecot => now.dovecot.map(|stamp| stamp.mtime_ns()),
         };
         let there = OldServer::ALL.into_iter().filter(|server| time(server).is_some());
-        there.max_by_key(|server| time(server))
+        Ok(there.max_by_key(|server| time(server)))
     }
 }
 
 /// How the old servers' files of a mailbox are now.
-pub(super) fn stamps(storage: &dyn Storage, dir: &Path) -> Memory {
+pub(super) fn stamps(storage: &dyn Storage, dir: &Path) -> Result<Memory> {
     let of = |name: &str| stamp(storage, &dir.join(name));
-    Memory {
-        courier: of(OldServer::Courier.uids_name()),
-        courier_keywords: of(KEYWORDS_DIR),
-        dovecot: of(OldServer::Dovecot.uids_name()),
+    Ok(Memory {
+        courier: of(OldServer::Courier.uids_name())?,
+        courier_keywords: of(KEYWORDS_DIR)?,
+        dovecot: of(OldServer::Dovecot.uids_name())?,
         ..Memory::default()
-    }
+    })
 }
 
 impl UserInner {
     /// What the old server did with a mailbox since we last looked. Under the `changes` lock, once
     /// for each opened mailbox, before anybody else has it.
-    pub(crate) fn look_at_old_server(self: &Arc<Self>, name: &str, mailbox: &Mailbox) {
+    ///
+    /// # Errors
+    /// Files that cannot be read or written now: nobody gets the mailbox, whose messages might get
+    /// other UIDs than the old server gave them, and the next use looks again. What is damaged is no
+    /// error: see the rules.
+    pub(crate) fn look_at_old_server(
+        self: &Arc<Self>,
+        name: &str,
+        mailbox: &Mailbox,
+    ) -> Result<()> {
         let inner = &mailbox.0;
-        if inner.looked.swap(true, Ordering::AcqRel) {
-            return;
+        if inner.looked.load(Ordering::Acquire) {
+            return Ok(());
         }
         let place = inner.place.read().clone();
         if place.partition.layout.kind() != LayoutKind::Maildir {
-            return;
+            inner.looked.store(true, Ordering::Release);
+            return Ok(());
         }
         // Recovery may have opened it before it met the frame that raised it.
         let entry = self.namespace.load().mailboxes.get(name).map(|entry| entry.uid_validity);
         if let Some(uid_validity) = entry.filter(|raised| *raised != inner.uid_validity()) {
             inner.set_uid_validity(uid_validity);
         }
-        if let Err(error) = self.look(name, inner, &place.dir) {
-            tracing::error!(user = self.name, mailbox = name, %error, "cannot take over what an old server left");
-        }
+        let looked = self.look_at_list(inner.id, &place.dir);
+        looked.and_then(|()| self.look(name, inner, &place.dir)).inspect_err(|error| {
+            tracing::error!(user = self.name, mailbox = name, %error, "cannot take over what an old server left: it is tried again");
+        })?;
+        inner.looked.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn look(self: &Arc<Self>, name: &str, inner: &Arc<MailboxInner>, dir: &Path) -> Result<()> {
         let storage = &*self.shared.storage;
-        let now = stamps(storage, dir);
-        let known = Memory::read(&self.shared, dir, OF_MAILBOX);
+        let now = stamps(storage, dir)?;
+        let known = Memory::read(&self.shared, dir, OF_MAILBOX)?;
         let fresh = inner.files.lock().head.uid_next <= Uid(1);
         // A crash may have come before the checkpoint that would have it.
         if let Some(known) = known.as_ref().filter(|known| !known.adopting) {
@@ -157,7 +172,7 @@ impl UserInner {
         if let Some(server) = server {
             self.take_uids(name, inner, dir, server, fresh)?;
         } else {
-            inner.rescan_blocking();
+            inner.rescan_blocking()?;
         }
         if now.courier_keywords != before.courier_keywords || coming.adopting {
             inner.take_courier_keywords(dir)?;
@@ -182,8 +197,7 @@ impl UserInner {
                 if !fresh {
                     self.raise_uid_validity(name, inner, 0)?;
                 }
-                inner.rescan_blocking();
-                return Ok(());
+                return inner.rescan_blocking();
             }
             Err(error) => return Err(error),
         };
@@ -196,8 +210,7 @@ impl UserInner {
                 theirs = told.uid_validity,
                 "an old server began this mailbox anew: our UIDs stay"
             );
-            inner.rescan_blocking();
-            return Ok(());
+            return inner.rescan_blocking();
         }
         if let Some(why) = inner.contradiction(&told)? {
             tracing::error!(
@@ -207,13 +220,13 @@ impl UserInner {
                 "one UID for two messages: UIDVALIDITY rises"
             );
             self.raise_uid_validity(name, inner, told.uid_validity)?;
-            inner.rescan_blocking();
-            return Ok(());
+            return inner.rescan_blocking();
         }
         let (uid_next, messages) = (told.uid_next, told.uids.len());
         inner.foreign.lock().told = Some(Arc::new(told));
-        inner.rescan_blocking();
+        let taken = inner.rescan_blocking();
         inner.foreign.lock().told = None;
+        taken?;
         inner.raise_uid_next(Uid(uid_next));
         tracing::info!(user = self.name, mailbox = name, ?server, messages, "took over UIDs");
         Ok(())
@@ -400,10 +413,7 @@ impl MailboxInner {
                 state.will_have(&changes, modseq);
                 heard
             };
-            self.shared.pump_blocked();
-            if self.shared.drive == crate::shared::Drive::Threads {
-                heard.blocking_recv().unwrap_or(Err(Error::Closing))?;
-            }
+            self.shared.wait_blocking(heard)?;
         }
         Ok(())
     }
@@ -411,14 +421,18 @@ impl MailboxInner {
 
 impl Namespace {
     /// The UIDVALIDITY that the old server's files give a mailbox in this directory.
-    pub(crate) fn told_validity(storage: &dyn Storage, dir: &Path) -> Option<UidValidity> {
-        let server = Told::newest(storage, dir)?;
+    ///
+    /// # Errors
+    /// A file that cannot be read now; one that is damaged gives none.
+    pub(crate) fn told_validity(storage: &dyn Storage, dir: &Path) -> Result<Option<UidValidity>> {
+        let Some(server) = Told::newest(storage, dir)? else { return Ok(None) };
         match Told::read(storage, dir, server) {
-            Ok(told) => told.map(|told| UidValidity(told.uid_validity)),
-            Err(error) => {
+            Ok(told) => Ok(told.map(|told| UidValidity(told.uid_validity))),
+            Err(error @ Error::Corrupt { .. }) => {
                 tracing::error!(dir = %dir.display(), %error, "UIDs of an old server are lost: a new UIDVALIDITY");
-                None
+                Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::io::{Open, Storage};
+use crate::io::{Open, Stat, Storage};
 use crate::shared::Shared;
 
 /// Files larger than this are not read: they hold no list of a mailbox.
@@ -26,10 +26,16 @@ impl Stamp {
     }
 }
 
-/// What a path is now; `None` where nothing is.
-pub(super) fn stamp(storage: &dyn Storage, path: &Path) -> Option<Stamp> {
-    let stat = storage.stat_fresh(path).ok()?;
-    Some(Stamp { mtime_ns: stat.mtime_ns, size: stat.size, inode: stat.inode })
+/// What a path is now; `None` where nothing is. What cannot be told is not taken for nothing.
+pub(super) fn stamp(storage: &dyn Storage, path: &Path) -> Result<Option<Stamp>> {
+    match storage.stat_fresh(path) {
+        Ok(stat) => {
+            let Stat { mtime_ns, size, inode, .. } = stat;
+            Ok(Some(Stamp { mtime_ns, size, inode }))
+        }
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(Error::io("stat", path)(e)),
+    }
 }
 
 /// A file's bytes; `None` where there is none.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -37,9 +37,15 @@ pub(crate) struct Due {
     users: Mutex<BTreeMap<String, Arc<UserInner>>>,
     /// Users whose `maildirsize` asks to be looked at.
     tallies: Mutex<BTreeSet<String>>,
+    /// Locks of old servers that a thread of ours holds.
+    held: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Due {
+    pub(super) fn held(&self) -> &Mutex<BTreeSet<PathBuf>> {
+        &self.held
+    }
+
     pub(super) fn tallies(&self) -> &Mutex<BTreeSet<String>> {
         &self.tallies
     }
@@ -107,14 +113,14 @@ impl MailboxInner {
             return Ok(());
         }
         let storage = &*self.shared.storage;
-        let before = Memory::read(&self.shared, &place.dir, OF_MAILBOX).unwrap_or_default();
+        let before = Memory::read(&self.shared, &place.dir, OF_MAILBOX)?.unwrap_or_default();
         for server in servers {
             match server {
                 OldServer::Courier => self.give_to_courier(&place.dir, &before)?,
                 OldServer::Dovecot => self.give_to_dovecot(&place.dir)?,
             }
         }
-        let now = stamps(storage, &place.dir);
+        let now = stamps(storage, &place.dir)?;
         // What one server's files say that we did not write is still to be looked at.
         let mut memory = before;
         for server in servers {
@@ -164,7 +170,7 @@ impl MailboxInner {
             }
         };
         storage.list(&keywords_dir, &mut each).map_err(Error::io("list", &keywords_dir))?;
-        let theirs_changed = stamps(storage, dir).courier_keywords != before.courier_keywords;
+        let theirs_changed = stamps(storage, dir)?.courier_keywords != before.courier_keywords;
         if !updates.is_empty() && theirs_changed {
             match self.take_courier_keywords(dir) {
                 Ok(()) => {}

@@ -5,11 +5,13 @@
 //!
 //! Losing them costs a look, or that changes of keywords count as theirs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, Stamp};
+use super::lists::ListMemory;
 use crate::error::Result;
 use crate::shared::Shared;
 
@@ -43,6 +45,12 @@ pub(super) struct Memory {
     pub(super) courier_subscriptions: Option<Stamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) dovecot_subscriptions: Option<Stamp>,
+    /// Access control lists by mailbox id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) lists: BTreeMap<String, ListMemory>,
+    /// Whether lists were looked at since the takeover.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) lists_known: bool,
     /// The quota's definition as `maildirsize` last had it, read or written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) quota: Option<String>,
@@ -56,10 +64,13 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// `None` where nothing is remembered that can be read.
-    pub(super) fn read(shared: &Shared, dir: &Path, name: &str) -> Option<Memory> {
-        let bytes = files::read(&*shared.storage, &dir.join(name)).ok()??;
-        serde_json::from_slice(&bytes).ok()
+    /// `None` where nothing is remembered, or nothing that makes sense.
+    ///
+    /// # Errors
+    /// A file that cannot be read now: what it says may still count.
+    pub(super) fn read(shared: &Shared, dir: &Path, name: &str) -> Result<Option<Memory>> {
+        let bytes = files::read(&*shared.storage, &dir.join(name))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// Durable when it returns.

@@ -16,8 +16,10 @@
 //! | the same, below our UIDNEXT; or a message that we know under another UID | both kept UIDs apart from each other under one UIDVALIDITY: it rises above theirs and ours, our UIDs stay, their messages get new ones |
 //! | UIDVALIDITY differs later | ours, with our UIDs: nothing that either server told is contradicted |
 //! | UIDNEXT | the larger one |
-//! | keywords, subscriptions | three-way, one by one, against what was last read or written; where both changed the same one, theirs |
-//! | a file that cannot be read | named in the log, nothing taken; a mailbox with messages of ours gets a new UIDVALIDITY, since messages may have got UIDs that nobody knows |
+//! | keywords, subscriptions, entries of access control lists | three-way, one by one, against what was last read or written; where both changed the same one, theirs |
+//! | a quota's definition | theirs, where the limits here are those that the file had, or none; else ours |
+//! | a file that cannot be read for now | the mailbox is unavailable until it can |
+//! | a damaged file | named in the log, nothing taken; a mailbox with messages of ours gets a new UIDVALIDITY, since messages may have got UIDs that nobody knows |
 //!
 //! Messages, flags and keywords come into the index by frames of the log, as other programs'
 //! changes do ([`crate::mailbox`]). The memory says before the first of them that they are coming
@@ -33,6 +35,7 @@ mod adopt;
 mod dotlock;
 mod files;
 mod give;
+mod lists;
 mod memory;
 mod tally;
 mod uidls;

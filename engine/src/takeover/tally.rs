@@ -221,7 +221,8 @@ impl Tally {
         };
         let Ok(file) = Maildirsize::read(&bytes) else { return Read::Bad };
         self.note(state, Sum { bytes: file.bytes, messages: file.messages });
-        match bytes.len() < FILE_BYTES_MAX && file.lines > 0 && file.definition == state.definition {
+        match bytes.len() < FILE_BYTES_MAX && file.lines > 0 && file.definition == state.definition
+        {
             true => Read::Good(file),
             false => Read::Bad,
         }
@@ -419,7 +420,7 @@ impl UserInner {
         let first = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
         // What says nothing is calculated anew with ours.
         let Ok(theirs) = Definition::read(first) else { return Ok(()) };
-        let mut memory = Memory::read(&self.shared, main, OF_ACCOUNT).unwrap_or_default();
+        let mut memory = Memory::read(&self.shared, main, OF_ACCOUNT)?.unwrap_or_default();
         let known = memory.quota.as_deref().and_then(|t| Definition::read(t.as_bytes()).ok());
         if known != Some(theirs) {
             let here = self.namespace.load().quota;
@@ -466,7 +467,7 @@ impl UserInner {
             }
             self.begin_tally(&main, &[]);
         }
-        let mut memory = Memory::read(&self.shared, &main, OF_ACCOUNT).unwrap_or_default();
+        let mut memory = Memory::read(&self.shared, &main, OF_ACCOUNT)?.unwrap_or_default();
         memory.quota = Some(definition.write());
         memory.quota_epoch = self.shared.owner_epoch;
         memory.write(&self.shared, &main, OF_ACCOUNT)?;

@@ -143,7 +143,7 @@ impl UserInner {
                 .layout
                 .create(storage, &partition.path, &dir)
                 .map_err(Error::io("create", &dir))?;
-            let frame = self.mailbox_frame_at(&partition, name, 0, &dir);
+            let frame = self.mailbox_frame_at(&partition, name, 0, &dir)?;
             made.push((frame.0, dir));
             frames.push(frame);
         }
@@ -181,18 +181,18 @@ impl UserInner {
         name: String,
         uses: u32,
         dir: &Path,
-    ) -> (MailboxId, Frame) {
+    ) -> Result<(MailboxId, Frame)> {
         let (id, mut frame) = self.mailbox_frame(partition, name, uses);
         let is_maildir = partition.layout.kind() == LayoutKind::Maildir;
         if let Frame::Mailbox { uid_validity, .. } = &mut frame
-            && let Some(told) =
-                is_maildir.then(|| Namespace::told_validity(&*self.shared.storage, dir)).flatten()
+            && is_maildir
+            && let Some(told) = Namespace::told_validity(&*self.shared.storage, dir)?
         {
             let mut last = self.shared.uid_validity_last.lock();
             *last = (*last).max(told.0);
             *uid_validity = told;
         }
-        (id, frame)
+        Ok((id, frame))
     }
 
     pub(crate) fn mailbox_frame(
@@ -224,7 +224,9 @@ impl UserInner {
         self.not_anothers(&dir)?;
         let mut frames = vec![self.mailbox_frame(&partition, name.to_owned(), special_use)];
         let id = frames[0].0;
-        let inherited = self.inherited(&namespace, name, options.inherits_inbox);
+        let inherited = self
+            .hierarchy_list(&partition, &dir)
+            .or_else(|| self.inherited(&namespace, name, options.inherits_inbox));
         frames.extend(inherited.map(|acl| (id, acl)));
         let lsn = self.commit(&frames)?;
         let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);

@@ -21,7 +21,7 @@ impl UserInner {
     /// The first time, it takes over what an old server did with it.
     pub(crate) fn open(self: &Arc<Self>, name: &str) -> Result<Mailbox> {
         let mailbox = self.open_as_it_is(name)?;
-        self.look_at_old_server(name, &mailbox);
+        self.look_at_old_server(name, &mailbox)?;
         Ok(mailbox)
     }
 
