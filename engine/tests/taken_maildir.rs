@@ -10,13 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::io::sim::{Fault, Sim};
-use engine::io::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
+use engine::io::{Filesystem, Kind, Lane, Open, Stat, Storage, StoredFile};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Drive, Error, INBOX, MountOptions, OldServer, Partition, Store, StoreConfig, UserOptions,
+    Delivery, Drive, Error, INBOX, MountOptions, OldServer, Partition, Store, StoreConfig, Target,
+    UserOptions,
 };
 use foreign::courier::uiddb::UidDb;
 use foreign::dovecot::uidlist::UidList;
+use protocol::types::SystemFlags;
 
 const MAIN: &str = "/spool/alice";
 
@@ -251,6 +253,78 @@ fn the_disk_may_be_full_or_fail_at_any_moment() {
                 old_server_goes_on(&sim, server);
             }
         }
+    }
+}
+
+/// A message into the INBOX, and the way back again.
+fn one_more(sim: &Sim, server: OldServer) -> engine::Result<u32> {
+    let store = open(sim, &[server])?;
+    let uid = block(async {
+        let user = store.user("alice", &UserOptions::default()).await?;
+        user.hand_back(&[server]).await?;
+        let target = Target {
+            user: user.clone(),
+            mailbox: user.mailbox(INBOX).await?,
+            flags: SystemFlags::empty(),
+            keywords: vec![],
+            internal_date: None,
+            annotations: vec![],
+        };
+        let lane = Lane::inline(Arc::new(sim.clone()));
+        let mut delivery = Delivery::new(&store, &lane, vec![target])?;
+        delivery.write(b"Subject: z\r\n\r\nz\r\n").await?;
+        let uid = delivery.commit().await.remove(0)?.uid.0;
+        // Dovecot's list only gets a line.
+        user.hand_back(&[server]).await?;
+        Ok::<u32, Error>(uid)
+    })?;
+    store.close()?;
+    Ok(uid)
+}
+
+fn dovecots_lines(sim: &Sim) -> (u64, Vec<(u32, bool)>) {
+    let path = Path::new(MAIN).join("dovecot-uidlist");
+    let list = UidList::read(&read(sim, &path).unwrap()).unwrap();
+    assert_eq!((list.uid_validity, list.extra), (VALIDITY, vec!["Gabcdef".to_owned()]));
+    let lines = list.messages.iter().map(|m| (m.uid, m.uidl().is_some())).collect();
+    (sim.stat(&path).unwrap().inode, lines)
+}
+
+#[test]
+fn lines_are_added_and_may_be_torn() {
+    let server = OldServer::Dovecot;
+    let begun = || {
+        let sim = spool(server);
+        there_and_back(&sim, server).unwrap();
+        sim
+    };
+    let sim = begun();
+    let (inode, _) = dovecots_lines(&sim);
+    assert_eq!(one_more(&sim, server).unwrap(), 20);
+    let (after, lines) = dovecots_lines(&sim);
+    assert_eq!(lines, [(3, false), (5, true), (9, false), (12, false), (20, false)]);
+    assert_eq!(after, inode, "it was not written whole");
+    for cut in 1.. {
+        let sim = begun();
+        sim.stop_at(sim.operations() + cut);
+        let told = one_more(&sim, server);
+        if told.is_ok() && !sim.is_stopped() {
+            break;
+        }
+        sim.crash(cut);
+        sim.advance(121_000_000_000);
+        let store = open(&sim, &[server]).unwrap();
+        block(async {
+            let user = store.user("alice", &UserOptions::default()).await.unwrap();
+            let view = user.mailbox(INBOX).await.unwrap().refresh().await.unwrap();
+            let uids: Vec<u32> = view.uids().map(|(_, uid)| uid.0).collect();
+            assert_eq!(uids[..4], [3, 5, 9, 12], "cut {cut}");
+            assert!(uids.len() == 4 || uids[4] == 20, "cut {cut}: {uids:?}");
+            assert_eq!(view.uid_validity().0, VALIDITY, "cut {cut}");
+            user.hand_back(&[server]).await.unwrap();
+        });
+        store.close().unwrap();
+        dovecots_lines(&sim);
     }
 }
 

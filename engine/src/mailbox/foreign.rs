@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::events::{Event, Events};
 use super::files::Head;
-use crate::takeover::Told;
+use crate::takeover::{Mark, Told};
 
 /// A directory changed this recently may change again within the same clock tick.
 pub(super) const TICK_NS: i64 = 2_000_000_000;
@@ -42,6 +42,8 @@ pub(crate) struct Foreign {
     pub(super) after_crash: bool,
     /// UIDs that an old server gave to messages that are to be taken in.
     pub(crate) told: Option<Arc<Told>>,
+    /// How we left Courier's and Dovecot's files of UIDs, since the mailbox was opened.
+    pub(crate) given: [Option<Mark>; 2],
     /// `new/` may hold what the index does not know; `cur/` does not.
     pub(super) new_differs: bool,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use foreign::courier::subscribed;
-use foreign::dovecot;
+use foreign::dovecot::{self, uidvalidity};
 use protocol::imap::mutf7;
 
 use super::OldServer;
@@ -21,13 +21,19 @@ use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
-use crate::io::{Kind, Storage};
+use crate::io::{Kind, Open, Storage};
 use crate::layout::LayoutKind;
 use crate::mailbox::files::INDEX_NAME;
 use crate::mailbox::opening;
 use crate::namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 use crate::quota::QuotaLimits;
 use crate::user::{User, UserInner};
+
+/// Where Dovecot notes the last UIDVALIDITY that it gave a mailbox.
+const VALIDITY_NAME: &str = "dovecot-uidvalidity";
+
+/// Above this no UIDVALIDITY is believed.
+const VALIDITY_MAX: u32 = u32::MAX - (1 << 24);
 
 type Frames = Vec<(MailboxId, Frame)>;
 
@@ -87,6 +93,13 @@ impl UserInner {
             return Ok(frames);
         }
         let user = || self.name.clone();
+        {
+            // Ours are to be above those that Dovecot gave.
+            let (told, _) = self.dovecots_last(main)?;
+            let mut last = self.shared.uid_validity_last.lock();
+            // One that leaves no room above is none that a server gave.
+            *last = (*last).max(if told < VALIDITY_MAX { told } else { 0 });
+        }
         for (id, dir) in mailboxes {
             if let Some(acl) = first_list(storage, main, dir) {
                 frames.push((*id, Frame::Acl { user: user(), acl: Some(Arc::new(acl)) }));
@@ -299,6 +312,42 @@ impl UserInner {
         Ok(true)
     }
 
+    /// The last UIDVALIDITY that Dovecot knows to be handed out: by its file, and by the name of the
+    /// one beside it.
+    fn dovecots_last(&self, main: &Path) -> Result<(u32, Vec<PathBuf>)> {
+        let storage = &*self.shared.storage;
+        let bytes = files::read(storage, &main.join(VALIDITY_NAME))?;
+        let mut last = bytes.and_then(|bytes| uidvalidity::read(&bytes)).unwrap_or_default();
+        let mut markers = Vec::new();
+        let mut each = |name: &[u8], kind: Kind| {
+            let digits = name.strip_prefix(b"dovecot-uidvalidity.").filter(|_| kind == Kind::File);
+            if let Some(told) = digits.and_then(uidvalidity::read) {
+                last = last.max(told);
+                markers.push(main.join(OsStr::from_bytes(name)));
+            }
+        };
+        storage.list(main, &mut each).map_err(Error::io("list", main))?;
+        Ok((last, markers))
+    }
+
+    /// Has Dovecot give new mailboxes a UIDVALIDITY above all of ours.
+    fn give_uid_validity(&self, main: &Path) -> Result<()> {
+        let storage = &*self.shared.storage;
+        let namespace = self.namespace.load();
+        let ours = namespace.mailboxes.values().map(|entry| entry.uid_validity.0).max();
+        let (known, markers) = self.dovecots_last(main)?;
+        let last = known.max(ours.unwrap_or_default());
+        files::update(&self.shared, main, &main.join(VALIDITY_NAME), &uidvalidity::write(last))?;
+        let marker = main.join(uidvalidity::marker(last));
+        if !markers.contains(&marker) {
+            storage.open(&marker, Open::Create).map_err(Error::io("create", &marker))?;
+        }
+        for path in markers.into_iter().filter(|path| *path != marker) {
+            storage.unlink(&path).map_err(Error::io("unlink", path))?;
+        }
+        Ok(())
+    }
+
     /// Writes what is the account's as old servers have it.
     pub(crate) fn hand_back_account(self: &Arc<Self>, servers: &[OldServer]) -> Result<()> {
         let _one_at_a_time = self.changes.lock();
@@ -340,6 +389,9 @@ impl UserInner {
                 }
             };
             files::update(&self.shared, &main, &path, &bytes)?;
+        }
+        if servers.contains(&OldServer::Dovecot) {
+            self.give_uid_validity(&main)?;
         }
         let mailboxes = namespace.mailboxes.iter();
         let mailboxes = mailboxes.filter(|(_, entry)| entry.partition == partition.name);

@@ -55,11 +55,13 @@ impl Told {
         Told { uid_validity, uid_next, uids }
     }
 
-    /// Reads a server's file in a mailbox's directory; `None` where there is none.
+    /// Reads a server's file in a mailbox's directory; `None` where there is none. Lines at the end of
+    /// Dovecot's may be torn by a power cut.
     pub(super) fn read(
         storage: &dyn Storage,
         dir: &Path,
         server: OldServer,
+        end_may_be_torn: bool,
     ) -> Result<Option<Told>> {
         let path = dir.join(server.uids_name());
         let Some(bytes) = files::read(storage, &path)? else { return Ok(None) };
@@ -67,9 +69,15 @@ impl Told {
             OldServer::Courier => {
                 UidDb::read(&bytes).map(|db| Told::of(db.uid_validity, db.uid_next, db.messages))
             }
-            OldServer::Dovecot => UidList::read(&bytes).map(|list| {
+            OldServer::Dovecot => UidList::read_begun(&bytes).and_then(|(list, torn)| {
+                if let Some(bad) = torn {
+                    if !end_may_be_torn {
+                        return Err(bad);
+                    }
+                    tracing::warn!(path = %path.display(), %bad, "its end is torn: passed over");
+                }
                 let uids = list.messages.into_iter().map(|m| (m.uid, m.base)).collect();
-                Told::of(list.uid_validity, list.uid_next, uids)
+                Ok(Told::of(list.uid_validity, list.uid_next, uids))
             }),
         };
         told.map(Some).map_err(|bad| Error::Corrupt {
@@ -190,7 +198,8 @@ impl UserInner {
         server: OldServer,
         fresh: bool,
     ) -> Result<()> {
-        let told = match Told::read(&*self.shared.storage, dir, server) {
+        // Lines that we were adding, of messages whose UIDs the index has.
+        let told = match Told::read(&*self.shared.storage, dir, server, !fresh) {
             Ok(told) => told.unwrap_or_default(),
             Err(error @ Error::Corrupt { .. }) => {
                 tracing::error!(user = self.name, mailbox = name, %error, "UIDs of an old server are lost");
@@ -426,7 +435,7 @@ impl Namespace {
     /// A file that cannot be read now; one that is damaged gives none.
     pub(crate) fn told_validity(storage: &dyn Storage, dir: &Path) -> Result<Option<UidValidity>> {
         let Some(server) = Told::newest(storage, dir)? else { return Ok(None) };
-        match Told::read(storage, dir, server) {
+        match Told::read(storage, dir, server, false) {
             Ok(told) => Ok(told.map(|told| UidValidity(told.uid_validity))),
             Err(error @ Error::Corrupt { .. }) => {
                 tracing::error!(dir = %dir.display(), %error, "UIDs of an old server are lost: a new UIDVALIDITY");

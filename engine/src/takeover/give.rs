@@ -13,17 +13,20 @@ use foreign::courier::keywords::{LIST_NAME, List};
 use foreign::courier::uiddb::UidDb;
 use foreign::dovecot::uidlist::{Message, UidList};
 use parking_lot::Mutex;
+use protocol::types::Uid;
 
 use super::adopt::{KEYWORDS_DIR, stamps};
 use super::dotlock::DotLock;
+use super::files::{self, Stamp, stamp};
 use super::memory::{KEYWORDS_NAME, Memory, OF_MAILBOX};
 use super::words::{self, LETTERS_NAME};
-use super::{OldServer, files, letters_of};
+use super::{OldServer, letters_of};
 use crate::error::{Error, Result};
 use crate::ids::MailboxId;
-use crate::io::Kind;
+use crate::io::{Kind, Open, Storage};
 use crate::layout::{LayoutKind, Location};
 use crate::mailbox::MailboxInner;
+use crate::mailbox::files::Files;
 use crate::shared::Shared;
 use crate::user::UserInner;
 
@@ -51,11 +54,38 @@ impl Due {
     }
 }
 
-/// A message as the old server's files have it.
-struct Given {
-    uid: u32,
-    base: Vec<u8>,
-    keywords: Vec<String>,
+/// Names that are looked up one by one sooner than all together.
+const FEW: usize = 1000;
+
+/// What tells one set of messages of a mailbox from another: none comes without a new UIDNEXT, and
+/// none goes without there being one less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Set {
+    uid_validity: u32,
+    uid_next: u32,
+    living: usize,
+}
+
+/// A file of UIDs as we left it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    stamp: Stamp,
+    set: Set,
+    /// No listed UID is above.
+    uid_last: u32,
+    lines: usize,
+}
+
+impl Mark {
+    fn of(
+        storage: &dyn Storage,
+        path: &Path,
+        set: Set,
+        uid_last: u32,
+        lines: usize,
+    ) -> Result<Option<Mark>> {
+        Ok(stamp(storage, path)?.map(|stamp| Mark { stamp, set, uid_last, lines }))
+    }
 }
 
 impl Shared {
@@ -135,23 +165,53 @@ impl MailboxInner {
         memory.write(&self.shared, &place.dir, OF_MAILBOX)
     }
 
-    /// All messages as of now, and UIDNEXT.
-    fn given(&self) -> Result<(u32, Vec<Given>)> {
+    /// Which messages there are.
+    fn set(&self) -> Set {
+        let files = self.files.lock();
+        self.set_of(&files)
+    }
+
+    fn set_of(&self, files: &Files) -> Set {
+        // What is under way has its UIDs already.
+        let uid_next = self.state.lock().uid_next.max(files.head.uid_next).0;
+        let living = files.head.count - files.tombstones() as usize;
+        Set { uid_validity: files.head.uid_validity.0, uid_next, living }
+    }
+
+    /// Messages with at least this UID: UIDs and base names.
+    fn given(&self, from: Uid) -> Result<(Set, Vec<(u32, Vec<u8>)>)> {
+        let files = self.files.lock();
+        let first = files.lower_bound(from);
+        let living = (first..files.head.count).filter(|p| !files.is_tombstone(*p));
+        let mut given = Vec::new();
+        if files.head.count - first < FEW {
+            given.extend(
+                living.filter_map(|p| Some((files.record(p).uid.0, files.location(p)?.base))),
+            );
+        } else {
+            let names = files.names()?;
+            given.extend(living.map(|p| (files.record(p).uid.0, names.of(p).0.to_vec())));
+        }
+        given.retain(|(_, base)| !base.is_empty());
+        Ok((self.set_of(&files), given))
+    }
+
+    /// Keywords of the messages that have some, by base name.
+    fn given_keywords(&self) -> Result<List> {
         let files = self.files.lock();
         let names = files.names()?;
-        let mut given = Vec::with_capacity(files.head.count);
+        let mut list = List::default();
         for position in (0..files.head.count).filter(|p| !files.is_tombstone(*p)) {
-            let (base, record) = (names.of(position).0, files.record(position));
-            if base.is_empty() {
+            let record = files.record(position);
+            let base = names.of(position).0;
+            if record.keywords == 0 || base.is_empty() {
                 continue;
             }
             let words = files.keywords().of_bits(record.keywords);
-            let keywords = words.map(|word| word.as_str().to_owned()).collect();
-            given.push(Given { uid: record.uid.0, base: base.to_vec(), keywords });
+            let words = words.map(|word| word.as_str().to_owned()).collect();
+            list.messages.insert(base.to_vec(), words);
         }
-        // What is under way has its UIDs already.
-        let uid_next = self.state.lock().uid_next.max(files.head.uid_next);
-        Ok((uid_next.0, given))
+        Ok(list)
     }
 
     fn give_to_courier(self: &Arc<Self>, dir: &Path, before: &Memory) -> Result<()> {
@@ -180,10 +240,7 @@ impl MailboxInner {
             }
         }
         self.leave_new()?;
-        let (uid_next, given) = self.given()?;
-        let with = given.iter().filter(|m| !m.keywords.is_empty());
-        let list = List { messages: with.map(|m| (m.base.clone(), m.keywords.clone())).collect() };
-        let bytes = list.write();
+        let bytes = self.given_keywords()?.write();
         files::update(shared, dir, &dir.join(KEYWORDS_NAME), &bytes)?;
         files::update(shared, dir, &keywords_dir.join(LIST_NAME), &bytes)?;
         for name in updates {
@@ -196,9 +253,21 @@ impl MailboxInner {
                 _ => {}
             }
         }
-        let messages = given.into_iter().map(|m| (m.uid, m.base)).collect();
-        let db = UidDb { uid_validity: self.uid_validity().0, uid_next, messages };
-        files::update(shared, dir, &dir.join(OldServer::Courier.uids_name()), &db.write()).map(drop)
+        let path = dir.join(OldServer::Courier.uids_name());
+        let known = self.foreign.lock().given[0].filter(|known| known.set == self.set());
+        if known.is_some_and(
+            |known| matches!(stamp(storage, &path), Ok(now) if now == Some(known.stamp)),
+        ) {
+            return Ok(());
+        }
+        // UIDNEXT is in its first line: it is written whole, as Courier does.
+        let (set, messages) = self.given(Uid(1))?;
+        let uid_last = messages.last().map_or(0, |(uid, _)| *uid);
+        let lines = messages.len();
+        let db = UidDb { uid_validity: set.uid_validity, uid_next: set.uid_next, messages };
+        files::update(shared, dir, &path, &db.write())?;
+        self.foreign.lock().given[0] = Mark::of(storage, &path, set, uid_last, lines)?;
+        Ok(())
     }
 
     fn give_to_dovecot(self: &Arc<Self>, dir: &Path) -> Result<()> {
@@ -206,24 +275,61 @@ impl MailboxInner {
         let path = dir.join(OldServer::Dovecot.uids_name());
         let _lock = DotLock::take(shared, dir, dir.join("dovecot-uidlist.lock"))?;
         self.give_letters(dir)?;
+        let known = self.foreign.lock().given[1];
+        if let Some(known) = known
+            && stamp(storage, &path)? == Some(known.stamp)
+            && self.add_lines(&path, known)?
+        {
+            return Ok(());
+        }
         let known = files::read(storage, &path)?.and_then(|bytes| UidList::read(&bytes).ok());
         let known = known.unwrap_or_default();
-        let same = known.uid_validity == self.uid_validity().0;
+        let (set, given) = self.given(Uid(1))?;
+        let same = known.uid_validity == set.uid_validity;
         // Sizes, UIDLs and the like that Dovecot wrote down.
         let extras: HashMap<Vec<u8>, Vec<String>> =
             known.messages.into_iter().map(|m| (m.base, m.extra)).collect();
-        let (uid_next, given) = self.given()?;
-        let messages = given.into_iter().map(|m| {
-            let extra = extras.get(&m.base).cloned().unwrap_or_default();
-            Message { uid: m.uid, extra, base: m.base }
+        let messages = given.into_iter().map(|(uid, base)| {
+            let extra = extras.get(&base).cloned().unwrap_or_default();
+            Message { uid, extra, base }
         });
         let list = UidList {
-            uid_validity: self.uid_validity().0,
-            uid_next: if same { uid_next.max(known.uid_next) } else { uid_next },
+            uid_validity: set.uid_validity,
+            uid_next: if same { set.uid_next.max(known.uid_next) } else { set.uid_next },
             extra: known.extra,
             messages: messages.collect(),
         };
-        files::update(shared, dir, &path, &list.write()).map(drop)
+        let uid_last = list.uid_next.saturating_sub(1);
+        files::update(shared, dir, &path, &list.write())?;
+        let mark = Mark::of(storage, &path, set, uid_last, list.messages.len())?;
+        self.foreign.lock().given[1] = mark;
+        Ok(())
+    }
+
+    /// Adds lines of new messages to Dovecot's list. Those of removed ones may stay, up to a quarter;
+    /// UIDNEXT is above the last line's UID. `false` where it is to be written whole.
+    fn add_lines(self: &Arc<Self>, path: &Path, known: Mark) -> Result<bool> {
+        let storage = &*self.shared.storage;
+        let (set, given) = self.given(Uid(known.uid_last.saturating_add(1)))?;
+        let uid_last = given.last().map_or(known.uid_last, |(uid, _)| *uid);
+        let lines = known.lines + given.len();
+        let is_told = set.uid_next <= uid_last.saturating_add(1);
+        if set.uid_validity != known.set.uid_validity || !is_told || lines / 4 * 3 > set.living {
+            return Ok(false);
+        }
+        let mut bytes = Vec::new();
+        for (uid, base) in given {
+            Message { uid, extra: Vec::new(), base }.write(&mut bytes);
+        }
+        if !bytes.is_empty() {
+            let add = || {
+                storage.append(path, &bytes)?;
+                storage.open(path, Open::Write)?.sync_data()
+            };
+            add().map_err(Error::io("append to", path))?;
+        }
+        self.foreign.lock().given[1] = Mark::of(storage, path, set, uid_last, lines)?;
+        Ok(true)
     }
 
     /// Files go from `new/` to `cur/`: Courier gives those that it moves itself new UIDs.
@@ -241,7 +347,7 @@ impl MailboxInner {
     /// Names of files get the letters of their keywords.
     fn give_letters(self: &Arc<Self>, dir: &Path) -> Result<()> {
         let mut letters = words::read(&*self.shared.storage, dir);
-        let (mut lost, mut due) = (0, Vec::new());
+        let (mut lost, mut due) = (BTreeMap::<String, usize>::new(), Vec::new());
         {
             let files = self.files.lock();
             let names = files.names()?;
@@ -255,7 +361,7 @@ impl MailboxInner {
                 for word in files.keywords().of_bits(record.keywords) {
                     match letters.letter(word.as_str()) {
                         Some(letter) => wanted.push(letter),
-                        None => lost += 1,
+                        None => *lost.entry(word.as_str().to_owned()).or_default() += 1,
                     }
                 }
                 wanted.sort_unstable();
@@ -266,18 +372,17 @@ impl MailboxInner {
                 }
             }
         }
-        if lost > 0 {
-            tracing::warn!(dir = %dir.display(), messages = lost, "Dovecot has letters for 26 keywords: some stay ours alone");
+        if !lost.is_empty() {
+            let words: Vec<String> = lost.iter().map(|(word, n)| format!("{word} ({n})")).collect();
+            let words = words.join(", ");
+            tracing::warn!(dir = %dir.display(), words, "Dovecot has letters for 26 keywords: these stay ours alone");
         }
         files::update(&self.shared, dir, &dir.join(LETTERS_NAME), &letters.write())?;
         due.chunks(RENAMES_MAX).try_for_each(|part| self.rename_for_old_server(part))
     }
 
     /// Renames files into `cur/`, with these uninterpreted letters.
-    fn rename_for_old_server(
-        self: &Arc<Self>,
-        due: &[(protocol::types::Uid, Vec<u8>)],
-    ) -> Result<()> {
+    fn rename_for_old_server(self: &Arc<Self>, due: &[(Uid, Vec<u8>)]) -> Result<()> {
         let mut files = self.files.lock();
         let place = self.place.read().clone();
         let mut seen = Vec::new();

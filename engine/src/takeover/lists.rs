@@ -5,7 +5,7 @@
 //! and of the identifiers no `authenticated` and `anonymous`; Dovecot no `n`, no `administrators` and
 //! no `anonymous`) is left out there and stays here, since an entry that the other server did not
 //! touch is not taken from its file. `owner` and `administrators` with all that Courier knows have
-//! everything.
+//! everything, and so has an owner of whom Dovecot's file says nothing.
 //!
 //! A folder of Courier's without a file has the list of the folder above it, be that one that exists
 //! in `courierimaphieracl/` alone.
@@ -92,8 +92,7 @@ fn read(storage: &dyn Storage, path: &Path, server: OldServer) -> Option<Texts> 
         OldServer::Courier => courier::acl::read(&bytes).map(|entries| {
             entries.into_iter().map(|e| of_courier(e.identifier, &e.rights)).collect::<Vec<_>>()
         }),
-        OldServer::Dovecot => dovecot::acl::read(&bytes)
-            .map(|entries| entries.into_iter().map(|e| (e.identifier, e.rights)).collect()),
+        OldServer::Dovecot => dovecot::acl::read(&bytes).map(of_dovecot),
     };
     let acl = match &entries {
         Ok(entries) => Acl::of_texts(entries.iter().map(|(who, rights)| (who, rights))),
@@ -106,6 +105,20 @@ fn read(storage: &dyn Storage, path: &Path, server: OldServer) -> Option<Texts> 
         tracing::error!(path = %path.display(), "a list of rights has unknown identifiers: passed over");
     }
     acl.map(|acl| acl.to_texts())
+}
+
+/// Of whom Dovecot's files say nothing, the owner may do everything; and what they say of him, with all
+/// that Dovecot knows, is everything.
+fn of_dovecot(entries: Vec<dovecot::acl::Entry>) -> Vec<(String, String)> {
+    let is_told = entries.iter().any(|entry| entry.identifier == "owner");
+    let all = |rights: &str| "lrwstipekxa".chars().all(|letter| rights.contains(letter));
+    let own = (!is_told).then(|| ("owner".to_owned(), Rights::ALL.to_string()));
+    let others =
+        entries.into_iter().map(|entry| match entry.identifier == "owner" && all(&entry.rights) {
+            true => (entry.identifier, Rights::ALL.to_string()),
+            false => (entry.identifier, entry.rights),
+        });
+    own.into_iter().chain(others).collect()
 }
 
 /// In Courier's files, c is the right to make folders alone.
@@ -411,10 +424,7 @@ fn said(bytes: &[u8], server: OldServer) -> Option<Texts> {
             let entries = courier::acl::read(bytes).ok()?;
             entries.into_iter().map(|e| of_courier(e.identifier, &e.rights)).collect()
         }
-        OldServer::Dovecot => {
-            let entries = dovecot::acl::read(bytes).ok()?;
-            entries.into_iter().map(|e| (e.identifier, e.rights)).collect()
-        }
+        OldServer::Dovecot => of_dovecot(dovecot::acl::read(bytes).ok()?),
     };
     Acl::of_texts(entries.iter().map(|(who, rights)| (who, rights))).map(|acl| acl.to_texts())
 }

@@ -54,6 +54,9 @@ pub(super) struct Memory {
     /// The quota's definition as `maildirsize` last had it, read or written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) quota: Option<String>,
+    /// The user's limits were set here, and are not those of the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) quota_here: bool,
     /// The owner epoch of the run that last knew the sums there to be true.
     #[serde(default)]
     pub(super) quota_epoch: u32,

@@ -42,7 +42,7 @@ mod uidls;
 mod words;
 
 pub(crate) use adopt::Told;
-pub(crate) use give::Due;
+pub(crate) use give::{Due, Mark};
 pub(crate) use tally::{Tallied, Tally, counted_size};
 pub(crate) use words::{LetterNames, letter_bits, letters_of};
 

@@ -335,7 +335,12 @@ impl UserInner {
         let (storage, tally) = (&*self.shared.storage, &self.ledger.tally);
         let bytes = files::read(storage, &main.join(NAME))?;
         if bytes.is_none() && !tally.is_on() {
-            return Ok(());
+            // Whoever removed it wants it made again.
+            let kept = Memory::read(&self.shared, &main, OF_ACCOUNT)?.and_then(|m| m.quota);
+            let limited = self.own_limits().definition() != Definition::default();
+            if kept.is_none() || !limited {
+                return Ok(());
+            }
         }
         let mut due = due;
         if !tally.is_on() {
@@ -426,7 +431,7 @@ impl UserInner {
             let here = self.namespace.load().quota;
             let is_theirs = match here {
                 None => self.own_limits().definition() == Definition::default(),
-                Some(here) => known.is_some_and(|known| here.definition() == known),
+                Some(_) => known.is_some() && !memory.quota_here,
             };
             if is_theirs && theirs != Definition::default() {
                 let (bytes, messages) = (theirs.bytes, theirs.messages);
@@ -469,6 +474,7 @@ impl UserInner {
         }
         let mut memory = Memory::read(&self.shared, &main, OF_ACCOUNT)?.unwrap_or_default();
         memory.quota = Some(definition.write());
+        memory.quota_here = self.namespace.load().quota.is_some();
         memory.quota_epoch = self.shared.owner_epoch;
         memory.write(&self.shared, &main, OF_ACCOUNT)?;
         if definition == Definition::default() {

@@ -1,3 +1,5 @@
+//! UIDLs of old servers. Dovecot's list may have some, which were another server's before.
+//!
 //! Courier's UIDLs: its POP3 server numbers messages by itself, in `courierpop3dsizelist`.
 //!
 //! Where the list is there, it stays the truth while we serve: a session takes the UIDLs of known
@@ -8,6 +10,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use foreign::courier::sizelist::{Message, SizeList};
+use foreign::dovecot::uidlist::UidList;
 use protocol::types::Uid;
 
 use super::{OldServer, files};
@@ -29,7 +32,48 @@ impl Mailbox {
     }
 }
 
+impl Mailbox {
+    /// UIDLs that Dovecot's list gives messages of an INBOX (its `P` extension, after a migration of
+    /// Dovecot's own); the others have those of the form that is configured.
+    pub async fn dovecot_uidls(&self, view: &View) -> Result<HashMap<Uid, String>> {
+        let (inner, view) = (self.0.clone(), view.clone());
+        let job = move || inner.dovecot_uidls(&view);
+        self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
+    }
+}
+
 impl MailboxInner {
+    fn dovecot_uidls(&self, view: &View) -> Result<HashMap<Uid, String>> {
+        let place = self.place.read().clone();
+        let mut uidls = HashMap::new();
+        if place.partition.layout.kind() != LayoutKind::Maildir {
+            return Ok(uidls);
+        }
+        let path = place.dir.join(OldServer::Dovecot.uids_name());
+        let Some(bytes) = files::read(&*self.shared.storage, &path)? else { return Ok(uidls) };
+        // Most lists have none, and need not be taken apart.
+        if memchr::memmem::find(&bytes, b" P").is_none() {
+            return Ok(uidls);
+        }
+        let list = match UidList::read_begun(&bytes) {
+            Ok((list, _)) => list,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "UIDLs of Dovecot are lost");
+                return Ok(uidls);
+            }
+        };
+        let told: HashMap<&[u8], &str> =
+            list.messages.iter().filter_map(|m| Some((&m.base[..], m.uidl()?))).collect();
+        for (_, uid) in view.uids() {
+            if let Some(base) = view.file_name(uid)
+                && let Some(uidl) = told.get(base.as_bytes())
+            {
+                uidls.insert(uid, (*uidl).to_owned());
+            }
+        }
+        Ok(uidls)
+    }
+
     fn courier_uidls(&self, view: &View) -> Result<Option<HashMap<Uid, String>>> {
         let place = self.place.read().clone();
         if place.partition.layout.kind() != LayoutKind::Maildir {

@@ -88,7 +88,7 @@ impl Maildrop {
         let pop3 = &services.config().pop3;
         let uidls = match pop3.uidl == "courier" {
             true => mailbox.courier_uidls(&view).await?.unwrap_or_default(),
-            false => HashMap::new(),
+            false => mailbox.dovecot_uidls(&view).await?,
         };
         let mut all = Totals::default();
         let mut seen = 0;

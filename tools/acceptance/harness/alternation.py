@@ -1,7 +1,9 @@
 """One Maildir served by Cursus and by an old server in turn, each making random changes.
 
 A model says what every mailbox must hold. Whoever starts must show exactly that: UIDVALIDITY, UIDs,
-flags and keywords, dates, bytes, subscriptions.
+flags and keywords, dates, bytes, subscriptions, access control lists. With Courier, its tools
+(maildiracl, maildirkw, deliverquota, maildirmake) work on the tree while nobody runs, too, and the
+sums in `maildirsize` must be those of the files.
 """
 
 import base64
@@ -9,6 +11,7 @@ import hashlib
 import imaplib
 import json
 import os
+import pathlib
 import poplib
 import random
 import re
@@ -21,6 +24,9 @@ from .server import Cursus
 USER = "user1"
 FLAGS = ["\\Seen", "\\Flagged", "\\Answered", "\\Deleted", "\\Draft"]
 WORDS = ["$Forwarded", "$Junk", "NonJunk", "$Label1", "kw1", "kw2", "kw3"]
+# Whose rights are changed, and the letters that all servers know.
+OTHERS = ["user2", "user3", "anyone"]
+RIGHTS = "lrswite"
 MAIL_UID = 8
 imaplib._MAXLINE = 10_000_000
 
@@ -81,6 +87,17 @@ class Client:
                 out.add(self.ours(name))
         return out
 
+    def rights(self, name):
+        """Letters of those whom the model knows."""
+        acl = {}
+        data = self.ok("getacl", self.wire(name))
+        words = re.findall(r'"[^"]*"|[^ ]+', data[0].decode())[1:]
+        for who, letters in zip(words[::2], words[1::2]):
+            who = who.strip('"').removeprefix("user=")
+            if who in OTHERS:
+                acl[who] = "".join(sorted(set(letters) & set(RIGHTS)))
+        return {who: letters for who, letters in acl.items() if letters}
+
     def state(self):
         """Everything that a client can know."""
         boxes = {}
@@ -126,6 +143,8 @@ class Model:
                 a, b = want["messages"].get(uid), have["messages"].get(uid)
                 if a != b:
                     wrong.append(f"{name} {uid}: {b}, not {a}")
+            if "acl" in want and "acl" in have and want["acl"] != have["acl"]:
+                wrong.append(f"{name}: rights {have['acl']}, not {want['acl']}")
             if have["next"] and want["next"] and have["next"] < want["next"]:
                 wrong.append(f"{name}: UIDNEXT {have['next']} after {want['next']}")
         if set(subscribed) != self.subscribed:
@@ -142,6 +161,8 @@ class Alternation:
         self.model = None
         self.n = 0
         self.deliveries = 0
+        # A definition of the quota that Cursus has not seen.
+        self.untold = False
         self.journal = []
 
     # -- servers ---------------------------------------------------------------
@@ -175,7 +196,7 @@ class Alternation:
         name = rnd.choice(sorted(boxes))
         box = boxes[name]
         uids = sorted(box["messages"])
-        what = rnd.choice(["append"] * 3 + ["flags"] * 4 + ["expunge", "copy", "copy", "subscribe",
+        what = rnd.choice(["rights"] * 2 + ["append"] * 3 + ["flags"] * 4 + ["expunge", "copy", "copy", "subscribe",
                           "create", "delete", "rename"])
         if what == "append":
             flags = rnd.sample(FLAGS, rnd.randint(0, 2)) + rnd.sample(WORDS, rnd.randint(0, 2))
@@ -211,6 +232,9 @@ class Alternation:
             some = rnd.sample(uids, min(len(uids), rnd.randint(1, 3)))
             client.ok("uid", "COPY", ",".join(map(str, some)), client.wire(to))
             self.look(client, to)
+        elif what == "rights":
+            who, letters = rnd.choice(OTHERS), "".join(rnd.sample(RIGHTS, rnd.randint(0, 4)))
+            self.set_rights(client, name, who, letters)
         elif what == "subscribe":
             on = rnd.random() < 0.6
             client.ok("subscribe" if on else "unsubscribe", client.wire(name))
@@ -221,6 +245,7 @@ class Alternation:
             client.ok("create", client.wire(fresh))
             boxes[fresh] = {"validity": None, "messages": {}, "next": None}
             self.look(client, fresh)
+            boxes[fresh]["acl"] = self.rights(client, fresh)
         elif what == "delete" and len(boxes) > 4 and name.split("/")[-1].startswith("box"):
             client.ok("select", client.wire("INBOX"))
             client.ok("unsubscribe", client.wire(name))
@@ -238,6 +263,7 @@ class Alternation:
             if self.who == "courier":
                 # It gives what it renames a new UIDVALIDITY, and new UIDs.
                 boxes[to] = client.state()[to]
+                boxes[to]["acl"] = self.rights(client, to)
         else:
             return
         self.journal.append(f"{self.who}: {what} {name}")
@@ -253,15 +279,153 @@ class Alternation:
         for uid, message in had["messages"].items():
             if state["messages"].get(uid) != message:
                 raise AssertionError(f"{name} {uid}: {state['messages'].get(uid)}, not {message}")
+        if "acl" in had:
+            state["acl"] = had["acl"]
         self.model.boxes[name] = state
+
+    # -- rights, keywords and quotas by Courier's own tools --------------------
+
+    def tool(self, program, *arguments, stdin=b""):
+        """A program of Courier's packages or maildrop's, as the owner of the tree."""
+        tree = pathlib.Path(os.environ.get("CURSUS_PEERS", proc.TARGET / "peers")) / "courier-imap"
+        path = tree / "usr" / "bin" / program
+        libraries = [tree / "usr/lib/x86_64-linux-gnu", tree / "usr/lib/courier-authlib"]
+        run = ["setpriv", f"--reuid={MAIL_UID}", f"--regid={MAIL_UID}", "--clear-groups",
+               "env", "LD_LIBRARY_PATH=" + ":".join(map(str, libraries))]
+        done = proc.subprocess.run([*run, str(path), *map(str, arguments)], input=stdin,
+                                   capture_output=True, timeout=30)
+        if done.returncode:
+            raise AssertionError(f"{program} {arguments}: {done.stderr} {done.stdout}")
+        return done.stdout.decode()
+
+    def folder(self, name):
+        """The directory of a mailbox of Courier's."""
+        if name == "INBOX":
+            return pathlib.Path(self.main_dir())
+        decoded = "".join(
+            part if n % 2 == 0 else base64.b64decode(part.replace(",", "/") + "=" * (-len(part) % 4)).decode("utf-16-be")
+            for n, part in enumerate(re.split(r"&([^-]+)-", name)))
+        return pathlib.Path(self.main_dir()) / ("." + decoded.replace("/", "."))
+
+    def couriers(self, name):
+        """What maildiracl calls a mailbox."""
+        folder = self.folder(name).name
+        return "INBOX" if name == "INBOX" else "INBOX" + folder
+
+    def listed_rights(self, name):
+        """What maildiracl says."""
+        acl = {}
+        for line in self.tool("maildiracl", "-list", self.main_dir(), self.couriers(name)).splitlines():
+            who, _, letters = line.partition("\t")
+            who = who.removeprefix("user=")
+            if who in OTHERS:
+                acl[who] = "".join(sorted(set(letters) & set(RIGHTS)))
+        return {who: letters for who, letters in acl.items() if letters}
+
+    def rights(self, client, name):
+        if self.who == "courier":
+            return self.listed_rights(name)
+        return client.rights(name)
+
+    def set_rights(self, client, name, who, letters):
+        if self.who == "courier" or client is None:
+            who_there = who if who == "anyone" else f"user={who}"
+            if letters:
+                self.tool("maildiracl", "-set", self.main_dir(), self.couriers(name), who_there, letters)
+            elif who in self.model.boxes[name]["acl"]:
+                self.tool("maildiracl", "-delete", self.main_dir(), self.couriers(name), who_there)
+        elif letters:
+            client.ok("setacl", client.wire(name), who, letters)
+        else:
+            client.ok("deleteacl", client.wire(name), who)
+        acl = self.model.boxes[name]["acl"]
+        acl.pop(who, None)
+        if letters:
+            acl[who] = "".join(sorted(letters))
+
+    def between(self):
+        """Courier's tools while nobody runs."""
+        if self.old != "courier":
+            return
+        rnd, boxes = self.random, self.model.boxes
+        name = rnd.choice(sorted(boxes))
+        self.set_rights(None, name, rnd.choice(OTHERS), "".join(rnd.sample(RIGHTS, rnd.randint(0, 4))))
+        uids = {}
+        for line in (self.folder(name) / "courierimapuiddb").read_text().splitlines()[1:]:
+            uid, _, base = line.partition(" ")
+            uids[int(uid)] = base
+        known = sorted(set(uids) & set(boxes[name]["messages"]))
+        if known:
+            uid, word = rnd.choice(known), rnd.choice(["kw1", "kw2", "kw3"])
+            sign = rnd.choice(["-a", "-r"])
+            file = next(path.name for path in (self.folder(name) / "cur").iterdir()
+                        if path.name.startswith(uids[uid] + ":"))
+            self.tool("maildirkw", sign, self.folder(name), file, word)
+            flags, date, body = boxes[name]["messages"][uid]
+            flags = flags | {word} if sign == "-a" else flags - {word}
+            boxes[name]["messages"][uid] = (flags, date, body)
+            self.journal.append(f"maildirkw {sign} {name} {uid} {word}")
+        if rnd.random() < 0.5:
+            self.quota = (rnd.randint(40_000_000, 60_000_000), rnd.randint(5000, 9000))
+            self.tool("maildirmake.courier", "-q", "%dS,%dC" % self.quota, self.main_dir())
+            self.untold = True
+
+    def check_quota(self, client, who):
+        """The sum in the file, the limits that clients see."""
+        if self.old != "courier":
+            return
+        until = time.monotonic() + (5 if client else 0)
+        # It is counted anew behind a deleted folder, soon.
+        while True:
+            lines, told, real = self.sums()
+            if told == real or time.monotonic() > until:
+                break
+            time.sleep(0.1)
+        if told != real:
+            raise AssertionError(f"{who}: maildirsize has {told}, not {real}\n{lines}")
+        if client:
+            data = client.ok("getquotaroot", client.wire("INBOX"))
+            limits = [int(re.search(rb"%s \d+ (\d+)" % word, data[1][0]).group(1))
+                      for word in (b"STORAGE", b"MESSAGE")]
+            if limits != [self.quota[0] // 1024, self.quota[1]]:
+                raise AssertionError(f"{who}: limits {limits}, not {self.quota}")
+
+    def sums(self):
+        """Lines of `maildirsize`, their sum, and that of the files."""
+        try:
+            lines = (self.folder("INBOX") / "maildirsize").read_text().splitlines()
+        except FileNotFoundError:
+            lines = []
+        told = [sum(int(line.split()[n]) for line in lines[1:]) for n in (0, 1)]
+        size = count = 0
+        for path in self.folder("INBOX").glob("**/*"):
+            if not path.is_file() or path.parent.name not in ("cur", "new"):
+                continue
+            if ".Trash" in str(path) or "T" in path.name.rpartition(":2,")[2]:
+                continue
+            named = re.search(r",S=(\d+)", path.name)
+            try:
+                size += int(named.group(1)) if named else path.stat().st_size
+            except FileNotFoundError:
+                continue
+            count += 1
+        return lines, told, [size, count]
 
     def deliver(self):
         """A delivery by a third program while nobody runs."""
         self.deliveries += 1
+        if self.old == "courier" and self.random.random() < 0.7:
+            self.tool("deliverquota.courier", self.main_dir(), stdin=self.message().replace(b"\r\n", b"\n"))
+            return
         path = f"{self.main_dir()}/new/{int(time.time())}.M{self.deliveries}P1.alternation"
         with open(path, "wb") as out:
             out.write(self.message().replace(b"\r\n", b"\n"))
         os.chown(path, MAIL_UID, MAIL_UID)
+        if self.old == "courier" and self.cursus and not self.untold and self.random.random() < 0.5:
+            # What knows nothing of quotas leaves a sum to be calculated anew.
+            (self.folder("INBOX") / "maildirsize").unlink(missing_ok=True)
+        elif self.old == "courier":
+            self.tool("maildirmake.courier", "-q", "%dS,%dC" % self.quota, self.main_dir())
 
     # -- the run ---------------------------------------------------------------
 
@@ -276,6 +440,8 @@ class Alternation:
             raise AssertionError(f"{who}: {fresh} came into INBOX, not {came} from {inbox['next']} on")
         for uid in fresh:
             inbox["messages"][uid] = state["INBOX"]["messages"][uid]
+        for name, box in state.items():
+            box["acl"] = self.rights(client, name)
         self.model.check(state, subscribed, who)
         for name, box in state.items():
             self.model.boxes[name]["next"] = box["next"] or self.model.boxes[name]["next"]
@@ -289,7 +455,12 @@ class Alternation:
         for name in ("INBOX", "Work"):
             for _ in range(5):
                 client.ok("append", client.wire(name), "(\\Seen)", None, self.message())
-        self.model = Model(client.state(), client.names("lsub"))
+        self.model, self.who = Model(client.state(), client.names("lsub")), self.old
+        for name, box in self.model.boxes.items():
+            box["acl"] = self.rights(client, name)
+        self.quota = (50_000_000, 8000)
+        if self.old == "courier":
+            self.tool("maildirmake.courier", "-q", "%dS,%dC" % self.quota, self.main_dir())
         return client
 
     def turn(self, client, changes):
@@ -298,6 +469,8 @@ class Alternation:
             self.change(client)
         # Changes that are told of nowhere but in a new session.
         state = client.state()
+        for name, box in state.items():
+            box["acl"] = self.rights(client, name)
         self.model.check(state, client.names("lsub"), "at the end of its turn it")
         for name, box in state.items():
             self.model.boxes[name]["next"] = box["next"]
@@ -309,16 +482,23 @@ class Alternation:
                 self.turn(client, changes)
                 client.close()
                 self.peer.stop()
+                self.between()
                 came = self.random.randint(0, 2)
                 [self.deliver() for _ in range(came)]
                 client = self.start_cursus()
+                self.who = "cursus"
                 self.verify(client, f"round {number}: cursus", came)
                 self.turn(client, changes)
+                self.check_quota(client, "cursus")
+                self.untold = False
                 client.close()
                 self.cursus.stop()
+                self.check_quota(None, "cursus, stopped")
+                self.between()
                 came = self.random.randint(0, 2)
                 [self.deliver() for _ in range(came)]
                 client = self.start_old()
+                self.who = self.old
                 self.verify(client, f"round {number}: {self.old}", came)
             except AssertionError as error:
                 raise AssertionError(f"round {number}: {error}\n{self.journal[-30:]}") from error

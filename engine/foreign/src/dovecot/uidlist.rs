@@ -33,6 +33,21 @@ pub struct Message {
 }
 
 impl Message {
+    /// Adds the line to `out`, as version 3 has it; a name with LF is left out.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if self.base.contains(&b'\n') {
+            return;
+        }
+        out.extend_from_slice(self.uid.to_string().as_bytes());
+        for field in &self.extra {
+            out.push(b' ');
+            out.extend_from_slice(field.as_bytes());
+        }
+        out.extend_from_slice(b" :");
+        out.extend_from_slice(&self.base);
+        out.push(b'\n');
+    }
+
     /// The UIDL of POP3 that the `P` extension gives.
     pub fn uidl(&self) -> Option<&str> {
         self.extra.iter().find_map(|field| field.strip_prefix('P'))
@@ -46,6 +61,20 @@ impl UidList {
     /// # Errors
     /// Another version, numbers that are none, UIDs that do not rise.
     pub fn read(bytes: &[u8]) -> Result<UidList, BadLine> {
+        match UidList::read_begun(bytes)? {
+            (list, None) => Ok(list),
+            (_, Some(bad)) => Err(bad),
+        }
+    }
+
+    /// The same of a file whose end may be torn, as a power cut leaves lines that were being added:
+    /// what is before the first line that is none, and that line. Only an end is torn: behind it
+    /// comes nothing that can be read.
+    ///
+    /// # Errors
+    /// As [`UidList::read`], for a bad line with good ones behind it.
+    pub fn read_begun(bytes: &[u8]) -> Result<(UidList, Option<BadLine>), BadLine> {
+        let mut torn: Option<BadLine> = None;
         let mut lines = numbered(bytes).peekable();
         let (_, head) = lines.next().unwrap_or((1, &[]));
         let bad = || BadLine::new(FORMAT, 1, "3 V<UIDVALIDITY> N<UIDNEXT>", head);
@@ -82,14 +111,23 @@ impl UidList {
             let uid = number::<u32>(uid).filter(|uid| *uid > last && *uid < u32::MAX);
             let message = uid.and_then(|uid| message(uid, rest, newer)).filter(|_| !cut);
             match (uid, message) {
-                (Some(_), Some(message)) => list.messages.push(message),
+                (Some(_), Some(message)) => {
+                    if let Some(bad) = torn {
+                        return Err(bad);
+                    }
+                    list.messages.push(message);
+                }
                 _ if cut => {}
-                _ => return Err(BadLine::new(FORMAT, at, "a rising UID and a file name", line)),
+                _ => {
+                    let bad = || BadLine::new(FORMAT, at, "a rising UID and a file name", line);
+                    torn.get_or_insert_with(bad);
+                    continue;
+                }
             }
             last = uid.unwrap_or(last);
             list.uid_next = list.uid_next.max(last.saturating_add(1));
         }
-        Ok(list)
+        Ok((list, torn))
     }
 
     /// The bytes of the file, version 3. Names with LF are left out.
@@ -98,15 +136,7 @@ impl UidList {
         self.extra.iter().for_each(|field| head = format!("{head} {field}"));
         let mut out = head.into_bytes();
         out.push(b'\n');
-        for message in self.messages.iter().filter(|m| !m.base.contains(&b'\n')) {
-            out.extend_from_slice(message.uid.to_string().as_bytes());
-            for field in &message.extra {
-                out.extend_from_slice(format!(" {field}").as_bytes());
-            }
-            out.extend_from_slice(b" :");
-            out.extend_from_slice(&message.base);
-            out.push(b'\n');
-        }
+        self.messages.iter().for_each(|message| message.write(&mut out));
         out
     }
 }
