@@ -315,6 +315,9 @@ fn dovecot_finds_what_we_did_and_we_what_dovecot_did() {
     assert!(fs::read_to_string(inbox.join("dovecot-keywords")).unwrap().contains("6 ours\n"));
     assert!(inbox.join("cur/1795467429.M231418P5984.vm,S=156,W=162:2,FSTbg").exists());
     assert!(inbox.join("cur/1795467429.M229623P5984.vm,S=563,W=592:2,F").exists());
+    let last = fs::read_to_string(inbox.join("dovecot-uidvalidity")).unwrap();
+    assert!(u32::from_str_radix(&last, 16).unwrap() >= list.uid_validity);
+    assert!(inbox.join(format!("dovecot-uidvalidity.{last}")).exists());
 
     // Dovecot's turn: letters, a message with a keyword of its own.
     let cur = inbox.join("cur");
@@ -495,4 +498,24 @@ fn folders_inherit_lists_as_couriers_do() {
     let text = fs::read_to_string(inbox.join(".Lists/courierimapacl")).unwrap();
     assert!(text.contains("user=bob ilr\n"), "{text}");
     assert!(!hierarchy.join("Lists").exists(), "the folder has it now");
+}
+
+#[test]
+fn uidls_in_dovecots_list_are_told_and_kept() {
+    let dir = unpacked("dovecot-2.3");
+    let path = maildir(&dir).join("dovecot-uidlist");
+    let text = fs::read_to_string(&path).unwrap().replace("5 ", "5 Pfrom-before ");
+    assert!(text.contains("\n5 Pfrom-before "));
+    fs::write(&path, text).unwrap();
+    let bench = Bench::open(dir.path(), Names::ModifiedUtf7, &[OldServer::Dovecot]);
+    bench.expunge(INBOX, 2);
+    let told = bench.runtime.block_on(async {
+        let mailbox = bench.user.mailbox(INBOX).await.unwrap();
+        mailbox.dovecot_uidls(&mailbox.view()).await.unwrap()
+    });
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [(Uid(5), "from-before".to_owned())]);
+    bench.close();
+    let list = UidList::read(&fs::read(&path).unwrap()).unwrap();
+    let kept = list.messages.iter().find(|m| m.uid == 5).unwrap();
+    assert_eq!(kept.uidl(), Some("from-before"));
 }
