@@ -54,6 +54,9 @@ impl Due {
     }
 }
 
+/// UIDs and base names, by rising UID.
+type Listed = Vec<(u32, Vec<u8>)>;
+
 /// Names that are looked up one by one sooner than all together.
 const FEW: usize = 1000;
 
@@ -179,7 +182,7 @@ impl MailboxInner {
     }
 
     /// Messages with at least this UID: UIDs and base names.
-    fn given(&self, from: Uid) -> Result<(Set, Vec<(u32, Vec<u8>)>)> {
+    fn given(&self, from: Uid) -> Result<(Set, Listed)> {
         let files = self.files.lock();
         let first = files.lower_bound(from);
         let living = (first..files.head.count).filter(|p| !files.is_tombstone(*p));

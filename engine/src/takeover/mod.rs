@@ -37,6 +37,7 @@ mod files;
 mod give;
 mod lists;
 mod memory;
+mod recount;
 mod tally;
 mod uidls;
 mod words;

@@ -32,9 +32,9 @@ use super::{OldServer, files};
 use crate::error::{Error, Result};
 use crate::format::frame::{FlagChange, Frame};
 use crate::ids::MailboxId;
-use crate::io::{Kind, Storage};
-use crate::layout::maildir::{parse_name, sizes_in_name};
-use crate::layout::{LayoutKind, NameFlags};
+use crate::io::Storage;
+use crate::layout::LayoutKind;
+use crate::layout::maildir::sizes_in_name;
 use crate::mailbox::files::Files;
 use crate::namespace::INBOX;
 use crate::quota::QuotaLimits;
@@ -45,18 +45,16 @@ use crate::user::{User, UserInner};
 pub(super) const NAME: &str = "maildirsize";
 /// A file of this age is not believed when it says that a user is over the limits.
 const STALE_NS: i64 = 15 * 60 * 1_000_000_000;
-/// Calculations that other programs' changes spoil before the file is left to others to make.
-const ATTEMPTS_MAX: usize = 5;
 
 /// Octets as stored, and messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    bytes: i64,
-    messages: i64,
+pub(super) struct Sum {
+    pub(super) bytes: i64,
+    pub(super) messages: i64,
 }
 
 impl Sum {
-    fn plus(self, more: Sum) -> Sum {
+    pub(super) fn plus(self, more: Sum) -> Sum {
         let bytes = self.bytes.saturating_add(more.bytes);
         Sum { bytes, messages: self.messages.saturating_add(more.messages) }
     }
@@ -133,29 +131,29 @@ pub(crate) fn counted_size(base: &[u8], stored: u32) -> u64 {
 #[derive(Default)]
 pub(crate) struct Tally {
     on: AtomicBool,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// What the file has beyond `known`: other programs' deliveries that the index lacks.
     ahead_bytes: AtomicU64,
     ahead_messages: AtomicU64,
     /// One calculation at a time.
-    calculating: Mutex<()>,
+    pub(super) calculating: Mutex<()>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     user: String,
     main: PathBuf,
-    all: bool,
+    pub(super) all: bool,
     /// What the index knows of what the file counts.
-    known: Sum,
+    pub(super) known: Sum,
     /// Rises at the beginning and the end of each calculation.
-    generation: u64,
-    under_way: bool,
+    pub(super) generation: u64,
+    pub(super) under_way: bool,
     /// Changes came that the calculation may have seen or not.
-    spoiled: bool,
+    pub(super) spoiled: bool,
     /// Mailboxes came or went since the last calculation: `known` is to be taken from it.
-    renamed: bool,
-    definition: Definition,
+    pub(super) renamed: bool,
+    pub(super) definition: Definition,
 }
 
 impl State {
@@ -228,7 +226,7 @@ impl Tally {
         }
     }
 
-    fn note(&self, state: &State, sum: Sum) {
+    pub(super) fn note(&self, state: &State, sum: Sum) {
         let ahead = sum.less(state.known);
         self.ahead_bytes.store(ahead.bytes.max(0) as u64, Ordering::Release);
         self.ahead_messages.store(ahead.messages.max(0) as u64, Ordering::Release);
@@ -250,7 +248,7 @@ enum Read {
 }
 
 /// Whether agents leave a folder out of the sum.
-fn is_trash(dir: &Path) -> bool {
+pub(super) fn is_trash(dir: &Path) -> bool {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned());
     name.is_some_and(|name| name.ends_with(".Trash"))
 }
@@ -266,7 +264,7 @@ impl QuotaLimits {
 
 impl Shared {
     /// Has somebody who may take his time look after a user's `maildirsize`.
-    fn tend_tally(&self, user: &str) {
+    pub(super) fn tend_tally(&self, user: &str) {
         self.hand_back.tallies().lock().insert(user.to_owned());
     }
 
@@ -307,12 +305,9 @@ impl User {
             let _one_at_a_time = user.changes.lock();
             user.tend_maildirsize(false, serving)
         };
-        match self.0.shared.helpers.run(job).await {
-            Ok(Err(error)) => {
-                tracing::error!(user = self.0.name, %error, "cannot look at maildirsize");
-            }
-            // A job that panicked has said so.
-            Ok(Ok(())) | Err(_) => {}
+        // A job that panicked has said so.
+        if let Ok(Err(error)) = self.0.shared.helpers.run(job).await {
+            tracing::error!(user = self.0.name, %error, "cannot look at maildirsize");
         }
     }
 }
@@ -410,7 +405,7 @@ impl UserInner {
 
     /// How much of what the file counts is in the index: an estimate, since served octets are a
     /// little more than stored ones, and not all messages count for the file.
-    fn known_of(&self, sum: Sum) -> Sum {
+    pub(super) fn known_of(&self, sum: Sum) -> Sum {
         let used = self.ledger.all();
         let at_most = |sum: i64, used: u64| sum.max(0).min(i64::try_from(used).unwrap_or(i64::MAX));
         Sum {
@@ -496,121 +491,4 @@ impl UserInner {
             self.shared.tend_tally(&self.name);
         }
     }
-
-    /// Makes the file anew from what lies in the directories.
-    fn calculate(self: &Arc<Self>, main: &Path) -> Result<()> {
-        let tally = &self.ledger.tally;
-        let _one_at_a_time = tally.calculating.lock();
-        let path = main.join(NAME);
-        for attempt in 1..=ATTEMPTS_MAX {
-            let (all, definition) = {
-                let mut state = tally.state.lock();
-                state.generation += 1;
-                (state.under_way, state.spoiled) = (true, false);
-                (state.all, state.definition)
-            };
-            let done = self.count_files(main, all).and_then(|(sum, before)| {
-                let Sum { bytes, messages } = sum;
-                let file = Maildirsize { definition, bytes, messages, lines: 1 };
-                files::replace(&self.shared, main, &path, &file.write())?;
-                Ok((sum, before == self.directory_times(main)?))
-            });
-            let mut state = tally.state.lock();
-            state.generation += 1;
-            state.under_way = false;
-            let (sum, is_whole) = done?;
-            if std::mem::take(&mut state.renamed) {
-                state.known = self.known_of(sum);
-            }
-            tally.note(&state, sum);
-            if is_whole && !state.spoiled {
-                return Ok(());
-            }
-            drop(state);
-            if attempt == ATTEMPTS_MAX {
-                tracing::debug!(path = %path.display(), "changed while it was counted: removed");
-                let _ = self.shared.storage.unlink(&path);
-            }
-        }
-        self.shared.tend_tally(&self.name);
-        Ok(())
-    }
-
-    /// Directories of the user's Maildir that hold messages.
-    fn counted_dirs(&self, main: &Path) -> Result<Vec<PathBuf>> {
-        use std::os::unix::ffi::OsStrExt;
-        let mut dirs = vec![main.to_owned()];
-        let mut each = |name: &[u8], kind: Kind| {
-            if kind == Kind::Directory && name.len() > 1 && name[0] == b'.' && name[1] != b'.' {
-                dirs.push(main.join(std::ffi::OsStr::from_bytes(name)));
-            }
-        };
-        self.shared.storage.list(main, &mut each).map_err(Error::io("list", main))?;
-        Ok(dirs)
-    }
-
-    fn directory_times(&self, main: &Path) -> Result<Vec<i64>> {
-        let storage = &*self.shared.storage;
-        let time = |dir: PathBuf| storage.stat_fresh(&dir).map_or(0, |stat| stat.mtime_ns);
-        let dirs = self.counted_dirs(main)?;
-        Ok(dirs.iter().flat_map(|dir| [time(dir.join("new")), time(dir.join("cur"))]).collect())
-    }
-
-    /// What the files come to, and the times of their directories before they were listed.
-    fn count_files(&self, main: &Path, all: bool) -> Result<(Sum, Vec<i64>)> {
-        let storage = &*self.shared.storage;
-        let before = self.directory_times(main)?;
-        let doomed = self.doomed_names();
-        let mut sum = Sum::default();
-        for dir in self.counted_dirs(main)?.iter().filter(|dir| all || !is_trash(dir)) {
-            for (sub, in_new) in [("new", true), ("cur", false)] {
-                let dir = dir.join(sub);
-                let mut unsized_names = Vec::new();
-                let mut each = |name: &[u8], kind: Kind| {
-                    let Some(at) = parse_name(name, in_new).filter(|_| kind == Kind::File) else {
-                        return;
-                    };
-                    let deleted = at.flags.system().contains(SystemFlags::DELETED);
-                    if deleted && !all || doomed.contains(&at.base) {
-                        return;
-                    }
-                    match sizes_in_name(&at.base).stored.and_then(|n| i64::try_from(n).ok()) {
-                        Some(bytes) => sum = sum.plus(Sum { bytes, messages: 1 }),
-                        None => unsized_names.push(name.to_vec()),
-                    }
-                };
-                match storage.list(&dir, &mut each) {
-                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                    other => other.map_err(Error::io("list", &dir))?,
-                }
-                for name in unsized_names {
-                    use std::os::unix::ffi::OsStrExt;
-                    let path = dir.join(std::ffi::OsStr::from_bytes(&name));
-                    // One that is gone meanwhile changed the directory's time.
-                    let Ok(stat) = storage.stat(&path) else { continue };
-                    let bytes = i64::try_from(stat.size).unwrap_or(i64::MAX);
-                    sum = sum.plus(Sum { bytes, messages: 1 });
-                }
-            }
-        }
-        Ok((sum, before))
-    }
-
-    /// Files of expunged messages that wait for a checkpoint to remove them.
-    fn doomed_names(&self) -> BTreeSet<Vec<u8>> {
-        let mut names = BTreeSet::new();
-        for entry in self.namespace.load().mailboxes.values() {
-            let Some(open) = self.shared.mailboxes.find(entry.id) else { continue };
-            let doomed: Vec<_> = open.doomed.lock().iter().copied().collect();
-            if doomed.is_empty() {
-                continue;
-            }
-            let files = open.files.lock();
-            let positions = doomed.iter().filter_map(|uid| files.position_of(*uid));
-            names.extend(positions.filter_map(|at| files.location(at)).map(|at| at.base));
-        }
-        names
-    }
 }
-
-const _: () = assert!(NameFlags::ALL & SystemFlags::DELETED.0 != 0);
