@@ -449,6 +449,16 @@ pub(crate) fn scan_file(
     path: &Path,
     kind: LayoutKind,
 ) -> Result<message::Ingested> {
+    scan_file_of(storage, path, kind, u64::MAX)
+}
+
+/// The same of a file that had `size` bytes a moment ago, and is not looked at behind them.
+pub(crate) fn scan_file_of(
+    storage: &dyn Storage,
+    path: &Path,
+    kind: LayoutKind,
+    size: u64,
+) -> Result<message::Ingested> {
     let file = storage.open(path, crate::io::Open::Read).map_err(Error::io("open", path))?;
     let mut pass = message::Rescan::new(line_ends(kind));
     // Most messages fill a small part of it, and clearing it would take as long as reading them.
@@ -462,6 +472,9 @@ pub(crate) fn scan_file(
             }
             pass.feed(&buffer[..n]);
             at += n as u64;
+            if at >= size {
+                return Ok(pass.finish());
+            }
         }
     })
 }

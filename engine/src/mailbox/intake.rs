@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 
 use protocol::types::Keyword;
 
-use super::apply::scan_file;
+use super::apply::scan_file_of;
 use super::{MailboxInner, Place, State};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
@@ -59,7 +59,7 @@ impl MailboxInner {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io("stat", path)(e)),
         };
-        match scan_file(storage, &path, LayoutKind::Maildir) {
+        match scan_file_of(storage, &path, LayoutKind::Maildir, stat.size) {
             Ok(facts) => Ok(Some((file.clone(), stat.mtime_ns / 1_000_000_000, facts))),
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => {

@@ -13,7 +13,7 @@ use protocol::mime::{Encoding, Kind, Part, Structure, charset};
 const PREVIEW_CHARS_MAX: usize = 200;
 /// Stored bytes of a message that are looked at.
 pub(super) const BEGINNING_BYTES_MAX: usize = 64 << 10;
-/// Stored bytes that are decoded before the next are.
+/// Stored bytes that are decoded before the next are; the first of them tell the charset.
 const PIECE_BYTES: usize = 1 << 10;
 
 /// The preview of a message of which `beginning` are the first stored bytes.
@@ -83,6 +83,9 @@ fn text_of(structure: &Structure, part: &Part, body: &[u8]) -> String {
             let (result, read, _) = decoder.decode_to_string(rest, &mut text, is_last);
             rest = &rest[read..];
             for c in text.chars() {
+                if collector.is_full() {
+                    break;
+                }
                 match &mut stripper {
                     Some(stripper) => stripper.push(c, &mut |c| collector.push(c)),
                     None => collector.push_quotable(c),
@@ -141,6 +144,13 @@ impl Collector {
     }
 
     fn push(&mut self, c: char) {
+        if c.is_ascii_graphic() && !self.is_apart {
+            if !self.is_full() {
+                self.line.push(c);
+                self.chars += 1;
+            }
+            return;
+        }
         if self.is_full() || is_invisible(c) {
             return;
         }

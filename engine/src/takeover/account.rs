@@ -17,6 +17,7 @@ use super::OldServer;
 use super::files::{self, stamp};
 use super::lists::first_list;
 use super::memory::{Memory, OF_ACCOUNT, SUBSCRIPTIONS_NAME};
+use crate::acl::domain_of;
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
@@ -35,6 +36,9 @@ const VALIDITY_NAME: &str = "dovecot-uidvalidity";
 /// Above this no UIDVALIDITY is believed.
 const VALIDITY_MAX: u32 = u32::MAX - (1 << 24);
 
+/// Below it Courier has other accounts' mailboxes.
+const SHARED_PREFIX: &str = "#shared.";
+
 type Frames = Vec<(MailboxId, Frame)>;
 
 fn stamps(storage: &dyn Storage, dir: &Path) -> Result<Memory> {
@@ -46,11 +50,30 @@ fn stamps(storage: &dyn Storage, dir: &Path) -> Result<Memory> {
     })
 }
 
+/// Courier's name for what lies in another account is `#shared.ACCOUNT.folder`, by the account's name
+/// in the shared index; ours by whose it is, a user of one's own domain. `None` for what is none.
+fn of_others(wire: &str, user: &str) -> Option<String> {
+    let rest = wire.strip_prefix(SHARED_PREFIX)?;
+    let (owner, folder) = rest.split_once('.').unwrap_or((rest, INBOX));
+    let plain = |c: char| c != SEPARATOR && c != '@' && !c.is_control();
+    if owner.is_empty() || folder.is_empty() || !owner.chars().all(plain) {
+        return None;
+    }
+    let decoded = mutf7::decode(folder.as_bytes()).unwrap_or_else(|_| folder.to_owned());
+    let mailbox = Namespace::canonical(&decoded.replace('.', &SEPARATOR.to_string()));
+    let owner = match domain_of(user) {
+        "" => owner.to_owned(),
+        domain => format!("{owner}@{domain}"),
+    };
+    Some(Namespace::name_of_others(&owner, &mailbox))
+}
+
 /// The names that one of the old servers has subscribed to; `None` where it has no file.
 fn subscriptions(
     storage: &dyn Storage,
     dir: &Path,
     server: OldServer,
+    user: &str,
 ) -> Result<Option<BTreeSet<String>>> {
     let Some(bytes) = files::read(storage, &dir.join(server.subscriptions_name()))? else {
         return Ok(None);
@@ -58,12 +81,13 @@ fn subscriptions(
     let names: BTreeSet<String> = match server {
         OldServer::Courier => subscribed::read(&bytes)
             .into_iter()
-            // Those of others are known by where their account is; see docs/takeover.md.
-            .filter(|name| !name.starts_with('#'))
-            .map(|name| {
+            .filter_map(|name| {
+                if name.starts_with('#') {
+                    return of_others(&name, user);
+                }
                 let own = name.strip_prefix("INBOX.").unwrap_or(&name);
                 let decoded = mutf7::decode(own.as_bytes()).unwrap_or_else(|_| own.to_owned());
-                decoded.replace('.', &SEPARATOR.to_string())
+                Some(decoded.replace('.', &SEPARATOR.to_string()))
             })
             .collect(),
         OldServer::Dovecot => dovecot::subscriptions::read(&bytes, '.')
@@ -106,7 +130,7 @@ impl UserInner {
             }
         }
         for server in OldServer::ALL {
-            for name in subscriptions(storage, main, server)?.into_iter().flatten() {
+            for name in subscriptions(storage, main, server, &self.name)?.into_iter().flatten() {
                 let frame = Frame::Subscription { user: user(), name, on: true };
                 frames.push((MailboxId::default(), frame));
             }
@@ -275,11 +299,13 @@ impl UserInner {
         let base = files::read(storage, &main.join(SUBSCRIPTIONS_NAME))?.unwrap_or_default();
         let base: BTreeSet<String> = subscribed::read(&base).into_iter().collect();
         for server in OldServer::ALL.into_iter().filter(changed) {
-            let Some(theirs) = subscriptions(storage, main, server)? else { continue };
+            let Some(theirs) = subscriptions(storage, main, server, &self.name)? else { continue };
             for name in theirs.symmetric_difference(&base) {
-                // Names of others are in no file of theirs.
+                // Of others, some have no name in a file of theirs.
+                let has_name = !name.starts_with(SEPARATOR)
+                    || server == OldServer::Courier && self.name_for_courier(main, name).is_some();
                 let on = theirs.contains(name);
-                if on != ours.contains(name) && !name.starts_with(SEPARATOR) {
+                if on != ours.contains(name) && has_name {
                     let (user, name) = (self.name.clone(), name.clone());
                     let frame = Frame::Subscription { user, name, on };
                     frames.push((MailboxId::default(), frame));
@@ -310,6 +336,25 @@ impl UserInner {
             storage.unlink(&path).map_err(Error::io("unlink", path))?;
         }
         Ok(true)
+    }
+
+    /// What Courier calls a mailbox of the user's or, shared, of another one.
+    fn name_for_courier(&self, main: &Path, name: &str) -> Option<String> {
+        let (account, mailbox) = match Namespace::of_others(name) {
+            None => (INBOX.to_owned(), name),
+            Some((owner, mailbox)) => {
+                let domain = domain_of(&self.name);
+                let local = owner.strip_suffix(domain).filter(|_| domain_of(owner) == domain)?;
+                let local = local.strip_suffix('@').unwrap_or(local);
+                if local.is_empty() || local.contains(['.', '@', SEPARATOR]) {
+                    return None;
+                }
+                (format!("{SHARED_PREFIX}{local}"), mailbox)
+            }
+        };
+        let partition = self.shared.partition(&self.namespace.load().partition).ok()?.clone();
+        let dir = self.dir_of(&partition, mailbox).ok()?;
+        Some(format!("{account}{}", dir.strip_prefix(main).ok()?.to_str()?))
     }
 
     /// The last UIDVALIDITY that Dovecot knows to be handed out: by its file, and by the name of the
@@ -372,15 +417,15 @@ impl UserInner {
             let path = main.join(server.subscriptions_name());
             let bytes = match server {
                 OldServer::Courier => {
-                    let stored = |name: &String| {
-                        let dir = self.dir_of(&partition, name).ok()?;
-                        let folder = dir.strip_prefix(&main).ok()?.to_str()?.to_owned();
-                        Some(format!("INBOX{folder}"))
-                    };
                     let others = files::read(&*self.shared.storage, &path)?.unwrap_or_default();
                     let others = subscribed::read(&others);
-                    let others = others.into_iter().filter(|name| name.starts_with('#'));
-                    let all: Vec<String> = own().filter_map(stored).chain(others).collect();
+                    // What we have no name for stays as it is.
+                    let others = others.into_iter().filter(|name| {
+                        name.starts_with('#') && of_others(name, &self.name).is_none()
+                    });
+                    let ours = namespace.subscriptions.iter();
+                    let ours = ours.filter_map(|name| self.name_for_courier(&main, name));
+                    let all: Vec<String> = ours.chain(others).collect();
                     subscribed::write(all.iter().map(String::as_str))
                 }
                 OldServer::Dovecot => {

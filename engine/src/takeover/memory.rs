@@ -57,7 +57,8 @@ pub(super) struct Memory {
     /// The user's limits were set here, and are not those of the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) quota_here: bool,
-    /// The owner epoch of the run that last knew the sums there to be true.
+    /// The owner epoch of a run that knew the sums there to be true: a crash of a later one may have
+    /// left lines out.
     #[serde(default)]
     pub(super) quota_epoch: u32,
     /// Mailboxes that an account had when it was last given back: one whose directory is gone was

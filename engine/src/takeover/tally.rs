@@ -273,7 +273,11 @@ impl Shared {
         let due: BTreeSet<String> = std::mem::take(&mut *self.hand_back.tallies().lock());
         for name in due {
             let Some(user) = self.users.lock().get(&name).cloned() else { continue };
-            let _one_at_a_time = user.changes.lock();
+            // Who changes something may wait for a checkpoint, which the caller makes, too.
+            let Some(_one_at_a_time) = user.changes.try_lock() else {
+                self.tend_tally(&name);
+                continue;
+            };
             if let Err(error) = user.tend_maildirsize(true, true) {
                 tracing::error!(user = name, %error, "cannot keep maildirsize up to date");
             }
@@ -442,15 +446,14 @@ impl UserInner {
             }
         }
         let now = self.own_limits().definition();
-        let epoch = self.shared.owner_epoch;
-        if memory.quota.as_deref() != Some(&now.write()) || memory.quota_epoch != epoch {
-            // The run that a crash ended may have left lines out.
-            let crashed = known.is_some() && memory.quota_epoch <= self.shared.unclean_epoch;
-            if crashed {
-                self.calculate(main)?;
-            }
+        // A run since then that a crash ended may have left lines out.
+        let crashed = known.is_some() && memory.quota_epoch <= self.shared.unclean_epoch;
+        if crashed {
+            self.calculate(main)?;
+        }
+        if memory.quota.as_deref() != Some(&now.write()) || crashed {
             memory.quota = Some(now.write());
-            memory.quota_epoch = epoch;
+            memory.quota_epoch = self.shared.owner_epoch;
             memory.write(&self.shared, main, OF_ACCOUNT)?;
         }
         Ok(())
