@@ -48,7 +48,7 @@ struct Run {
 /// How much is measured; shared by `run` and `matrix`.
 #[derive(Args, Clone, Debug)]
 pub struct Sizes {
-    /// Workloads; all but replay when absent.
+    /// Workloads; all but replay, fio and postmark when absent.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub workload: Vec<Workload>,
     /// Messages in the folder, several for a scaling curve.
@@ -103,7 +103,9 @@ impl Sizes {
         let mut workloads = self.workload.clone();
         if workloads.is_empty() {
             workloads = <Workload as clap::ValueEnum>::value_variants().to_vec();
-            workloads.retain(|w| *w != Workload::Replay || trace.is_some());
+            workloads.retain(|w| {
+                !w.only_by_name() || (*w == Workload::Replay && trace.is_some())
+            });
         }
         if workloads.contains(&Workload::Replay) && trace.is_none() {
             return Err(Error::Usage("replay needs a trace: --trace FILE".to_owned()));

@@ -35,8 +35,10 @@ pub enum Thing {
     Export(String),
     /// A directory of images and mount points.
     Directory(PathBuf),
-    /// A process of ours, such as a guest: as its owner's line.
+    /// A process of ours, such as a guest's script: as its owner's line.
     Process(String),
+    /// Processes of a guest, by the directory of ours that it sees as `/host`.
+    Guest(PathBuf),
 }
 
 impl fmt::Display for Thing {
@@ -48,6 +50,7 @@ impl fmt::Display for Thing {
             Thing::Export(text) => write!(f, "export {text}"),
             Thing::Directory(path) => write!(f, "directory {}", path.display()),
             Thing::Process(line) => write!(f, "process {line}"),
+            Thing::Guest(host) => write!(f, "guest {}", host.display()),
         }
     }
 }
@@ -62,6 +65,7 @@ impl Thing {
             "export" => Thing::Export(rest.into()),
             "directory" => Thing::Directory(rest.into()),
             "process" => Thing::Process(rest.into()),
+            "guest" => Thing::Guest(rest.into()),
             _ => return None,
         })
     }
@@ -97,6 +101,7 @@ impl Thing {
                 end_process(line);
                 Ok(())
             }
+            Thing::Guest(host) => end_guest(host),
         }
     }
 }
@@ -112,6 +117,35 @@ fn end_process(line: &str) {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         thread::sleep(BUSY_WAIT);
     }
+}
+
+/// Kills what is left of a guest whose script could not end it.
+fn end_guest(host: &Path) -> Result<()> {
+    use rustix::process::{Pid, Signal, kill_process};
+    for _ in 0..BUSY_TRIES {
+        let left = guest_processes(host);
+        if left.is_empty() {
+            return Ok(());
+        }
+        for pid in left.into_iter().filter_map(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        thread::sleep(BUSY_WAIT);
+    }
+    Err(Error::Usage(format!("the guest with {} as its /host does not end", host.display())))
+}
+
+/// Processes of the guest that has `host` as its `/host`: it stands on its kernel's command line.
+/// Those that have ended and were not waited for have none.
+fn guest_processes(host: &Path) -> Vec<i32> {
+    let word = format!("vmhost={}", host.display());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let of_guest = |pid: &i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|part| part == word.as_bytes())
+    };
+    pids.filter(of_guest).collect()
 }
 
 fn unmount(at: &Path) -> Result<()> {
@@ -258,10 +292,34 @@ mod tests {
             Thing::Export("127.0.0.1:/srv".into()),
             Thing::Directory("/d".into()),
             Thing::Process("17 3 boot".into()),
+            Thing::Guest("/var/tmp/x".into()),
         ] {
             assert_eq!(Thing::parse(&thing.to_string()), Some(thing));
         }
         assert_eq!(Thing::parse("nonsense x"), None);
+    }
+
+    #[test]
+    fn a_guest_is_known_by_its_host_directory_alone_and_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = |host: &Path| {
+            let word = format!("vmhost={}", host.display());
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", "sleep 60; :", "uml", &word]).spawn().unwrap()
+        };
+        let mut mine = start(dir.path());
+        let mut other = start(&dir.path().join("longer"));
+        // It has its command line once sh has begun.
+        while guest_processes(dir.path()).is_empty() {
+            assert!(mine.try_wait().unwrap().is_none());
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(guest_processes(dir.path()), [mine.id() as i32]);
+        end_guest(dir.path()).unwrap();
+        assert!(!mine.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none(), "another guest was ended");
+        other.kill().unwrap();
+        other.wait().unwrap();
     }
 
     #[test]

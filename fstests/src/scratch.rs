@@ -35,6 +35,8 @@ impl Scratch {
             let reason = "expected a directory".to_owned();
             return Err(Error::Refused { path: parent.to_owned(), reason });
         }
+        // What is mounted or exported in there the kernel names by its whole path.
+        let parent = &parent.canonicalize().map_err(Error::io("find", parent))?;
         remove_stale(parent)?;
         let pid = std::process::id();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -17,8 +17,8 @@ fn matrix(root: &Path, only: &str) -> Command {
     command
         .current_dir(root)
         .args(["matrix", "--profile", "book", "--size", "400", "--only", only])
-        .arg("--in")
-        .arg(root)
+        // A relative path, as people type them.
+        .args(["--in", "."])
         .args(["--rounds", "3", "--warm-up", "0", "--operations", "30", "--folder", "50"])
         .args(["--message-bytes", "5000", "--workload", "deliver-rename,deliver-log,flags"]);
     command

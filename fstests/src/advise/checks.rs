@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use engine::io::blocking::Blocking;
 
 use super::finding::{Advice, Finding, Measurement, Weight};
+use super::network;
 use super::probe::{self, Turns, quiet};
 use crate::error::{Error, Result};
-use crate::facts::{Device, Ext, FlushTruth, Mount, Verdict, nfs};
+use crate::facts::{Device, Ext, FlushTruth, Mount, Verdict};
 use crate::scratch::Scratch;
 
 /// A cost below this is not worth a change.
@@ -16,21 +17,19 @@ const FACTOR_MIN: f64 = 1.2;
 /// names.
 const LARGE_DIRECTORY_BYTES: u64 = 256 << 10;
 /// Mean bytes that a message takes, for inodes.
-const MESSAGE_BYTES: u64 = 15_000;
+pub(super) const MESSAGE_BYTES: u64 = 15_000;
 /// Share of inodes or bytes below which deliveries will soon fail.
 const FREE_MIN: f64 = 0.05;
 /// Bytes that ext4 writes for a byte of synced messages where it does not journal data: once, and
 /// some metadata.
 const ORDERED_BYTES: f64 = 1.04;
-/// Bytes of a request to a file server below which messages take several.
-const RSIZE_MIN: u64 = 65_536;
 
 /// A path and all that is known of what it is on.
 pub(super) struct Site {
-    path: PathBuf,
-    mount: Mount,
+    pub(super) path: PathBuf,
+    pub(super) mount: Mount,
     device: Option<Device>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Runs every check on a path.
@@ -41,13 +40,13 @@ pub(super) fn all(path: &Path, advice: &mut Advice) -> Result<()> {
     for check in [
         flushes,
         room,
-        exports,
+        network::exports,
         access_times,
         synchronous,
         data_journal,
         dir_index,
         inodes,
-        network,
+        network::options,
         raid,
     ] {
         check(&site, advice)?;
@@ -57,7 +56,7 @@ pub(super) fn all(path: &Path, advice: &mut Advice) -> Result<()> {
 
 impl Site {
     /// A finding about this path; the command is a remount with other options.
-    fn finding(&self, id: &str, weight: Weight, title: String) -> Finding {
+    pub(super) fn finding(&self, id: &str, weight: Weight, title: String) -> Finding {
         Finding {
             id: id.to_owned(),
             path: self.path.display().to_string(),
@@ -77,7 +76,7 @@ impl Site {
 
     /// Notes a measurement, and says by what factor it is dearer than it need be, if that is more
     /// than noise.
-    fn weigh(
+    pub(super) fn weigh(
         &self,
         advice: &mut Advice,
         id: &str,
@@ -91,13 +90,13 @@ impl Site {
         turns.factor().filter(|factor| *factor >= FACTOR_MIN)
     }
 
-    fn note(&self, advice: &mut Advice, text: &str) {
+    pub(super) fn note(&self, advice: &mut Advice, text: &str) {
         advice.notes.push(format!("{}: {text}", self.path.display()));
     }
 }
 
 /// "12.3 us, would be 4.5 us".
-fn now_then(turns: &Turns, unit: &str) -> String {
+pub(super) fn now_then(turns: &Turns, unit: &str) -> String {
     format!("{:.1} {unit}, would be {:.1} {unit}", quiet(&turns.now), quiet(&turns.then))
 }
 
@@ -161,38 +160,6 @@ fn room(site: &Site, advice: &mut Advice) -> Result<()> {
 
 fn statvfs(path: &Path) -> Result<rustix::fs::StatVfs> {
     rustix::fs::statvfs(path).map_err(|errno| Error::io("look at", path)(errno.into()))
-}
-
-/// An NFS server that answers before it has written.
-fn exports(site: &Site, advice: &mut Advice) -> Result<()> {
-    if !site.mount.is_nfs() {
-        return Ok(());
-    }
-    let source = &site.mount.source;
-    let Some(options) = nfs::export_options(source) else {
-        let host = source.split(':').next().unwrap_or_default();
-        site.note(
-            advice,
-            &format!("whether {host} exports with async only {host} knows: exportfs -v"),
-        );
-        return Ok(());
-    };
-    if options.iter().any(|option| option == "async") {
-        let title = "the file server exports with async".to_owned();
-        let path = source.split_once(':').map_or("", |(_, path)| path);
-        advice.findings.push(Finding {
-            number: format!("export options: {}", options.join(",")),
-            reason: "it answers a sync before the data is on its disk: when it goes down, \
-                     acknowledged mail is gone and no client is told"
-                .to_owned(),
-            risk: "deliveries take as long as the server's disk needs".to_owned(),
-            command: format!(
-                "on the server: sync instead of async in /etc/exports for {path}, then exportfs -ra"
-            ),
-            ..site.finding("nfs-async", Weight::Danger, title)
-        });
-    }
-    Ok(())
 }
 
 fn access_times(site: &Site, advice: &mut Advice) -> Result<()> {
@@ -383,6 +350,14 @@ fn inodes(site: &Site, advice: &mut Advice) -> Result<()> {
     let by_space = facts.f_bavail * facts.f_frsize / MESSAGE_BYTES;
     let by_inodes = facts.f_favail;
     let factor = by_space as f64 / by_inodes.max(1) as f64;
+    let fit = |messages: u64| messages.min(by_space) as f64;
+    advice.measured.push(Measurement {
+        id: "inodes".to_owned(),
+        what: "messages that still fit".to_owned(),
+        unit: "messages".to_owned(),
+        now: fit(by_inodes),
+        then: fit(if factor < FACTOR_MIN { by_inodes } else { by_space }),
+    });
     if factor < FACTOR_MIN {
         site.note(advice, &format!("inodes for {by_inodes} messages, space for {by_space}"));
         return Ok(());
@@ -406,54 +381,6 @@ fn inodes(site: &Site, advice: &mut Advice) -> Result<()> {
         command,
         ..site.finding("inodes", Weight::Cost(factor), title)
     });
-    Ok(())
-}
-
-/// NFS options of the client.
-fn network(site: &Site, advice: &mut Advice) -> Result<()> {
-    if !site.mount.is_nfs() {
-        return Ok(());
-    }
-    let zero = |name: &str| site.mount.value(name) == Some("0");
-    let uncached = site.mount.has("noac") || (zero("acregmin") && zero("acdirmin"));
-    let turns = probe::repeated_stats(site.scratch.path())?;
-    let factor = site.weigh(advice, "attributes", "looking at a file again", "us", &turns);
-    if let (true, Some(factor)) = (uncached, factor) {
-        let title = "attributes are not cached (noac or actimeo=0)".to_owned();
-        advice.findings.push(Finding {
-            number: format!("a look at a file: {}", now_then(&turns, "us")),
-            reason: "each look asks the server; the store asks it by itself where it must be sure"
-                .to_owned(),
-            risk: "other software that shares the tree sees changes up to a minute late".to_owned(),
-            command: format!(
-                "umount {at} && mount {at}, with the line below",
-                at = site.mount.at.display()
-            ),
-            fstab: site
-                .mount
-                .fstab_line(&["noac", "acregmin", "acregmax", "acdirmin", "acdirmax", "sync"], &[]),
-            ..site.finding("nfs-noac", Weight::Cost(factor), title)
-        });
-    }
-    let rsize = site.mount.value("rsize").and_then(|size| size.parse().ok()).unwrap_or(RSIZE_MIN);
-    if rsize < RSIZE_MIN {
-        let title = format!("requests are small (rsize={rsize})");
-        // Round trips for a message: the measured cost of one is that of an uncached look.
-        let (now, then) = (MESSAGE_BYTES.div_ceil(rsize), MESSAGE_BYTES.div_ceil(RSIZE_MIN));
-        advice.findings.push(Finding {
-            number: format!(
-                "{now} requests for a message of {MESSAGE_BYTES} bytes, would be {then}"
-            ),
-            reason: "servers of today take a mebibyte at once".to_owned(),
-            risk: "none".to_owned(),
-            command: format!(
-                "umount {at} && mount {at}, with the line below",
-                at = site.mount.at.display()
-            ),
-            fstab: site.mount.fstab_line(&["rsize", "wsize"], &["rsize=1048576", "wsize=1048576"]),
-            ..site.finding("nfs-rsize", Weight::Cost(now as f64 / then as f64), title)
-        });
-    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 mod checks;
 mod finding;
+mod network;
 mod probe;
 
 use std::path::PathBuf;

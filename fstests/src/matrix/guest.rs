@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::error::{Error, Result, run_program};
+use crate::error::{Error, Result, has_program, run_program};
 use crate::leftovers::{Leftovers, Thing};
 use crate::scratch::{Scratch, owner_line};
 use crate::stop;
@@ -23,6 +23,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A guest that can be started.
 pub(crate) struct Guest {
+    // Dropped first: no guest may run when its directory goes.
+    leftovers: Leftovers,
     scratch: Scratch,
     tools: PathBuf,
 }
@@ -37,10 +39,12 @@ impl Guest {
         eprintln!("preparing the guest ({})", tools.display());
         run_program(&tools.join("build").display().to_string(), &[])?;
         let scratch = Scratch::beside(ground)?;
+        let mut leftovers = Leftovers::begin()?;
+        leftovers.note(Thing::Directory(scratch.path().to_owned()))?;
         let me = std::env::current_exe().map_err(Error::io("find", Path::new("/proc/self/exe")))?;
         let copy = scratch.path().join("cursus-fstests");
         fs::copy(&me, &copy).map_err(Error::io("copy", &me))?;
-        Ok(Guest { scratch, tools })
+        Ok(Guest { leftovers, scratch, tools })
     }
 
     /// A path in `/host`, as seen from here.
@@ -52,11 +56,10 @@ impl Guest {
     ///
     /// # Errors
     /// When it fails, with the end of what it said; [`Error::Stopped`] on Ctrl-C.
-    pub(crate) fn run(&self, arguments: &str, disk_bytes: Option<u64>) -> Result<()> {
-        let mut leftovers = Leftovers::begin()?;
-        let mut command = Command::new(self.tools.join("run"));
+    pub(crate) fn run(&mut self, arguments: &str, disk_bytes: Option<u64>) -> Result<()> {
+        let mut command = ended_with_us(&self.tools.join("run"));
         command.args(["-t", &SECONDS_MAX.to_string(), "-m", MEMORY_MIB]);
-        let mut script = String::from("modprobe loop max_loop=64; modprobe nbd nbds_max=1; ");
+        let mut script = String::from("modprobe loop max_loop=128; modprobe nbd nbds_max=1; ");
         if let Some(bytes) = disk_bytes {
             let image = self.path("disk");
             let file = fs::File::create(&image).map_err(Error::io("create", &image))?;
@@ -69,6 +72,8 @@ impl Guest {
         let (log, console) = (self.path("log"), self.path("console"));
         let output = fs::File::create(&console).map_err(Error::io("create", &console))?;
         let error = output.try_clone().map_err(Error::io("create", &console))?;
+        let kept = self.leftovers.count();
+        self.leftovers.note(Thing::Guest(self.scratch.path().to_owned()))?;
         let mut child = command
             .arg(&script)
             .current_dir(self.scratch.path())
@@ -78,7 +83,7 @@ impl Guest {
             .spawn()
             .map_err(Error::io("start", &self.tools))?;
         // The script ends the guest when it is ended itself.
-        leftovers.note(Thing::Process(owner_line(child.id())))?;
+        self.leftovers.note(Thing::Process(owner_line(child.id())))?;
         let mut told = String::new();
         let status = loop {
             // How far the guest is, in its own words.
@@ -91,12 +96,15 @@ impl Guest {
                 break status;
             }
             if stop::requested() {
-                drop(leftovers);
+                self.leftovers.undo_behind(kept);
                 let _ = child.wait();
                 return Err(Error::Stopped);
             }
             thread::sleep(LOOK_EVERY);
         };
+        self.leftovers.undo_behind(kept);
+        // A terminal's Ctrl-C goes to the script, too, which may be faster than we are.
+        stop::check()?;
         if status.success() {
             return Ok(());
         }
@@ -104,6 +112,17 @@ impl Guest {
         let command = format!("cursus-fstests {arguments} in the guest");
         Err(Error::Program { command, said: format!("{status}: {last}") })
     }
+}
+
+/// A script that gets SIGTERM when this program is killed, and then ends its guest: the next run's
+/// clean-up, which would do it as well, may be far away.
+fn ended_with_us(script: &Path) -> Command {
+    if !has_program("setpriv") {
+        return Command::new(script);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]).arg(script);
+    command
 }
 
 /// The end of a text file.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::spec::{Spec, Stack};
 use crate::error::{Error, Result, has_program, run_program};
+use crate::facts::nfs;
 use crate::leftovers::{Leftovers, Thing};
 
 /// What images are made of.
@@ -17,6 +18,8 @@ pub(super) struct Ground {
     pub(super) device: Option<PathBuf>,
     /// Slices and files made.
     pub(super) made: u64,
+    /// What NFSv4 clients see as `/` is a directory of ours (see [`Ground::mount_export`]).
+    pub(super) nfs_root: bool,
 }
 
 /// A mounted filesystem.
@@ -129,6 +132,8 @@ impl Ground {
         };
         if made.is_err() {
             leftovers.undo_behind(kept);
+            // It may have been among what was undone; exporting it twice does no harm.
+            self.nfs_root = false;
         }
         let made = made?;
         if spec.acl_entries {
@@ -228,9 +233,44 @@ impl Ground {
             format!("rw,no_root_squash,no_subtree_check,insecure,fsid={},{export}", self.made);
         run_program("exportfs", &["-o", &options, &exported])?;
         let at = self.mount_point(&self.dir.clone())?;
-        let line = mount("nfs", &spec.mount, &exported, &at, leftovers)?;
+        let line = self.mount_export(spec, &exports, &made.at, &at, leftovers)?;
         let mkfs = format!("{}; exportfs -o {options} {exported}", made.mkfs);
         Ok(Made { at, mkfs, mount: line })
+    }
+
+    /// Mounts the export `exported` (in `exports`) at `at`.
+    ///
+    /// NFSv4 clients walk there from the server's `/`, which nfsd shows by itself only where that
+    /// can be exported: not where it is a container's overlay, or a directory of the host's as in
+    /// the guest. There `exports` is exported as their root, unless this host, as a file server, has
+    /// one already.
+    fn mount_export(
+        &mut self,
+        spec: &Spec,
+        exports: &Path,
+        exported: &Path,
+        at: &Path,
+        leftovers: &mut Leftovers,
+    ) -> Result<String> {
+        let source = |path: &Path| format!("127.0.0.1:{}", path.display());
+        let four = !spec.mount.contains(&"vers=3");
+        let tried = match four && self.nfs_root {
+            true => Err(Error::Usage("below a root of ours".to_owned())),
+            false => mount("nfs", &spec.mount, &source(exported), at, leftovers),
+        };
+        let Err(error) = tried else { return tried };
+        let others = nfs::has_root();
+        if !four || (others && !self.nfs_root) {
+            return Err(error);
+        }
+        if !self.nfs_root {
+            leftovers.note(Thing::Export(source(exports)))?;
+            let options = "ro,no_root_squash,no_subtree_check,insecure,fsid=0";
+            run_program("exportfs", &["-o", options, &source(exports)])?;
+            self.nfs_root = true;
+        }
+        let below = exported.strip_prefix(exports).unwrap_or(exported);
+        mount("nfs", &spec.mount, &source(&Path::new("/").join(below)), at, leftovers)
     }
 }
 

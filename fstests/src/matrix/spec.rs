@@ -92,15 +92,19 @@ fn md(choice: &'static str, level: &'static str, devices: usize) -> Spec {
     Spec { stack: Stack::Md { level, devices }, ..beside("ext4", choice) }
 }
 
-fn nfs(name: &'static str, export: &'static str, mount: &[&'static str]) -> Spec {
-    let stack = Stack::Nfs { export };
-    Spec { name: name.to_owned(), stack, mount: mount.to_vec(), ..plain("nfs") }
+/// An export with `sync`, beside the place that it differs from.
+fn nfs(
+    name: &'static str,
+    neighbour: (&'static str, &'static str),
+    mount: &[&'static str],
+) -> Spec {
+    let (stack, neighbour) = (Stack::Nfs { export: "sync" }, Some(neighbour));
+    Spec { name: name.to_owned(), stack, mount: mount.to_vec(), neighbour, ..plain("nfs") }
 }
 
 fn nfs_beside(choice: &'static str, export: &'static str, mount: &[&'static str]) -> Spec {
     let name = format!("nfs v4.2 {choice}");
-    let neighbour = Some(("nfs v4.2", choice));
-    Spec { name, neighbour, ..nfs("", export, mount) }
+    Spec { name, stack: Stack::Nfs { export }, ..nfs("", ("nfs v4.2", choice), mount) }
 }
 
 fn quick() -> Vec<Spec> {
@@ -139,8 +143,8 @@ fn book() -> Vec<Spec> {
         md("on md RAID 1", "1", 2),
         md("on md RAID 5", "5", 3),
         md("on md RAID 10", "10", 4),
-        nfs("nfs v4.2", "sync", &["vers=4.2"]),
-        nfs("nfs v3", "sync", &["vers=3", "nolock"]),
+        nfs("nfs v4.2", ("ext4", "over NFSv4.2"), &["vers=4.2"]),
+        nfs("nfs v3", ("nfs v4.2", "vers=3"), &["vers=3", "nolock"]),
         nfs_beside("export async", "async", &["vers=4.2"]),
         nfs_beside("rsize and wsize 8192", "sync", &["vers=4.2", "rsize=8192", "wsize=8192"]),
         nfs_beside("noatime", "sync", &["vers=4.2", "noatime"]),
@@ -170,7 +174,8 @@ fn full() -> Vec<Spec> {
         md("on md RAID 6", "6", 4),
         plain("f2fs"),
         plain("zfs"),
-        nfs("nfs v4.1", "sync", &["vers=4.1"]),
+        nfs("nfs v4.1", ("nfs v4.2", "vers=4.1"), &["vers=4.1"]),
+        nfs("nfs v4.0", ("nfs v4.2", "vers=4.0"), &["vers=4.0"]),
         nfs_beside("noac", "sync", &["vers=4.2", "noac"]),
         nfs_beside("actimeo=0", "sync", &["vers=4.2", "actimeo=0"]),
     ]);

@@ -1,6 +1,6 @@
 //! What an option costs: a place against the one that differs from it in that option alone.
 
-use crate::schema::{Case, Results};
+use crate::schema::{Case, Place, Results};
 use crate::stats::Ratio;
 
 /// An option's cost in one case.
@@ -22,22 +22,46 @@ pub struct OptionCost {
 pub fn option_costs(results: &Results) -> Vec<OptionCost> {
     let mut costs = Vec::new();
     for place in results.places.iter().filter(|place| !place.guest) {
-        let Some(neighbour) = &place.neighbour else { continue };
-        for case in results.cases() {
-            let (Some(this), Some(that)) =
-                (results.figure(&place.name, &case), results.figure(neighbour, &case))
-            else {
-                continue;
-            };
-            if let Some(ratio) = Ratio::of(&this.per_second, &that.per_second) {
-                costs.push(OptionCost {
-                    place: place.name.clone(),
-                    neighbour: neighbour.clone(),
-                    choice: place.choice.clone(),
-                    case,
-                    ratio,
-                });
-            }
+        if let Some(neighbour) = &place.neighbour {
+            costs_against(results, place, neighbour, &mut costs);
+        }
+    }
+    costs
+}
+
+fn costs_against(results: &Results, place: &Place, neighbour: &str, costs: &mut Vec<OptionCost>) {
+    for case in results.cases() {
+        let (Some(this), Some(that)) =
+            (results.figure(&place.name, &case), results.figure(neighbour, &case))
+        else {
+            continue;
+        };
+        if let Some(ratio) = Ratio::of(&this.per_second, &that.per_second) {
+            costs.push(OptionCost {
+                place: place.name.clone(),
+                neighbour: neighbour.to_owned(),
+                choice: place.choice.clone(),
+                case,
+                ratio,
+            });
+        }
+    }
+}
+
+/// What stands for a guest's places that differ from no other in one option.
+const GUEST_REFERENCE: &str = "guest: ext4";
+
+/// The same within the guest: each of its places against its neighbour there, or against the
+/// guest's ext4. The times themselves are no figures, and a place of this machine is never on
+/// either side.
+pub fn guest_costs(results: &Results) -> Vec<OptionCost> {
+    let is_guest = |name: &str| results.places.iter().any(|p| p.guest && p.name == name);
+    let mut costs = Vec::new();
+    for place in results.places.iter().filter(|place| place.guest) {
+        let neighbour = place.neighbour.as_deref().filter(|name| is_guest(name));
+        let neighbour = neighbour.unwrap_or(GUEST_REFERENCE);
+        if neighbour != place.name && is_guest(neighbour) {
+            costs_against(results, place, neighbour, &mut costs);
         }
     }
     costs
@@ -46,7 +70,7 @@ pub fn option_costs(results: &Results) -> Vec<OptionCost> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::schema::{Crash, Figure, Impossible, Place, Settings};
+    use crate::schema::{Crash, Figure, Impossible, Settings};
     use crate::stats::{Latency, Samples};
     use std::time::Duration;
 
@@ -116,9 +140,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn figures_of_guests_are_not_compared() {
+    fn figures_of_guests_are_compared_with_each_other_alone() {
         let mut results = example();
         results.places[1].guest = true;
+        assert!(option_costs(&results).is_empty() && guest_costs(&results).is_empty());
+        results.places[0].guest = true;
         assert!(option_costs(&results).is_empty());
+        let delivery = guest_costs(&results).remove(0);
+        assert_eq!((&*delivery.place, &*delivery.neighbour), ("ext4 <journal>", "ext4"));
+        assert!(delivery.ratio.clear);
     }
 }

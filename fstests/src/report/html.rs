@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::compare::option_costs;
-use super::markdown::facts;
+use super::compare::{guest_costs, option_costs};
+use super::markdown::{GUEST_ABOUT, facts};
+use super::orders::{counts, orders};
 use super::plot::{self, Bar, Dot, Line, escape, log_ticks};
 use super::text::{Row, case_title, rows};
 use crate::schema::{Case, Figure, Results};
@@ -35,6 +36,8 @@ pub fn html(results: &Results) -> String {
     out.push_str("</ul>\n");
     let page = Page { results };
     page.options(&mut out);
+    page.guest(&mut out);
+    page.orders(&mut out);
     page.crashes(&mut out);
     page.scaling(&mut out);
     page.figures(&mut out);
@@ -138,6 +141,39 @@ impl Page<'_> {
         }
     }
 
+    fn guest(&self, out: &mut String) {
+        let costs = guest_costs(self.results);
+        if costs.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "<h2>Within the guest</h2><p>{GUEST_ABOUT}</p>");
+        let rows = costs.into_iter().map(|cost| {
+            vec![cost.place, cost.neighbour, case_title(&cost.case), cost.ratio.text()]
+        });
+        table(out, &["place", "against", "workload", "ratio"], rows);
+    }
+
+    fn orders(&self, out: &mut String) {
+        let pairs = orders(self.results);
+        if pairs.is_empty() {
+            return;
+        }
+        let [agree, disagree, noise] = counts(&pairs);
+        let _ = writeln!(
+            out,
+            "<h2>Beside fio and postmark</h2><p>Rate of one place divided by another's, as these \
+             programs see it and as our workloads do, in the same rounds: {agree} pairs in the same \
+             order, {disagree} in the opposite one, {noise} that one of both cannot tell apart.</p>"
+        );
+        let rows = pairs.into_iter().map(|pair| {
+            let (theirs, ours) = (case_title(&pair.theirs), case_title(&pair.ours));
+            let verdict = pair.verdict().text().to_owned();
+            let places = format!("{} to {}", pair.place, pair.other);
+            vec![places, theirs, pair.their_ratio.text(), ours, pair.our_ratio.text(), verdict]
+        });
+        table(out, &["places", "theirs", "ratio", "ours", "ratio", ""], rows);
+    }
+
     fn figures(&self, out: &mut String) {
         out.push_str("<h2>Figures</h2>\n");
         for case in self.results.cases() {
@@ -196,6 +232,10 @@ impl Page<'_> {
                 })
             })
             .collect();
+        // Other programs' figures come without any.
+        if lines.is_empty() {
+            return String::new();
+        }
         let ticks: Vec<(f64, String)> = [
             (1.0, "0"),
             (2.0, "50 %"),

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::compare::option_costs;
+use super::compare::{OptionCost, guest_costs, option_costs};
+use super::orders::{counts, orders};
 use super::text::{Row, case_title, rows};
 use crate::schema::{Place, Results};
 
@@ -50,19 +51,16 @@ pub fn markdown(results: &Results) -> String {
     if !costs.is_empty() {
         out.push_str(
             "\n## What an option does\n\nRate with the option divided by the rate of its neighbour \
-             without, in the same rounds.\n\n| option | against | workload | ratio |\n|---|---|---|---|\n",
+             without, in the same rounds.\n",
         );
-        for cost in costs {
-            let _ = writeln!(
-                out,
-                "| {} | {} | {} | {} |",
-                cell(&cost.choice),
-                cell(&cost.neighbour),
-                case_title(&cost.case),
-                cost.ratio.text()
-            );
-        }
+        cost_table(&mut out, &costs, |cost| &cost.choice);
     }
+    let costs = guest_costs(results);
+    if !costs.is_empty() {
+        let _ = writeln!(out, "\n## Within the guest\n\n{GUEST_ABOUT}");
+        cost_table(&mut out, &costs, |cost| &cost.place);
+    }
+    order_table(&mut out, results);
     if !results.crashes.is_empty() {
         out.push_str(
             "\n## Power cuts\n\n| filesystem | writer | cuts | acknowledged | lost | twice | damaged |\n\
@@ -84,6 +82,54 @@ pub fn markdown(results: &Results) -> String {
         }
     }
     out
+}
+
+/// What is to be known of a guest's ratios.
+pub(super) const GUEST_ABOUT: &str = "Rate of a place divided by the rate of its neighbour in the \
+    same guest and rounds. The rates themselves are no figures: one processor, system calls many \
+    times dearer than outside, and disks that do not pass flushes on.";
+
+fn cost_table(out: &mut String, costs: &[OptionCost], name: fn(&OptionCost) -> &String) {
+    out.push_str("\n| option | against | workload | ratio |\n|---|---|---|---|\n");
+    for cost in costs {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} |",
+            cell(name(cost)),
+            cell(&cost.neighbour),
+            case_title(&cost.case),
+            cost.ratio.text()
+        );
+    }
+}
+
+/// Other programs' orders of the places beside ours.
+fn order_table(out: &mut String, results: &Results) {
+    let pairs = orders(results);
+    if pairs.is_empty() {
+        return;
+    }
+    let [agree, disagree, noise] = counts(&pairs);
+    let _ = writeln!(
+        out,
+        "\n## Beside fio and postmark\n\nRate of one place divided by another's, as these programs \
+         see it and as our workloads do, in the same rounds: {agree} pairs in the same order, \
+         {disagree} in the opposite one, {noise} that one of both cannot tell apart.\n\n\
+         | places | theirs | ratio | ours | ratio | |\n|---|---|---|---|---|---|"
+    );
+    for pair in pairs {
+        let _ = writeln!(
+            out,
+            "| {} to {} | {} | {} | {} | {} | {} |",
+            cell(&pair.place),
+            cell(&pair.other),
+            case_title(&pair.theirs),
+            pair.their_ratio.text(),
+            case_title(&pair.ours),
+            pair.our_ratio.text(),
+            pair.verdict().text()
+        );
+    }
 }
 
 /// The verdict of the flush test in a few words.

@@ -4,6 +4,7 @@ mod compare;
 mod csv;
 mod html;
 mod markdown;
+mod orders;
 mod plot;
 pub mod text;
 
@@ -12,10 +13,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-pub use compare::{OptionCost, option_costs};
+pub use compare::{OptionCost, guest_costs, option_costs};
 pub use csv::csv;
 pub use html::{html, plots};
 pub use markdown::markdown;
+pub use orders::{Pair, Verdict, orders};
 
 use crate::error::{Error, Result};
 use crate::schema::Results;

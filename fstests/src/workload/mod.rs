@@ -4,6 +4,7 @@
 //! directories through its layouts, and the ones of the commit log through a whole
 //! [`engine::Store`]. A loop measures its operations only: what it needs before is made before.
 
+mod beside;
 mod change;
 mod cold;
 mod corpus;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use engine::io::Storage;
 
+pub use beside::twins;
 pub use corpus::Corpus;
 pub use meter::Measured;
 pub(crate) use meter::side_by_side;
@@ -36,6 +38,8 @@ pub enum Workload {
     DeliverRename,
     /// Maildir delivery by link and unlink instead of rename.
     DeliverLink,
+    /// Maildir delivery by an agent that syncs nothing: tmp, rename.
+    DeliverUnsynced,
     /// Delivery by the commit log into a Maildir, with the checkpoint.
     DeliverLog,
     /// The same through io_uring.
@@ -72,6 +76,10 @@ pub enum Workload {
     MixedDay,
     /// A recorded trace, again.
     Replay,
+    /// fio writing files of a message's size, each synced: what others measure with.
+    Fio,
+    /// postmark: files created, read, appended to and removed without a sync.
+    Postmark,
 }
 
 /// What a measurement works with.
@@ -121,7 +129,14 @@ impl Workload {
                 | Workload::IndexUpdate
                 | Workload::IndexScan
                 | Workload::Replay
+                | Workload::Fio
+                | Workload::Postmark
         )
+    }
+
+    /// Is measured only when it is named: it needs a trace, or another program.
+    pub fn only_by_name(self) -> bool {
+        matches!(self, Workload::Replay | Workload::Fio | Workload::Postmark)
     }
 
     /// May be done by many at a time.
@@ -130,6 +145,7 @@ impl Workload {
             self,
             Workload::DeliverRename
                 | Workload::DeliverLink
+                | Workload::DeliverUnsynced
                 | Workload::DeliverLog
                 | Workload::DeliverLogRing
                 | Workload::DeliverCyrus
@@ -147,6 +163,7 @@ impl Workload {
         match self {
             Workload::DeliverRename => deliver::by_hand(bench, Hand::Rename),
             Workload::DeliverLink => deliver::by_hand(bench, Hand::Link),
+            Workload::DeliverUnsynced => deliver::by_hand(bench, Hand::Unsynced),
             Workload::DeliverLog => store::deliver(bench, store::MAILDIR, false),
             Workload::DeliverLogRing => store::deliver(bench, store::MAILDIR, true),
             Workload::DeliverCyrus => store::deliver(bench, store::CYRUS, false),
@@ -165,6 +182,8 @@ impl Workload {
             Workload::BackupWalk => read::backup_walk(bench),
             Workload::MixedDay => trace::mixed_day(bench),
             Workload::Replay => trace::replay(bench),
+            Workload::Fio => beside::fio(bench),
+            Workload::Postmark => beside::postmark(bench),
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum Hand {
     Rename,
     /// link(2) and unlink(2), as qmail and Courier do.
     Link,
+    /// rename(2) without any sync, as agents do whose operator switched syncs off.
+    Unsynced,
 }
 
 /// One Maildir.
@@ -72,7 +74,8 @@ impl Spool {
         Location { uid: Uid(0), base, flags, other_letters, in_new }
     }
 
-    /// Delivers durably: the message, then its name. Returns where it is.
+    /// Delivers: the message, then its name, both durable but for [`Hand::Unsynced`]. Returns where
+    /// it is.
     ///
     /// # Errors
     /// What the filesystem says.
@@ -87,13 +90,18 @@ impl Spool {
             let open = storage.open(&staged, Open::CreateNew);
             let file = open.map_err(Error::io("create", &staged))?;
             file.write_at(message, 0).map_err(Error::io("write", &staged))?;
-            file.sync_all().map_err(Error::io("sync", &staged))?;
+            if hand != Hand::Unsynced {
+                file.sync_all().map_err(Error::io("sync", &staged))?;
+            }
         }
         match hand {
-            Hand::Rename => storage.rename(&staged, &place),
+            Hand::Rename | Hand::Unsynced => storage.rename(&staged, &place),
             Hand::Link => storage.link(&staged, &place).and_then(|()| storage.unlink(&staged)),
         }
         .map_err(Error::io("place", &place))?;
+        if hand == Hand::Unsynced {
+            return Ok(at);
+        }
         let new = self.dir.join("new");
         storage.sync_dir(&new).map_err(Error::io("sync", &new))?;
         Ok(at)
@@ -209,7 +217,7 @@ mod tests {
         let corpus = Corpus::new(1, 5_000);
         let spool = Spool::create(Arc::new(Blocking::new()), dir.path(), "alice").unwrap();
         spool.fill(&corpus, 2).unwrap();
-        for (n, hand) in [Hand::Rename, Hand::Link].into_iter().enumerate() {
+        for (n, hand) in [Hand::Rename, Hand::Link, Hand::Unsynced].into_iter().enumerate() {
             let at = spool.deliver(corpus.stored(n), hand).unwrap();
             let mut text = Vec::new();
             spool.read(&at, &mut text).unwrap();

@@ -43,6 +43,18 @@ pub fn in_use(root: &Path) -> Vec<String> {
     text.lines().filter(|line| line.contains(root)).map(str::to_owned).collect()
 }
 
+/// Processes that have a path below `root` on their command line.
+pub fn processes_of(root: &Path) -> Vec<String> {
+    let root = root.to_str().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(root)).collect()
+}
+
 /// A filesystem on a loop device, unmounted when dropped.
 pub struct Mounted {
     pub image: PathBuf,
