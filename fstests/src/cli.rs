@@ -103,9 +103,7 @@ impl Sizes {
         let mut workloads = self.workload.clone();
         if workloads.is_empty() {
             workloads = <Workload as clap::ValueEnum>::value_variants().to_vec();
-            workloads.retain(|w| {
-                !w.only_by_name() || (*w == Workload::Replay && trace.is_some())
-            });
+            workloads.retain(|w| !w.only_by_name() || (*w == Workload::Replay && trace.is_some()));
         }
         if workloads.contains(&Workload::Replay) && trace.is_none() {
             return Err(Error::Usage("replay needs a trace: --trace FILE".to_owned()));

@@ -305,7 +305,9 @@ mod tests {
         let start = |host: &Path| {
             let word = format!("vmhost={}", host.display());
             let mut command = std::process::Command::new("sh");
-            command.args(["-c", "sleep 60; :", "uml", &word]).spawn().unwrap()
+            // It waits by itself: a child would have its command line for a moment.
+            command.args(["-c", "read line", "uml", &word]);
+            command.stdin(std::process::Stdio::piped()).spawn().unwrap()
         };
         let mut mine = start(dir.path());
         let mut other = start(&dir.path().join("longer"));

@@ -89,7 +89,10 @@ fn an_export_with_async_is_a_danger_and_a_matrix_runs_on_md_and_nfs() {
     };
     let (before, after) = (of(&advice), of(&followed));
     let (predicted, gained) = (before.then - before.now, after.now - before.now);
-    assert!(predicted > 0.0 && (gained - predicted).abs() <= 0.3 * predicted, "{before:?} {after:?}");
+    assert!(
+        predicted > 0.0 && (gained - predicted).abs() <= 0.3 * predicted,
+        "{before:?} {after:?}"
+    );
     let results = Results::read(&dir.path().join("matrix.json")).unwrap();
     assert!(results.machine.virtual_machine);
     let names: Vec<&str> = results.places.iter().map(|place| place.name.as_str()).collect();

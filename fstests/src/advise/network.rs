@@ -1,10 +1,12 @@
 //! The checks of mounts that are a file server's: what it promises, what its client keeps.
 
+use engine::io::blocking::Blocking;
+
 use super::checks::{MESSAGE_BYTES, Site, now_then};
 use super::finding::{Advice, Finding, Measurement, Weight};
 use super::probe;
 use crate::error::Result;
-use crate::facts::{Mount, nfs};
+use crate::facts::{FlushTruth, Verdict, nfs};
 
 /// Bytes of a request to a file server below which messages take several.
 const RSIZE_MIN: u64 = 65_536;
@@ -24,24 +26,20 @@ pub(super) fn exports(site: &Site, advice: &mut Advice) -> Result<()> {
         return Ok(());
     };
     let waits = !options.iter().any(|option| option == "async");
-    // Where this host is the server, its disk tells what became of a client's syncs.
-    let disk = nfs::exported_path(source).and_then(|path| Mount::of(&path).ok());
-    let reached = match &disk {
-        Some(disk) => probe::synced_appends(site.scratch.path(), disk)?,
-        None => None,
-    };
-    if let Some(now) = reached {
+    // Where this host is the server, its disk tells what became of a client's syncs. A sync may take
+    // several flushes.
+    let truth = FlushTruth::test(&Blocking::new(), site.scratch.path())?;
+    let told = format!("; {}", truth.reason);
+    if let Some(flushes) = truth.flushes.filter(|_| truth.verdict != Verdict::NotKnown) {
+        let now = flushes.min(truth.syncs) as f64;
         advice.measured.push(Measurement {
             id: "nfs-async".to_owned(),
             what: "synced appends of a client that reached the file server's disk".to_owned(),
-            unit: format!("of {}", probe::SYNCED_APPENDS),
+            unit: format!("of {}", truth.syncs),
             now,
-            then: if waits { now } else { f64::from(probe::SYNCED_APPENDS) },
+            then: if waits { now } else { truth.syncs as f64 },
         });
     }
-    let told = reached.map_or_else(String::new, |now| {
-        format!("; of {} synced appends {now} reached the server's disk", probe::SYNCED_APPENDS)
-    });
     if waits {
         site.note(advice, &format!("the export waits for its disk (sync){told}"));
         return Ok(());

@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Error, Result};
-use crate::facts::{Counters, Device, Mount};
+use crate::facts::{Counters, Mount};
 use crate::stop;
 
 /// Files that are read for access times.
@@ -27,8 +27,6 @@ const WRITTEN_BYTES: usize = 16 << 20;
 const WRITTEN_FILE_BYTES: usize = 256 << 10;
 /// Names that are looked for in a large directory.
 const LOOKUPS: usize = 100;
-/// Synced appends that a file server's disk is asked about.
-pub(super) const SYNCED_APPENDS: u32 = 32;
 /// Names in the small directory that it is compared with.
 const SMALL_DIRECTORY: usize = 100;
 
@@ -188,29 +186,6 @@ pub(super) fn bytes_written_per_byte(scratch: &Path, mount: &Mount) -> Result<Op
     let sectors = count().map(|after| after.saturating_sub(before));
     remove(&dir)?;
     Ok(sectors.map(|sectors| sectors as f64 * 512.0 / total))
-}
-
-/// Appends to a file of a file server's, each synced: for how many of them its disk, which this host
-/// sees, did a flush. Absent where it has no cache to flush or does not count.
-pub(super) fn synced_appends(scratch: &Path, disk: &Mount) -> Result<Option<f64>> {
-    let cached = Device::of(disk).is_some_and(|device| device.write_cache == "write back");
-    let count = || Counters::of(disk)?.flushes;
-    let path = scratch.join("synced");
-    let mut file = File::create_new(&path).map_err(Error::io("create", &path))?;
-    file.sync_all().map_err(Error::io("sync", &path))?;
-    // The server need not have done what it answered.
-    sync(&disk.at)?;
-    let before = count();
-    for _ in 0..SYNCED_APPENDS {
-        stop::check()?;
-        file.write_all(&[b'x'; 512]).map_err(Error::io("write", &path))?;
-        file.sync_all().map_err(Error::io("sync", &path))?;
-    }
-    let flushes = count().and_then(|after| Some(after.saturating_sub(before?)));
-    fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-    // A sync may take several flushes; other programs' are among them.
-    let reached = flushes.map(|flushes| flushes.min(u64::from(SYNCED_APPENDS)) as f64);
-    Ok(reached.filter(|_| cached))
 }
 
 /// Looks for names that are not there: in a directory that is there, which is not changed, and in a

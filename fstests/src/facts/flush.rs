@@ -13,7 +13,7 @@ use std::time::Instant;
 use engine::io::{Open, Storage};
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Device, Mount};
+use super::{Counters, Device, Mount, nfs};
 use crate::error::{Error, Result};
 use crate::stats::Samples;
 
@@ -58,7 +58,12 @@ impl FlushTruth {
     /// # Errors
     /// What file calls say.
     pub fn test(storage: &dyn Storage, dir: &Path) -> Result<FlushTruth> {
-        let mount = Mount::of(dir)?;
+        let mut mount = Mount::of(dir)?;
+        // A file server on this host: its disk is what syncs must reach.
+        let disk = || Mount::of(&nfs::exported_path(&mount.source)?).ok();
+        if let Some(disk) = mount.is_nfs().then(disk).flatten() {
+            mount = disk;
+        }
         let path = dir.join("flush-truth");
         let file = storage.open(&path, Open::CreateNew).map_err(Error::io("create", &path))?;
         let settle = || file.sync_all().map_err(Error::io("sync", &path));

@@ -209,9 +209,7 @@ fn in_guest(options: &Options, sizes: &Sizes, specs: &[Spec], results: &mut Resu
         names.insert(0, REFERENCE);
     }
     let workloads: Vec<String> = sizes.workload.iter().map(|w| w.name()).collect();
-    let list = |numbers: &[u64]| {
-        numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(",")
-    };
+    let list = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
     let profile = clap::ValueEnum::to_possible_value(&options.profile);
     let mut command = format!(
         "matrix --in /mnt --profile {} --only '{}' --out /host/guest.json --size {} --folder {} \

@@ -133,8 +133,7 @@ mod tests {
             figure(place, "list", 1.0);
         }
         let pairs = orders(&results);
-        let verdicts: Vec<_> =
-            pairs.iter().map(|p| (&*p.place, &*p.other, p.verdict())).collect();
+        let verdicts: Vec<_> = pairs.iter().map(|p| (&*p.place, &*p.other, p.verdict())).collect();
         assert_eq!(
             verdicts,
             [

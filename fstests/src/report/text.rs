@@ -53,12 +53,14 @@ pub(super) struct Row {
 /// The rows of a case, the first place first.
 pub(super) fn rows(results: &Results, case: &Case) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut first: Option<&[f64]> = None;
+    // A guest's times stand beside the guest's alone.
+    let mut firsts: [Option<&[f64]>; 2] = [None; 2];
     for place in &results.places {
         let Some(figure) = results.figure(&place.name, case) else { continue };
         let Some(spread) = figure.spread() else { continue };
+        let first = &mut firsts[usize::from(place.guest)];
         let ratio = first.and_then(|first| Ratio::of(&figure.per_second, first));
-        first = first.or(Some(&figure.per_second));
+        *first = first.or(Some(&figure.per_second));
         let latency = figure.latency.as_ref().map(|l| [l.p50_us, l.p99_us, l.p999_us]);
         let guest = if place.guest { " (guest: times are no figures)" } else { "" };
         rows.push(Row {
