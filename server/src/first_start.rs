@@ -58,6 +58,14 @@ pub enum FirstStartError {
     /// The users file can't be written.
     #[error(transparent)]
     Edit(#[from] EditError),
+    /// The users file can't be made.
+    #[error("{}: {source}", file.display())]
+    Users {
+        /// Which.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The name constant is wrong.
     #[error("first user: {0}")]
     Name(#[from] auth::name::NameError),
@@ -76,6 +84,19 @@ pub fn make_first_user(users_file: &Path) -> Result<Option<FirstUser>, FirstStar
     let user = NewUser::with_password(name.clone(), &password, "", "", &[])?;
     edit(users_file, |document| document.add(user))?;
     Ok(Some(FirstUser { name, password, unseen: Some(users_file.to_owned()) }))
+}
+
+/// Makes an empty users file, or does nothing if there is a file: beside another server's files,
+/// whose accounts are elsewhere, nobody has made one yet.
+pub fn begin_users_file(users_file: &Path) -> Result<(), FirstStartError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(users_file) {
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(FirstStartError::Users { file: users_file.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Delivers the welcome message to the user's INBOX.

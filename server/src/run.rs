@@ -113,6 +113,9 @@ pub fn run(config: Config, sources: Sources) -> Result<(), RunError> {
         true => first_start::make_first_user(&config.users_file())?,
         false => None,
     };
+    if sources.inherits() {
+        first_start::begin_users_file(&config.users_file())?;
+    }
     let hostname = hostname(&config);
     let users = Arc::new(accounts::open(&config)?);
     let settings = auth_settings(&config, &hostname)?;

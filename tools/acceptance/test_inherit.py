@@ -49,8 +49,7 @@ class Inheriting(Cursus):
     def config_text(self):
         return (f'state_dir = "{self.state}"\n'
                 + self.partitions.format(spool=self.spool)
-                + f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n'
-                '[auth]\nbackends = ["users"]\n')
+                + f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n')
 
     def arguments(self):
         return ["--config", self.config, *self.options]
@@ -62,11 +61,12 @@ class Inheriting(Cursus):
         return re.search(r"\bready\b", self.log()) is not None
 
     def start(self, **_):
-        self.add_users()
         argv = ["unshare", "--net", "--mount", "sh", "-c", LAUNCH, "sh",
                 proc.BINARIES / "cursusd", *self.arguments()]
         self.child = proc.Child(argv, self.log_path)
         self.wait_ready()
+        # A first start needs no accounts.
+        self.add_users()
         return self
 
     def curl(self, *arguments):

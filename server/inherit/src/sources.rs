@@ -39,6 +39,11 @@ impl Sources {
         *self == Sources::default()
     }
 
+    /// Whether there are files of another server among them.
+    pub fn inherits(&self) -> bool {
+        self.courier.is_some() || self.imapd_conf.is_some() || self.cyrus_conf.is_some()
+    }
+
     /// For messages: the first of the files.
     pub fn name(&self) -> String {
         let files = [&self.config, &self.courier, &self.imapd_conf, &self.cyrus_conf];
@@ -70,15 +75,13 @@ impl Sources {
             errors.extend(draft.errors);
             remarks.extend(draft.remarks);
         };
-        let inherits =
-            self.courier.is_some() || self.imapd_conf.is_some() || self.cyrus_conf.is_some();
         if let Some(dir) = &self.courier {
             take(courier::read(dir, files));
         }
         if self.imapd_conf.is_some() || self.cyrus_conf.is_some() {
             take(cyrus::read(self.imapd_conf.as_deref(), self.cyrus_conf.as_deref(), files));
         }
-        if inherits {
+        if self.inherits() {
             layers.push(state_dir());
         }
         if !errors.is_empty() {

@@ -17,11 +17,14 @@ pub(super) fn map(reading: &mut Reading<'_>, rc: &Variables) {
     let directory = rc.get("authdaemonvar").map_or("/run/courier/authdaemon", |s| &s.value);
     let socket = format!("{directory}/socket");
     let Some(list) = rc.get("authmodulelist").cloned() else { return };
-    let mut backends: Vec<&str> = Vec::new();
+    let userdb = ["userdb", "userdb.dat"].map(|name| reading.dir.join(name));
+    let userdb = userdb.into_iter().find(|file| reading.files.has(file));
+    let mut backends: Vec<&str> = vec!["users"];
     let mut others: Vec<&str> = Vec::new();
     for module in list.value.split_whitespace() {
         match module {
-            "authuserdb" => backends.push("userdb"),
+            "authuserdb" if userdb.is_some() => backends.push("userdb"),
+            "authuserdb" => reading.draft.not_served(&list, "there is no userdb beside this file"),
             "authpwd" | "authshadow" if backends.contains(&"passwd") => {}
             "authpwd" | "authshadow" => backends.push("passwd"),
             other => others.push(other),
@@ -29,17 +32,15 @@ pub(super) fn map(reading: &mut Reading<'_>, rc: &Variables) {
     }
     if !others.is_empty() {
         // In its order, which is that of the list.
-        backends = vec!["authdaemon"];
+        backends = vec!["users", "authdaemon"];
         let text = format!(
             "{} and all the list are asked of Courier's authdaemond at {socket}, which has to run",
             others.join(", ")
         );
         reading.draft.not_needed(&list, text);
     }
-    if !backends.is_empty() {
-        let names = backends.iter().chain(&["users"]).map(|name| Value::from(*name));
-        reading.draft.set("auth.backends", Value::Array(names.collect()), &list);
-    }
+    let names: Vec<Value> = backends.iter().map(|name| Value::from(*name)).collect();
+    reading.draft.set("auth.backends", names, &list);
     if backends.contains(&"passwd") {
         reading.draft.set("auth.passwd.path", "/etc/shadow", &list);
     }
@@ -47,8 +48,10 @@ pub(super) fn map(reading: &mut Reading<'_>, rc: &Variables) {
         Some(set) => reading.draft.set("auth.authdaemon.socket", socket, set),
         None => reading.draft.imply("auth.authdaemon.socket", socket, "Courier: authdaemonvar"),
     }
-    let userdb = reading.dir.join("userdb").to_string_lossy().into_owned();
-    reading.draft.imply("auth.userdb.path", userdb, "Courier: userdb beside its files");
+    if let Some(file) = userdb {
+        let file = file.to_string_lossy().into_owned();
+        reading.draft.imply("auth.userdb.path", file, "Courier: userdb beside its files");
+    }
 }
 
 /// Where users' Maildirs are. Courier asks each account for its home directory; of those, only the

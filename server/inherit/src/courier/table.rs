@@ -32,7 +32,7 @@ pub const AUTHDAEMONRC: &[Row] = &[
         Text,
         "",
         Honoured(
-            "`auth.backends`, in the order of the list: `authuserdb` is `userdb`, `authpwd` and `authshadow` are `passwd` with `/etc/shadow`; if there is any other module, the whole list is asked of Courier's own authdaemond (`authdaemon`), which has to run. `users` comes last",
+            "`auth.backends`, in the order of the list: `authuserdb` is `userdb`, `authpwd` and `authshadow` are `passwd` with `/etc/shadow`; if there is any other module, the whole list is asked of Courier's own authdaemond (`authdaemon`), which has to run. `users`, our own file, comes before them",
         ),
     ),
     row("authmodulelistorig", Text, "", WEBADMIN),

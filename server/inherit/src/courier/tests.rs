@@ -180,7 +180,7 @@ fn debian_s_files_give_what_they_say() {
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
     let backends: Vec<_> = config.auth.backends.iter().map(|b| b.as_str()).collect();
-    assert_eq!(backends, ["authdaemon", "users"], "pam is asked of authdaemond");
+    assert_eq!(backends, ["users", "authdaemon"], "pam is asked of authdaemond");
     assert_eq!(config.auth.authdaemon.socket, Path::new("/run/courier/authdaemon/socket"));
     assert!(remarks.iter().any(|r| r.option.starts_with("PIDFILE") && r.line > 0));
     let text = loaded.to_toml();
@@ -256,16 +256,25 @@ fn who_may_log_in_and_how() {
 
 #[test]
 fn modules_are_back_ends_in_their_order() {
-    let backends = |list: &str| -> Vec<&str> {
-        let made = config("authdaemonrc", &format!("authmodulelist=\"{list}\"\n"));
-        made.auth.backends.iter().map(|b| b.as_str()).collect()
+    let made = |list: &str, userdb: &str| {
+        let mut files = changed("authdaemonrc", &format!("authmodulelist=\"{list}\"\n"));
+        files.0.insert(userdb.into(), String::new());
+        read_all(&files)
     };
-    assert_eq!(backends("authuserdb authshadow authpwd"), ["userdb", "passwd", "users"]);
-    assert_eq!(backends("authuserdb authmysql"), ["authdaemon", "users"]);
+    let backends = |list: &str, userdb: &str| -> Vec<&str> {
+        made(list, userdb).loaded.config.auth.backends.iter().map(|b| b.as_str()).collect()
+    };
+    let file = "/etc/courier/userdb";
+    assert_eq!(backends("authuserdb authshadow authpwd", file), ["users", "userdb", "passwd"]);
+    assert_eq!(backends("authuserdb authmysql", file), ["users", "authdaemon"]);
+    assert_eq!(backends("authuserdb", "/none"), ["users"]);
+    let compiled = made("authuserdb", "/etc/courier/userdb.dat").loaded.config.auth;
+    assert_eq!(compiled.userdb.path, Path::new("/etc/courier/userdb.dat"));
+    let Inherited { remarks, .. } = made("authuserdb", "/none");
+    assert!(remarks.iter().any(|r| r.text.contains("no userdb")), "{remarks:#?}");
     let made = config("authdaemonrc", "authmodulelist=authshadow\nauthdaemonvar=/run/other\n");
     assert_eq!(made.auth.passwd.path, Path::new("/etc/shadow"));
     assert_eq!(made.auth.authdaemon.socket, Path::new("/run/other/socket"));
-    assert_eq!(made.auth.userdb.path, Path::new("/etc/courier/userdb"));
 }
 
 #[test]
@@ -380,6 +389,8 @@ fn the_document_is_made_from_the_table() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn arbitrary_texts_do_not_panic(
         imapd in "(?s:.{0,80})|([A-Z_]{1,12}=[\"'$A-Za-z0-9{} .,:#-]{0,30}\n){0,8}",

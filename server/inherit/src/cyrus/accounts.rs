@@ -1,10 +1,15 @@
 //! Who may log in, and how.
 
+use std::path::Path;
+
 use config::SaslMechanism;
 use toml::Value;
 
 use super::Reading;
 use super::conf::words;
+
+/// Where Cyrus SASL has its users if no option says otherwise.
+const SASLDB: &str = "/etc/sasldb2";
 
 pub(super) fn map(reading: &mut Reading<'_>) {
     administrators(reading);
@@ -57,13 +62,24 @@ fn administrators(reading: &mut Reading<'_>) {
 }
 
 fn back_ends(reading: &mut Reading<'_>) {
-    let Reading { conf, draft, .. } = reading;
+    let Reading { conf, draft, files, .. } = reading;
     let method = conf.get("sasl_pwcheck_method");
     let plugin = conf.get("sasl_auxprop_plugin");
     let mut chosen: Vec<&str> = vec!["users"];
     let mut asks_daemon = false;
     for word in method.map_or("auxprop", |set| &set.value).split_whitespace() {
         match (word, method) {
+            // Without a file, Cyrus SASL knows nobody and says nothing.
+            ("auxprop", _)
+                if conf.get("sasl_sasldb_path").is_none() && !files.has(Path::new(SASLDB)) =>
+            {
+                if let Some(set) = method {
+                    draft.not_served(
+                        set,
+                        format!("there is no {SASLDB}: accounts are made by `cursus user add`"),
+                    );
+                }
+            }
             ("auxprop", _) => chosen.push("sasldb"),
             ("saslauthd", _) => asks_daemon = true,
             ("authdaemond", _) => chosen.push("authdaemon"),

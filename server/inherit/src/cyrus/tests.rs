@@ -76,6 +76,7 @@ fn files(options: &str, services: &str) -> Given {
     Given::with(&[
         ("/etc/imapd.conf", &format!("{IMAPD_CONF}{options}")),
         ("/etc/cyrus.conf", &cyrus),
+        ("/etc/sasldb2", ""),
     ])
 }
 
@@ -232,6 +233,11 @@ fn accounts_and_names() {
     let made = config("sasl_pwcheck_method: saslauthd auxprop\n", "");
     let backends: Vec<_> = made.auth.backends.iter().map(|b| b.as_str()).collect();
     assert_eq!(backends, ["users", "sasldb", "saslauthd"]);
+    let mut given = files("", "");
+    given.0.remove(Path::new("/etc/sasldb2"));
+    let read = sources().read(&given).unwrap();
+    assert_eq!(read.loaded.config.auth.backends, [config::AuthBackend::Users]);
+    assert!(read.remarks.iter().any(|r| r.text.contains("no /etc/sasldb2")));
     let made =
         config("sasl_mech_list: GSSAPI SCRAM-SHA-256 cram-md5\nallowanonymouslogin: yes\n", "");
     let names: Vec<_> = made.auth.mechanisms.iter().map(|m| m.as_str()).collect();
@@ -363,6 +369,8 @@ fn every_option_may_be_set_to_its_default() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn arbitrary_texts_do_not_panic(
         imapd in "(?s:.{0,80})|([a-z_-]{1,12}: ?[A-Za-z0-9{}/ .,:#|-]{0,30}\n){0,8}",
