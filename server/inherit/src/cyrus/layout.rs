@@ -98,9 +98,6 @@ fn partitions(reading: &mut Reading<'_>) {
         (None, [one]) => draft.imply("default_partition", *one, "Cyrus: the only partition"),
         (None, _) => {}
     }
-    for set in conf.all.iter().filter(|set| set.name.starts_with("metapartition-")) {
-        draft.not_needed(set, "mailboxes that were taken over keep their directories");
-    }
 }
 
 /// Cyrus's names of special uses: as they are in IMAP, but for the backslash.

@@ -15,6 +15,7 @@ mod transport;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use config::Protocol;
 use foreign::cyrus::imapd_conf::ImapdConf;
 
 use crate::Files;
@@ -32,6 +33,8 @@ pub(crate) struct Reading<'a> {
     imapd: PathBuf,
     /// Entries of cyrus.conf.
     entries: Vec<Entry>,
+    /// Certificates of services that were looked at.
+    pairs: Vec<(Protocol, String)>,
 }
 
 /// Reads both files. Without cyrus.conf there are no listeners.
@@ -49,7 +52,7 @@ pub(crate) fn read(imapd: Option<&Path>, cyrus: Option<&Path>, files: &dyn Files
         },
     };
     let imapd = imapd.unwrap_or(Path::new("/etc/imapd.conf")).to_owned();
-    let mut reading = Reading { files, draft, conf, imapd, entries };
+    let mut reading = Reading { files, draft, conf, imapd, entries, pairs: Vec::new() };
     reading.conf.services = services::names(&reading.entries);
     explain(&mut reading);
     accounts::map(&mut reading);

@@ -208,6 +208,9 @@ fn transport_of_all_and_of_one_service() {
     assert_eq!(made.tls.pair(config::Protocol::Pop3), Some((Path::new("/c"), Path::new("/k"))));
     let made = config(&format!("{pair}pop3_tls_server_cert: disabled\n"), "");
     assert_eq!(made.listener[1].tls, TlsMode::None);
+    let two = format!("{pair}imaps_tls_server_cert: /other\n");
+    let told = refused(&two, "imaps cmd=\"imapd -s\" listen=imaps\n");
+    assert!(told.contains("one certificate"), "{told}");
     let made = config("tls_cert_file: /both\n", "");
     assert_eq!(made.tls.key.as_deref(), Some(Path::new("/both")));
     let made = config(&format!("{pair}tls_versions: tls1_3\ntls_ciphers: AESGCM:!AES128\n"), "");

@@ -27,11 +27,16 @@ pub(super) fn file(set: &Set) -> &str {
 
 /// Sets the pair of a protocol, where it is not the common one.
 pub(super) fn set_pair(reading: &mut Reading<'_>, protocol: Protocol, service: &str) {
-    let Reading { conf, draft, .. } = reading;
+    let Reading { conf, draft, pairs, .. } = reading;
     let common = pair(conf, "").flatten();
-    if let Some(own) = pair(conf, service).flatten()
-        && common != Some(own)
-    {
+    let Some(own) = pair(conf, service).flatten() else { return };
+    let known = pairs.iter().find(|(one, _)| *one == protocol).map(|(_, file)| file.as_str());
+    if known.is_some_and(|known| known != own.0.value) {
+        draft.refuse(own.0, format!("all services of {protocol} have one certificate here"));
+        return;
+    }
+    pairs.push((protocol, own.0.value.clone()));
+    if common != Some(own) {
         draft.set(&format!("tls.{protocol}.certificate"), file(own.0), own.0);
         draft.set(&format!("tls.{protocol}.key"), file(own.1), own.1);
     }
