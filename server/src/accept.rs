@@ -135,6 +135,8 @@ fn refuse(fd: OwnedFd, peer: Peer, listener: &Listener, refusal: Refusal) {
         Protocol::Imap => b"* BYE [LIMIT] too many connections\r\n",
         Protocol::Pop3 => b"-ERR [SYS/TEMP] too many connections\r\n",
         Protocol::Lmtp => b"421 4.3.2 too many connections\r\n",
+        // The client tries again when the connection ends.
+        Protocol::Auth => b"",
     };
     // The type only serves to write: a TCP socket takes the same call.
     let _ = UnixStream::from(fd).write(text);

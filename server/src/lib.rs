@@ -21,6 +21,7 @@
 pub mod accept;
 pub mod admin_socket;
 pub mod admission;
+pub mod auth_socket;
 pub mod banner;
 pub mod certificate;
 pub mod first_start;

@@ -232,6 +232,9 @@ fn start_session(conn: Conn, services: Rc<Services>) {
         Protocol::Lmtp => {
             drop(spawn_local(meter.measured("LMTP", crate::lmtp::run(conn, services))));
         }
+        Protocol::Auth => {
+            drop(spawn_local(meter.measured("AUTH", crate::auth_socket::run(conn, services))));
+        }
     }
 }
 

@@ -178,7 +178,7 @@ fn serve(
         .map_err(pair)?;
     server.ticketer = ticketer.clone();
     // LMTP has no registered name.
-    if config.tls.alpn && protocol != Protocol::Lmtp {
+    if config.tls.alpn && !matches!(protocol, Protocol::Lmtp | Protocol::Auth) {
         server.alpn_protocols = vec![protocol.as_str().as_bytes().to_vec()];
     }
     Ok(Served { config: Arc::new(server), end_point })

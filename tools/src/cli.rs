@@ -66,6 +66,12 @@ pub enum Command {
     /// Bring messages into the store
     #[command(subcommand)]
     Message(MessageCommand),
+    /// Deliver a message from standard input, as mail transports run it
+    ///
+    /// By LMTP to the running server; where none runs, into Maildirs that are there. Exit status: 0
+    /// stored; 65 message refused; 67 no such user; 75 try again later; 77 over quota. With --qmail
+    /// 0, 100 and 111.
+    Deliver(crate::deliver::DeliverArgs),
     /// Show how server and store are
     Status,
     /// Compare indexes with message files, and say what is wrong

@@ -8,6 +8,7 @@
 //! | [`failure`] | what went wrong, and the exit status that says so |
 //! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
 //! | [`configuration`] | settings shown with their origins, checked, converted |
+//! | [`deliver`] | one message from standard input, with the exit statuses of mail transports |
 //! | [`takeover`] | stores of other servers, taken over and given back |
 //! | [`migrate`] | mail of servers elsewhere, by IMAP |
 //! | [`manual`] | completions and manual pages |
@@ -15,6 +16,7 @@
 pub mod archive;
 pub mod cli;
 pub mod configuration;
+pub mod deliver;
 pub mod failure;
 pub mod import;
 pub mod index;
@@ -64,6 +66,9 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Handback(command) => takeover::hand_back(command, cli.imapd_conf(), &config, &out),
         Command::Migrate(command) => migrate::run(command, &config, &out),
         Command::Reload => store::reload(&config, &out),
-        Command::Completions { .. } | Command::Manual { .. } | Command::Config(_) => Ok(()),
+        Command::Completions { .. }
+        | Command::Manual { .. }
+        | Command::Config(_)
+        | Command::Deliver(_) => Ok(()),
     }
 }

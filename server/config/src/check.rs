@@ -273,8 +273,13 @@ fn listeners(config: &Config, out: &mut Findings<'_>) {
             let expected = "\".\", as Courier has it, beside names = \"courier\"";
             out.add(key("separator"), "\"/\"", expected);
         }
+        if listener.protocol == Protocol::Auth && listener.tls != TlsMode::None {
+            let found = quoted(&format!("{:?}", listener.tls).to_lowercase());
+            let expected = "\"none\": the SMTP server has the TLS";
+            out.add(key("tls"), found, expected);
+        }
         if listener.tls == TlsMode::None
-            && listener.protocol != Protocol::Lmtp
+            && !matches!(listener.protocol, Protocol::Lmtp | Protocol::Auth)
             && listener.plain_login == PlainLogin::Never
         {
             let expected = "\"starttls\" or \"implicit\": without TLS and with plain_login = \

@@ -97,11 +97,13 @@ pub enum Protocol {
     Pop3,
     /// LMTP.
     Lmtp,
+    /// Logins for an SMTP server: Dovecot's authentication client protocol.
+    Auth,
 }
 
 impl Protocol {
     /// Every protocol, in the order of [`Protocol::index`].
-    pub const ALL: [Protocol; 3] = [Protocol::Imap, Protocol::Pop3, Protocol::Lmtp];
+    pub const ALL: [Protocol; 4] = [Protocol::Imap, Protocol::Pop3, Protocol::Lmtp, Protocol::Auth];
 
     /// The name as written in the file and in logs.
     pub fn as_str(self) -> &'static str {
@@ -109,6 +111,7 @@ impl Protocol {
             Protocol::Imap => "imap",
             Protocol::Pop3 => "pop3",
             Protocol::Lmtp => "lmtp",
+            Protocol::Auth => "auth",
         }
     }
 

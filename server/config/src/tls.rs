@@ -73,6 +73,8 @@ impl Tls {
             Protocol::Imap => &self.imap,
             Protocol::Pop3 => &self.pop3,
             Protocol::Lmtp => &self.lmtp,
+            // It has no TLS of its own.
+            Protocol::Auth => &None,
         };
         match own {
             Some(pair) => Some((&pair.certificate, &pair.key)),
@@ -85,6 +87,7 @@ impl Tls {
             Protocol::Imap => self.imap.as_mut(),
             Protocol::Pop3 => self.pop3.as_mut(),
             Protocol::Lmtp => self.lmtp.as_mut(),
+            Protocol::Auth => None,
         }
     }
 }

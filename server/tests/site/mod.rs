@@ -139,6 +139,7 @@ impl Site {
             Protocol::Imap => size_of_val(&server::imap::run(conn, services)),
             Protocol::Pop3 => size_of_val(&server::pop3::run(conn, services)),
             Protocol::Lmtp => size_of_val(&server::lmtp::run(conn, services)),
+            Protocol::Auth => size_of_val(&server::auth_socket::run(conn, services)),
         }
     }
 
@@ -154,6 +155,9 @@ impl Site {
             Protocol::Imap => drop(tokio::task::spawn_local(server::imap::run(conn, services))),
             Protocol::Pop3 => drop(tokio::task::spawn_local(server::pop3::run(conn, services))),
             Protocol::Lmtp => drop(tokio::task::spawn_local(server::lmtp::run(conn, services))),
+            Protocol::Auth => {
+                drop(tokio::task::spawn_local(server::auth_socket::run(conn, services)));
+            }
         }
         far
     }
