@@ -167,6 +167,34 @@ class Mta(Case):
             one.start()
             self.assertIn(50_000, numbers(one.bodies()))
 
+    def test_postfix_local_writes_maildirs_of_the_systems_users(self):
+        self.need("postfix")
+        if proc.run(["unshare", "-m", "true"], check=False).returncode:
+            self.skipTest("no right to mount")
+        one = mta.Documented(case="postfix-local", users=["jo", "jane"])
+        self.servers.append(one)
+        one.start()
+        one.spool.chmod(0o755)
+        home = one.spool / "jo"
+        home.mkdir()
+        os.chown(home, pwd.getpwnam(mta.OWNER).pw_uid, -1)
+        transport = mta.Postfix(one, "local")
+        transport.start_with_user("jo", home)
+        try:
+            for number in range(MESSAGES):
+                self.send(transport, [JO], letter(number))
+            self.assertTrue(self.send(transport, ["absent@example.org"], letter(9)))
+            self.empty(transport)
+            self.assertEqual(numbers(one.bodies("jo")), list(range(MESSAGES)))
+            # What local(8) can't write it bounces, and it keeps no mail for later: its own choice.
+            for part in ("tmp", "new"):
+                os.chown(home / "Maildir" / part, 0, 0)
+                (home / "Maildir" / part).chmod(0o700)
+            self.send(transport, [JO], letter(50_000))
+            proc.wait_until(lambda: "dsn=5.2.0, status=bounced" in transport.log(), SECONDS, "a bounce")
+        finally:
+            transport.stop()
+
     def test_postfix_asks_for_logins(self):
         one, transport = self.postfix("sasl", '[lmtp]\n')
         context = ssl.create_default_context(cafile=one.certificate)

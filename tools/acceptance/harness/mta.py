@@ -27,9 +27,10 @@ def block(case, name):
 class Documented(server.Cursus):
     """cursusd as the page configures it."""
 
-    def __init__(self, more=""):
-        self.more = more
-        super().__init__("maildir", ["jo@example.org", "full@example.org", "jane@example.org"])
+    def __init__(self, more="", case=None, users=("jo@example.org", "full@example.org",
+                                                  "jane@example.org")):
+        self.more, self.case = more, case
+        super().__init__("maildir", users)
         self.spool = self.dir / "vmail"
         self.spool.mkdir()
         self.auth_socket = self.dir / "auth.sock"
@@ -39,6 +40,7 @@ class Documented(server.Cursus):
         """A text of the page with this run's places."""
         for theirs, ours in {
             "/var/lib/cursus": self.state, "/var/vmail": self.spool, "/run/cursus": self.dir,
+            '"/home"': f'"{self.spool}"',
             "/etc/cursus/cursus.toml": self.config, "/usr/bin/cursus": proc.BINARIES / "cursus",
             "127.0.0.1:24": "127.0.0.1:%d" % self.ports["lmtp"],
             "127.0.0.1:143": "127.0.0.1:%d" % self.ports["imap"],
@@ -50,12 +52,19 @@ class Documented(server.Cursus):
         return text
 
     def config_text(self):
-        text = self.here(block("all", "cursus.toml"))
+        text = block("all", "cursus.toml")
+        if self.case:
+            # The partition's place is said by the case's own lines.
+            place = block("all", "cursus.toml").split("name = \"default\"\n")[1].split("\n\n")[0]
+            text = text.replace(place, block(self.case, "cursus.toml").rstrip())
+        text = self.here(text)
         return (f'{text}[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n'
                 f"[auth]\nfailure_delay_first_seconds = 0\n{self.more}")
 
     def add_users(self):
         super().add_users()
+        if "full@example.org" not in self.users:
+            return
         self.tool("user", "remove", "full@example.org")
         self.tool("user", "add", "full@example.org", "--attributes", "quota_bytes=2K",
                   stdin=server.PASSWORD + "\n")
@@ -95,6 +104,22 @@ class Postfix(postfix.Postfix):
             master.write("\n".join(more) + "\n")
         if case == "virtual":
             (self.config / "vmailbox").write_text(block("postfix-virtual", "vmailbox"))
+
+    def start_with_user(self, name, home):
+        """As `start`, in a view of the system in which there is such a user."""
+        (self.dir / "passwd").write_text(
+            pathlib.Path("/etc/passwd").read_text()
+            + f"{name}:x:{pwd.getpwnam(OWNER).pw_uid}:{pwd.getpwnam(OWNER).pw_gid}::{home}:/bin/sh\n")
+        proc.run(["/usr/sbin/postfix", "-c", self.config, "check"], seconds=60)
+        script = (f"set -e; mount --bind {self.dir}/passwd /etc/passwd;"
+                  f"exec /usr/lib/postfix/sbin/master -c {self.config} -d")
+        self.child = proc.Child(["unshare", "-m", "sh", "-c", script], self.dir / "master.log")
+
+        def listening():
+            with proc.socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        proc.wait_until(listening, 20, "Postfix to listen")
 
     def flush(self):
         proc.run(["/usr/sbin/postqueue", "-c", self.config, "-f"], check=False)
