@@ -1,6 +1,6 @@
 """Every configuration of docs/mta.md, as it stands there, with the mail transports themselves.
 
-`MTA_MESSAGES` (20) go through each: to somebody, to somebody over quota, to nobody, and while the
+`MTA_MESSAGES` (8) go through each: to somebody, to somebody over quota, to nobody, and while the
 server is down.
 """
 
@@ -17,7 +17,7 @@ from harness.case import Case
 from harness.server import PASSWORD
 from harness.wire import Wire
 
-MESSAGES = int(os.environ.get("MTA_MESSAGES", "20"))
+MESSAGES = int(os.environ.get("MTA_MESSAGES", "8"))
 SECONDS = 60 + MESSAGES
 JO, FULL, NOBODY = "jo@example.org", "full@example.org", "nobody@example.org"
 
