@@ -181,7 +181,8 @@ fn listen(
             let word = if trusted { "never" } else { word };
             draft.set_or_imply(&key("plain_login"), word, by, "Cyrus: allowplaintext");
         }
-        Protocol::Pop3 => {
+        // No service of Cyrus is of the last kind.
+        Protocol::Pop3 | Protocol::Auth => {
             draft.set_or_imply(&key("plain_login"), word, by, "Cyrus: allowplaintext");
         }
         Protocol::Imap => {
