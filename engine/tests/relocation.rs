@@ -254,6 +254,50 @@ fn a_cut_at_any_moment_of_a_move_leaves_one_mailbox() {
     }
 }
 
+/// A mailbox that comes back to a partition does not meet what a power cut brings back of its former
+/// stay there, where directories forget their changes one by one.
+#[test]
+fn a_mailbox_that_comes_back_is_the_only_one() {
+    for (here, there) in
+        [(LayoutKind::Cyrus, LayoutKind::Maildir), (LayoutKind::Maildir, LayoutKind::Cyrus)]
+    {
+        let sim = Sim::with_mode(1, Mode::Weak);
+        let open = |sim: &Sim| {
+            let root = Path::new("/");
+            let partitions =
+                vec![partition(root, "default", here), partition(root, "other", there)];
+            let mut config = StoreConfig::new("/state", partitions);
+            config.sync_names = true;
+            Store::open(config, Arc::new(sim.clone()), Drive::Inline).unwrap()
+        };
+        let store = open(&sim);
+        let user = user(&store, "alice");
+        block(user.create("a", &[])).unwrap();
+        for _ in 0..3 {
+            append_over(&store, &user, "a", Arc::new(sim.clone()));
+        }
+        block(store.checkpoint()).unwrap();
+        let before = faces(&user);
+        block(user.change_partition("a", "other")).unwrap();
+        sim.record(true);
+        block(user.change_partition("a", "default")).unwrap();
+        let images = sim.take_images();
+        sim.record(false);
+        for (n, image) in images.iter().enumerate() {
+            for seed in 0..2 {
+                let (sim, _) = image.after_cut((2 * n + seed) as u64);
+                let store = open(&sim);
+                let user = block(store.user("alice", &UserOptions::default())).unwrap();
+                let at = format!("{here:?}, operation {}, seed {seed}", image.operation());
+                assert_eq!(faces(&user), before, "{at}");
+                assert_eq!(block(store.check(None)).unwrap().findings, [""; 0], "{at}");
+                store.close().unwrap();
+            }
+        }
+        store.close().unwrap();
+    }
+}
+
 /// A session that goes on in the old mailbox hears that it is gone, and what another program
 /// delivers at the last moment comes along.
 #[test]
