@@ -430,6 +430,8 @@ class Alternation:
     # -- the run ---------------------------------------------------------------
 
     def verify(self, client, who, came=0):
+        # Courier forgets the UIDs that it gives at EXAMINE.
+        self.ok_select(client, "INBOX")
         state, subscribed = client.state(), client.names("lsub")
         inbox = self.model.boxes["INBOX"]
         fresh = sorted(set(state["INBOX"]["messages"]) - set(inbox["messages"]))
