@@ -519,3 +519,26 @@ fn uidls_in_dovecots_list_are_told_and_kept() {
     let kept = list.messages.iter().find(|m| m.uid == 5).unwrap();
     assert_eq!(kept.uidl(), Some("from-before"));
 }
+
+#[test]
+fn a_copy_under_the_name_of_a_removed_message_stays() {
+    let dir = unpacked("dovecot-2.3");
+    let (inbox, path) = (maildir(&dir), maildir(&dir).join("dovecot-uidlist"));
+    let bench = Bench::open(dir.path(), Names::ModifiedUtf7, &[OldServer::Dovecot]);
+    let list = UidList::read(&fs::read(&path).unwrap()).unwrap();
+    let base = &list.messages.iter().find(|m| m.uid == 5).unwrap().base;
+    let base = String::from_utf8(base.clone()).unwrap();
+    bench.expunge(INBOX, 5);
+    bench.close();
+    // Dovecot names what it copies from another folder as the message that it once was.
+    deliver(&inbox, &format!("{base}:2,S"));
+    let text = fs::read_to_string(&path).unwrap() + &format!("9 :{base}\n");
+    fs::write(&path, text).unwrap();
+    for _ in 0..2 {
+        let bench = Bench::open(dir.path(), Names::ModifiedUtf7, &[OldServer::Dovecot]);
+        let (validity, _, messages) = bench.messages(INBOX);
+        assert_eq!((validity, messages.last().unwrap().0), (1_795_467_431, 9));
+        bench.close();
+        assert!(inbox.join("cur").join(format!("{base}:2,S")).exists());
+    }
+}

@@ -230,6 +230,7 @@ impl MailboxInner {
             names = files.names()?;
         }
         let known = Known::of(files, &names);
+        let told = self.foreign.lock().told.clone();
         let mut seen = vec![false; files.head.count];
         let mut fresh = Vec::new();
         let mut moved = Vec::new();
@@ -239,6 +240,14 @@ impl MailboxInner {
                 continue;
             };
             if files.is_tombstone(position) && self.foreign.lock().was_removed(&file.base) {
+                fresh.push(file);
+                continue;
+            }
+            // Dovecot gives copies the name that a message had, and another UID.
+            let uid = files.record(position).uid;
+            if files.is_tombstone(position)
+                && told.as_ref().and_then(|told| told.uid(&file.base)).is_some_and(|t| t != uid.0)
+            {
                 fresh.push(file);
                 continue;
             }

@@ -317,6 +317,10 @@ impl MailboxInner {
             }
             let ours = files.record(position).uid.0;
             let theirs = told.uid(base);
+            if files.is_tombstone(position) && theirs.is_some_and(|theirs| theirs != ours) {
+                // Another message of that name.
+                continue;
+            }
             if !files.is_tombstone(position) && theirs.is_some_and(|theirs| theirs != ours) {
                 let name = base.escape_ascii();
                 return Ok(Some(format!("{name} has UID {ours} and by the file {theirs:?}")));
