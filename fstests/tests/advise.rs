@@ -32,6 +32,11 @@ fn first(advice: &Advice) -> &str {
 
 /// The gain that was predicted, and the one that is there now.
 fn confirm(before: &Measurement, after: &Measurement) {
+    // What it would be, too, as far as a busy machine lets microseconds be compared.
+    if before.unit == "us" {
+        let off = before.then / after.now;
+        assert!((0.2..5.0).contains(&off), "{}: {} and {}", before.what, before.then, after.now);
+    }
     let (predicted, gained) = (before.now - before.then, before.now - after.now);
     println!(
         "{}: {:.1} {}, predicted {:.1}, now {:.1}",

@@ -80,6 +80,30 @@ fn the_ring_is_measured_or_the_reason_is_told() {
 }
 
 #[test]
+fn fio_and_postmark_are_measured_in_turns_with_ours_and_compared() {
+    let root = tempfile::tempdir().unwrap();
+    let output = run(root.path(), "deliver-rename,deliver-unsynced,fio,postmark");
+    assert!(output.status.success(), "{}", said(&output));
+    let results = Results::read(&root.path().join("fstests.json")).unwrap();
+    let report = program().current_dir(root.path()).args(["report", "fstests.json"]).output();
+    assert!(report.unwrap().status.success());
+    let text = std::fs::read_to_string(root.path().join("fstests.md")).unwrap();
+    for (theirs, ours) in [("fio", "deliver-rename"), ("postmark", "deliver-unsynced")] {
+        if !fstests::error::has_program(theirs) {
+            println!("skipped: beside {theirs}: it is not installed");
+            let missing = |i: &fstests::schema::Impossible| i.name.starts_with(theirs);
+            assert!(results.impossible.iter().any(missing), "{:?}", results.impossible);
+            continue;
+        }
+        let mut figures = results.figures.iter().filter(|f| f.workload == theirs);
+        assert!(figures.clone().count() == 2, "{:?}", results.impossible);
+        assert!(figures.all(|f| f.per_second.len() == 3 && f.per_second[0] > 0.0));
+        let line = text.lines().find(|l| l.contains(&format!("| {theirs} |")) && l.contains(ours));
+        assert!(line.is_some_and(|line| line.starts_with("| b to a |")), "{text}");
+    }
+}
+
+#[test]
 fn a_trace_is_replayed() {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(

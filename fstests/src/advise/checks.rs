@@ -218,12 +218,26 @@ fn access_times(site: &Site, advice: &mut Advice) -> Result<()> {
     Ok(())
 }
 
+/// A directory of ours on another mount of the same kind that is not synchronous, where temporary
+/// files go anyway.
+fn like_without_sync(mount: &Mount) -> Option<Scratch> {
+    ["/var/tmp", "/tmp"].into_iter().map(Path::new).find_map(|dir| {
+        let other = Mount::of(dir).ok()?;
+        let fits = other.filesystem == mount.filesystem
+            && other.device != mount.device
+            && !["sync", "dirsync"].iter().any(|option| other.has(option));
+        fits.then(|| Scratch::beside(dir).ok())?
+    })
+}
+
 fn synchronous(site: &Site, advice: &mut Advice) -> Result<()> {
     if site.device.is_none() && !site.mount.is_nfs() {
         return Ok(());
     }
     let on = ["sync", "dirsync"].into_iter().find(|option| site.mount.has(option));
-    let turns = probe::unsynced_changes(site.scratch.path())?;
+    let like = on.and_then(|_| like_without_sync(&site.mount));
+    let turns =
+        probe::unsynced_changes(site.scratch.path(), like.as_ref().map(|scratch| scratch.path()))?;
     let what = "writing, renaming and removing a file that nobody syncs";
     let factor = site.weigh(advice, "sync", what, "us", &turns);
     let Some(option) = on else {

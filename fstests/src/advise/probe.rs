@@ -27,6 +27,8 @@ const WRITTEN_BYTES: usize = 16 << 20;
 const WRITTEN_FILE_BYTES: usize = 256 << 10;
 /// Names that are looked for in a large directory.
 const LOOKUPS: usize = 100;
+/// Entries of a large directory that are read before it is measured.
+const ENTRIES_WARM: usize = 1_000_000;
 /// Names in the small directory that it is compared with.
 const SMALL_DIRECTORY: usize = 100;
 
@@ -113,24 +115,53 @@ fn processor_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// What changes take that nobody synced (write, rename, remove): wall time, and processor time,
-/// which is what they take where they wait for no device and no server; microseconds each.
-pub(super) fn unsynced_changes(scratch: &Path) -> Result<Turns> {
+/// What changes take that nobody synced (write, rename, remove), in wall time; microseconds each.
+/// Beside it stands, in turns, what they take in `like`, a directory on a filesystem of the same kind
+/// that is mounted as this one would be; or, without one, their processor time here, which is more
+/// than they take where nothing waits, as it has the work of the waiting in it.
+pub(super) fn unsynced_changes(scratch: &Path, like: Option<&Path>) -> Result<Turns> {
     let dir = scratch.join("changes");
     fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
-    let (old, new) = (dir.join("old"), dir.join("new"));
-    let change = || -> Result<()> {
-        let mut file = File::create_new(&old).map_err(Error::io("create", &old))?;
-        for _ in 0..4 {
-            file.write_all(&[b'x'; READ_BYTES]).map_err(Error::io("write", &old))?;
-        }
-        drop(file);
-        fs::rename(&old, &new).map_err(Error::io("rename", &old))?;
-        fs::remove_file(&new).map_err(Error::io("remove", &new))
+    let turns = match like {
+        None => waiting(CHANGES, || change_in(&dir)),
+        Some(like) => in_turns(CHANGES, || change_in(&dir), || change_in(like)),
     };
-    let turns = waiting(CHANGES, change);
     remove(&dir)?;
     turns
+}
+
+fn change_in(dir: &Path) -> Result<()> {
+    let (old, new) = (dir.join("old"), dir.join("new"));
+    let mut file = File::create_new(&old).map_err(Error::io("create", &old))?;
+    for _ in 0..4 {
+        file.write_all(&[b'x'; READ_BYTES]).map_err(Error::io("write", &old))?;
+    }
+    drop(file);
+    fs::rename(&old, &new).map_err(Error::io("rename", &old))?;
+    fs::remove_file(&new).map_err(Error::io("remove", &new))
+}
+
+/// Wall time of two steps, a turn of one and a turn of the other; microseconds each.
+fn in_turns(
+    count: usize,
+    now: impl Fn() -> Result<()>,
+    then: impl Fn() -> Result<()>,
+) -> Result<Turns> {
+    let turn = |step: &dyn Fn() -> Result<()>| -> Result<f64> {
+        stop::check()?;
+        let began = Instant::now();
+        for _ in 0..count / TURNS {
+            step()?;
+        }
+        Ok(began.elapsed().as_secs_f64() * 1e6 / (count / TURNS) as f64)
+    };
+    (now()?, then()?);
+    let mut turns = Turns { now: Vec::new(), then: Vec::new() };
+    for _ in 0..TURNS {
+        turns.now.push(turn(&now)?);
+        turns.then.push(turn(&then)?);
+    }
+    Ok(turns)
 }
 
 /// What looking at a file that was looked at just now takes: wall time and processor time.
@@ -194,8 +225,14 @@ pub(super) fn lookups(large: &Path, scratch: &Path) -> Result<Turns> {
     let small = scratch.join("small");
     fs::create_dir(&small).map_err(Error::io("create", &small))?;
     for n in 0..SMALL_DIRECTORY {
-        let path = small.join(n.to_string());
+        // Names as long as a Maildir's, so that its one block is as full as one of a large directory.
+        let path = small.join(format!("1700000000.M{n}P1.mail,S=1000:2,S"));
         fs::write(&path, "").map_err(Error::io("create", &path))?;
+    }
+    // All of the large one into memory, as it is where mail arrives: an index leads each look to
+    // another block, and the first reading of that is the disk's time.
+    for entry in fs::read_dir(large).map_err(Error::io("list", large))?.take(ENTRIES_WARM) {
+        entry.map_err(Error::io("list", large))?;
     }
     let mut number = 0u64;
     let mut look = |dir: &Path| -> Result<f64> {
