@@ -155,7 +155,8 @@ fn in_turns(
         }
         Ok(began.elapsed().as_secs_f64() * 1e6 / (count / TURNS) as f64)
     };
-    (now()?, then()?);
+    now()?;
+    then()?;
     let mut turns = Turns { now: Vec::new(), then: Vec::new() };
     for _ in 0..TURNS {
         turns.now.push(turn(&now)?);
