@@ -12,6 +12,7 @@
 //! | [`reload`] | a changed configuration in a running server |
 //! | [`login`], [`certificate`] | which logins a connection is offered; what certificates say |
 //! | [`admin_socket`] | the operator's socket |
+//! | `learn` | passwords that the server before us knows
 //! | `language` | languages of texts for people |
 //! | [`trash`], `outbox` | where expunged messages go; a mailbox whose messages are sent |
 //! | [`first_start`], [`banner`] | the embedded store's first user, message and greeting |
@@ -27,6 +28,7 @@ pub mod certificate;
 pub mod first_start;
 pub mod imap;
 mod language;
+mod learn;
 mod lines;
 pub mod listen;
 pub mod lmtp;

@@ -119,7 +119,9 @@ pub fn run(config: Config, sources: Sources) -> Result<(), RunError> {
     let hostname = hostname(&config);
     let users = Arc::new(accounts::open(&config)?);
     let settings = auth_settings(&config, &hostname)?;
-    let auth = Authenticator::start(users.clone(), users.clone(), settings);
+    let passwords = crate::learn::passwords(&config, &users)
+        .map_err(|reason| RunError::Auth { key: "auth.learn", reason })?;
+    let auth = Authenticator::start(passwords, users.clone(), settings);
     let auth = auth.map_err(system("start the hashing threads"))?;
     let store = open_store(&config, &hostname)?;
     users.set_owners(Arc::new(StoreOwners(store.clone())));

@@ -26,6 +26,7 @@ class Migration:
 
     seconds = 150 + MESSAGES // 4
     peer = None
+    port = None
     tls = ("--tls", "none")
 
     def setUp(self):
@@ -61,7 +62,7 @@ class Migration:
         self.source.append(folder, message, KEYWORDS[n % len(KEYWORDS)], date)
 
     def argv(self, *options):
-        port = self.source_server.ports["imap"]
+        port = self.port or self.source_server.ports["imap"]
         return [proc.BINARIES / "cursus", "--config", self.here.config, "--json", "migrate", "imap",
                 "--host", "localhost", "--port", port, *self.tls, "--users", self.users,
                 "--exclude", "Trash", "--exclude", "Sent", *options]
@@ -157,6 +158,22 @@ class FromDovecot(Migration, Case):
     def test_killed_and_run_again(self):
         self.check_killed_and_run_again()
 
+    def test_dropped_connections_are_made_anew(self):
+        self.fill(30)
+        self.add("Work", 9002, octets=1200000)
+        cutter = moving.Cutter(self.source_server.ports["imap"], 1300000)
+        self.addCleanup(cutter.close)
+        self.port, self.tls = cutter.port, ("--tls", "none")
+        first = self.migrate()
+        self.assertEqual(first["status"], "done")
+        cutter.octets = 45000
+        for n in range(40):
+            self.add("INBOX", 100 + n, octets=4000)
+        second = self.migrate()
+        self.assertEqual((second["status"], second["messages"]), ("done", 40))
+        self.assertGreater(second["retries"], 1)
+        self.compare()
+
     def test_copies_that_are_there_are_found_and_wrong_passwords_told(self):
         self.fill(20)
         for folder in FOLDERS:
@@ -184,6 +201,30 @@ class FromDovecot(Migration, Case):
 
 class FromCyrus(Migration, Case):
     peer = peers.Cyrus
+
+    def test_a_master_user_brings_access_lists_along(self):
+        self.fill(6)
+        client = self.source.client
+        moving.ok(client.setacl("Work", "user2", "lrs"))
+        moving.ok(client.setacl("Work", "anyone", "l"))
+        secret = self.work / "master"
+        secret.write_text(peers.PASSWORD + "\n")
+        secret.chmod(0o600)
+        self.users.write_text("user1\tann\nuser2\tbob\n")
+        options = ("--master-user", "cyrus", "--master-password-file", secret, "--jobs", "2")
+        done = json.loads(proc.run(self.argv(*options)).stdout)
+        self.assertEqual([one["status"] for one in done], ["done", "done"], done)
+        self.assertEqual([one["target"] for one in done], ["ann", "bob"])
+        self.compare()
+        there = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+        [acl] = moving.ok(there.getacl("Work"))
+        self.assertIn(b"bob lrs", acl)
+        self.assertIn(b"anyone l", acl)
+        moving.ok(client.deleteacl("Work", "anyone"))
+        self.assertEqual(self.migrate(*options)["acl"], 1)
+        [acl] = moving.ok(there.getacl("Work"))
+        self.assertNotIn(b"anyone", acl)
+        there.logout()
 
     if KILLS:
         def test_killed_and_run_again(self):

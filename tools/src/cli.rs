@@ -1,5 +1,7 @@
 //! The command line: one definition for parsing, completions and manual pages.
 
+mod moving;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -7,6 +9,11 @@ use config::Config;
 use inherit::{Disk, Sources};
 
 use crate::failure::Failed;
+
+pub use moving::{
+    ExportFiles, FileForm, FoldersCommand, FoldersRename, ImportFiles, MigrateCommand, MigrateImap,
+    MigrateTls,
+};
 
 /// Operate a Cursus mail store.
 ///
@@ -116,6 +123,13 @@ pub enum Command {
     /// Dovecot: also while the server runs, as often as you like.
     #[command(subcommand)]
     Handback(HandbackCommand),
+    /// Bring mail in from files of other programs, with folders, flags and dates
+    Import(ImportFiles),
+    /// Write mail into files of other programs
+    Export(ExportFiles),
+    /// Rename folders of many users, reversibly
+    #[command(subcommand)]
+    Folders(FoldersCommand),
     /// Copy mail from servers elsewhere, while both serve, again and again until the change-over
     #[command(subcommand)]
     Migrate(MigrateCommand),
@@ -217,137 +231,6 @@ pub struct HandbackMaildirs {
     #[arg(long)]
     pub user: Option<String>,
 }
-
-/// Where mail is copied from.
-#[derive(Debug, Subcommand)]
-pub enum MigrateCommand {
-    /// Any IMAP server
-    ///
-    /// Folders with subscriptions, special uses and access control lists; messages with flags,
-    /// keywords and dates. A further run brings what has changed at the source since; one that was
-    /// killed is gone on with.
-    Imap(Box<MigrateImap>),
-}
-
-/// How a connection is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum MigrateTls {
-    /// TLS from the first byte
-    Implicit,
-    /// TLS by STARTTLS, or no connection
-    Starttls,
-    /// No TLS: passwords go in the clear
-    None,
-}
-
-/// What is copied, whose and how.
-#[derive(Debug, Args)]
-pub struct MigrateImap {
-    /// The source
-    #[arg(long, value_name = "NAME")]
-    pub host: String,
-    /// Its port; 993 with TLS from the first byte, else 143
-    #[arg(long, value_name = "N")]
-    pub port: Option<u16>,
-    /// How connections are protected
-    #[arg(long, value_enum, default_value = "implicit")]
-    pub tls: MigrateTls,
-    /// PEM file with the only authorities that are trusted; without it the system's are
-    #[arg(long, value_name = "FILE")]
-    pub tls_ca: Option<PathBuf>,
-    /// Accept any certificate: whoever is on the way may read all, passwords too
-    #[arg(long, conflicts_with = "tls_ca")]
-    pub insecure: bool,
-    /// File with lines of source user, password, target user, with tabs between them
-    #[arg(long, value_name = "FILE", required_unless_present = "user", conflicts_with_all = ["user", "target", "password_file"])]
-    pub users: Option<PathBuf>,
-    /// One user's name at the source
-    #[arg(long, value_name = "NAME")]
-    pub user: Option<String>,
-    /// The user's name here, if it is another
-    #[arg(long, value_name = "NAME", requires = "user")]
-    pub target: Option<String>,
-    /// File whose first line is the user's password
-    #[arg(long, value_name = "FILE", requires = "user")]
-    pub password_file: Option<PathBuf>,
-    /// Log in as this user for all others; users files have no passwords then
-    #[arg(long, value_name = "NAME", requires = "master_password_file")]
-    pub master_user: Option<String>,
-    /// File whose first line is the master user's password
-    #[arg(long, value_name = "FILE", requires = "master_user")]
-    pub master_password_file: Option<PathBuf>,
-    /// The master user logs in as USER*MASTER, not by SASL with an authorization identity
-    #[arg(long, requires = "master_user")]
-    pub master_star: bool,
-    /// Passwords are OAuth 2.0 access tokens, for XOAUTH2
-    #[arg(long, conflicts_with = "master_user")]
-    pub xoauth2: bool,
-    /// Users at one time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = jobs)]
-    pub jobs: usize,
-    /// Read no more than this a second, all users together; perhaps with K, M, G
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub max_rate: Option<u64>,
-    /// How often a broken connection is made anew without anything done in between
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub retries: u32,
-    /// Longest wait for the source, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
-    pub timeout: u64,
-    /// A folder, with / between levels, and what it and those below it become; may be repeated
-    #[arg(long, value_name = "OLD=NEW", value_parser = crate::migrate::mapping::parse_map)]
-    pub map: Vec<(String, String)>,
-    /// Regular expression on names of folders, with / between levels, and what takes the place of
-    /// what it finds; may be repeated
-    #[arg(long, value_name = "PATTERN=>REPLACEMENT", value_parser = crate::migrate::mapping::parse_pattern)]
-    pub regex: Vec<(regex::Regex, String)>,
-    /// Prefix of all folders at the source; without it the one that the source tells
-    #[arg(long, value_name = "PREFIX")]
-    pub strip_prefix: Option<String>,
-    /// Mailbox below which all but INBOX come
-    #[arg(long, value_name = "NAME")]
-    pub add_prefix: Option<String>,
-    /// Only this folder and those below it; may be repeated
-    #[arg(long, value_name = "FOLDER")]
-    pub only: Vec<String>,
-    /// Not this folder nor those below it; may be repeated
-    #[arg(long, value_name = "FOLDER")]
-    pub exclude: Vec<String>,
-    /// Several folders may come into one mailbox
-    #[arg(long)]
-    pub merge: bool,
-    /// Remove here what was copied and is gone at the source, mailboxes too
-    #[arg(long)]
-    pub delete: bool,
-    /// Find messages that are here already, by another tool's work, in folders not yet migrated
-    #[arg(long, value_name = "WHAT", value_parser = ["message-id"])]
-    pub r#match: Option<String>,
-    /// Leave access control lists alone
-    #[arg(long)]
-    pub no_acl: bool,
-    /// Leave subscriptions alone
-    #[arg(long)]
-    pub no_subscriptions: bool,
-    /// Only print which folder would become which mailbox
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Write what became of each user: CSV if the name ends in .csv, else JSON
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-    /// Where it is kept what was done; without it migrate.redb in the state directory
-    #[arg(long, value_name = "FILE")]
-    pub state: Option<PathBuf>,
-}
-
-fn jobs(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(n @ 1..=JOBS_MAX) => Ok(n),
-        _ => Err(format!("expected a number from 1 to {JOBS_MAX}")),
-    }
-}
-
-/// Users that are migrated at one time: below the connections that the admin socket serves.
-const JOBS_MAX: usize = 48;
 
 /// What a scrub reads, and how fast.
 #[derive(Debug, Args)]

@@ -6,10 +6,11 @@
 //! | [`place`] | where a request is done: by the running server, else on the store itself |
 //! | [`output`] | tables for people, tab-separated lines for pipes, JSON for programs |
 //! | [`failure`] | what went wrong, and the exit status that says so |
-//! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`] | the commands |
+//! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`], [`folders`] | the commands |
 //! | [`configuration`] | settings shown with their origins, checked, converted |
 //! | [`deliver`] | one message from standard input, with the exit statuses of mail transports |
 //! | [`takeover`] | stores of other servers, taken over and given back |
+//! | [`export`], [`mailfiles`] | mail in files of other programs: written; read and written |
 //! | [`migrate`] | mail of servers elsewhere, by IMAP |
 //! | [`manual`] | completions and manual pages |
 
@@ -17,10 +18,13 @@ pub mod archive;
 pub mod cli;
 pub mod configuration;
 pub mod deliver;
+pub mod export;
 pub mod failure;
+pub mod folders;
 pub mod import;
 pub mod index;
 pub mod mailbox;
+pub mod mailfiles;
 pub mod manual;
 pub mod migrate;
 pub mod output;
@@ -64,6 +68,9 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Restore(args) => restore::run(args, &config, &out),
         Command::Takeover(command) => takeover::run(command, cli.imapd_conf(), &config, &out),
         Command::Handback(command) => takeover::hand_back(command, cli.imapd_conf(), &config, &out),
+        Command::Folders(command) => folders::run(command, &config, &out),
+        Command::Import(args) => import::files::run(args, &config, &out),
+        Command::Export(args) => export::run(args, &config, &out),
         Command::Migrate(command) => migrate::run(command, &config, &out),
         Command::Reload => store::reload(&config, &out),
         Command::Completions { .. }

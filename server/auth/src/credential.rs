@@ -291,6 +291,10 @@ impl Credentials {
 }
 
 impl PasswordCheck for Credentials {
+    fn is_blank(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Asks one credential, not several: all are of the same password, and the time must not tell
     /// which failed. The slowest to guess at is asked.
     fn check(&self, password: &[u8]) -> Result<bool, Unavailable> {

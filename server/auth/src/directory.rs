@@ -155,6 +155,11 @@ pub trait PasswordCheck: Send + Sync {
         None
     }
 
+    /// There is nothing that a password could be compared with.
+    fn is_blank(&self) -> bool {
+        false
+    }
+
     /// Somebody else tells whether a password is right: he is asked instead of
     /// [`PasswordCheck::check`], and no hashing thread waits for his answer.
     fn remote(&self) -> Option<&dyn RemoteCheck> {

@@ -6,6 +6,7 @@
 //! | [`directory`] | the seam: where PAM, SQL or LDAP plug in beside the user file |
 //! | [`users`] | the embedded user file and its editing |
 //! | [`backends`] | users that other servers had: Courier's, Cyrus's, Dovecot's |
+//! | [`learn`] | passwords that the server before us knows, learned at login |
 //! | [`credential`], [`old_hash`], [`md5_crypt`] | password schemes |
 //! | `decoy` | the password of users who do not exist |
 //! | [`sasl`] | SASL exchanges as steps of bytes |
@@ -34,6 +35,7 @@ pub mod digest_md5;
 pub mod directory;
 pub mod hash;
 pub mod introspection;
+pub mod learn;
 pub mod limit;
 pub mod md5_crypt;
 pub mod mechanism;

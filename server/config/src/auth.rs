@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backends::{AuthBackend, Authdaemon, Passwd, Saslauthd, Sasldb, Userdb};
+use crate::learn::Learn;
 
 /// Accounts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -59,6 +60,8 @@ pub struct Auth {
     pub authdaemon: Authdaemon,
     /// For the back end `saslauthd`.
     pub saslauthd: Saslauthd,
+    /// Passwords that are learned at login.
+    pub learn: Learn,
 }
 
 impl Default for Auth {
@@ -93,15 +96,18 @@ impl Default for Auth {
             sasldb: Sasldb::default(),
             authdaemon: Authdaemon::default(),
             saslauthd: Saslauthd::default(),
+            learn: Learn::default(),
         }
     }
 }
 
 impl Auth {
-    /// Offers no SCRAM where nobody asked for it and a back end has no keys for it: clients take it
+    /// Offers no SCRAM where nobody asked for it and a back end has no keys for it, or
+    /// passwords are learned: clients take it
     /// before all else, and fail.
     pub(crate) fn fit_mechanisms(&mut self, are_set: bool) {
-        if !are_set && self.backends.iter().any(|&b| b != AuthBackend::Users) {
+        let others = self.backends.iter().any(|&b| b != AuthBackend::Users);
+        if !are_set && (others || self.learn.is_on()) {
             self.mechanisms.retain(|m| !m.as_str().starts_with("SCRAM-"));
         }
     }

@@ -48,6 +48,7 @@ pub(crate) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
     archive(config, &mut findings);
     logins(config, &mut findings);
     backends(config, &mut findings);
+    learn(config, &mut findings);
     pop3(config, &mut findings);
     imap(config, &mut findings);
     trash_and_outbox(config, &mut findings);
@@ -446,6 +447,28 @@ fn backends(config: &Config, out: &mut Findings<'_>) {
     if uses_passwd && auth.passwd.path.file_name().is_none() {
         out.add("auth.passwd.path", "nothing", "the file of the back end \"passwd\"");
     }
+}
+
+fn learn(config: &Config, out: &mut Findings<'_>) {
+    let learn = &config.auth.learn;
+    if !learn.is_on() {
+        if !learn.until.is_empty() {
+            out.add("auth.learn.server", "\"\"", "the server that is asked until then");
+        }
+        return;
+    }
+    if learn.address().is_none() {
+        out.add("auth.learn.server", quoted(&learn.server), "a host, perhaps with :port");
+    }
+    if learn.until_unix().is_none() {
+        out.add("auth.learn.until", quoted(&learn.until), "a day such as \"2027-01-31\"");
+    }
+    if !config.auth.backends.contains(&AuthBackend::Users) {
+        let expected = "\"\", as auth.backends has no \"users\" to store what is learned";
+        out.add("auth.learn.server", quoted(&learn.server), expected);
+    }
+    out.at_least("auth.learn.timeout_seconds", learn.timeout_seconds, 1);
+    out.at_least("auth.learn.questions_max", learn.questions_max as u64, 1);
 }
 
 fn pop3(config: &Config, out: &mut Findings<'_>) {

@@ -20,6 +20,7 @@ mod embedded;
 mod error;
 mod imap;
 mod layer;
+mod learn;
 mod limits;
 mod listener;
 mod lmtp;
@@ -41,6 +42,7 @@ pub use domain::{Domain, UserDefaults};
 pub use error::{ConfigError, ConfigErrors};
 pub use imap::{Imap, ImapId, StoreSync, Utf8};
 pub use layer::{Layer, Loaded, Shown, join};
+pub use learn::{Learn, LearnName, LearnProtocol, LearnTls};
 pub use limits::Limits;
 pub use listener::{Listener, ListenerAddress, NameForm, PlainLogin, Protocol, Separator, TlsMode};
 pub use lmtp::{Detail, Lmtp, OverQuota};
@@ -220,6 +222,7 @@ impl Config {
         perhaps("tls.client_ca", &mut self.tls.client_ca);
         perhaps("tls.client_crl", &mut self.tls.client_crl);
         perhaps("auth.users_file", &mut self.auth.users_file);
+        perhaps("auth.learn.ca", &mut self.auth.learn.ca);
         for (key, path) in self.auth.paths_mut() {
             if !path.as_os_str().is_empty() {
                 absolute(key, path);

@@ -4,6 +4,8 @@ import collections
 import hashlib
 import imaplib
 import re
+import socket
+import threading
 import time
 
 imaplib._MAXLINE = 10_000_000
@@ -106,3 +108,43 @@ class Source:
 
     def messages(self, mailbox):
         return messages(self.client, self.name(mailbox))
+
+
+class Cutter:
+    """Passes connections on to a port of this machine, and cuts each after so many octets."""
+
+    def __init__(self, port, octets):
+        self.to, self.octets, self.cuts = port, octets, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.to))
+            threading.Thread(target=self.pass_on, args=(client, server, None), daemon=True).start()
+            threading.Thread(target=self.pass_on, args=(server, client, self.octets), daemon=True).start()
+
+    def pass_on(self, source, sink, left):
+        try:
+            while data := source.recv(4096):
+                if left is not None:
+                    left -= len(data)
+                    if left < 0:
+                        self.cuts += 1
+                        break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()

@@ -3,8 +3,7 @@
 //! A message that is refused doesn't stop the others; all failures are reported at the end, and
 //! the exit status says so.
 
-mod maildir;
-mod mbox;
+pub mod files;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -17,6 +16,7 @@ use serde::Serialize;
 
 use crate::cli::ImportArgs;
 use crate::failure::{Failed, Kind};
+use crate::mailfiles::{Damage, Found, Messages, maildir, mbox};
 use crate::output::Output;
 use crate::place::Place;
 
@@ -25,15 +25,6 @@ const BATCH_MESSAGES_MAX: usize = 32;
 
 /// A batch of so many bytes gets no further message.
 const BATCH_BYTES_HIGH: usize = 4 << 20;
-
-/// One message on its way into the store.
-struct Incoming {
-    /// For error messages.
-    source: String,
-    bytes: Vec<u8>,
-    flags: Vec<String>,
-    internal_date: Option<i64>,
-}
 
 #[derive(Default, Serialize)]
 struct Summary {
@@ -70,7 +61,8 @@ enum Source {
     Stdin,
     Message(PathBuf),
     Mbox(PathBuf),
-    Maildir(Vec<PathBuf>),
+    /// And how many messages it has.
+    Maildir(PathBuf, u64),
 }
 
 impl Source {
@@ -80,11 +72,14 @@ impl Source {
             return Ok(Source::Stdin);
         }
         if path.is_dir() {
-            let files = maildir::files(path).map_err(bad)?;
-            return files.map(Source::Maildir).ok_or_else(|| {
+            if !maildir::is_maildir(path) {
                 let expected = "expected a message, an mbox file or a Maildir with cur and new";
-                Failed::new(Kind::Data, format!("{}: directory, {expected}", path.display()))
-            });
+                let message = format!("{}: directory, {expected}", path.display());
+                return Err(Failed::new(Kind::Data, message));
+            }
+            let files = maildir::files(path);
+            let files = files.map_err(|e| Failed::new(Kind::Data, e.to_string()))?;
+            return Ok(Source::Maildir(path.to_owned(), files.len() as u64));
         }
         let mut start = [0; 5];
         let mut file = File::open(path).map_err(bad)?;
@@ -95,27 +90,29 @@ impl Source {
     /// How many messages, for the progress bar; an mbox file counts as one until it is read.
     fn count(&self) -> u64 {
         match self {
-            Source::Maildir(files) => files.len() as u64,
+            Source::Maildir(_, count) => *count,
             Source::Stdin | Source::Message(_) | Source::Mbox(_) => 1,
         }
     }
 
-    fn messages(self) -> Box<dyn Iterator<Item = Result<Incoming, Refused>>> {
+    fn messages(self) -> Messages {
         match self {
             Source::Stdin => {
                 Box::new(std::iter::once_with(|| read("-".to_owned(), std::io::stdin())))
             }
             Source::Message(path) => Box::new(std::iter::once_with(move || read_file(&path))),
-            Source::Maildir(files) => Box::new(files.into_iter().map(|path| {
-                read_file(&path).map(|message| maildir::with_name_facts(message, &path))
-            })),
+            Source::Maildir(path, _) => maildir::read(&path, false),
             Source::Mbox(path) => {
                 let name = path.display().to_string();
+                let headers = mbox::Headers { flags: true, strip: false };
                 match File::open(&path) {
-                    Ok(file) => Box::new(mbox::Messages::new(BufReader::new(file), &name)),
+                    Ok(file) => {
+                        let file = BufReader::new(file);
+                        Box::new(mbox::Reader::new(file, &name, mbox::Kind::Rd, headers))
+                    }
                     Err(e) => {
-                        let refused = Refused { source: name, reason: e.to_string() };
-                        Box::new(std::iter::once(Err(refused)))
+                        let damage = Damage { source: name, offset: None, what: e.to_string() };
+                        Box::new(std::iter::once(Err(damage)))
                     }
                 }
             }
@@ -138,8 +135,9 @@ fn import_all(
     for incoming in sources.into_iter().flat_map(Source::messages) {
         match incoming {
             Ok(incoming) => batch.add(incoming),
-            Err(refused) => {
-                summary.failed.push(refused);
+            Err(damage) => {
+                let source = damage.source.clone();
+                summary.failed.push(Refused { source, reason: damage.reason() });
                 bar.inc(1);
             }
         }
@@ -165,36 +163,38 @@ fn create(args: &ImportArgs, place: &mut Place) -> Result<(), Failed> {
     }
 }
 
-fn read_file(path: &Path) -> Result<Incoming, Refused> {
+fn read_file(path: &Path) -> Result<Found, Damage> {
     let source = path.display().to_string();
-    let file = File::open(path);
-    let file = file.map_err(|e| Refused { source: source.clone(), reason: e.to_string() })?;
+    let damage =
+        |e: std::io::Error| Damage { source: source.clone(), offset: None, what: e.to_string() };
+    let file = File::open(path).map_err(damage)?;
     let modified = file.metadata().and_then(|m| m.modified()).ok();
     let since = modified.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
-    let mut incoming = read(source, file)?;
-    incoming.internal_date = since.and_then(|d| i64::try_from(d.as_secs()).ok());
-    Ok(incoming)
+    let mut found = read(source.clone(), file)?;
+    found.internal_date = since.and_then(|d| i64::try_from(d.as_secs()).ok());
+    Ok(found)
 }
 
-fn read(source: String, mut from: impl Read) -> Result<Incoming, Refused> {
-    let mut bytes = Vec::new();
-    match from.read_to_end(&mut bytes) {
-        Ok(0) => Err(Refused { source, reason: "empty, expected a message".to_owned() }),
-        Ok(_) => Ok(Incoming { source, bytes, flags: Vec::new(), internal_date: None }),
-        Err(e) => Err(Refused { source, reason: e.to_string() }),
+fn read(source: String, mut from: impl Read) -> Result<Found, Damage> {
+    let mut octets = Vec::new();
+    let damage = |what: String| Damage { source: source.clone(), offset: None, what };
+    match from.read_to_end(&mut octets) {
+        Ok(0) => Err(damage("empty, expected a message".to_owned())),
+        Ok(_) => Ok(Found { source, octets, ..Found::default() }),
+        Err(e) => Err(damage(e.to_string())),
     }
 }
 
 /// Messages that are stored together: one commit for all of them.
 #[derive(Default)]
 struct Batch {
-    messages: Vec<Incoming>,
+    messages: Vec<Found>,
     bytes: usize,
 }
 
 impl Batch {
-    fn add(&mut self, incoming: Incoming) {
-        self.bytes += incoming.bytes.len();
+    fn add(&mut self, incoming: Found) {
+        self.bytes += incoming.octets.len();
         self.messages.push(incoming);
     }
 
@@ -232,9 +232,9 @@ fn store(
     Ok(())
 }
 
-fn ask(messages: &[Incoming], args: &ImportArgs, place: &mut Place) -> Result<(), Failed> {
-    let line = |incoming: &Incoming| ImportMessage {
-        bytes: incoming.bytes.len() as u64,
+fn ask(messages: &[Found], args: &ImportArgs, place: &mut Place) -> Result<(), Failed> {
+    let line = |incoming: &Found| ImportMessage {
+        bytes: incoming.octets.len() as u64,
         flags: args.flags.iter().chain(&incoming.flags).cloned().collect(),
         internal_date: incoming.internal_date,
         annotations_bytes: 0,
@@ -247,7 +247,7 @@ fn ask(messages: &[Incoming], args: &ImportArgs, place: &mut Place) -> Result<()
     };
     let empty: Box<dyn Read + '_> = Box::new(std::io::empty());
     let mut body =
-        messages.iter().fold(empty, |body, m| Box::new(body.chain(m.bytes.as_slice())) as _);
+        messages.iter().fold(empty, |body, m| Box::new(body.chain(m.octets.as_slice())) as _);
     match place.ask_with(request, &mut body)? {
         Reply::Imported { .. } => Ok(()),
         other => Err(crate::store::unexpected(&other)),

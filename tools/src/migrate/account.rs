@@ -58,6 +58,8 @@ pub struct Run<'m> {
     dropped: BTreeMap<String, u64>,
     done: BTreeSet<String>,
     counted: bool,
+    /// How often a connection broke without anything done: batches get smaller.
+    fruitless: u32,
 }
 
 impl<'m> Run<'m> {
@@ -72,6 +74,7 @@ impl<'m> Run<'m> {
             dropped: BTreeMap::new(),
             done: BTreeSet::new(),
             counted: false,
+            fruitless: 0,
         }
     }
 
@@ -89,11 +92,9 @@ impl<'m> Run<'m> {
             match tried {
                 Ok(()) => break,
                 Err(Stop::Moment(reason)) => {
-                    tries = if before == (self.report.messages, self.done.len()) {
-                        tries + 1
-                    } else {
-                        1
-                    };
+                    let is_fruitless = before == (self.report.messages, self.done.len());
+                    self.fruitless += u32::from(is_fruitless);
+                    tries = if is_fruitless { tries + 1 } else { 1 };
                     if tries > self.migration.retries {
                         self.report.error = Some(reason);
                         break;
@@ -269,6 +270,7 @@ impl<'m> Run<'m> {
             suspect: None,
             uid_next: None,
             former: HashMap::new(),
+            fruitless: self.fruitless,
         };
         work.sync(&planned.wire, &mut folder)?;
         let before = folder.clone();

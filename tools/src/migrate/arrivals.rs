@@ -210,6 +210,9 @@ impl Work<'_, '_> {
     fn bring(&mut self, folder: &mut Folder, facts: Vec<Facts>) -> Result<(), Stop> {
         let mut batch: Vec<Facts> = Vec::new();
         let mut bytes = 0;
+        let smaller = self.fruitless.min(5);
+        let (messages_max, bytes_high) =
+            (BATCH_MESSAGES_MAX >> smaller, BATCH_BYTES_HIGH >> (2 * smaller));
         for one in facts {
             if one.size >= STREAM_BYTES_MIN {
                 self.batch(folder, std::mem::take(&mut batch))?;
@@ -219,7 +222,7 @@ impl Work<'_, '_> {
             }
             bytes += one.size;
             batch.push(one);
-            if batch.len() >= BATCH_MESSAGES_MAX || bytes >= BATCH_BYTES_HIGH {
+            if batch.len() >= messages_max || bytes >= bytes_high {
                 self.batch(folder, std::mem::take(&mut batch))?;
                 bytes = 0;
             }
@@ -486,7 +489,7 @@ pub(super) fn set_of(uids: &[u32]) -> String {
 }
 
 /// As the store makes it: the first half of BLAKE3.
-fn content_id(octets: &[u8]) -> String {
+pub(crate) fn content_id(octets: &[u8]) -> String {
     let hash = blake3::hash(octets);
     hash.as_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }

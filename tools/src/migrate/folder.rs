@@ -55,6 +55,8 @@ pub struct Work<'w, 'p> {
     pub(super) uid_next: Option<u32>,
     /// Flags that the source had, by UIDs in the target, where UIDs at the source lost their meaning.
     pub(super) former: HashMap<u32, String>,
+    /// How often a connection broke without anything done: batches get smaller.
+    pub(super) fruitless: u32,
 }
 
 impl<'w, 'p> Work<'w, 'p> {

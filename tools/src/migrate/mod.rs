@@ -25,6 +25,9 @@ mod stop;
 mod target;
 pub mod users;
 
+pub(crate) use arrivals::content_id;
+pub(crate) use flags::taken as taken_flags;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;

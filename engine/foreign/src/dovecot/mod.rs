@@ -1,4 +1,5 @@
-//! Dovecot 2.x: what lies in a Maildir beside the messages.
+//! Dovecot 2.x: what lies in a Maildir beside the messages; its own formats of messages, sdbox and
+//! mdbox, to be read.
 //!
 //! | module | file |
 //! |---|---|
@@ -7,12 +8,16 @@
 //! | [`uidvalidity`] | `dovecot-uidvalidity` |
 //! | [`subscriptions`] | `subscriptions` |
 //! | [`acl`] | `dovecot-acl` of a folder |
+//! | [`dbox`] | `u.N` of sdbox, `m.N` of mdbox: messages |
+//! | [`index`] | `dovecot.index`, `dovecot.index.log`: their flags and keywords |
 //! | [`crate::maildirsize`] | `maildirsize` |
 //!
-//! `dovecot.index*`, `dovecot.list.index*` and `dovecot.mailbox.log` are Dovecot's caches of these
+//! Of a Maildir, `dovecot.index*`, `dovecot.list.index*` and `dovecot.mailbox.log` are Dovecot's caches of these
 //! and of file names; it brings them up to date by itself.
 
 pub mod acl;
+pub mod dbox;
+pub mod index;
 pub mod keywords;
 pub mod subscriptions;
 pub mod uidlist;

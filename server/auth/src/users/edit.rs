@@ -143,6 +143,16 @@ impl Document {
         Ok(())
     }
 
+    /// Whether a user has credentials. A line that is bad has some.
+    ///
+    /// # Errors
+    /// [`EditError::Unknown`]
+    pub fn has_credentials(&self, user: &UserName) -> Result<bool, EditError> {
+        let at = self.position(user)?;
+        let record = self.lines.get(at).map(|one| line::parse(&one.text));
+        Ok(!matches!(record, Some(Ok(Some(record))) if record.credentials.0.is_empty()))
+    }
+
     /// Gives a user other credentials; attributes stay. Also mends a line that was bad.
     pub fn set_credentials(
         &mut self,
