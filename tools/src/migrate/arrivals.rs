@@ -88,6 +88,8 @@ impl Copies {
 /// Counts what passes, and holds it back where there is a rate.
 struct Metered<'r> {
     from: &'r mut dyn Read,
+    /// What is still to come: an end before that is an error, or the target would wait for it.
+    left: u64,
     progress: &'r Progress,
     throttle: &'r Throttle,
 }
@@ -95,6 +97,10 @@ struct Metered<'r> {
 impl Read for Metered<'_> {
     fn read(&mut self, room: &mut [u8]) -> std::io::Result<usize> {
         let read = self.from.read(room)?;
+        if read == 0 && self.left > 0 && !room.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left = self.left.saturating_sub(read as u64);
         self.throttle.take(read as u64);
         self.progress.bytes.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
@@ -432,7 +438,7 @@ impl Work<'_, '_> {
                     }
                 }
                 let lines = vec![facts.line(octets, facts.flags.clone())];
-                let mut body = Metered { from, progress, throttle };
+                let mut body = Metered { from, left: octets, progress, throttle };
                 match target.import(&folder.target, uid_next, lines, &mut body) {
                     Ok(uids) => outcome = uids.first().map(|uid| Ok((*uid, octets))),
                     Err(failed) if matches!(failed.kind(), Kind::Changed | Kind::Data) => {
