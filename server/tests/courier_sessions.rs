@@ -112,7 +112,7 @@ fn old_messages_are_removed_from_the_trash() {
 fn with_outbox(layout: LayoutKind, multiple: bool) -> (Site, tempfile::TempDir) {
     let sent = tempfile::tempdir().unwrap();
     let script = format!(
-        "f=$(mktemp {}/XXXXXX); cat >$f; grep -q '^Subject: fail' $f && {{ rm $f; exit 69; }}; \
+        "f=$(mktemp -p {}); cat >$f; grep -q '^Subject: fail' $f && {{ rm $f; exit 69; }}; \
          echo \"$@\" >>$f",
         sent.path().display()
     );
