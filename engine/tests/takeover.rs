@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engine::io::blocking::Blocking;
 use engine::io::{Lane, Storage};
@@ -541,4 +542,38 @@ fn a_copy_under_the_name_of_a_removed_message_stays() {
         bench.close();
         assert!(inbox.join("cur").join(format!("{base}:2,S")).exists());
     }
+}
+
+/// Another program's lock holds up nothing else, and what waits for it is written once it is gone,
+/// without another change.
+#[test]
+fn what_another_program_has_locked_is_written_later() {
+    let dir = unpacked("courier-1.0");
+    let inbox = maildir(&dir);
+    let bench = Bench::open(dir.path(), Names::Utf8, &[OldServer::Courier]);
+    let lock = inbox.join("tmp/courier.lock");
+    fs::write(&lock, "1 another.host").unwrap();
+    bench.expunge(INBOX, 2);
+    bench.runtime.block_on(bench.user.subscribe("Sent", true)).unwrap();
+    bench.runtime.block_on(bench.store.checkpoint()).unwrap();
+    let within_seconds = |seconds: u64, holds: &dyn Fn() -> bool| {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until && !holds() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        holds()
+    };
+    let subscribed = || {
+        let text = fs::read_to_string(inbox.join("courierimapsubscribed"));
+        text.is_ok_and(|text| text.contains("INBOX.Sent\n"))
+    };
+    assert!(within_seconds(8, &subscribed), "the account's files have no such lock");
+    let uids = || {
+        let db = UidDb::read(&fs::read(inbox.join("courierimapuiddb")).unwrap()).unwrap();
+        db.messages.iter().map(|m| m.0).collect::<Vec<_>>()
+    };
+    assert!(uids().contains(&2), "the folder's have, and somebody else holds it");
+    fs::remove_file(&lock).unwrap();
+    assert!(within_seconds(8, &|| !uids().contains(&2)), "{:?}", uids());
+    bench.close();
 }

@@ -8,6 +8,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::files;
@@ -17,7 +18,7 @@ use crate::shared::{Drive, Shared};
 
 /// Courier removes locks of this age; its own are renewed by no one.
 const STALE_SECONDS: i64 = 120;
-/// How long a lock is waited for.
+/// How long a lock is waited for at a stop; before, what needs it is done at a later turn.
 const WAIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -28,10 +29,11 @@ pub(super) struct DotLock {
 }
 
 impl DotLock {
-    /// Takes a lock, waiting for whoever has it.
+    /// Takes a lock; at a stop of the store it waits for whoever has it, else the thread has other
+    /// work to do.
     ///
     /// # Errors
-    /// [`Error::Locked`] after ten seconds: nothing is written then, and it is tried again later.
+    /// [`Error::Locked`] while another has it, at a stop after ten seconds. Nothing is written then.
     pub(super) fn take(shared: &Arc<Shared>, maildir: &Path, path: PathBuf) -> Result<DotLock> {
         let storage = shared.storage.clone();
         let own = maildir.join("tmp").join(shared.stage_name());
@@ -41,7 +43,8 @@ impl DotLock {
         let text = format!("{}{between}{}\n", shared.config.process_id, shared.config.hostname);
         let write = || storage.open(&own, Open::CreateNew)?.write_at(text.as_bytes(), 0);
         write().map_err(Error::io("create", &own))?;
-        let until = Instant::now() + WAIT;
+        let waits = shared.drive == Drive::Threads && shared.closing.load(Ordering::Acquire);
+        let until = Instant::now() + if waits { WAIT } else { Duration::ZERO };
         let taken = loop {
             match storage.link(&own, &path) {
                 Ok(()) => break Ok(()),
@@ -60,7 +63,7 @@ impl DotLock {
                 let _ = storage.unlink(&path);
                 continue;
             }
-            if shared.drive != Drive::Threads || Instant::now() >= until {
+            if Instant::now() >= until {
                 break Err(Error::Locked(path.clone()));
             }
             std::thread::sleep(RETRY);

@@ -27,7 +27,7 @@ use crate::io::{Kind, Open, Storage};
 use crate::layout::{LayoutKind, Location};
 use crate::mailbox::MailboxInner;
 use crate::mailbox::files::Files;
-use crate::shared::Shared;
+use crate::shared::{Drive, Shared};
 use crate::user::UserInner;
 
 /// Renames under one hold of the file lock.
@@ -105,20 +105,29 @@ impl Shared {
         self.hand_back.users.lock().extend(users.map(|user| (user.name.clone(), user.clone())));
     }
 
-    /// Gives back what is due. What fails is due again after its next change, and named in the log.
+    /// Gives back what is due. What another program has locked is due again at the next turn; what
+    /// fails otherwise after its next change, and is named in the log.
     pub(crate) fn hand_back_due(self: &Arc<Self>) {
         self.tend_tallies();
         let servers = &self.config.hand_back;
         if servers.is_empty() {
             return;
         }
+        let goes_on = self.drive == Drive::Threads && !self.closing.load(Ordering::Acquire);
         let mailboxes = std::mem::take(&mut *self.hand_back.mailboxes.lock());
         for mailbox in mailboxes.into_values() {
             if mailbox.deleted.load(Ordering::Acquire) {
                 continue;
             }
-            if let Err(error) = mailbox.hand_back(servers) {
-                tracing::error!(mailbox = %mailbox.id, %error, "cannot write the old server's files");
+            match mailbox.hand_back(servers) {
+                Err(Error::Locked(_)) if goes_on => {
+                    self.hand_back.mailboxes.lock().entry(mailbox.id).or_insert(mailbox);
+                }
+                Err(error) => {
+                    let mailbox = mailbox.id;
+                    tracing::error!(%mailbox, %error, "cannot write the old server's files");
+                }
+                Ok(()) => {}
             }
         }
         let users = std::mem::take(&mut *self.hand_back.users.lock());
