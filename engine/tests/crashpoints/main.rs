@@ -16,8 +16,8 @@
 //! | `CURSUS_CRASH_THREADS` | as many as there are processors when absent |
 //!
 //! A failure prints its seed and what the run did. To soak:
-//! `CURSUS_CRASH_SECONDS=3600 CURSUS_CRASH_FIRST=100000 cargo test --profile crash -p
-//! cursus-engine --test crashpoints every_moment`.
+//! `CURSUS_CRASH_SECONDS=3600 CURSUS_CRASH_FIRST=100000 cargo test --config
+//! profile.dev.package.cursus-engine.opt-level=2 -p cursus-engine --test crashpoints every_moment`.
 
 mod bench;
 mod explore;
