@@ -1,4 +1,4 @@
-"""Cursus and Debian's Courier and Dovecot in turn on one Maildir: no client notices."""
+"""Cursus and Debian's Courier, Dovecot and Cyrus in turn on one store: no client notices."""
 
 import imaplib
 import os
@@ -10,6 +10,7 @@ import time
 from harness import proc
 from harness.alternation import MAIL_UID, PASSWORD, USER, Alternation, Turn
 from harness.case import Case
+from harness.cyrus_alternation import CyrusAlternation
 
 
 class Takeover(Case):
@@ -30,6 +31,16 @@ class Takeover(Case):
 
     def test_dovecot(self):
         self.alternate("dovecot")
+
+    def test_cyrus(self):
+        if os.getuid() != 0:
+            self.skipTest("peers take root")
+        self.need("mbsync", "cyrmaster")
+        run = CyrusAlternation(seed=3)
+        self.addCleanup(run.stop)
+        run.run(3, changes=10)
+        self.assertGreater(len(run.journal), 40)
+        self.assertEqual(run.cursus.complaints(), [])
 
     def test_killed_while_taking_over(self):
         """However often it is killed meanwhile: UIDs, UIDNEXT, keywords as Courier left them."""

@@ -154,13 +154,17 @@ class Model:
 
 
 class Alternation:
+    peers = {"courier": Courier, "dovecot": Dovecot}
+
     def __init__(self, old, seed=1):
         self.old, self.random = old, random.Random(seed)
-        self.peer = {"courier": Courier, "dovecot": Dovecot}[old](1)
+        self.peer = self.peers[old](1)
         self.cursus = None
         self.model = None
         self.n = 0
         self.deliveries = 0
+        # Where mbsync keeps what it fetched.
+        self.local = None
         # A definition of the quota that Cursus has not seen.
         self.untold = False
         self.journal = []
@@ -518,7 +522,7 @@ class Alternation:
 
     def mbsync(self, port, separator, prefix):
         """Pulls everything into one local tree; the files there, without flags."""
-        if not hasattr(self, "local"):
+        if not self.local:
             self.local = proc.new_dir("mb")
             for name in ("mail", "state"):
                 (self.local / name).mkdir()

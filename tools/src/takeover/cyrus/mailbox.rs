@@ -355,7 +355,8 @@ impl Target<'_> {
                 crc ^= one(record.uid, entry, "", number.to_string().as_bytes());
             }
             if record.conversation != 0 {
-                let text = format!("{:016x}", record.conversation);
+                // Without leading zeros, unlike what clients are told.
+                let text = format!("{:x}", record.conversation);
                 crc ^= one(record.uid, IN_INDEX[2], "", text.as_bytes());
             }
         }
