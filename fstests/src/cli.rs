@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -45,14 +46,17 @@ struct Run {
     out: PathBuf,
 }
 
+/// Messages of the folder unless told otherwise.
+const FOLDER: usize = 1000;
+
 /// How much is measured; shared by `run` and `matrix`.
 #[derive(Args, Clone, Debug)]
 pub struct Sizes {
     /// Workloads; all but replay, fio and postmark when absent.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub workload: Vec<Workload>,
-    /// Messages in the folder, several for a scaling curve.
-    #[arg(long, value_delimiter = ',', default_value = "1000",
+    /// Messages in the folder, several for a scaling curve; 1000 when absent.
+    #[arg(long, value_delimiter = ',',
           value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub folder: Vec<u64>,
     /// Operations at a time, several for a scaling curve.
@@ -71,6 +75,9 @@ pub struct Sizes {
     /// Seconds after which a measurement ends however many operations were done.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub seconds: f64,
+    /// Seconds that filling one folder may take; one that takes longer is not measured.
+    #[arg(long, default_value_t = 900.0, value_parser = seconds)]
+    pub fill_seconds: f64,
     /// Mean size of messages, bytes.
     #[arg(long, default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(2_200..=10_000_000))]
     pub message_bytes: u32,
@@ -111,7 +118,10 @@ impl Sizes {
         let numbers = |list: &[u64]| list.iter().map(|n| *n as usize).collect();
         Ok(Plan {
             workloads,
-            folders: numbers(&self.folder),
+            folders: match self.folder.as_slice() {
+                [] => vec![FOLDER],
+                list => numbers(list),
+            },
             concurrency: numbers(&self.concurrency),
             settings: Settings {
                 rounds: self.rounds as usize,
@@ -125,6 +135,7 @@ impl Sizes {
             },
             mix: self.mix,
             trace,
+            fill_max: Duration::from_secs_f64(self.fill_seconds),
         })
     }
 }

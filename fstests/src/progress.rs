@@ -15,7 +15,7 @@ pub struct Progress {
     began: Instant,
     said: Instant,
     done: u64,
-    steps: u64,
+    all: u64,
 }
 
 impl Progress {
@@ -30,7 +30,7 @@ impl Progress {
             bar
         });
         let began = Instant::now();
-        Progress { bar, began, said: began, done: 0, steps }
+        Progress { bar, began, said: began, done: 0, all: steps }
     }
 
     /// Says what comes now.
@@ -39,8 +39,8 @@ impl Progress {
             Some(bar) => bar.set_message(what.to_owned()),
             None if self.said.elapsed() >= LINE_EVERY => {
                 self.said = Instant::now();
-                let left = time_left(self.began.elapsed(), self.done, self.steps);
-                eprintln!("{}/{} {what} (left: {left})", self.done, self.steps);
+                let left = time_left(self.began.elapsed(), self.done, self.all);
+                eprintln!("{}/{} {what} (left: {left})", self.done, self.all);
             }
             None => {}
         }
@@ -48,9 +48,14 @@ impl Progress {
 
     /// One step is done.
     pub fn step(&mut self) {
-        self.done += 1;
+        self.steps(1);
+    }
+
+    /// So many steps are done.
+    pub fn steps(&mut self, count: u64) {
+        self.done += count;
         if let Some(bar) = &self.bar {
-            bar.inc(1);
+            bar.inc(count);
         }
     }
 }

@@ -13,13 +13,15 @@ use engine::io::Storage;
 use engine::io::blocking::Blocking;
 
 use crate::error::{Error, Result};
-use crate::facts::{Device, FlushTruth, Mount};
+use crate::facts::{Device, FlushTruth, Mount, Watch, Work};
 use crate::progress::Progress;
 use crate::schema::{Figure, Impossible, Place, Results, Settings};
 use crate::scratch::Scratch;
 use crate::stats::Samples;
 use crate::stop;
-use crate::workload::{Bench, Corpus, Hand, Mix, Spool, Trace, Workload};
+use crate::workload::{
+    Bench, Corpus, FULL_MESSAGES_MAX, Hand, Mix, SHORT_MESSAGES_MAX, Spool, Trace, Workload,
+};
 
 /// What is to be measured everywhere.
 #[derive(Clone, Debug)]
@@ -36,13 +38,22 @@ pub struct Plan {
     pub mix: Mix,
     /// What is replayed.
     pub trace: Option<Trace>,
+    /// Time that filling one folder may take.
+    pub fill_max: Duration,
 }
+
+/// Makes a place ready for a large folder to be filled (`true`), or as it is to be measured again
+/// (`false`).
+pub type Reshape = Box<dyn Fn(bool) -> Result<()>>;
 
 /// A place and the directory of ours in it.
 pub struct Site {
     /// Its facts.
     pub place: Place,
+    /// For places where filling a large folder would take too long as they are.
+    pub reshape: Option<Reshape>,
     scratch: Scratch,
+    watch: Option<Watch>,
 }
 
 impl Site {
@@ -63,7 +74,13 @@ impl Site {
             flush: Some(FlushTruth::test(&Blocking::new(), scratch.path())?),
             ..Place::default()
         };
-        Ok(Site { place, scratch })
+        let watch = Watch::of(&mount);
+        Ok(Site { place, reshape: None, scratch, watch })
+    }
+
+    /// The whole filesystem goes when the run has ended: nothing need be removed before.
+    pub fn goes_whole(&mut self) {
+        self.scratch.keep();
     }
 }
 
@@ -92,10 +109,22 @@ impl Plan {
 
     fn steps(&self, sites: usize) -> u64 {
         let rounds = self.settings.rounds + self.settings.warm_up_rounds;
-        let cases: usize = (0..self.folders.len()).map(|n| self.cases(n).len() * rounds + 1).sum();
-        (cases * sites) as u64
+        let cases: usize = (0..self.folders.len()).map(|n| self.cases(n).len() * rounds).sum();
+        let fills: u64 = self.folders.iter().map(|size| fill_steps(*size)).sum();
+        (cases as u64 + fills) * sites as u64
     }
 }
+
+/// How many measurements filling a folder takes as long as.
+fn fill_steps(size: usize) -> u64 {
+    (size as u64 / 20_000).max(1)
+}
+
+/// Folders larger than this are filled with their place reshaped for it, where it can be.
+const RESHAPE_MIN: usize = 10_000;
+/// Messages of folders that are not left in the kernel's caches when they are filled, so that
+/// places with larger caches don't push others' out.
+const UNCACHED_MIN: usize = 100_000;
 
 /// Measures, and adds places and figures to `results`. What cannot be done at one place is noted
 /// there and does not end the run.
@@ -114,16 +143,31 @@ pub fn run(plan: &Plan, sites: Vec<Site>, results: &mut Results) -> Result<()> {
     for (number, &size) in plan.folders.iter().enumerate() {
         let mut folders = Vec::new();
         for site in &sites {
-            progress.begin(&format!("{}: a folder of {size} messages", site.place.name));
-            let root = site.scratch.create(&format!("folder-{size}"))?;
-            folders.push(runner.folder(&root, size));
-            progress.step();
+            let place = &site.place.name;
+            progress.begin(&format!("{place}: a folder of {size} messages"));
+            let made = runner.folder(site, size);
+            if let Err(Error::Stopped) = made {
+                return Err(Error::Stopped);
+            }
+            if let Err(error) = &made {
+                let name = format!("a folder of {size} on {place}");
+                results.impossible.push(Impossible { name, reason: error.to_string() });
+            }
+            folders.push(made.ok());
+            progress.steps(fill_steps(size));
+        }
+        if size >= UNCACHED_MIN {
+            rustix::fs::sync();
+            // Root alone may.
+            let _ = std::fs::write("/proc/sys/vm/drop_caches", "2");
         }
         for case in plan.cases(number) {
             runner.case(case, size, &sites, &folders, results, &mut progress)?;
         }
         drop(folders);
-        for site in &sites {
+        let last = number + 1 == plan.folders.len();
+        // What goes with its filesystem needs no removal.
+        for site in sites.iter().filter(|site| !(last && site.scratch.is_kept())) {
             let root = site.scratch.path().join(format!("folder-{size}"));
             std::fs::remove_dir_all(&root).map_err(Error::io("remove", &root))?;
         }
@@ -144,14 +188,23 @@ struct Gathered {
     samples: Samples,
     cache: &'static str,
     notes: Vec<String>,
+    device: Option<Work>,
+    operations: u64,
     trouble: Option<String>,
 }
 
 impl Runner<'_> {
-    fn folder(&self, root: &Path, size: usize) -> Result<Spool> {
-        let spool = Spool::create(self.storage.clone(), root, "folder")?;
-        spool.fill(&self.corpus, size)?;
-        Ok(spool)
+    fn folder(&self, site: &Site, size: usize) -> Result<Spool> {
+        let reshape = |filling: bool| match &site.reshape {
+            Some(reshape) if size > RESHAPE_MIN => reshape(filling),
+            _ => Ok(()),
+        };
+        reshape(true)?;
+        let root = site.scratch.create(&format!("folder-{size}"))?;
+        let spool = Spool::create(self.storage.clone(), &root, "folder")?;
+        let filled = spool.fill(&self.corpus, size, self.plan.fill_max);
+        reshape(false)?;
+        filled.map(|()| spool)
     }
 
     /// Deliveries, each third of which is removed again, so that free space is in pieces.
@@ -177,7 +230,7 @@ impl Runner<'_> {
         case: Case,
         size: usize,
         sites: &[Site],
-        folders: &[Result<Spool>],
+        folders: &[Option<Spool>],
         results: &mut Results,
         progress: &mut Progress,
     ) -> Result<()> {
@@ -189,9 +242,18 @@ impl Runner<'_> {
                 let (site, mine) = (&sites[at], &mut gathered[at]);
                 progress.begin(&format!("{}: {}", site.place.name, case.workload.name()));
                 let counts = round >= settings.warm_up_rounds;
-                if mine.trouble.is_none() {
-                    match self.once(case, round, site, &folders[at]) {
+                // One that could not be filled was told of.
+                if let (None, Some(folder)) = (&mine.trouble, &folders[at]) {
+                    match self.once(case, round, site, folder) {
                         Ok(measured) if counts => {
+                            mine.operations += match measured.samples.count() {
+                                0 => measured.units,
+                                count => count as u64,
+                            };
+                            mine.device = match (mine.device, measured.device) {
+                                (Some(sum), Some(more)) => Some(sum.plus(more)),
+                                (_, first) => first,
+                            };
                             mine.per_second.push(measured.per_second());
                             mine.samples.merge(measured.samples);
                             mine.cache = measured.cache;
@@ -213,8 +275,13 @@ impl Runner<'_> {
                     .push(Impossible { name: format!("{workload} on {place}"), reason });
                 continue;
             }
+            if mine.per_second.is_empty() {
+                continue;
+            }
             let mut notes = mine.notes;
-            if case.workload.uses_folder() && size > crate::workload::FULL_MESSAGES_MAX {
+            if case.workload.uses_folder() && size > SHORT_MESSAGES_MAX {
+                notes.push("messages of the folder are empty".to_owned());
+            } else if case.workload.uses_folder() && size > FULL_MESSAGES_MAX {
                 notes.push("messages of the folder are short".to_owned());
             }
             results.figures.push(Figure {
@@ -225,6 +292,7 @@ impl Runner<'_> {
                 cache: mine.cache.to_owned(),
                 per_second: mine.per_second,
                 latency: mine.samples.latency(),
+                device: mine.device.map(|device| device.each(mine.operations)),
                 notes,
             });
         }
@@ -237,10 +305,9 @@ impl Runner<'_> {
         case: Case,
         round: usize,
         site: &Site,
-        folder: &Result<Spool>,
+        folder: &Spool,
     ) -> Result<crate::workload::Measured> {
         stop::check()?;
-        let folder = folder.as_ref().map_err(|error| Error::Usage(error.to_string()))?;
         let dir = site.scratch.create("measurement")?;
         folder.settle()?;
         let settings = &self.plan.settings;
@@ -255,6 +322,7 @@ impl Runner<'_> {
             seed: settings.seed + round as u64,
             mix: self.plan.mix,
             trace: self.plan.trace.as_ref(),
+            watch: site.watch.as_ref(),
         });
         std::fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))?;
         measured
@@ -281,6 +349,7 @@ mod tests {
             },
             mix: Mix::default(),
             trace: None,
+            fill_max: Duration::from_secs(60),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::facts::{Device, FlushTruth, Machine};
+use crate::facts::{Device, FlushTruth, Machine, Work};
 use crate::stats::{Latency, Spread};
 
 /// Of what this program writes.
@@ -119,6 +119,9 @@ pub struct Figure {
     pub per_second: Vec<f64>,
     /// Of all rounds together.
     pub latency: Option<Latency>,
+    /// What one operation made the device do, on average; absent where it was not watched.
+    #[serde(default)]
+    pub device: Option<Work>,
     /// What else to know.
     #[serde(default)]
     pub notes: Vec<String>,

@@ -21,6 +21,7 @@ const HARMLESS: [&str; 1] = ["lost+found"];
 /// A directory of ours; removed when dropped.
 pub struct Scratch {
     path: PathBuf,
+    kept: bool,
 }
 
 impl Scratch {
@@ -42,7 +43,7 @@ impl Scratch {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("{PREFIX}{pid}-{number}"));
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::io("create", &path))?;
-        let scratch = Scratch { path };
+        let scratch = Scratch { path, kept: false };
         let marker = scratch.path.join(MARKER);
         fs::write(&marker, owner_line(pid)).map_err(Error::io("write", &marker))?;
         Ok(scratch)
@@ -55,6 +56,16 @@ impl Scratch {
     pub fn alone(parent: &Path) -> Result<Scratch> {
         refuse_data(parent)?;
         Scratch::beside(parent)
+    }
+
+    /// Leaves it where it is when dropped: the filesystem that it is on goes as a whole.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Whether it is left where it is.
+    pub fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Where it is.
@@ -75,6 +86,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         // Gone already where it was noted as one of the leftovers.
         if let Err(error) = remove(&self.path)
             && error.kind() != io::ErrorKind::NotFound

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::text::ratio;
+
 /// Ratios nearer to 1 than this are not called a difference.
 pub const RATIO_MIN: f64 = 1.05;
 /// Rounds below which nothing is called a difference: five fall on one side by chance one time in
@@ -131,7 +133,8 @@ impl Ratio {
     pub fn text(&self) -> String {
         let Spread { median, low, high } = self.spread;
         let noise = if self.clear { "" } else { ", within noise" };
-        format!("{median:.2} ({low:.2} to {high:.2}{noise})")
+        let [median, low, high] = [median, low, high].map(ratio);
+        format!("{median} ({low} to {high}{noise})")
     }
 }
 

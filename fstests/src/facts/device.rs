@@ -40,6 +40,8 @@ pub struct Device {
 /// Counters of a device since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Writes finished.
+    pub writes: u64,
     /// Sectors of 512 bytes written.
     pub sectors_written: u64,
     /// Flushes done; absent before Linux 5.5.
@@ -103,10 +105,14 @@ impl Counters {
     }
 }
 
-/// Documentation/block/stat.rst: field 7 is sectors written, field 16 flushes.
+/// Documentation/block/stat.rst: field 5 is writes finished, field 7 sectors written, field 16 flushes.
 fn parse(stat: &str) -> Option<Counters> {
     let fields: Vec<u64> = stat.split_whitespace().map_while(|f| f.parse().ok()).collect();
-    Some(Counters { sectors_written: *fields.get(6)?, flushes: fields.get(15).copied() })
+    Some(Counters {
+        writes: *fields.get(4)?,
+        sectors_written: *fields.get(6)?,
+        flushes: fields.get(15).copied(),
+    })
 }
 
 #[cfg(test)]
@@ -116,9 +122,12 @@ mod tests {
     #[test]
     fn counters_are_where_the_kernel_says() {
         let new = "1 2 3 4 5 6 77 8 9 10 11 12 13 14 15 166 17";
-        assert_eq!(parse(new), Some(Counters { sectors_written: 77, flushes: Some(166) }));
+        assert_eq!(
+            parse(new),
+            Some(Counters { writes: 5, sectors_written: 77, flushes: Some(166) })
+        );
         let old = "1 2 3 4 5 6 77 8 9 10 11";
-        assert_eq!(parse(old), Some(Counters { sectors_written: 77, flushes: None }));
+        assert_eq!(parse(old), Some(Counters { writes: 5, sectors_written: 77, flushes: None }));
         assert_eq!(parse("1 2 x"), None);
     }
 }

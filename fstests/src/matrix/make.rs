@@ -7,6 +7,12 @@ use super::spec::{Spec, Stack};
 use crate::error::{Error, Result, has_program, run_program};
 use crate::facts::nfs;
 use crate::leftovers::{Leftovers, Thing};
+use crate::run::Reshape;
+
+/// Bytes of a device for an inode, where mke2fs is not told otherwise.
+const BYTES_PER_INODE: u64 = 16_384;
+/// Inodes for all that is not in the largest folder.
+const INODES_BESIDE: u64 = 25_000;
 
 /// What images are made of.
 pub(super) struct Ground {
@@ -18,6 +24,8 @@ pub(super) struct Ground {
     pub(super) device: Option<PathBuf>,
     /// Slices and files made.
     pub(super) made: u64,
+    /// Messages of the largest folder: there must be inodes for them.
+    pub(super) messages_max: u64,
     /// What NFSv4 clients see as `/` is a directory of ours (see [`Ground::mount_export`]).
     pub(super) nfs_root: bool,
 }
@@ -27,6 +35,8 @@ pub(super) struct Made {
     pub(super) at: PathBuf,
     pub(super) mkfs: String,
     pub(super) mount: String,
+    /// Makes directories with an index or without, by mounting anew.
+    pub(super) reshape: Option<Reshape>,
 }
 
 /// Why a filesystem cannot be had here, if so, before anything is tried.
@@ -164,6 +174,7 @@ impl Ground {
             .chain(&spec.mkfs)
             .map(|s| (*s).to_owned())
             .collect();
+        arguments.extend(self.inodes(spec.filesystem));
         let (mut before, mount_device) = (String::new(), devices[0].clone());
         let mut mount_device = mount_device;
         match spec.stack {
@@ -207,7 +218,31 @@ impl Ground {
         run_program(name, &words)?;
         let at = self.mount_point(within)?;
         let mount = mount(spec.filesystem, &spec.mount, &mount_device, &at, leftovers)?;
-        Ok(Made { at, mkfs: format!("{before}{name} {}", words.join(" ")), mount })
+        let reshape = spec.lacks_index().then(|| {
+            let (device, at) = (mount_device.clone(), at.clone());
+            let mut mount: Vec<String> = vec!["-t".into(), spec.filesystem.into()];
+            if !spec.mount.is_empty() {
+                mount.extend(["-o".into(), spec.mount.join(",")]);
+            }
+            mount.extend([device.clone(), text(&at)]);
+            Box::new(move |filling| reindex(&device, &at, &mount, filling)) as Reshape
+        });
+        let mkfs = format!("{before}{name} {}", words.join(" "));
+        Ok(Made { at, mkfs, mount, reshape })
+    }
+
+    /// What mkfs is told where its usual number of inodes does not do for the largest folder.
+    fn inodes(&self, filesystem: &str) -> Vec<String> {
+        let wanted = self.messages_max + self.messages_max / 8 + INODES_BESIDE;
+        if wanted < self.device_bytes / BYTES_PER_INODE {
+            return Vec::new();
+        }
+        match filesystem {
+            "ext2" | "ext3" | "ext4" => vec!["-N".into(), wanted.to_string()],
+            // Of all space, in percent.
+            "xfs" => vec!["-i".into(), "maxpct=75".into()],
+            _ => Vec::new(),
+        }
     }
 
     fn mount_point(&mut self, within: &Path) -> Result<PathBuf> {
@@ -235,7 +270,7 @@ impl Ground {
         let at = self.mount_point(&self.dir.clone())?;
         let line = self.mount_export(spec, &exports, &made.at, &at, leftovers)?;
         let mkfs = format!("{}; exportfs -o {options} {exported}", made.mkfs);
-        Ok(Made { at, mkfs, mount: line })
+        Ok(Made { at, mkfs, mount: line, reshape: None })
     }
 
     /// Mounts the export `exported` (in `exports`) at `at`.
@@ -272,6 +307,26 @@ impl Ground {
         let below = exported.strip_prefix(exports).unwrap_or(exported);
         mount("nfs", &spec.mount, &source(&Path::new("/").join(below)), at, leftovers)
     }
+}
+
+/// Gives the filesystem on `device`, mounted at `at`, an index for new directories (`filling`), or
+/// takes the index of all away and leaves the names where they are: filling a large directory
+/// without one would take hours, as each name is looked for among all.
+fn reindex(device: &str, at: &Path, mount: &[String], filling: bool) -> Result<()> {
+    run_program("umount", &[&text(at)])?;
+    let done = match filling {
+        true => run_program("tune2fs", &["-O", "dir_index", device]).map(drop),
+        false => run_program("tune2fs", &["-O", "^dir_index", device]).and_then(|_| {
+            match run_program("e2fsck", &["-fy", device]) {
+                // It has changed something, as it should.
+                Err(Error::Program { said, .. }) if said.contains("exit status: 1") => Ok(()),
+                other => other.map(drop),
+            }
+        }),
+    };
+    let mount: Vec<&str> = mount.iter().map(String::as_str).collect();
+    run_program("mount", &mount)?;
+    done
 }
 
 /// A name of an array that is not in use.

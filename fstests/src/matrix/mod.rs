@@ -16,7 +16,7 @@ use crate::run::{self, Site};
 use crate::schema::{Impossible, Results};
 use crate::scratch::Scratch;
 use crate::stop;
-use crate::workload::Workload;
+use crate::workload::{SHORT_MESSAGES_MAX, Workload};
 
 pub(crate) use guest::Guest;
 use make::{Ground, obstacle, refuse_device_with_data};
@@ -38,9 +38,10 @@ pub struct Options {
     /// Use slices of this empty block device instead of files. It is overwritten.
     #[arg(long)]
     device: Option<PathBuf>,
-    /// Mebibytes of each device; images take space only as they fill.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(320..=1 << 24))]
-    size: u64,
+    /// Mebibytes of each device; images take space only as they fill. 1024 when absent, 4096 where a
+    /// folder has more than 100,000 messages.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(320..=1 << 24))]
+    size: Option<u64>,
     /// What cannot be done here do in a guest (user-mode Linux); its times are no figures.
     #[arg(long)]
     vm: bool,
@@ -64,6 +65,10 @@ const WORKLOADS_QUICK: [Workload; 5] = [
     Workload::Flags,
     Workload::Expunge,
 ];
+const WORKLOADS_SCALING: [Workload; 4] =
+    [Workload::Create, Workload::LookMissing, Workload::Flags, Workload::List];
+/// Messages of the folders of [`Profile::Scaling`].
+const FOLDERS_SCALING: [u64; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 const WORKLOADS_BOOK: [Workload; 11] = [
     Workload::DeliverRename,
     Workload::DeliverLink,
@@ -105,7 +110,11 @@ pub fn command(options: &Options) -> Result<()> {
             Profile::Quick => WORKLOADS_QUICK.to_vec(),
             Profile::Book => WORKLOADS_BOOK.to_vec(),
             Profile::Full => vec![],
+            Profile::Scaling => WORKLOADS_SCALING.to_vec(),
         };
+    }
+    if sizes.folder.is_empty() && options.profile == Profile::Scaling {
+        sizes.folder = FOLDERS_SCALING.to_vec();
     }
     let plan = sizes.plan()?;
     if let Some(device) = &options.device {
@@ -125,6 +134,12 @@ pub fn command(options: &Options) -> Result<()> {
         false => Ok(()),
     });
     save(&results, &options.out, measured)
+}
+
+/// Mebibytes of a device.
+fn mebibytes(options: &Options, folders: &[usize]) -> u64 {
+    let large = folders.iter().any(|size| *size > SHORT_MESSAGES_MAX);
+    options.size.unwrap_or(if large { 4096 } else { 1024 })
 }
 
 /// The places of the profile that `--only` leaves, and their neighbours.
@@ -161,7 +176,8 @@ fn measure(
     leftovers.note(Thing::Directory(scratch.path().to_owned()))?;
     let mut ground = Ground {
         dir: scratch.path().to_owned(),
-        device_bytes: options.size << 20,
+        device_bytes: mebibytes(options, &plan.folders) << 20,
+        messages_max: plan.folders.iter().max().map_or(0, |most| *most as u64),
         device: options.device.clone(),
         made: 0,
         nfs_root: false,
@@ -172,6 +188,8 @@ fn measure(
         eprintln!("making {}", spec.name);
         let site = ground.make(spec, &mut leftovers).and_then(|made| {
             let mut site = Site::new(&made.at, &spec.name)?;
+            site.goes_whole();
+            site.reshape = made.reshape;
             site.place.mkfs = made.mkfs;
             site.place.mount = made.mount;
             site.place.neighbour = spec.neighbour.map(|(name, _)| name.to_owned());
@@ -208,6 +226,7 @@ fn in_guest(options: &Options, sizes: &Sizes, specs: &[Spec], results: &mut Resu
     if !names.contains(&REFERENCE) {
         names.insert(0, REFERENCE);
     }
+    let folders = sizes.plan()?.folders;
     let workloads: Vec<String> = sizes.workload.iter().map(|w| w.name()).collect();
     let list = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
     let profile = clap::ValueEnum::to_possible_value(&options.profile);
@@ -217,8 +236,8 @@ fn in_guest(options: &Options, sizes: &Sizes, specs: &[Spec], results: &mut Resu
          --aged {} --mix {} --seed {}",
         profile.as_ref().map_or("full", |v| v.get_name()),
         names.join(","),
-        options.size,
-        list(&sizes.folder),
+        mebibytes(options, &folders),
+        list(&folders.iter().map(|n| *n as u64).collect::<Vec<_>>()),
         list(&sizes.concurrency),
         sizes.rounds,
         sizes.warm_up,

@@ -57,6 +57,8 @@ pub enum Profile {
     Book,
     /// All that this program knows.
     Full,
+    /// How directories bear a hundred to a million names, on what differs there.
+    Scaling,
 }
 
 fn plain(filesystem: &'static str) -> Spec {
@@ -182,6 +184,29 @@ fn full() -> Vec<Spec> {
     all
 }
 
+fn scaling() -> Vec<Spec> {
+    vec![
+        plain("ext4"),
+        made("ext4", "without dir_index", &["-O", "^dir_index"]),
+        made("ext4", "large_dir", &["-O", "large_dir"]),
+        mounted("ext4", "data=journal"),
+        mounted("ext4", "data=writeback"),
+        made("ext4", "no journal", &["-O", "^has_journal"]),
+        plain("ext3"),
+        made("ext3", "without dir_index", &["-O", "^dir_index"]),
+        plain("ext2"),
+        plain("xfs"),
+        plain("btrfs"),
+    ]
+}
+
+impl Spec {
+    /// Made without the index of directories (ext2, ext3, ext4).
+    pub fn lacks_index(&self) -> bool {
+        self.mkfs.contains(&"^dir_index")
+    }
+}
+
 impl Profile {
     /// Its places, each after its neighbour.
     pub fn specs(self) -> Vec<Spec> {
@@ -189,6 +214,7 @@ impl Profile {
             Profile::Quick => quick(),
             Profile::Book => book(),
             Profile::Full => full(),
+            Profile::Scaling => scaling(),
         }
     }
 }
@@ -199,7 +225,7 @@ mod tests {
 
     #[test]
     fn names_differ_and_neighbours_exist() {
-        for profile in [Profile::Quick, Profile::Book, Profile::Full] {
+        for profile in [Profile::Quick, Profile::Book, Profile::Full, Profile::Scaling] {
             let specs = profile.specs();
             for (at, spec) in specs.iter().enumerate() {
                 assert!(!specs[..at].iter().any(|s| s.name == spec.name), "{} twice", spec.name);

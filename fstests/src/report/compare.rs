@@ -70,6 +70,7 @@ pub fn guest_costs(results: &Results) -> Vec<OptionCost> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::facts::Work;
     use crate::schema::{Crash, Figure, Impossible, Settings};
     use crate::stats::{Latency, Samples};
     use std::time::Duration;
@@ -113,6 +114,12 @@ pub(crate) mod tests {
                 cache: "warm".into(),
                 per_second,
                 latency: latency(folder as u64),
+                device: (workload == "deliver-rename").then_some(Work {
+                    writes: 6.0,
+                    bytes: 40_000.0,
+                    flushes: Some(2.0),
+                    commits: Some(1.5),
+                }),
                 notes: vec![],
             });
         }

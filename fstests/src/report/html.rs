@@ -4,22 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::compare::{guest_costs, option_costs};
+use super::device;
 use super::markdown::{GUEST_ABOUT, facts};
-use super::orders::{counts, orders};
-use super::plot::{self, Bar, Dot, Line, escape, log_ticks};
-use super::text::{Row, case_title, rows};
+use super::orders::{Pair, Verdict, WHY, counts, orders, standings, tallies};
+use super::plot::{self, Bar, Dot, Line, escape};
+use super::text::{Row, case_title, number, rows};
 use crate::schema::{Case, Figure, Results};
 use crate::workload::Workload;
 use clap::ValueEnum;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,'DejaVu Sans',sans-serif;max-width:64em;\
-margin:2em auto;padding:0 1em;color:#222}h1{font-size:1.6em}h2{margin-top:2em;border-bottom:1px solid #ccc}\
-h3{margin-bottom:.3em}svg{width:100%;max-width:60em;height:auto;display:block;margin:.6em 0}\
+margin:2em auto;padding:0 1em;color:#222;background:#fff}h1{font-size:1.6em}\
+h2{margin-top:2em;border-bottom:1px solid #ccc}h3{margin-bottom:.3em}code{overflow-wrap:anywhere}\
+nav a{margin-right:1.2em;white-space:nowrap}.wide{overflow-x:auto}details{margin:.6em 0}\
+svg{width:100%;min-width:40em;max-width:60em;height:auto;display:block;margin:.6em 0}\
 svg text{font:11px system-ui,'DejaVu Sans',sans-serif;fill:#222}.grid{stroke:#ddd;fill:none}\
 .spread{stroke:#222;fill:none}table{border-collapse:collapse;font-size:.86em;margin:.6em 0}\
 th,td{border:1px solid #ddd;padding:.15em .5em;text-align:left;vertical-align:top}\
-td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
-.about{color:#555;margin:.2em 0}.bad{color:#b00020;font-weight:bold}";
+td{overflow-wrap:break-word}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\
+.about,.noise{color:#555}.about{margin:.2em 0}.bad{color:#b00020;font-weight:bold}";
 
 /// The whole page.
 pub fn html(results: &Results) -> String {
@@ -31,19 +34,48 @@ pub fn html(results: &Results) -> String {
         escape(&results.at)
     );
     for line in facts(results) {
-        let _ = write!(out, "<li>{}</li>", escape(&line));
+        // A command line breaks where there is room.
+        let (open, close) =
+            if line.starts_with("cursus-fstests ") { ("<code>", "</code>") } else { ("", "") };
+        let _ = write!(out, "<li>{open}{}{close}</li>", escape(&line));
     }
     out.push_str("</ul>\n");
     let page = Page { results };
-    page.options(&mut out);
-    page.guest(&mut out);
-    page.orders(&mut out);
-    page.crashes(&mut out);
-    page.scaling(&mut out);
-    page.figures(&mut out);
-    page.places(&mut out);
-    page.impossible(&mut out);
-    out + "</body></html>\n"
+    let mut body = String::new();
+    page.options(&mut body);
+    page.scaling(&mut body);
+    page.guest(&mut body);
+    page.orders(&mut body);
+    page.device(&mut body);
+    page.crashes(&mut body);
+    page.figures(&mut body);
+    page.places(&mut body);
+    page.impossible(&mut body);
+    contents(&mut out, &body);
+    out + &body + "</body></html>\n"
+}
+
+/// A section's heading, which the contents lead to.
+fn heading(out: &mut String, title: &str) {
+    let _ = writeln!(out, "<h2 id=\"{}\">{}</h2>", anchor(title), escape(title));
+}
+
+fn anchor(title: &str) -> String {
+    let letters = title.chars().filter(|c| c.is_ascii_alphanumeric() || *c == ' ');
+    letters.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+/// Links to the sections that are there.
+fn contents(out: &mut String, body: &str) {
+    out.push_str("<nav>");
+    for part in body.split("<h2 id=\"").skip(1) {
+        let link =
+            part.split_once("\">").and_then(|(id, rest)| Some((id, rest.split_once('<')?.0)));
+        if let Some((id, title)) = link {
+            let _ = write!(out, "<a href=\"#{id}\">{title}</a>");
+        }
+    }
+    out.push_str("</nav>\n");
 }
 
 /// The plots of options and of scaling as files of their own: name without extension, SVG.
@@ -76,7 +108,7 @@ struct Page<'a> {
 
 /// Rows of cells; numbers stand on the right.
 fn table(out: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    out.push_str("<table><tr>");
+    out.push_str("<div class=\"wide\"><table><tr>");
     for title in head {
         let _ = write!(out, "<th>{}</th>", escape(title));
     }
@@ -85,12 +117,40 @@ fn table(out: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>
         out.push_str("<tr>");
         for text in row {
             let first = text.chars().next();
-            let class = if first.is_some_and(|c| c.is_ascii_digit()) { " class=\"n\"" } else { "" };
+            let class = match first.is_some_and(|c| c.is_ascii_digit()) {
+                true if text.ends_with("within noise)") => " class=\"n noise\"",
+                true => " class=\"n\"",
+                false => "",
+            };
             let _ = write!(out, "<td{class}>{}</td>", escape(&text));
         }
         out.push_str("</tr>\n");
     }
-    out.push_str("</table>\n");
+    out.push_str("</table></div>\n");
+}
+
+/// A plot that is moved sideways where the page is narrow, so that its letters stay readable.
+fn picture(svg: &str) -> String {
+    if svg.is_empty() { String::new() } else { format!("<div class=\"wide\">{svg}</div>\n") }
+}
+
+fn pair_rows<'a>(pairs: impl Iterator<Item = &'a Pair>) -> impl Iterator<Item = Vec<String>> {
+    pairs.map(|pair| {
+        let (theirs, ours) = (case_title(&pair.theirs), case_title(&pair.ours));
+        let verdict = pair.verdict().text().to_owned();
+        let places = format!("{} to {}", pair.place, pair.other);
+        vec![places, theirs, pair.their_ratio.text(), ours, pair.our_ratio.text(), verdict]
+    })
+}
+
+/// What the rate of these counts.
+fn unit_of(figures: &[&Figure]) -> &'static str {
+    let says = |word: &str| figures.iter().flat_map(|f| &f.notes).any(|note| note.contains(word));
+    match (says("the rate counts messages"), says("the rate counts records")) {
+        (true, _) => "messages a second",
+        (_, true) => "records a second",
+        _ => "operations a second",
+    }
 }
 
 impl Page<'_> {
@@ -131,13 +191,14 @@ impl Page<'_> {
         if plots.is_empty() {
             return;
         }
+        heading(out, "What each option does");
         out.push_str(
-            "<h2>What each option does</h2><p>Rate with the option divided by the rate of its \
+            "<p>Rate with the option divided by the rate of its \
              neighbour without, round by round. Left of 1 it costs, right of 1 it gains; grey is \
              noise; the line is the spread of the rounds.</p>\n",
         );
         for (title, svg) in plots {
-            let _ = writeln!(out, "<h3>{}</h3>\n{svg}", escape(&title));
+            let _ = writeln!(out, "<h3>{}</h3>\n{}", escape(&title), picture(&svg));
         }
     }
 
@@ -146,7 +207,8 @@ impl Page<'_> {
         if costs.is_empty() {
             return;
         }
-        let _ = writeln!(out, "<h2>Within the guest</h2><p>{GUEST_ABOUT}</p>");
+        heading(out, "Within the guest");
+        let _ = writeln!(out, "<p>{GUEST_ABOUT}</p>");
         let rows = costs.into_iter().map(|cost| {
             vec![cost.place, cost.neighbour, case_title(&cost.case), cost.ratio.text()]
         });
@@ -159,23 +221,47 @@ impl Page<'_> {
             return;
         }
         let [agree, disagree, noise] = counts(&pairs);
+        heading(out, "Beside fio and postmark");
         let _ = writeln!(
             out,
-            "<h2>Beside fio and postmark</h2><p>Rate of one place divided by another's, as these \
+            "<p>Rate of one place divided by another's, as these \
              programs see it and as our workloads do, in the same rounds: {agree} pairs in the same \
-             order, {disagree} in the opposite one, {noise} that one of both cannot tell apart.</p>"
+             order, {disagree} in the opposite one, {noise} that one of both cannot tell apart.</p>\
+             <p>{WHY}</p>"
         );
-        let rows = pairs.into_iter().map(|pair| {
-            let (theirs, ours) = (case_title(&pair.theirs), case_title(&pair.ours));
-            let verdict = pair.verdict().text().to_owned();
-            let places = format!("{} to {}", pair.place, pair.other);
-            vec![places, theirs, pair.their_ratio.text(), ours, pair.our_ratio.text(), verdict]
+        let tallies = tallies(&pairs);
+        let rows = tallies.iter().map(|tally| {
+            let cases = [case_title(&tally.theirs), case_title(&tally.ours)];
+            cases.into_iter().chain(tally.counts.iter().map(usize::to_string)).collect()
         });
-        table(out, &["places", "theirs", "ratio", "ours", "ratio", ""], rows);
+        table(out, &["theirs", "ours", "same order", "opposite", "noise"], rows);
+        let (head, rows) = standings(self.results, &tallies);
+        out.push_str("<h3>The order of the places</h3>\n");
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        table(out, &head, rows.into_iter());
+        let head = ["places", "theirs", "ratio", "ours", "ratio", ""];
+        let opposite = || pairs.iter().filter(|pair| pair.verdict() == Verdict::Disagree);
+        if disagree > 0 {
+            out.push_str("<h3>In the opposite order</h3>\n");
+            table(out, &head, pair_rows(opposite()));
+        }
+        let _ = writeln!(out, "<details><summary>All {} pairs</summary>", pairs.len());
+        table(out, &head, pair_rows(pairs.iter()));
+        out.push_str("</details>\n");
+    }
+
+    fn device(&self, out: &mut String) {
+        let rows = device::rows(self.results);
+        if rows.is_empty() {
+            return;
+        }
+        heading(out, "What one operation makes the device do");
+        let _ = writeln!(out, "<p>{}</p>", device::ABOUT);
+        table(out, &device::HEAD, rows.into_iter());
     }
 
     fn figures(&self, out: &mut String) {
-        out.push_str("<h2>Figures</h2>\n");
+        heading(out, "Figures");
         for case in self.results.cases() {
             let title = case_title(&case);
             let _ = writeln!(out, "<h3>{}</h3>", escape(&title));
@@ -204,8 +290,9 @@ impl Page<'_> {
                 })
                 .collect();
             if !bars.is_empty() {
-                out.push_str(&plot::bars(&format!("{title}: operations a second"), &bars));
-                out.push_str(&self.latencies(&title, &figures));
+                let unit = unit_of(&figures);
+                out.push_str(&picture(&plot::bars(&format!("{title}: {unit}"), unit, &bars)));
+                out.push_str(&picture(&self.latencies(&title, &figures)));
             }
             let head =
                 ["place", "a second", "rounds", "p50 µs", "p99 µs", "p99.9 µs", "to the first"];
@@ -247,7 +334,8 @@ impl Page<'_> {
         .map(|(at, label)| (at, label.to_owned()))
         .to_vec();
         let title = format!("{title}: latency");
-        plot::lines(&title, "share of operations that took at most this", "µs", &ticks, &lines)
+        let (x, y) = ("share of operations that took at most this", "latency, µs");
+        plot::lines(&title, x, y, &ticks, &lines, false)
     }
 
     /// Headings, each with a plot for each workload, with its title.
@@ -256,10 +344,16 @@ impl Page<'_> {
         let by_count =
             self.curves(|case| case.concurrency as f64, |case| Case { concurrency: 0, ..case });
         let plot = |x_name: &str, (case, lines): (Case, Vec<Line>)| {
-            let xs = || lines.iter().flat_map(|line| line.points.iter().map(|p| p.0));
-            let ticks = log_ticks(xs().fold(f64::MAX, f64::min), xs().fold(1.0, f64::max));
+            let mut xs: Vec<f64> =
+                lines.iter().flat_map(|line| line.points.iter().map(|p| p.0)).collect();
+            xs.sort_by(f64::total_cmp);
+            xs.dedup();
+            let ticks: Vec<_> =
+                xs.iter().map(|x| (*x, number(*x).replace(".00", "").replace(".0", ""))).collect();
             let title = format!("{} by {x_name}", case_title(&case));
-            let svg = plot::lines(&title, x_name, "a second", &ticks, &lines);
+            let y_name =
+                if case.workload == "list" { "messages a second" } else { "operations a second" };
+            let svg = plot::lines(&title, x_name, y_name, &ticks, &lines, true);
             (title, svg)
         };
         [
@@ -275,9 +369,13 @@ impl Page<'_> {
             if plots.is_empty() {
                 continue;
             }
-            let _ = writeln!(out, "<h2>{head}</h2>");
+            heading(out, head);
+            out.push_str(
+                "<p>Medians of the rounds, both axes logarithmic. The points of one line were \
+                 measured one after the other, those above each other in turns.</p>\n",
+            );
             for (title, svg) in plots {
-                let _ = writeln!(out, "<h3>{}</h3>\n{svg}", escape(&title));
+                let _ = writeln!(out, "<h3>{}</h3>\n{}", escape(&title), picture(&svg));
             }
         }
     }
@@ -316,8 +414,9 @@ impl Page<'_> {
         if self.results.crashes.is_empty() {
             return;
         }
+        heading(out, "Power cuts");
         out.push_str(
-            "<h2>Power cuts</h2><p>Acknowledged messages that a cut took, of all that had been \
+            "<p>Acknowledged messages that a cut took, of all that had been \
              acknowledged before it.</p>\n",
         );
         let head = [
@@ -341,8 +440,8 @@ impl Page<'_> {
     }
 
     fn places(&self, out: &mut String) {
-        out.push_str("<h2>Places</h2>\n");
-        let head = ["place", "made by", "mounted by", "in force", "device", "do syncs reach it?"];
+        heading(out, "Places");
+        let head = ["place", "made and mounted by", "in force", "device", "do syncs reach it?"];
         let cells = self.results.places.iter().map(|place| {
             let device = place.device.as_ref().map_or_else(String::new, |d| {
                 format!("{} {} {}, {}", d.name, d.model, d.write_cache, d.scheduler)
@@ -352,9 +451,8 @@ impl Page<'_> {
                 flush.map_or_else(String::new, |f| format!("{:?}: {}", f.verdict, f.reason));
             vec![
                 place.name.clone(),
-                place.mkfs.clone(),
-                place.mount.clone(),
-                format!("{} {}", place.filesystem, place.options),
+                [&place.mkfs, &place.mount].map(String::as_str).join("; "),
+                format!("{} {}", place.filesystem, place.options.replace(',', ", ")),
                 device,
                 flush,
             ]
@@ -366,7 +464,7 @@ impl Page<'_> {
         if self.results.impossible.is_empty() {
             return;
         }
-        out.push_str("<h2>Not done here</h2>\n");
+        heading(out, "Not done here");
         let rows = self.results.impossible.iter().map(|i| vec![i.name.clone(), i.reason.clone()]);
         table(out, &["what", "why"], rows);
     }
@@ -381,10 +479,12 @@ mod tests {
     fn the_page_has_every_plot_and_asks_nothing_of_the_network() {
         let page = html(&example());
         for part in [
-            "<h2>What each option does</h2>",
-            "<h2>How it scales with the folder</h2>",
-            "<h2>Power cuts</h2>",
-            "<h2>Not done here</h2>",
+            "<h2 id=\"what-each-option-does\">What each option does</h2>",
+            "<a href=\"#what-each-option-does\">What each option does</a>",
+            ">How it scales with the folder</h2>",
+            ">What one operation makes the device do</h2>",
+            ">Power cuts</h2>",
+            ">Not done here</h2>",
             "data=journal on ext4",
             "aria-label=\"deliver-rename, folder of 100: latency\"",
         ] {

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::compare::{OptionCost, guest_costs, option_costs};
-use super::orders::{counts, orders};
+use super::device;
+use super::orders::{WHY, counts, orders, standings, tallies};
 use super::text::{Row, case_title, rows};
 use crate::schema::{Place, Results};
 
@@ -61,6 +62,11 @@ pub fn markdown(results: &Results) -> String {
         cost_table(&mut out, &costs, |cost| &cost.place);
     }
     order_table(&mut out, results);
+    let rows = device::rows(results);
+    if !rows.is_empty() {
+        let _ = writeln!(out, "\n## What one operation makes the device do\n\n{}", device::ABOUT);
+        plain_table(&mut out, &device::HEAD.map(str::to_owned), &rows);
+    }
     if !results.crashes.is_empty() {
         out.push_str(
             "\n## Power cuts\n\n| filesystem | writer | cuts | acknowledged | lost | twice | damaged |\n\
@@ -103,6 +109,17 @@ fn cost_table(out: &mut String, costs: &[OptionCost], name: fn(&OptionCost) -> &
     }
 }
 
+fn plain_table(out: &mut String, head: &[String], rows: &[Vec<String>]) {
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
+        format!("| {} |", cells.join(" | "))
+    };
+    let _ = writeln!(out, "\n{}\n{}|", line(head), "|---".repeat(head.len()));
+    for row in rows {
+        let _ = writeln!(out, "{}", line(row));
+    }
+}
+
 /// Other programs' orders of the places beside ours.
 fn order_table(out: &mut String, results: &Results) {
     let pairs = orders(results);
@@ -114,9 +131,18 @@ fn order_table(out: &mut String, results: &Results) {
         out,
         "\n## Beside fio and postmark\n\nRate of one place divided by another's, as these programs \
          see it and as our workloads do, in the same rounds: {agree} pairs in the same order, \
-         {disagree} in the opposite one, {noise} that one of both cannot tell apart.\n\n\
-         | places | theirs | ratio | ours | ratio | |\n|---|---|---|---|---|---|"
+         {disagree} in the opposite one, {noise} that one of both cannot tell apart.\n\n{WHY}\n\n\
+         | theirs | ours | same order | opposite | noise |\n|---|---|---:|---:|---:|"
     );
+    let tallies = tallies(&pairs);
+    for tally in &tallies {
+        let [agree, disagree, noise] = tally.counts;
+        let (theirs, ours) = (case_title(&tally.theirs), case_title(&tally.ours));
+        let _ = writeln!(out, "| {theirs} | {ours} | {agree} | {disagree} | {noise} |");
+    }
+    let (head, rows) = standings(results, &tallies);
+    plain_table(out, &head, &rows);
+    out.push_str("\n| places | theirs | ratio | ours | ratio | |\n|---|---|---|---|---|---|\n");
     for pair in pairs {
         let _ = writeln!(
             out,

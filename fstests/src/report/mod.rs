@@ -2,6 +2,7 @@
 
 mod compare;
 mod csv;
+mod device;
 mod html;
 mod markdown;
 mod orders;
@@ -17,7 +18,7 @@ pub use compare::{OptionCost, guest_costs, option_costs};
 pub use csv::csv;
 pub use html::{html, plots};
 pub use markdown::markdown;
-pub use orders::{Pair, Verdict, orders};
+pub use orders::{Pair, Tally, Verdict, orders};
 
 use crate::error::{Error, Result};
 use crate::schema::Results;

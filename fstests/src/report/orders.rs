@@ -3,6 +3,7 @@
 
 use clap::ValueEnum;
 
+use super::text::case_title;
 use crate::schema::{Case, Results};
 use crate::stats::Ratio;
 use crate::workload::{Workload, twins};
@@ -65,8 +66,12 @@ pub fn orders(results: &Results) -> Vec<Pair> {
     for theirs in &cases {
         let Ok(workload) = Workload::from_str(&theirs.workload, false) else { continue };
         let names: Vec<String> = twins(workload).iter().map(|twin| twin.name()).collect();
-        for ours in cases.iter().filter(|c| c.concurrency == 1 && names.contains(&c.workload)) {
-            pairs.extend(pairs_of(results, theirs, ours));
+        for name in names {
+            // One at a time, and of several folders the smallest: theirs are small.
+            let mut same = cases.iter().filter(|c| c.concurrency == 1 && c.workload == name);
+            if let Some(ours) = same.next() {
+                pairs.extend(pairs_of(results, theirs, ours));
+            }
         }
     }
     pairs
@@ -105,6 +110,61 @@ pub fn counts(pairs: &[Pair]) -> [usize; 3] {
         .map(|verdict| pairs.iter().filter(|pair| pair.verdict() == verdict).count())
 }
 
+/// How the pairs of one workload of theirs and one of ours came out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tally {
+    /// The other program's.
+    pub theirs: Case,
+    /// Ours.
+    pub ours: Case,
+    /// As [`counts`].
+    pub counts: [usize; 3],
+}
+
+/// The pairs by what was compared.
+pub fn tallies(pairs: &[Pair]) -> Vec<Tally> {
+    let mut all: Vec<Tally> = Vec::new();
+    for group in pairs.chunk_by(|a, b| a.theirs == b.theirs && a.ours == b.ours) {
+        let (theirs, ours) = (group[0].theirs.clone(), group[0].ours.clone());
+        all.push(Tally { theirs, ours, counts: counts(group) });
+    }
+    all
+}
+
+/// Every place's rate as a share of the first place's, as theirs and ours see it: the heading, then
+/// a row a place.
+pub fn standings(results: &Results, tallies: &[Tally]) -> (Vec<String>, Vec<Vec<String>>) {
+    let mut columns: Vec<&Case> = Vec::new();
+    for case in tallies.iter().flat_map(|tally| [&tally.theirs, &tally.ours]) {
+        if !columns.contains(&case) {
+            columns.push(case);
+        }
+    }
+    let places: Vec<&str> =
+        results.places.iter().filter(|p| !p.guest).map(|p| p.name.as_str()).collect();
+    let Some((first, others)) = places.split_first() else { return Default::default() };
+    let against = |place: &str, case: &Case| {
+        let (this, that) = (results.figure(place, case)?, results.figure(first, case)?);
+        Ratio::of(&this.per_second, &that.per_second)
+    };
+    let head = std::iter::once(format!("to {first}"));
+    let head = head.chain(columns.iter().map(|case| case_title(case))).collect();
+    let rows = others.iter().map(|place| {
+        let cells =
+            columns.iter().map(|case| against(place, case).map_or_else(String::new, |r| r.text()));
+        std::iter::once((*place).to_owned()).chain(cells).collect()
+    });
+    (head, rows.collect())
+}
+
+/// What is known of why they need not agree, for the reader of a pair in the opposite order.
+pub const WHY: &str = "fio syncs each file and nothing else; a delivery syncs the file, renames it \
+    and syncs its directory, and by the log it writes the log as well. Where the orders differ, \
+    look at what one operation made the device do: btrfs answers the sync of a file with its log \
+    tree, but the sync of a directory that a file was renamed into, and of a file beside one that was \
+    renamed away, with a commit of the whole filesystem. postmark syncs nothing, and appends to and \
+    reads its files, which ours do not.";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +202,11 @@ mod tests {
                 ("btrfs", "xfs", Verdict::Agree)
             ]
         );
+        let tally = tallies(&pairs).remove(0);
+        assert_eq!(tally.counts, [2, 0, 1]);
+        let (head, rows) = standings(&results, &[tally]);
+        assert_eq!(head, ["to ext4", "fio", "deliver-rename"]);
+        assert_eq!(rows[1], ["btrfs", "1.01 (1.01 to 1.01, within noise)", "0.40 (0.40 to 0.40)"]);
         for figure in results.figures.iter_mut().filter(|f| f.workload == "fio") {
             figure.per_second.iter_mut().for_each(|rate| *rate = 1e4 / *rate);
         }

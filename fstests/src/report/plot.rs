@@ -4,14 +4,20 @@
 
 use std::fmt::Write as _;
 
-use super::text::number;
+use super::text::{number, ratio};
 
 /// Of every picture.
 pub(super) const WIDTH: f64 = 760.0;
 const LEFT: f64 = 230.0;
-const RIGHT: f64 = 110.0;
+const RIGHT: f64 = 80.0;
 const BAR: f64 = 18.0;
 const LINE_HEIGHT: f64 = 260.0;
+/// Of the room below a plot for its axis.
+const AXIS: f64 = 34.0;
+/// Letters of a name beside a plot.
+const NAME_MAX: usize = 36;
+/// Ticks that an axis has at least, if its range lets it.
+const TICKS_MIN: usize = 3;
 /// Distinct, also for those who see fewer colours (Okabe and Ito), then darker again.
 const COLOURS: [&str; 12] = [
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D1F", "#004A73",
@@ -43,12 +49,16 @@ pub(super) struct Bar {
     pub(super) high: f64,
 }
 
-/// Bars from 0, each with a line from its least to its greatest.
-pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
-    let height = BAR * bars.len() as f64 + 8.0;
-    let mut out = open(height, title);
+/// Bars from 0, each with a line from its least to its greatest, and its median on the right.
+pub(super) fn bars(title: &str, x_name: &str, bars: &[Bar]) -> String {
+    let bottom = BAR * bars.len() as f64 + 6.0;
+    let mut out = open(bottom + AXIS, title);
     let most = bars.iter().map(|bar| bar.high).fold(1e-9, f64::max);
     let x = |value: f64| LEFT + (WIDTH - LEFT - RIGHT) * value / most;
+    for (value, label) in even_ticks(most) {
+        vertical(&mut out, x(value), bottom, &label);
+    }
+    axis_name(&mut out, (LEFT + WIDTH - RIGHT) / 2.0, bottom + AXIS - 4.0, x_name);
     for (row, bar) in bars.iter().enumerate() {
         let y = BAR * row as f64 + 4.0;
         let middle = y + BAR / 2.0 - 1.0;
@@ -57,10 +67,10 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
              <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"/>\
              <path d=\"M{:.1} {middle:.1}H{:.1}M{:.1} {:.1}v8M{:.1} {:.1}v8\" class=\"spread\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             LEFT - 6.0,
             middle + 4.0,
-            escape(&bar.name),
+            escape(&short(&bar.name)),
             x(bar.median) - LEFT,
             BAR - 4.0,
             colour(bar.colour),
@@ -70,7 +80,7 @@ pub(super) fn bars(title: &str, bars: &[Bar]) -> String {
             middle - 4.0,
             x(bar.high),
             middle - 4.0,
-            x(bar.high) + 6.0,
+            WIDTH - 4.0,
             middle + 4.0,
             number(bar.median),
         );
@@ -91,26 +101,76 @@ pub(super) type Tick = (f64, String);
 /// Powers of ten, and between them where there are few.
 pub(super) fn log_ticks(low: f64, high: f64) -> Vec<Tick> {
     let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
-    let steps: &[f64] = if last - first <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-    let values = (first..=last).flat_map(|e| steps.iter().map(move |s| s * 10f64.powi(e)));
-    values.filter(|v| (low..=high).contains(v)).map(|v| (v, number_of_axis(v))).collect()
+    let within = |steps: &[f64]| -> Vec<f64> {
+        let values = (first..=last).flat_map(|e| steps.iter().map(move |s| s * 10f64.powi(e)));
+        values.filter(|v| (low..=high).contains(v)).collect()
+    };
+    let steps: [&[f64]; 3] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0]];
+    let found = steps.into_iter().map(within).find(|ticks| ticks.len() >= TICKS_MIN);
+    let ticks = found.unwrap_or_else(|| within(steps[2]));
+    ticks.into_iter().map(|v| (v, number_of_axis(v))).collect()
+}
+
+/// From 0 to `most`, four to eight, at round numbers.
+fn even_ticks(most: f64) -> Vec<Tick> {
+    let power = 10f64.powf((most / 4.0).log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
+    let step = steps.into_iter().rev().find(|step| most / step >= 4.0).unwrap_or(power);
+    let count = (most / step) as usize;
+    (0..=count).map(|n| n as f64 * step).map(|v| (v, number_of_axis(v))).collect()
+}
+
+/// A line of the grid with what it says below it.
+fn vertical(out: &mut String, x: f64, bottom: f64, label: &str) {
+    let _ = writeln!(
+        out,
+        "<path d=\"M{x:.1} 0V{bottom:.1}\" class=\"grid\"/>\
+         <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+        bottom + 14.0,
+        escape(label)
+    );
+}
+
+/// What an axis is about.
+fn axis_name(out: &mut String, x: f64, y: f64, name: &str) {
+    let name = escape(name);
+    let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{name}</text>");
+}
+
+/// A name that fits beside a plot; the whole one stands in the table below.
+fn short(name: &str) -> String {
+    if name.chars().count() <= NAME_MAX {
+        return name.to_owned();
+    }
+    name.chars().take(NAME_MAX - 1).chain(['…']).collect()
+}
+
+/// Without what sums of binary fractions leave behind.
+fn round(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
 }
 
 fn number_of_axis(value: f64) -> String {
     match value {
-        v if v >= 1e6 => format!("{}M", v / 1e6),
-        v if v >= 1e3 => format!("{}k", v / 1e3),
-        v => format!("{v}"),
+        v if v >= 1e6 => format!("{}M", round(v / 1e6)),
+        v if v >= 1e3 => format!("{}k", round(v / 1e3)),
+        v => format!("{}", round(v)),
     }
 }
 
-/// Lines over two logarithmic axes, with a legend on the left.
+/// A point of a line.
+fn dot_at(fill: &str) -> impl Fn((&str, &str)) -> String {
+    move |(x, y)| format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"2.6\" fill=\"{fill}\"/>")
+}
+
+/// Lines over two logarithmic axes, with a legend on the left; `marked` ones show their points.
 pub(super) fn lines(
     title: &str,
     x_name: &str,
     y_name: &str,
     x_ticks: &[Tick],
     all: &[Line],
+    marked: bool,
 ) -> String {
     let points = || all.iter().flat_map(|line| &line.points).filter(|(x, y)| *x > 0.0 && *y > 0.0);
     let range = |get: fn(&(f64, f64)) -> f64| {
@@ -166,14 +226,20 @@ pub(super) fn lines(
             .map(|(px, py)| format!("{:.1},{:.1}", x(*px), y(*py)))
             .collect();
         let (stroke, at) = (colour(line.colour), 20.0 + 16.0 * row as f64);
+        let points: String = match marked {
+            true => {
+                path.iter().filter_map(|point| point.split_once(',')).map(dot_at(stroke)).collect()
+            }
+            false => String::new(),
+        };
         let dash = ["", "7 3", "2 3"][(line.colour / COLOURS.len()).min(2)];
         let _ = writeln!(
             out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"1.8\" stroke-dasharray=\"{dash}\"/>\
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{stroke}\" stroke-width=\"1.8\" stroke-dasharray=\"{dash}\"/>{points}\
              <path d=\"M4 {at:.1}h16\" stroke=\"{stroke}\" stroke-width=\"3\" stroke-dasharray=\"{dash}\"/><text x=\"24\" y=\"{:.1}\">{}</text>",
             path.join(" "),
             at + 4.0,
-            escape(&line.name)
+            escape(&short(&line.name))
         );
     }
     out + "</svg>\n"
@@ -198,7 +264,8 @@ pub(super) fn ratios(title: &str, dots: &[Dot]) -> String {
         (left + right) / 2.0 + (right - left) / 2.0 * share
     };
     let bottom = BAR * dots.len() as f64 + 4.0;
-    let mut out = open(bottom + 20.0, title);
+    let mut out = open(bottom + AXIS, title);
+    axis_name(&mut out, (left + right) / 2.0, bottom + AXIS - 4.0, "times the rate without it");
     for (at, label) in [
         (0.01, "1/100"),
         (0.1, "1/10"),
@@ -209,13 +276,7 @@ pub(super) fn ratios(title: &str, dots: &[Dot]) -> String {
         (100.0, "100"),
     ] {
         if f64::ln(at).abs() <= most {
-            let at = x(at);
-            let _ = writeln!(
-                out,
-                "<path d=\"M{at:.1} 0V{bottom}\" class=\"grid\"/>\
-                 <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
-                bottom + 14.0
-            );
+            vertical(&mut out, x(at), bottom, label);
         }
     }
     for (row, dot) in dots.iter().enumerate() {
@@ -230,16 +291,16 @@ pub(super) fn ratios(title: &str, dots: &[Dot]) -> String {
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
              <path d=\"M{:.1} {y:.1}H{:.1}\" stroke=\"{fill}\" stroke-width=\"2\"/>\
              <circle cx=\"{:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{fill}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\">{:.2}</text>",
-            left - 6.0,
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
+            left - 10.0,
             y + 4.0,
-            escape(&dot.name),
+            escape(&short(&dot.name)),
             x(dot.low),
             x(dot.high),
             x(dot.median),
-            right + 8.0,
+            WIDTH - 4.0,
             y + 4.0,
-            dot.median
+            ratio(dot.median)
         );
     }
     out + "</svg>\n"
@@ -252,7 +313,7 @@ mod tests {
     #[test]
     fn names_cannot_break_out_of_the_picture() {
         let bar = Bar { name: "<script>&\"".into(), colour: 0, median: 1.0, low: 0.5, high: 2.0 };
-        let svg = bars("a \"title\"", &[bar]);
+        let svg = bars("a \"title\"", "a second", &[bar]);
         assert!(svg.contains("&lt;script&gt;&amp;&quot;") && !svg.contains("<script"), "{svg}");
         assert!(svg.contains("aria-label=\"a &quot;title&quot;\""));
     }
@@ -261,7 +322,7 @@ mod tests {
     fn the_longest_bar_fills_the_width_and_others_are_in_proportion() {
         let bar =
             |median: f64| Bar { name: "x".into(), colour: 0, median, low: median, high: median };
-        let svg = bars("t", &[bar(10.0), bar(5.0)]);
+        let svg = bars("t", "x", &[bar(10.0), bar(5.0)]);
         let full = WIDTH - LEFT - RIGHT;
         assert!(svg.contains(&format!("width=\"{full:.1}\"")), "{svg}");
         assert!(svg.contains(&format!("width=\"{:.1}\"", full / 2.0)), "{svg}");
@@ -269,9 +330,10 @@ mod tests {
 
     #[test]
     fn lines_without_points_make_no_picture_and_nothing_is_not_a_number() {
-        assert_eq!(lines("t", "x", "y", &[], &[]), "");
+        assert_eq!(lines("t", "x", "y", &[], &[], true), "");
         let line = |points| Line { name: "one".into(), colour: 20, points };
-        let svg = lines("t", "x", "y", &[], &[line(vec![(1.0, 5.0), (0.0, 3.0)])]);
+        let svg = lines("t", "x", "y", &[], &[line(vec![(1.0, 5.0), (0.0, 3.0)])], true);
+        assert_eq!(svg.matches("<circle").count(), 1);
         assert!(svg.contains("<polyline") && !svg.contains("NaN") && !svg.contains("inf"));
     }
 
@@ -286,6 +348,21 @@ mod tests {
             log_ticks(9.0, 60.0).iter().map(|t| t.0).collect::<Vec<_>>(),
             [10.0, 20.0, 50.0]
         );
+    }
+
+    #[test]
+    fn an_axis_has_some_ticks_however_short_it_is() {
+        let texts = |ticks: Vec<Tick>| ticks.into_iter().map(|t| t.1).collect::<Vec<_>>();
+        assert_eq!(texts(log_ticks(1.9e6, 5.6e6)), ["2M", "3M", "4M", "5M"]);
+        assert_eq!(texts(even_ticks(588.0)), ["0", "100", "200", "300", "400", "500"]);
+        assert_eq!(texts(even_ticks(0.45)), ["0", "0.1", "0.2", "0.3", "0.4"]);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_so_that_it_stays_in_the_picture() {
+        assert_eq!(short("ext4"), "ext4");
+        let cut = short(&"é".repeat(50));
+        assert!(cut.chars().count() == NAME_MAX && cut.ends_with('…'), "{cut}");
     }
 
     #[test]

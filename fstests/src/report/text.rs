@@ -27,6 +27,15 @@ pub fn number(value: f64) -> String {
     }
 }
 
+/// A ratio: two digits behind the point, more where those would be zero.
+pub fn ratio(value: f64) -> String {
+    match value {
+        v if v >= 0.095 || v <= 0.0 => format!("{v:.2}"),
+        v if v >= 0.0095 => format!("{v:.3}"),
+        v => format!("{v:.4}"),
+    }
+}
+
 fn grouped(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut out = String::new();
@@ -114,6 +123,12 @@ mod tests {
     fn numbers_have_the_digits_that_matter() {
         let texts = [0.123, 12.34, 123.4, 1234.4, 1_234_567.0, -1234.0].map(number);
         assert_eq!(texts, ["0.12", "12.3", "123", "1,234", "1,234,567", "-1,234"]);
+    }
+
+    #[test]
+    fn a_small_ratio_is_not_zero() {
+        let texts = [1.234, 0.5, 0.0432, 0.0051, 0.0].map(ratio);
+        assert_eq!(texts, ["1.23", "0.50", "0.043", "0.0051", "0.00"]);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use serde::Deserialize;
 
 use super::{Bench, Measured, Workload};
 use crate::error::{Error, Result, has_program, run_program};
-use crate::stats::Samples;
 
 /// Files that postmark has at a time.
 const POSTMARK_FILES: usize = 500;
@@ -43,7 +42,7 @@ fn message_bytes(bench: &Bench<'_>) -> usize {
 }
 
 fn measured(units: u64, elapsed: Duration, note: String) -> Measured {
-    Measured { samples: Samples::default(), units, elapsed, cache: "warm", notes: vec![note] }
+    Measured { units, elapsed, cache: "warm", notes: vec![note], ..Measured::default() }
 }
 
 /// Files of a message's size, each synced when it is closed.
@@ -68,9 +67,11 @@ pub(super) fn fio(bench: &Bench<'_>) -> Result<Measured> {
         "--output-format=json".to_owned(),
     ];
     let words: Vec<&str> = options.iter().map(String::as_str).collect();
-    let said = run_program("fio", &words)?;
-    let (files, elapsed) = fio_figures(&said)?;
-    Ok(measured(files, elapsed, format!("fio {}", words[6..].join(" "))))
+    bench.watched(|| {
+        let said = run_program("fio", &words)?;
+        let (files, elapsed) = fio_figures(&said)?;
+        Ok(measured(files, elapsed, format!("fio {}", words[6..].join(" "))))
+    })
 }
 
 /// Files written and the time they took, of what fio says.

@@ -2,11 +2,26 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::{Bench, Measured, Spool, side_by_side};
+use super::{Bench, FILL_MAX, Measured, Spool, side_by_side};
 use crate::error::Result;
 
 /// Messages of a folder that a loop uses up: as large as the place's folder, within this.
 const USED_UP_MAX: usize = 20_000;
+
+/// Makes files in the folder itself, and removes them afterwards.
+pub(super) fn create(bench: &Bench<'_>) -> Result<Measured> {
+    let made = Mutex::new(Vec::with_capacity(bench.operations));
+    let measured = side_by_side(bench.operations, 1, bench.limit, |_| {
+        let at = bench.folder.put(b"")?;
+        made.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+        Ok(())
+    });
+    for at in made.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        bench.folder.remove(&at)?;
+    }
+    bench.folder.settle()?;
+    measured
+}
 
 pub(super) fn flags(bench: &Bench<'_>) -> Result<Measured> {
     let all: Vec<Mutex<_>> = bench.folder.list()?.into_iter().map(Mutex::new).collect();
@@ -23,7 +38,7 @@ pub(super) fn flags(bench: &Bench<'_>) -> Result<Measured> {
 fn fresh(bench: &Bench<'_>) -> Result<Spool> {
     let spool = Spool::create(bench.storage.clone(), bench.dir, "used-up")?;
     let count = bench.folder.list()?.len().clamp(1, USED_UP_MAX);
-    spool.fill(bench.corpus, count)?;
+    spool.fill(bench.corpus, count, FILL_MAX)?;
     Ok(spool)
 }
 

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::facts::Work;
 use crate::stats::Samples;
 use crate::stop;
 
@@ -19,6 +20,8 @@ pub struct Measured {
     pub elapsed: Duration,
     /// How the cache was.
     pub cache: &'static str,
+    /// What the device did meanwhile, where somebody watched it ([`super::Bench::watched`]).
+    pub device: Option<Work>,
     /// What else to know.
     pub notes: Vec<String>,
 }
@@ -73,7 +76,7 @@ pub(crate) fn side_by_side(
         return Err(Error::Usage("a measurement without operations".to_owned()));
     }
     let units = samples.count() as u64;
-    Ok(Measured { samples, units, elapsed, cache: "warm", notes: Vec::new() })
+    Ok(Measured { samples, units, elapsed, cache: "warm", ..Measured::default() })
 }
 
 #[cfg(test)]

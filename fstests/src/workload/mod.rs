@@ -26,10 +26,14 @@ pub use beside::twins;
 pub use corpus::Corpus;
 pub use meter::Measured;
 pub(crate) use meter::side_by_side;
-pub use spool::{FULL_MESSAGES_MAX, Hand, Spool};
+pub use spool::{FULL_MESSAGES_MAX, Hand, SHORT_MESSAGES_MAX, Spool};
 pub use trace::{Mix, Trace};
 
 use crate::error::Result;
+use crate::facts::Watch;
+
+/// Time that filling a folder of one measurement may take.
+const FILL_MAX: Duration = Duration::from_secs(600);
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -60,6 +64,11 @@ pub enum Workload {
     ReadRandomCold,
     /// The same through io_uring, as many at a time as the concurrency says.
     ReadRandomRing,
+    /// A file made in the folder itself, where its name is looked for among all first: the names of a
+    /// delivery.
+    Create,
+    /// A look for a name that is not there, another each time, so that the kernel must search.
+    LookMissing,
     /// A flag change by rename.
     Flags,
     /// Removal of a whole folder, message by message.
@@ -105,6 +114,18 @@ pub struct Bench<'a> {
     pub mix: Mix,
     /// For [`Workload::Replay`].
     pub trace: Option<&'a Trace>,
+    /// Counters of the place's device.
+    pub watch: Option<&'a Watch>,
+}
+
+impl Bench<'_> {
+    /// Notes what the device did during a measurement.
+    fn watched(&self, measure: impl FnOnce() -> Result<Measured>) -> Result<Measured> {
+        let before = self.watch.and_then(Watch::look);
+        let mut measured = measure()?;
+        measured.device = before.and_then(|before| self.watch?.since(&before));
+        Ok(measured)
+    }
 }
 
 impl Workload {
@@ -174,6 +195,8 @@ impl Workload {
             Workload::ReadRandomWarm => read::messages(bench, true, false),
             Workload::ReadRandomCold => read::messages(bench, true, true),
             Workload::ReadRandomRing => read::ring(bench),
+            Workload::Create => change::create(bench),
+            Workload::LookMissing => read::missing(bench),
             Workload::Flags => change::flags(bench),
             Workload::Expunge => change::expunge(bench),
             Workload::IndexUpdate => store::index_update(bench),

@@ -14,8 +14,12 @@ use crate::error::{Error, Result};
 use crate::stats::Samples;
 use crate::stop;
 
-/// Listings and walks of one measurement: each is about a whole folder.
+/// Listings of one measurement: each is about a whole folder.
 const WHOLE_FOLDERS: usize = 5;
+/// Messages of a folder that is listed once only.
+const LISTED_ONCE: u64 = 100_000;
+/// Different messages that one storm of stats is about, at most.
+const STORM_MAX: usize = 20_000;
 
 thread_local! {
     /// The buffer of a reader; its growth is not what is measured.
@@ -24,8 +28,8 @@ thread_local! {
 
 pub(super) fn list(bench: &Bench<'_>) -> Result<Measured> {
     let messages = bench.folder.list()?.len() as u64;
-    let mut measured =
-        side_by_side(WHOLE_FOLDERS, 1, bench.limit, |_| bench.folder.list().map(drop))?;
+    let count = if messages < LISTED_ONCE { WHOLE_FOLDERS } else { 1 };
+    let mut measured = side_by_side(count, 1, bench.limit, |_| bench.folder.list().map(drop))?;
     measured.units *= messages;
     measured.notes.push("the rate counts messages, the latency whole listings".to_owned());
     Ok(measured)
@@ -44,11 +48,16 @@ fn shuffled(bench: &Bench<'_>, random: bool) -> Result<Vec<Location>> {
 pub(super) fn stat_storm(bench: &Bench<'_>) -> Result<Measured> {
     let all = shuffled(bench, true)?;
     let storage = bench.folder.storage();
-    let paths: Vec<_> = all.iter().map(|at| bench.folder.path(at)).collect();
+    let paths: Vec<_> = all.iter().take(STORM_MAX).map(|at| bench.folder.path(at)).collect();
     side_by_side(bench.operations.max(paths.len()), 1, bench.limit, |n| {
         let path = &paths[n % paths.len()];
         storage.stat(path).map(drop).map_err(Error::io("look at", path))
     })
+}
+
+/// Looks for names that are not there.
+pub(super) fn missing(bench: &Bench<'_>) -> Result<Measured> {
+    side_by_side(bench.operations, 1, bench.limit, |_| bench.folder.miss())
 }
 
 pub(super) fn messages(bench: &Bench<'_>, random: bool, cold: bool) -> Result<Measured> {
@@ -115,7 +124,7 @@ pub(super) fn ring(bench: &Bench<'_>) -> Result<Measured> {
     })?;
     let elapsed: Duration = began.elapsed();
     let units = samples.count() as u64;
-    Ok(Measured { samples, units, elapsed, cache, notes: Vec::new() })
+    Ok(Measured { samples, units, elapsed, cache, ..Measured::default() })
 }
 
 async fn read_by_lane(lane: &Lane, path: &Path) -> std::io::Result<()> {
@@ -154,7 +163,7 @@ pub(super) fn backup_walk(bench: &Bench<'_>) -> Result<Measured> {
         }
     }
     let elapsed = began.elapsed();
-    Ok(Measured { samples, units: files, elapsed, cache, notes: Vec::new() })
+    Ok(Measured { samples, units: files, elapsed, cache, ..Measured::default() })
 }
 
 /// What a backup does with a file, but for the writing.

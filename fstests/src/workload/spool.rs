@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use engine::io::{Open, Storage};
 use engine::layout::{Layout, Location, Maildir, NameFlags, Unique};
@@ -13,10 +13,14 @@ use super::Corpus;
 use crate::error::{Error, Result};
 use crate::stop;
 
-/// Folders larger than this have messages of [`SHORT_BYTES`], so that a million fit on the disk.
+/// Folders larger than this have messages of [`SHORT_BYTES`], so that they fit on the disk.
 pub const FULL_MESSAGES_MAX: usize = 10_000;
-/// Bytes of such a message.
+/// Folders larger than this have empty ones, so that a million do.
+pub const SHORT_MESSAGES_MAX: usize = 100_000;
+/// Bytes of a short message.
 const SHORT_BYTES: usize = 256;
+/// Messages between two looks at the clock.
+const LOOK_EVERY: usize = 64;
 
 /// How a delivery by hand puts a message into place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,21 +114,62 @@ impl Spool {
     /// Puts `count` messages into `cur/` without syncs, then syncs the filesystem.
     ///
     /// # Errors
-    /// What the filesystem says; [`Error::Stopped`] on Ctrl-C.
-    pub fn fill(&self, corpus: &Corpus, count: usize) -> Result<()> {
+    /// What the filesystem says; when it takes longer than `limit`, as it does where each name is
+    /// looked for among all; [`Error::Stopped`] on Ctrl-C.
+    pub fn fill(&self, corpus: &Corpus, count: usize, limit: Duration) -> Result<()> {
+        let began = Instant::now();
+        let mut looked = began;
         for n in 0..count {
-            if n % 64 == 0 {
+            if n % LOOK_EVERY == 0 {
                 stop::check()?;
+                let now = Instant::now();
+                if now - began > limit {
+                    let each = (now - looked).as_secs_f64() * 1000.0 / LOOK_EVERY as f64;
+                    return Err(Error::Usage(format!(
+                        "{n} of {count} messages were made in {} s, the last at {each:.1} ms each",
+                        limit.as_secs()
+                    )));
+                }
+                looked = now;
             }
             let whole = corpus.stored(n);
-            let short = &whole[..whole.len().min(SHORT_BYTES)];
-            let message = if count > FULL_MESSAGES_MAX { short } else { whole };
-            let path = self.path(&Self::location(self.base(message.len()), false));
-            let open = self.storage.open(&path, Open::CreateNew);
-            let file = open.map_err(Error::io("create", &path))?;
-            file.write_at(message, 0).map_err(Error::io("write", &path))?;
+            let bytes = match count {
+                0..=FULL_MESSAGES_MAX => whole.len(),
+                0..=SHORT_MESSAGES_MAX => whole.len().min(SHORT_BYTES),
+                _ => 0,
+            };
+            self.put(&whole[..bytes])?;
         }
         self.settle()
+    }
+
+    /// Puts a message into `cur/` without a sync.
+    ///
+    /// # Errors
+    /// What the filesystem says.
+    pub fn put(&self, message: &[u8]) -> Result<Location> {
+        let at = Self::location(self.base(message.len()), false);
+        let path = self.path(&at);
+        let open = self.storage.open(&path, Open::CreateNew);
+        let file = open.map_err(Error::io("create", &path))?;
+        if !message.is_empty() {
+            file.write_at(message, 0).map_err(Error::io("write", &path))?;
+        }
+        Ok(at)
+    }
+
+    /// Looks for a message that is not there, under a name that nobody looked for before: the
+    /// kernel remembers those too.
+    ///
+    /// # Errors
+    /// What the filesystem says, or that it is there.
+    pub fn miss(&self) -> Result<()> {
+        let path = self.path(&Self::location(self.base(0), false));
+        match self.storage.stat(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("look for", &path)(error)),
+            Ok(_) => Err(Error::Usage(format!("{} is there", path.display()))),
+        }
     }
 
     /// Syncs the filesystem, so that one measurement does not pay for another's writes.
@@ -216,7 +261,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let corpus = Corpus::new(1, 5_000);
         let spool = Spool::create(Arc::new(Blocking::new()), dir.path(), "alice").unwrap();
-        spool.fill(&corpus, 2).unwrap();
+        spool.fill(&corpus, 2, Duration::from_secs(60)).unwrap();
+        spool.miss().unwrap();
         for (n, hand) in [Hand::Rename, Hand::Link, Hand::Unsynced].into_iter().enumerate() {
             let at = spool.deliver(corpus.stored(n), hand).unwrap();
             let mut text = Vec::new();
@@ -229,5 +275,16 @@ mod tests {
         }
         assert_eq!(spool.list().unwrap().len(), 2);
         assert_eq!(std::fs::read_dir(spool.dir().join("tmp")).unwrap().count(), 0);
+        let put = spool.put(b"").unwrap();
+        assert!(spool.path(&put).parent().unwrap().ends_with("cur"));
+    }
+
+    #[test]
+    fn a_folder_that_takes_too_long_to_fill_is_given_up_with_its_pace() {
+        let dir = tempfile::tempdir().unwrap();
+        let corpus = Corpus::new(1, 5_000);
+        let spool = Spool::create(Arc::new(Blocking::new()), dir.path(), "alice").unwrap();
+        let said = spool.fill(&corpus, 10_000_000, Duration::ZERO).unwrap_err().to_string();
+        assert!(said.contains(" of 10000000 messages were made in 0 s, the last at "), "{said}");
     }
 }

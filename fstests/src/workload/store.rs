@@ -133,14 +133,17 @@ async fn deliver_many(
 
 pub(super) fn deliver(bench: &Bench<'_>, kind: LayoutKind, ring: bool) -> Result<Measured> {
     let store = open(bench.storage.clone(), bench.dir, kind, LOG_BYTES)?;
-    let measured = on_a_core(&store, ring, bench.dir, async |lane| {
-        let began = Instant::now();
-        let samples = deliver_many(&store, &lane, bench, bench.operations).await?;
-        // The log alone is durable, but what it saves now a checkpoint pays later.
-        store.checkpoint().await?;
-        let units = samples.count() as u64;
-        let notes = vec![format!("files by {}; checkpoint included", lane.backend_name())];
-        Ok(Measured { samples, units, elapsed: began.elapsed(), cache: "warm", notes })
+    let measured = bench.watched(|| {
+        on_a_core(&store, ring, bench.dir, async |lane| {
+            let began = Instant::now();
+            let samples = deliver_many(&store, &lane, bench, bench.operations).await?;
+            // The log alone is durable, but what it saves now a checkpoint pays later.
+            store.checkpoint().await?;
+            let units = samples.count() as u64;
+            let notes = vec![format!("files by {}; checkpoint included", lane.backend_name())];
+            let elapsed = began.elapsed();
+            Ok(Measured { samples, units, elapsed, cache: "warm", notes, ..Measured::default() })
+        })
     });
     close(store, measured)
 }
@@ -201,7 +204,8 @@ pub(super) fn index_update(bench: &Bench<'_>) -> Result<Measured> {
         store.checkpoint().await?;
         let units = samples.count() as u64;
         let notes = vec![format!("{UIDS_PER_STORE} messages each; checkpoint included")];
-        Ok(Measured { samples, units, elapsed: began.elapsed(), cache: "warm", notes })
+        let elapsed = began.elapsed();
+        Ok(Measured { samples, units, elapsed, cache: "warm", notes, ..Measured::default() })
     });
     close(store, measured)
 }

@@ -218,7 +218,7 @@ impl Folder<'_> {
 pub(super) fn mixed_day(bench: &Bench<'_>) -> Result<Measured> {
     let spool = Spool::create(bench.storage.clone(), bench.dir, "mixed")?;
     let count = bench.folder.list()?.len().clamp(1, 2000);
-    spool.fill(bench.corpus, count)?;
+    spool.fill(bench.corpus, count, super::FILL_MAX)?;
     let folder = Folder { messages: Mutex::new(spool.list()?), spool: &spool };
     let mut random = fastrand::Rng::with_seed(bench.seed);
     let steps: Vec<Step> =
