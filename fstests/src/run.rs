@@ -134,9 +134,8 @@ const UNCACHED_MIN: usize = 100_000;
 pub fn run(plan: &Plan, sites: Vec<Site>, results: &mut Results) -> Result<()> {
     let mut progress = Progress::new(plan.steps(sites.len()));
     let corpus = Corpus::new(plan.settings.seed, plan.settings.message_bytes_mean);
-    let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
     results.places.extend(sites.iter().map(|site| site.place.clone()));
-    let runner = Runner { plan, corpus, storage };
+    let runner = Runner { plan, corpus };
     for site in &sites {
         runner.age(site)?;
     }
@@ -178,7 +177,11 @@ pub fn run(plan: &Plan, sites: Vec<Site>, results: &mut Results) -> Result<()> {
 struct Runner<'a> {
     plan: &'a Plan,
     corpus: Corpus,
-    storage: Arc<dyn Storage>,
+}
+
+/// The operating system's files.
+fn storage() -> Arc<dyn Storage> {
+    Arc::new(Blocking::new())
 }
 
 /// Figures of one case at one place, as they come in.
@@ -201,8 +204,9 @@ impl Runner<'_> {
         };
         reshape(true)?;
         let root = site.scratch.create(&format!("folder-{size}"))?;
-        let spool = Spool::create(self.storage.clone(), &root, "folder")?;
+        let spool = Spool::create(storage(), &root, "folder")?;
         let filled = spool.fill(&self.corpus, size, self.plan.fill_max);
+        let spool = spool.through(storage());
         reshape(false)?;
         filled.map(|()| spool)
     }
@@ -214,7 +218,7 @@ impl Runner<'_> {
             return Ok(());
         }
         let root = site.scratch.create("aged")?;
-        let spool = Spool::create(self.storage.clone(), &root, "aged")?;
+        let spool = Spool::create(storage(), &root, "aged")?;
         for n in 0..count {
             stop::check()?;
             let at = spool.deliver(self.corpus.stored(n), Hand::Rename)?;
@@ -312,7 +316,8 @@ impl Runner<'_> {
         folder.settle()?;
         let settings = &self.plan.settings;
         let measured = case.workload.measure(&Bench {
-            storage: self.storage.clone(),
+            // Of this folder alone: what it keeps open goes with it, before a place is reshaped.
+            storage: folder.storage().clone(),
             dir: &dir,
             folder,
             corpus: &self.corpus,

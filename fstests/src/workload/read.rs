@@ -157,7 +157,7 @@ pub(super) fn backup_walk(bench: &Bench<'_>) -> Result<Measured> {
                 continue;
             }
             let before = Instant::now();
-            copy_of(storage, &path).map_err(Error::io("read", &path))?;
+            copy_of(&**storage, &path).map_err(Error::io("read", &path))?;
             samples.push(before.elapsed());
             files += 1;
         }

@@ -55,6 +55,12 @@ impl Spool {
         Ok(Spool { storage, layout, dir, counter: AtomicU64::new(0) })
     }
 
+    /// The same Maildir through other file calls: the old ones keep descriptors open.
+    #[must_use]
+    pub fn through(self, storage: Arc<dyn Storage>) -> Spool {
+        Spool { storage, ..self }
+    }
+
     /// Its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -133,10 +139,12 @@ impl Spool {
                 looked = now;
             }
             let whole = corpus.stored(n);
-            let bytes = match count {
-                0..=FULL_MESSAGES_MAX => whole.len(),
-                0..=SHORT_MESSAGES_MAX => whole.len().min(SHORT_BYTES),
-                _ => 0,
+            let bytes = if count <= FULL_MESSAGES_MAX {
+                whole.len()
+            } else if count <= SHORT_MESSAGES_MAX {
+                whole.len().min(SHORT_BYTES)
+            } else {
+                0
             };
             self.put(&whole[..bytes])?;
         }
@@ -246,8 +254,8 @@ impl Spool {
     }
 
     /// The engine's file calls.
-    pub fn storage(&self) -> &dyn Storage {
-        &*self.storage
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
     }
 }
 
