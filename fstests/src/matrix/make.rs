@@ -314,16 +314,13 @@ impl Ground {
 /// without one would take hours, as each name is looked for among all.
 fn reindex(device: &str, at: &Path, mount: &[String], filling: bool) -> Result<()> {
     run_program("umount", &[&text(at)])?;
-    let done = match filling {
-        true => run_program("tune2fs", &["-O", "dir_index", device]).map(drop),
-        false => run_program("tune2fs", &["-O", "^dir_index", device]).and_then(|_| {
-            match run_program("e2fsck", &["-fy", device]) {
-                // It has changed something, as it should.
-                Err(Error::Program { said, .. }) if said.contains("exit status: 1") => Ok(()),
-                other => other.map(drop),
-            }
-        }),
+    // tune2fs takes the index only from a filesystem that was just checked.
+    let checked = match run_program("e2fsck", &["-fy", device]) {
+        Err(Error::Program { said, .. }) if said.contains("exit status: 1") => Ok(String::new()),
+        other => other,
     };
+    let change = if filling { "dir_index" } else { "^dir_index" };
+    let done = checked.and_then(|_| run_program("tune2fs", &["-O", change, device])).map(drop);
     let mount: Vec<&str> = mount.iter().map(String::as_str).collect();
     run_program("mount", &mount)?;
     done
