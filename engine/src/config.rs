@@ -59,6 +59,9 @@ pub struct StoreConfig {
     /// Maildirs of at least so many messages stay watched after a listing, as far as there is room,
     /// so that our own changes do not make the next opening list them again.
     pub linger_messages_min: usize,
+    /// At least so many messages that another program put into an empty Maildir are told of before
+    /// they are read: see [`crate::Mailbox::first_look`].
+    pub promise_messages_min: usize,
     /// Mailboxes in memory above which those that nobody uses are let go. More stay only while
     /// sessions or unwritten changes need them.
     pub open_mailboxes_max: usize,
@@ -119,6 +122,7 @@ impl StoreConfig {
             annotations_max: 100,
             compact_tombstones_min: 1000,
             linger_messages_min: 2048,
+            promise_messages_min: 256,
             open_mailboxes_max: 4096,
             descriptors_max: 16 << 10,
             mapped_bytes_max: 8 << 30,

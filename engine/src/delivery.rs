@@ -199,7 +199,12 @@ impl Delivery {
             Ok(prepared) => prepared,
             Err(error) => return self.targets.iter().map(|_| Err(error.clone())).collect(),
         };
+        let mut appending = Vec::with_capacity(self.targets.len());
+        for target in &self.targets {
+            appending.push(target.mailbox.0.appending().await);
+        }
         let pushed: Vec<Result<Heard>> = self.push_each(prepared, bodies);
+        drop(appending);
         let mut results = Vec::with_capacity(pushed.len());
         for one in pushed {
             results.push(match one {
@@ -228,6 +233,7 @@ impl Delivery {
             more = more.plus(delivery.targets[one.target].usage(one.facts.size.into()));
         }
         target.mailbox.0.share.allow(None, more)?;
+        let appending = target.mailbox.0.appending().await;
         let (appended, heard, bodies) = {
             let inner = &target.mailbox.0;
             let mut state = inner.open_state()?;
@@ -243,6 +249,7 @@ impl Delivery {
             let bodies: Vec<_> = bodies.into_iter().map(|b| (b, vec![tx.clone()])).collect();
             (appended, heard, bodies)
         };
+        drop(appending);
         for delivery in &mut deliveries {
             delivery.committed = true;
         }

@@ -2,7 +2,12 @@
 
 mod site;
 
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
 use config::{LayoutKind, Protocol};
+use site::gate::{GATED, Gate};
 use site::imap::{Client, assert_lines, say};
 use site::{Site, on_a_core};
 
@@ -233,5 +238,78 @@ fn condstore_is_enabled_by_what_asks_for_modseqs() {
             assert!(said.contains(answer), "no {answer:?} in {said}");
             assert_eq!(said.matches("[HIGHESTMODSEQ ").count(), 1, "{command}: {said}");
         }
+    });
+}
+
+/// A Maildir of 300 messages that another program wrote; those of some numbers wait at the gate.
+fn planted(gated: impl Fn(u32) -> bool) -> (Site, Gate, std::path::PathBuf) {
+    let gate = Gate::new();
+    let storage = Arc::new(gate.clone());
+    let site = Site::over(storage, Protocol::Imap, LayoutKind::Maildir, |_| {});
+    let dir = site.path().join("mail/jo");
+    for sub in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(dir.join(sub)).unwrap();
+    }
+    for n in 1..=300 {
+        let base = format!("{}.M{n}.{}", 1_600_000_000 + n, if gated(n) { GATED } else { "host" });
+        let path = dir.join(format!("cur/{base}:2,{}", if n < 7 { "S" } else { "" }));
+        std::fs::write(path, format!("Subject: {n}\n\nbody\n")).unwrap();
+    }
+    (site, gate, dir)
+}
+
+fn on_one_core(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn a_foreign_maildir_is_selected_before_its_messages_are_read() {
+    on_one_core(async {
+        let (site, gate, _) = planted(|n| n == 200);
+        let mut client = Client::login(&site, "1 SELECT INBOX\r\n").await;
+        let said = client.until("1 OK").await;
+        let lines = ["* 300 EXISTS", "* 300 RECENT", "* OK [UNSEEN 7]", "* OK [UIDNEXT 301]"];
+        assert_lines(&said, &lines);
+        client.send("2 LIST \"\" *\r\n").await;
+        assert_lines(&client.until("2 OK").await, &["* LIST"]);
+        // Another session shares in it, and one that wants messages waits.
+        let mut other = Client::login(&site, "1 EXAMINE INBOX\r\n").await;
+        assert_lines(&other.until("1 OK").await, &["* 300 EXISTS", "* OK [UIDNEXT 301]"]);
+        other.send("2 STATUS INBOX (MESSAGES SIZE)\r\n").await;
+        client.send("3 FETCH 7,300 (UID FLAGS RFC822.SIZE)\r\n4 SEARCH RECENT\r\n").await;
+        let early = tokio::time::timeout(Duration::from_millis(200), client.until("* 7 FETCH"));
+        assert!(early.await.is_err(), "told of a message that nobody has read");
+        gate.open_it();
+        let said = client.until("4 OK").await;
+        let size = "Subject: 300\r\n\r\nbody\r\n".len();
+        let last = format!("* 300 FETCH (UID 300 FLAGS (\\Recent) RFC822.SIZE {size})");
+        assert_lines(&said, &["* 7 FETCH (UID 7 FLAGS", &last, "3 OK", "* SEARCH 1 2 3 4"]);
+        assert!(!said.contains("EXPUNGE") && !said.contains("EXISTS"), "{said}");
+        assert_lines(&other.until("2 OK").await, &["* STATUS INBOX (MESSAGES 300 SIZE "]);
+    });
+}
+
+#[test]
+fn messages_that_vanish_before_they_are_read_are_expunged() {
+    on_one_core(async {
+        let (site, gate, dir) = planted(|n| n == 2 || n == 300);
+        let mut client = Client::login(&site, "1 SELECT INBOX\r\n").await;
+        assert_lines(&client.until("1 OK").await, &["* 300 EXISTS"]);
+        for n in [2, 300] {
+            let letters = if n < 7 { "S" } else { "" };
+            let name = format!("cur/{}.M{n}.{GATED}:2,{letters}", 1_600_000_000 + n);
+            std::fs::remove_file(dir.join(name)).unwrap();
+        }
+        gate.open_it();
+        client.send("2 FETCH 3 FLAGS\r\n3 UID SEARCH UID 297:305\r\n4 FETCH 298 UID\r\n").await;
+        let said = client.until("4 OK").await;
+        let lines =
+            ["2 NO [EXPUNGEISSUED]", "* 300 EXPUNGE", "* 2 EXPUNGE", "* SEARCH 297 298 299"];
+        assert_lines(&said, &lines);
+        assert_lines(&said, &["3 OK", "* 298 FETCH (UID 299)"]);
+        site.store("jo", "INBOX", "Subject: new\r\n\r\nbody\r\n").await;
+        client.send("5 NOOP\r\n6 FETCH 299 UID\r\n").await;
+        assert_lines(&client.until("6 OK").await, &["* 299 EXISTS", "* 299 FETCH (UID 301)"]);
     });
 }

@@ -28,7 +28,10 @@ impl Delivery {
             self.sync_now(body).await?;
         }
         let Some(one) = prepared.pop() else { return Err(Error::Closing) };
-        let (appended, heard) = self.push_replacement(&one, source, old)?;
+        let appending = self.targets[one.target].mailbox.0.appending().await;
+        let pushed = self.push_replacement(&one, source, old);
+        drop(appending);
+        let (appended, heard) = pushed?;
         self.committed = true;
         settle(&self.shared, heard).await?;
         Ok(appended)

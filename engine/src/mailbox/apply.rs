@@ -168,6 +168,7 @@ impl MailboxInner {
             // What it saw is still to be taken in.
             self.foreign.lock().distrust();
         }
+        self.keep_promise(files);
         for item in done {
             item.tx.item_done(&self.shared);
         }

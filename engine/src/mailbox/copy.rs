@@ -115,10 +115,14 @@ impl Mailbox {
         let mut rest = &uids[..];
         while !rest.is_empty() {
             shared.log.room().await;
+            let appending = target.0.appending().await;
             let (source, into) = (self.0.clone(), target.0.clone());
             let part = rest[..rest.len().min(MESSAGES_MAX)].to_vec();
             let (view, carried) = (view.clone(), carried.clone());
-            let job = move || push_transfer(&source, &into, &view, &part, (remove, &carried));
+            let job = move || {
+                let _appending = appending;
+                push_transfer(&source, &into, &view, &part, (remove, &carried))
+            };
             let (taken, pushed) = shared.helpers.run(job).await.map_err(|_| Error::Closing)??;
             rest = &rest[taken..];
             let Some((pairs, heard)) = pushed else { continue };

@@ -1,7 +1,7 @@
 //! Messages that other programs delivered, on their way into the index: read, and given frames.
 //!
 //! Many at once (the first opening of a Maildir that others filled) are read by as many threads as
-//! there are processors. Whatever the number, they get their UIDs in the order of their delivery.
+//! there are processors. Whatever the number, they get their UIDs in the order in which they are given.
 
 use std::io::ErrorKind;
 
@@ -22,9 +22,9 @@ const READ_ALONE_MAX: usize = 64;
 pub(super) type Fresh = (Found, i64, Ingested);
 
 impl MailboxInner {
-    /// Reads new message files; those that are gone meanwhile or can't be read are left out.
-    pub(super) fn read_fresh(&self, place: &Place, mut fresh: Vec<Found>) -> Result<Vec<Fresh>> {
-        fresh.sort_by(|a, b| delivery_order(&a.base).cmp(&delivery_order(&b.base)));
+    /// Reads new message files, in their order; those that are gone meanwhile or can't be read are
+    /// left out.
+    pub(super) fn read_fresh(&self, place: &Place, fresh: &[Found]) -> Result<Vec<Fresh>> {
         let readers = match self.shared.drive {
             Drive::Threads if fresh.len() > READ_ALONE_MAX => {
                 std::thread::available_parallelism().map_or(1, usize::from)
@@ -35,7 +35,7 @@ impl MailboxInner {
             part.iter().filter_map(|file| self.read_one(place, file).transpose()).collect()
         };
         if readers == 1 {
-            return read(&fresh);
+            return read(fresh);
         }
         let parts: Vec<Result<Vec<Fresh>>> = std::thread::scope(|scope| {
             let part = fresh.len().div_ceil(readers);
@@ -84,6 +84,8 @@ pub(super) fn foreign_append(
         let forwarded: Vec<Keyword> = Keyword::new("$Forwarded").into_iter().collect();
         keywords |= state.keyword_bits(&forwarded, true)?;
     }
+    // What was promised: 0 for nothing.
+    state.uid_next = state.uid_next.max(file.uid);
     let append = Append {
         uid: state.take_uid()?,
         modseq: state.take_modseq(),
@@ -108,7 +110,7 @@ pub(super) fn foreign_append(
 }
 
 /// Names in the order of their delivery: the leading number, then the bytes.
-fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
+pub(super) fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
     let digits = base.iter().take_while(|b| b.is_ascii_digit()).take(18);
     let number = digits.fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
     (number, base)

@@ -33,6 +33,7 @@ mod ops;
 mod order;
 pub(crate) mod placing;
 mod pour;
+mod promise;
 pub(crate) mod rescan;
 mod search;
 mod sweep;
@@ -62,6 +63,7 @@ pub(crate) use ops::ranges;
 pub use ops::{StoreMode, StoreOutcome, StoreRequest};
 pub use order::Sorted;
 pub(crate) use pour::pour;
+pub use promise::{FirstLook, Promised};
 pub use search::Matched;
 pub(crate) use tx::{Item, Tx};
 pub use vanished::SeqMatch;
@@ -106,6 +108,8 @@ pub(crate) struct State {
     pub(crate) rescan: Option<Vec<oneshot::Sender<Result<()>>>>,
     /// Frames of a rescan that are not applied yet: no second one before they are.
     pub(crate) rescan_frames: u32,
+    /// UIDs that were told before their messages are here.
+    naming: promise::Naming,
     /// Deleted: takes no further change.
     pub(crate) gone: bool,
     /// On its way to another partition: takes no change for now.
@@ -244,6 +248,7 @@ impl MailboxInner {
                 scheduled: false,
                 rescan: None,
                 rescan_frames: 0,
+                naming: promise::Naming::default(),
                 gone: false,
                 moving: false,
             }),

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::doubles::drop_doubles;
 use super::files::Files;
 use super::foreign::TICK_NS;
-use super::intake::foreign_append;
+use super::intake::{delivery_order, foreign_append};
 use super::sweep::Names;
 use super::{Latest, Mailbox, MailboxInner, Place, Tx, View, settle};
 use crate::error::{Error, Result};
@@ -46,6 +46,7 @@ impl Mailbox {
     /// Looks for changes by other programs when that is due, then gives the newest view.
     pub async fn refresh(&self) -> Result<View> {
         self.settled().await;
+        self.0.named().await;
         if self.0.may_differ() {
             self.look_now().await?;
         }
@@ -73,7 +74,7 @@ impl MailboxInner {
 
     /// Whether the directory may hold changes that the index does not know. Two `stat` calls
     /// where nobody watches.
-    fn may_differ(&self) -> bool {
+    pub(super) fn may_differ(&self) -> bool {
         if !self.is_maildir() {
             return false;
         }
@@ -132,10 +133,15 @@ impl MailboxInner {
         match self.look(files) {
             // Applied under the file lock that we hold, so not yet told to anybody.
             Ok(Some(tx)) => tx.also_tell(waiters),
-            Ok(None) => tell_all(waiters, Ok(())),
+            Ok(None) => {
+                self.keep_promise(files);
+                tell_all(waiters, Ok(()));
+            }
             Err(error) => {
                 tracing::warn!(mailbox = %self.id, %error, "cannot look through the mailbox");
                 self.foreign.lock().distrust();
+                self.break_promise(&error);
+                self.keep_promise(files);
                 tell_all(waiters, Err(error));
             }
         }
@@ -404,16 +410,18 @@ impl MailboxInner {
         self: &Arc<Self>,
         files: &mut Files,
         place: &Place,
-        fresh: Vec<Found>,
+        mut fresh: Vec<Found>,
         moved: Vec<(usize, Found)>,
         missing: Vec<usize>,
     ) -> Result<Option<Arc<Tx>>> {
-        let mut imported = self.read_fresh(place, fresh)?;
+        fresh.sort_by(|a, b| delivery_order(&a.base).cmp(&delivery_order(&b.base)));
         let told = self.foreign.lock().told.clone();
         if let Some(told) = &told {
             // Those that an old server gave UIDs, in their order, then the others.
-            imported.sort_by_key(|(file, ..)| told.uid(&file.base).unwrap_or(u32::MAX));
+            fresh.sort_by_key(|file| told.uid(&file.base).unwrap_or(u32::MAX));
         }
+        self.make_promise(files, place, &mut fresh);
+        let imported = self.read_fresh(place, &fresh)?;
         // Of names that lost their last letter, too.
         let known = |position: usize| files.location(position).map_or(0, |at| letter_bits(&at));
         let lettered = imported.iter().any(|(file, ..)| letter_bits(file) != 0)

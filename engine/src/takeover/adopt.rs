@@ -149,6 +149,9 @@ impl UserInner {
         let storage = &*self.shared.storage;
         let now = stamps(storage, dir)?;
         let known = Memory::read(&self.shared, dir, OF_MAILBOX)?;
+        let promised = known.as_ref().map_or(0, |known| known.promised);
+        inner.raise_uid_next(Uid(promised));
+        let known = known.filter(|known| !known.is_promise_alone());
         let fresh = inner.files.lock().head.uid_next <= Uid(1);
         // A crash may have come before the checkpoint that would have it.
         if let Some(known) = known.as_ref().filter(|known| !known.adopting) {
@@ -162,7 +165,10 @@ impl UserInner {
             None if now == Memory::default() => return Ok(()),
             Some(known) if same(known) => return Ok(()),
             // Served by us since before there was anything to take: its UIDs stay.
-            None if !fresh => return now.write(&self.shared, dir, OF_MAILBOX),
+            None if !fresh => {
+                let known = Memory { promised, ..now };
+                return known.write(&self.shared, dir, OF_MAILBOX);
+            }
             _ => {}
         }
         let before = known.clone().unwrap_or_default();

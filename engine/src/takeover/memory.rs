@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use protocol::types::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, Stamp};
@@ -31,6 +32,9 @@ pub(super) struct Memory {
     /// UIDNEXT when they were taken over: no frame of the log tells of it.
     #[serde(default)]
     pub(super) uid_next: u32,
+    /// UIDNEXT that was told before the messages below it were in the log.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) promised: u32,
     /// `courierimapuiddb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) courier: Option<Stamp>,
@@ -67,7 +71,24 @@ pub(super) struct Memory {
     pub(super) mailboxes: Vec<String>,
 }
 
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Makes a UIDNEXT durable that is told before the messages below it are in the log: whatever a
+/// crash leaves of these, new ones get UIDs from there on.
+pub(crate) fn remember_promise(shared: &Shared, dir: &Path, uid_next: Uid) -> Result<()> {
+    let known = Memory::read(shared, dir, OF_MAILBOX)?.unwrap_or_default();
+    let promised = known.promised.max(uid_next.0);
+    Memory { promised, ..known }.write(shared, dir, OF_MAILBOX)
+}
+
 impl Memory {
+    /// Whether it says nothing of an old server.
+    pub(super) fn is_promise_alone(&self) -> bool {
+        Memory { promised: 0, ..self.clone() } == Memory::default()
+    }
+
     /// `None` where nothing is remembered, or nothing that makes sense.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ mod words;
 
 pub(crate) use adopt::Told;
 pub(crate) use give::{Due, Mark};
+pub(crate) use memory::remember_promise;
 pub(crate) use tally::{Tallied, Tally, counted_size};
 pub(crate) use words::{LetterNames, letter_bits, letters_of};
 

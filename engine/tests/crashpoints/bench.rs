@@ -82,6 +82,7 @@ fn settings() -> StoreConfig {
     config.log_bytes_max = 512 << 10;
     config.log_segment_bytes = Some(64 << 10);
     config.compact_tombstones_min = 6;
+    config.promise_messages_min = 1;
     config
 }
 

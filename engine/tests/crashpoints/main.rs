@@ -24,6 +24,7 @@ mod explore;
 mod foreign;
 mod mended;
 mod model;
+mod promised;
 mod threads;
 mod together;
 mod work;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use engine::io::Lane;
 use engine::{
-    AclEntry, Annotate, AnnotationValue, Appended, Delivery, Error, Identifier, Mailbox, MailboxId,
-    Result, Rights, RightsChange, Store, StoreMode, StoreRequest, Target, UserOptions,
+    AclEntry, Annotate, AnnotationValue, Appended, Delivery, Error, FirstLook, Identifier, Mailbox,
+    MailboxId, Result, Rights, RightsChange, Store, StoreMode, StoreRequest, Target, UserOptions,
 };
 use protocol::types::{Keyword, SystemFlags, Uid};
 
@@ -513,14 +513,28 @@ fn set_acl(bench: &Bench, random: &mut Random) -> Result<Op> {
 fn claim(bench: &Bench, random: &mut Random) -> Result<Op> {
     let at = place(bench, random)?;
     let mailbox = bench.mailbox(&at)?;
+    let waits = random.once_in(2);
     Ok(Op::new("select", vec![], vec![mailbox.clone()], async move {
-        match mailbox.refresh().await {
+        let mut outcome = Outcome::default();
+        let view = match mailbox.first_look().await {
+            Ok(FirstLook::Whole(view)) => Ok(view),
+            Ok(FirstLook::Promised(promised)) => {
+                let modseq = promised.before().modseq_highest().0;
+                outcome = outcome.told(mailbox.id(), promised.uid_next().0, modseq);
+                if !waits {
+                    return outcome;
+                }
+                mailbox.kept(&promised).await
+            }
+            Err(error) => Err(error),
+        };
+        match view {
             Ok(view) => {
                 mailbox.claim_recent(&view, true);
                 let (next, modseq) = (view.uid_next().0, view.modseq_highest().0);
-                Outcome::default().told(mailbox.id(), next, modseq)
+                outcome.told(mailbox.id(), next, modseq)
             }
-            Err(error) => Outcome::nothing(Some(error)),
+            Err(error) => Outcome { error: Some(error), ..outcome },
         }
     }))
 }

@@ -17,6 +17,11 @@ impl Session {
             return Box::pin(self.change_over(&tag, body)).await;
         }
         self.check_rights()?;
+        if !needs_no_messages(&body)
+            && let Some(refusal) = self.keep_promise(needs_sequence_numbers(&body)).await?
+        {
+            return self.finish(&tag, &refusal);
+        }
         if let Some(key) = filters::filtered(&mut body) {
             match filters::expand(self, key.clone()).await {
                 Ok(expanded) => *key = expanded,
@@ -282,6 +287,20 @@ fn looks_at_flags(body: &Body) -> bool {
         | Body::Close => true,
         _ => false,
     }
+}
+
+/// Whether a command is answered while messages of the selected mailbox are still being read.
+fn needs_no_messages(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Capability
+            | Body::Logout
+            | Body::Id(_)
+            | Body::Namespace
+            | Body::List(_)
+            | Body::Lsub { .. }
+            | Body::Select { .. }
+    )
 }
 
 /// Whether a command may take so long that its client is told of its progress.

@@ -5,6 +5,7 @@
 //! | `session` | one client: its state, from greeting to end, how it is answered |
 //! | `input` | what it sends: the next command or line, and the waiting for it |
 //! | `dispatch` | from a command to its answer |
+//! | `promised` | a mailbox selected before its messages were read |
 //! | `sync` | telling how the selected mailbox differs from what the client knows |
 //! | `capability` | what we offer, when |
 //! | `limit` | how many messages one command works on |
@@ -45,6 +46,7 @@ mod notify;
 mod outbox;
 mod pattern;
 mod progress;
+mod promised;
 mod reply;
 mod selected;
 mod session;

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use engine::io::HelperPool;
 use engine::{
-    Collation, FlagScope, Mailbox, NewAnnotations, PrivateSeen, Record, Rights, StoreOutcome, User,
-    View,
+    Collation, FlagScope, Mailbox, NewAnnotations, PrivateSeen, Promised, Record, Rights,
+    StoreOutcome, User, View,
 };
 use protocol::imap::command::SetArgument;
 use protocol::imap::encode;
@@ -63,8 +63,10 @@ impl Features {
 pub(super) struct Selected {
     /// The store's handle.
     pub(super) mailbox: Mailbox,
-    /// As the client knows it.
+    /// As the client knows it; while `promised` is there, without any messages.
     pub(super) view: View,
+    /// Messages that SELECT told of and that are still being read.
+    pub(super) promised: Option<Promised>,
     /// Whose it is.
     pub(super) owner: User,
     /// What the session's user may do here, as of the last look.
@@ -146,6 +148,7 @@ impl Selected {
         let mut selected = Selected {
             mailbox,
             view,
+            promised: None,
             owner,
             rights,
             seen,
@@ -178,7 +181,7 @@ impl Selected {
         }
     }
 
-    fn claim_recent(&mut self) {
+    pub(super) fn claim_recent(&mut self) {
         let first = self.mailbox.claim_recent(&self.view, !self.read_only).0;
         let next = self.view.uid_next().0;
         if first >= next {

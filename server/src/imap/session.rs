@@ -168,6 +168,9 @@ impl Session {
                 Input::Command(Ok(command)) => Box::pin(self.command(command)).await?,
                 Input::Command(Err(error)) => self.not_understood(error)?,
                 Input::Append { text, literal } => {
+                    if self.keep_promise(true).await?.is_some() {
+                        return Err(End::Bye("Messages were removed by another program"));
+                    }
                     Box::pin(cmd::append::run(self, text, literal)).await?;
                 }
                 Input::TooLong { tag, excess } => self.too_long(tag.as_ref(), excess)?,

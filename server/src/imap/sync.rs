@@ -1,7 +1,8 @@
 //! Sync points: where a client is told how the selected mailbox differs from what it knows.
 //!
 //! Invariant: `Selected::view` is what the client believes. It changes here alone, each difference
-//! told (or known to the client, who made it), and never where sequence numbers have to hold still.
+//! told (or known to the client, who made it), and never where sequence numbers have to hold still;
+//! and in `promised`, for messages that SELECT told of before they were read.
 
 use engine::{Changes, NewAnnotations, User, View};
 use protocol::imap::command::Body;
@@ -62,7 +63,7 @@ impl Session {
             return Ok(());
         }
         let Some(selected) = self.selected.as_mut() else { return Ok(()) };
-        if point == SyncPoint::None {
+        if point == SyncPoint::None || selected.promised.is_some() {
             return Ok(());
         }
         if point == SyncPoint::Refreshed

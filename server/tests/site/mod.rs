@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod gate;
 pub(crate) mod imap;
 
 use std::cell::RefCell;
@@ -17,8 +18,8 @@ use auth::{Authenticator, Settings, UserFile, UserName};
 use config::{
     Config, LayoutKind, Limits, Listener, ListenerAddress, PlainLogin, Protocol, TlsMode,
 };
-use engine::io::Lane;
 use engine::io::blocking::Blocking;
+use engine::io::{Lane, Storage};
 use engine::{Drive, Mailbox, User};
 use protocol::types::SeqNum;
 use server::net::{BufferPool, Conn, DeflatePool, NetCore, Peer, Socket};
@@ -49,6 +50,16 @@ impl Site {
     /// `postmaster@example.org`; and a line for `bad` that
     /// can't be read. All have their password in clear as well.
     pub(crate) fn new(
+        protocol: Protocol,
+        layout: LayoutKind,
+        change: impl FnOnce(&mut Config),
+    ) -> Site {
+        Site::over(Arc::new(Blocking::new()), protocol, layout, change)
+    }
+
+    /// The same on a disk of the test's.
+    pub(crate) fn over(
+        storage: Arc<dyn Storage>,
         protocol: Protocol,
         layout: LayoutKind,
         change: impl FnOnce(&mut Config),
@@ -88,7 +99,6 @@ impl Site {
         let settings = server::run::auth_settings(&config, "mail.example.org").unwrap();
         let settings = Settings { failure_delay_first: Duration::ZERO, ..settings };
         let authenticator = Authenticator::start(users.clone(), users.clone(), settings).unwrap();
-        let storage = Arc::new(Blocking::new());
         let store = admin::store::open(&config, "test", storage, Drive::Threads).unwrap();
         let tls = Arc::new(TlsSwitch::new(&config).unwrap());
         let net = Rc::new(NetCore {

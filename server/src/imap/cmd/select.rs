@@ -1,7 +1,7 @@
 //! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 sections 3.1
 //! and 3.2.5, RFC 8474 section 4.2, RFC 5257 sections 4.1 and 4.2.
 
-use engine::{Rights, SeqMatch};
+use engine::{FirstLook, Rights, SeqMatch};
 use protocol::imap::command::{Fetch, FetchItem, QResync, SelectParameters, SetArgument};
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::{SeqNum, SequenceSet};
@@ -32,8 +32,16 @@ pub(in super::super) async fn run(
         Ok(found) => found,
         Err(reply) => return Ok(reply),
     };
-    let view = match mailbox.refresh().await {
-        Ok(view) => view,
+    let warns = session.services.config().imap.quota_warn_percent > 0;
+    // Whoever asks more of it than numbers waits for the messages.
+    let needs_messages = qresync.is_some() || !place.own || warns || session.notices.is_some();
+    let looked = match needs_messages {
+        true => mailbox.refresh().await.map(FirstLook::Whole),
+        false => mailbox.first_look().await,
+    };
+    let (view, promised) = match looked {
+        Ok(FirstLook::Whole(view)) => (view, None),
+        Ok(FirstLook::Promised(promised)) => (promised.before().clone(), Some(promised)),
         Err(error) => return Ok(session.failure("refresh a mailbox", &error, "NONEXISTENT")),
     };
     let seen = match session.own_seen(&place, &mailbox).await {
@@ -48,14 +56,16 @@ pub(in super::super) async fn run(
     let separator = session.viewer().ok().map(|viewer| viewer.names.separator());
     let rev2 = session.features.rev2;
     // RFC 9051 does without, and UIDONLY knows no sequence numbers.
-    let unseen = match rev2 || session.features.uid_only {
-        true => Ok(None),
-        false => selected.mailbox.first_unseen(&selected.view).await,
+    let unseen = match &promised {
+        _ if rev2 || session.features.uid_only => Ok(None),
+        Some(promised) => Ok(promised.first_unseen()),
+        None => selected.mailbox.first_unseen(&selected.view).await,
     };
     let unseen = match unseen {
         Ok(unseen) => unseen,
         Err(error) => return Ok(session.failure("look through a mailbox", &error, "NONEXISTENT")),
     };
+    selected.promised = promised;
     session.conn.out.with_vec(|out| {
         write_state(out, &selected, (name, separator), rev2, unseen);
         // RFC 5257 section 4.1.
@@ -133,8 +143,13 @@ fn write_state(
     unseen: Option<SeqNum>,
 ) {
     let view = &selected.view;
+    // All promised messages are new to everybody.
+    let (exists, recent, uid_next) = match &selected.promised {
+        Some(promised) => (promised.exists(), promised.exists() as usize, promised.uid_next()),
+        None => (view.exists(), selected.recent_count(), view.uid_next()),
+    };
     selected.write_flag_names(out);
-    encode::print(out, format_args!("* {} EXISTS\r\n", view.exists()));
+    encode::print(out, format_args!("* {exists} EXISTS\r\n"));
     let ok = |out: &mut Vec<u8>, code: Code, text: &str| {
         encode::status(out, None, Status::Ok, Some(&code), text);
     };
@@ -142,13 +157,13 @@ fn write_state(
         let line = ListLine { name, separator, ..ListLine::default() };
         encode::list(out, &line, true);
     } else {
-        encode::print(out, format_args!("* {} RECENT\r\n", selected.recent_count()));
+        encode::print(out, format_args!("* {recent} RECENT\r\n"));
         if let Some(first) = unseen {
             ok(out, Code::Unseen(first.0), "First unseen");
         }
     }
     ok(out, Code::UidValidity(view.uid_validity()), "UIDs valid");
-    ok(out, Code::UidNext(view.uid_next()), "Predicted next UID");
+    ok(out, Code::UidNext(uid_next), "Predicted next UID");
     ok(out, Code::HighestModSeq(view.modseq_highest()), "Highest");
     let object_id = selected.owner.namespace().object_id(selected.mailbox.id());
     ok(out, Code::MailboxId(object_id), "Mailbox id");

@@ -1,0 +1,290 @@
+//! The first SELECT of a Maildir that other programs filled: answered by what the listing told, while
+//! the messages are still being read.
+//!
+//! A promise says of an empty index which UIDs the messages that were found will have, and what
+//! UIDNEXT is then. It is made by the rescan that takes them in, between its listing and its reading,
+//! when somebody waits in [`Mailbox::first_look`], and kept when all frames of that rescan are applied.
+//!
+//! Invariants:
+//! - A promised message gets the promised UID or none: one that vanished or cannot be read now burns
+//!   it. No other message gets a UID below the promised UIDNEXT: whoever gives UIDs here waits
+//!   ([`MailboxInner::appending`]) until the promise is kept.
+//! - Whoever asks for the newest view waits likewise ([`Mailbox::refresh`]), so that UIDNEXT is told
+//!   rising.
+//! - Before anybody hears of a promise, its UIDNEXT is durable: after a crash what is not in the log
+//!   gets UIDs behind it, since the promised ones were told for what was there then.
+//! - No UID, MODSEQ or flag of a message is told before it is durable and applied as ever.
+
+use std::sync::{Arc, OnceLock};
+
+use protocol::types::{SeqNum, SystemFlags, Uid};
+
+use super::files::Files;
+use super::{Mailbox, MailboxInner, Place, View, settle};
+use crate::error::{Error, Result};
+use crate::layout::Found;
+use crate::shared::Drive;
+use crate::takeover::remember_promise;
+
+/// Of a mailbox's state: who wants a promise, who stands in the way of one, and the one there is.
+#[derive(Default)]
+pub(crate) struct Naming {
+    /// Callers of [`Mailbox::first_look`].
+    wanted: u32,
+    /// Changes on their way that will take UIDs.
+    appending: u32,
+    stage: Stage,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    None,
+    /// With this UIDNEXT, which is on its way to the disk.
+    Begun(Uid),
+    Made(Promised),
+}
+
+/// What was told of a mailbox's messages before they were read.
+struct Promise {
+    /// UID of the first message; the others' follow without a gap.
+    first: Uid,
+    uid_next: Uid,
+    first_unseen: Option<SeqNum>,
+    /// Why it was not kept.
+    broken: OnceLock<Error>,
+}
+
+/// See [`Mailbox::first_look`].
+#[derive(Clone)]
+pub struct Promised {
+    what: Arc<Promise>,
+    /// The mailbox without the messages.
+    before: View,
+}
+
+/// The first view of a mailbox, or what can be told of it already.
+pub enum FirstLook {
+    /// As [`Mailbox::refresh`] gives it.
+    Whole(View),
+    /// The messages are being read.
+    Promised(Promised),
+}
+
+impl Promised {
+    /// Number of messages.
+    pub fn exists(&self) -> u32 {
+        self.what.uid_next.0 - self.what.first.0
+    }
+
+    /// UIDNEXT.
+    pub fn uid_next(&self) -> Uid {
+        self.what.uid_next
+    }
+
+    /// The first message without `\Seen`.
+    pub fn first_unseen(&self) -> Option<SeqNum> {
+        self.what.first_unseen
+    }
+
+    /// The mailbox as it was without the messages: empty. It has its keywords and HIGHESTMODSEQ.
+    pub fn before(&self) -> &View {
+        &self.before
+    }
+
+    /// Promised messages that `view`, of [`Mailbox::kept`], has not: where they were, ascending, and
+    /// their UIDs. Little to do where none is missing.
+    pub fn missing(&self, view: &View) -> Vec<(SeqNum, Uid)> {
+        let (first, next) = (self.what.first.0, self.what.uid_next.0);
+        let there = view.seqs_in_uid_range((first, next.saturating_sub(1)));
+        if there.is_some_and(|(first, last)| last.0 - first.0 + 1 == self.exists()) {
+            return Vec::new();
+        }
+        let mut now = view.uids().map(|(_, uid)| uid).peekable();
+        let missing = (first..next).enumerate().filter(|(_, uid)| {
+            while now.next_if(|there| there.0 < *uid).is_some() {}
+            now.next_if_eq(&Uid(*uid)).is_none()
+        });
+        missing.map(|(at, uid)| (SeqNum(at as u32 + 1), Uid(uid))).collect()
+    }
+}
+
+/// While it lives, somebody wants a promise.
+struct Wants<'a>(&'a MailboxInner);
+
+impl Drop for Wants<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().naming.wanted -= 1;
+    }
+}
+
+/// While it lives no promise is made: its owner is about to take UIDs.
+pub(crate) struct Appending(Arc<MailboxInner>);
+
+impl Drop for Appending {
+    fn drop(&mut self) {
+        self.0.state.lock().naming.appending -= 1;
+    }
+}
+
+impl Mailbox {
+    /// As [`Mailbox::refresh`], for a first answer that needs no message: of many messages that
+    /// another program put into an empty Maildir it may be told how many they are before they are
+    /// read. [`Mailbox::kept`] is the rest.
+    ///
+    /// # Errors
+    /// As [`Mailbox::refresh`].
+    pub async fn first_look(&self) -> Result<FirstLook> {
+        let inner = &self.0;
+        if inner.shared.drive == Drive::Inline {
+            return self.refresh().await.map(FirstLook::Whole);
+        }
+        self.settled().await;
+        if let Some(what) = inner.promise() {
+            return Ok(FirstLook::Promised(what));
+        }
+        inner.named().await;
+        if !inner.may_differ() {
+            return Ok(FirstLook::Whole(self.view()));
+        }
+        inner.state.lock().naming.wanted += 1;
+        let _wants = Wants(inner);
+        let mut version = inner.version.subscribe();
+        let Some(heard) = inner.ask_rescan() else { return Ok(FirstLook::Whole(self.view())) };
+        let done = settle(&inner.shared, heard);
+        tokio::pin!(done);
+        loop {
+            if let Some(what) = inner.promise() {
+                return Ok(FirstLook::Promised(what));
+            }
+            tokio::select! {
+                done = &mut done => return done.map(|()| FirstLook::Whole(self.view())),
+                // The sender lives in the mailbox.
+                _ = version.changed() => {}
+            }
+        }
+    }
+
+    /// The view with the promised messages, once they are read. Some may be missing from it, and
+    /// others may be there too.
+    ///
+    /// # Errors
+    /// What kept them from being taken in.
+    pub async fn kept(&self, promised: &Promised) -> Result<View> {
+        let is_it = |made: &Promised| Arc::ptr_eq(&made.what, &promised.what);
+        self.0.wait_while(|stage| matches!(stage, Stage::Made(made) if is_it(made))).await;
+        match promised.what.broken.get() {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.view()),
+        }
+    }
+}
+
+impl MailboxInner {
+    fn promise(&self) -> Option<Promised> {
+        match &self.state.lock().naming.stage {
+            Stage::Made(promised) => Some(promised.clone()),
+            Stage::None | Stage::Begun(_) => None,
+        }
+    }
+
+    async fn wait_while(&self, is_so: impl Fn(&Stage) -> bool) {
+        let mut version = self.version.subscribe();
+        while is_so(&self.state.lock().naming.stage) {
+            // The sender lives in the mailbox.
+            let _ = version.changed().await;
+        }
+    }
+
+    /// Returns when no promise is to be kept any more. Cancel-safe.
+    pub(super) async fn named(&self) {
+        self.wait_while(|stage| !matches!(stage, Stage::None)).await;
+    }
+
+    /// For who is about to take UIDs: waits until no promise stands against it, and keeps new ones
+    /// away. Never over a wait for what a rescan does.
+    pub(crate) async fn appending(self: &Arc<Self>) -> Appending {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if matches!(state.naming.stage, Stage::None) {
+                    state.naming.appending += 1;
+                    return Appending(self.clone());
+                }
+            }
+            self.named().await;
+        }
+    }
+
+    /// Promises `fresh`, which are in the order in which they will be taken in, their UIDs, if that is
+    /// wanted and can be held. Under the file lock, in a rescan.
+    pub(super) fn make_promise(
+        self: &Arc<Self>,
+        files: &Files,
+        place: &Place,
+        fresh: &mut [Found],
+    ) {
+        if files.head.count > 0 || fresh.len() < self.shared.config.promise_messages_min {
+            return;
+        }
+        let Some((first, uid_next)) = self.begin_promise(fresh.len()) else { return };
+        if let Err(error) = remember_promise(&self.shared, &place.dir, uid_next) {
+            tracing::warn!(mailbox = %self.id, %error, "messages are read before their number is told");
+            self.state.lock().naming.stage = Stage::None;
+            return self.wake();
+        }
+        for (file, uid) in fresh.iter_mut().zip(first.0..) {
+            file.uid = Uid(uid);
+        }
+        let unseen = |file: &Found| !file.flags.system().contains(SystemFlags::SEEN);
+        let what = Promise {
+            first,
+            uid_next,
+            first_unseen: fresh.iter().position(unseen).map(|at| SeqNum(at as u32 + 1)),
+            broken: OnceLock::new(),
+        };
+        let promised = Promised { what: Arc::new(what), before: self.view() };
+        self.state.lock().naming.stage = Stage::Made(promised);
+        self.wake();
+    }
+
+    /// The first promised UID and UIDNEXT.
+    fn begin_promise(&self, count: usize) -> Option<(Uid, Uid)> {
+        let may = self.foreign.lock().told.is_none();
+        let mut state = self.open_state().ok()?;
+        let naming = &state.naming;
+        if !may || naming.wanted == 0 || naming.appending > 0 || !state.queue.is_empty() {
+            return None;
+        }
+        let uid_next = Uid(state.uid_next.0.checked_add(u32::try_from(count).ok()?)?);
+        state.naming.stage = Stage::Begun(uid_next);
+        Some((state.uid_next, uid_next))
+    }
+
+    /// The messages could not be taken in, or not all.
+    pub(super) fn break_promise(&self, error: &Error) {
+        if let Stage::Made(promised) = &self.state.lock().naming.stage {
+            // The first error tells more.
+            let _ = promised.what.broken.set(error.clone());
+        }
+    }
+
+    /// Ends a promise when nothing of its rescan is on its way any more. Under the file lock.
+    pub(super) fn keep_promise(self: &Arc<Self>, files: &mut Files) {
+        let mut state = self.state.lock();
+        let uid_next = match &state.naming.stage {
+            Stage::None => return,
+            _ if state.rescan_frames > 0 => return,
+            Stage::Begun(uid_next) => *uid_next,
+            Stage::Made(promised) => promised.what.uid_next,
+        };
+        // The last ones may have vanished.
+        state.uid_next = state.uid_next.max(uid_next);
+        files.head.uid_next = files.head.uid_next.max(uid_next);
+        self.publish(files);
+        // Whom that wakes waits for the state lock.
+        state.naming.stage = Stage::None;
+        drop(state);
+        self.mark_dirty();
+    }
+}

@@ -1,0 +1,308 @@
+//! Messages that another program put into an empty Maildir and whose number is told before they are
+//! read: what was told holds, whatever becomes of them.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use engine::io::sim::Sim;
+use engine::io::{Filesystem, Kind, Lane, Open, Stat, Storage, StoredFile};
+use engine::{
+    Delivery, Drive, Error, FirstLook, INBOX, Mailbox, Promised, Result, Store, StoreConfig,
+    Target, Turn, UserOptions, View,
+};
+use protocol::types::{SeqNum, SystemFlags, Uid};
+
+use crate::bench::{config, text};
+
+const MAILDIR: &str = "/maildir/alice";
+const MESSAGES: u32 = 6;
+
+/// A disk on which one message cannot be read for a while.
+#[derive(Clone)]
+struct Disk {
+    sim: Sim,
+    fails: Arc<AtomicBool>,
+}
+
+impl Disk {
+    /// With messages of which the second is the first that is not seen.
+    fn filled(seed: u64) -> Disk {
+        let disk = Disk { sim: Sim::new(seed), fails: Arc::default() };
+        for sub in ["cur", "new", "tmp"] {
+            disk.sim.create_dir_all(&Path::new(MAILDIR).join(sub)).unwrap();
+        }
+        for n in 1..=MESSAGES {
+            disk.put(
+                n,
+                &format!("{}.M{n}.host:2,{}", 1_600_000_000 + n, ["S", ""][n as usize / 2 % 2]),
+            );
+        }
+        for dir in ["/", "/maildir", MAILDIR] {
+            disk.sim.sync_dir(Path::new(dir)).unwrap();
+        }
+        disk.sim.advance(10_000_000_000);
+        disk
+    }
+
+    fn put(&self, token: u32, name: &str) {
+        let cur = Path::new(MAILDIR).join("cur");
+        let file = self.sim.open(&cur.join(name), Open::CreateNew).unwrap();
+        file.write_at(text(token).replace("\r\n", "\n").as_bytes(), 0).unwrap();
+        file.sync_all().unwrap();
+        self.sim.sync_dir(&cur).unwrap();
+    }
+
+    fn start(&self) -> Result<Site> {
+        let config = StoreConfig { promise_messages_min: 3, ..config(false) };
+        let store = Store::open(config, Arc::new(self.clone()), Drive::Manual)?;
+        let mut site = Site { store, disk: self.clone(), mailbox: None };
+        let user = site.result(site.store.user("alice", &options()))?;
+        site.mailbox = Some(site.result(user.mailbox(INBOX))?);
+        Ok(site)
+    }
+}
+
+fn options() -> UserOptions {
+    UserOptions { partition: Some("maildir".into()), ..UserOptions::default() }
+}
+
+struct Site {
+    store: Store,
+    disk: Disk,
+    mailbox: Option<Mailbox>,
+}
+
+impl Site {
+    fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone().unwrap()
+    }
+
+    /// Polls and works until it ends, or nothing brings it on.
+    fn wait<T>(&self, mut future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(out) = future.as_mut().poll(&mut context) {
+                return Some(out);
+            }
+            if ![Turn::Helper, Turn::Log, Turn::Apply].map(|t| self.store.turn(t)).contains(&true) {
+                return None;
+            }
+        }
+    }
+
+    fn result<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        self.wait(std::pin::pin!(future)).unwrap_or(Err(Error::Closing))
+    }
+
+    fn promised(&self) -> Result<Promised> {
+        match self.result(self.mailbox().first_look())? {
+            FirstLook::Promised(promised) => Ok(promised),
+            FirstLook::Whole(view) => panic!("{} messages were read first", view.exists()),
+        }
+    }
+
+    async fn deliver(&self, token: u32) -> Result<Uid> {
+        let lane = Lane::inline(Arc::new(self.disk.clone()));
+        let target = Target {
+            user: self.store.user("alice", &options()).await?,
+            mailbox: self.mailbox(),
+            flags: SystemFlags::empty(),
+            keywords: vec![],
+            internal_date: None,
+            annotations: vec![],
+        };
+        let mut delivery = Delivery::new(&self.store, &lane, vec![target])?;
+        delivery.write(text(token).as_bytes()).await?;
+        Ok(delivery.commit().await.remove(0)?.uid)
+    }
+}
+
+fn uids(view: &View) -> Vec<u32> {
+    view.uids().map(|(_, uid)| uid.0).collect()
+}
+
+#[test]
+fn the_number_is_told_before_the_messages_and_holds() {
+    let site = Disk::filled(1).start().unwrap();
+    let promised = site.promised().unwrap();
+    assert_eq!((promised.exists(), promised.uid_next()), (MESSAGES, Uid(MESSAGES + 1)));
+    assert_eq!(promised.first_unseen(), Some(SeqNum(2)));
+    assert_eq!(promised.before().exists(), 0);
+    assert_eq!(site.mailbox().view().exists(), 0, "nothing was applied yet");
+    // Whoever comes meanwhile waits: a message that would get a promised UID, and a second look.
+    let mut delivery = Box::pin(site.deliver(70));
+    let mailbox = site.mailbox();
+    let mut second = Box::pin(mailbox.refresh());
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..3 {
+        while site.store.turn(Turn::Helper) {}
+        assert!(delivery.as_mut().poll(&mut context).is_pending());
+    }
+    assert!(second.as_mut().poll(&mut context).is_pending());
+    let kept = site.result(site.mailbox().kept(&promised)).unwrap();
+    assert_eq!(uids(&kept), (1..=MESSAGES).collect::<Vec<_>>());
+    assert!(promised.missing(&kept).is_empty());
+    assert_eq!(kept.first_unseen(), promised.first_unseen());
+    assert_eq!(site.wait(delivery.as_mut()).unwrap().unwrap(), promised.uid_next());
+    let view = site.wait(second.as_mut()).unwrap().unwrap();
+    assert!(view.exists() >= MESSAGES && view.uid_next() >= promised.uid_next());
+    assert!(promised.missing(&site.mailbox().view()).is_empty());
+}
+
+#[test]
+fn a_message_on_its_way_keeps_promises_away() {
+    let site = Disk::filled(1).start().unwrap();
+    let mut delivery = Box::pin(site.deliver(70));
+    assert!(delivery.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    match site.result(site.mailbox().first_look()).unwrap() {
+        FirstLook::Promised(_) => panic!("promised UIDs behind one that is not in the log"),
+        FirstLook::Whole(view) => assert_eq!(view.exists(), MESSAGES + 1),
+    }
+    assert_eq!(site.wait(delivery.as_mut()).unwrap().unwrap(), Uid(1));
+}
+
+#[test]
+fn a_message_that_cannot_be_read_burns_its_uid() {
+    let disk = Disk::filled(1);
+    let site = disk.start().unwrap();
+    disk.fails.store(true, Ordering::Release);
+    let promised = site.promised().unwrap();
+    assert_eq!(promised.exists(), MESSAGES);
+    let kept = site.result(site.mailbox().kept(&promised)).unwrap();
+    assert_eq!(uids(&kept), [1, 2, 3, 4, 5]);
+    assert_eq!(promised.missing(&kept), [(SeqNum(6), Uid(6))]);
+    assert_eq!(kept.uid_next(), Uid(7), "it was told");
+    disk.fails.store(false, Ordering::Release);
+    disk.put(8, "1500000000.M8.host:2,");
+    let view = site.result(site.mailbox().refresh()).unwrap();
+    assert_eq!(uids(&view), [1, 2, 3, 4, 5, 7, 8]);
+    assert_eq!(promised.missing(&view), [(SeqNum(6), Uid(6))]);
+}
+
+#[test]
+fn a_listing_that_cannot_be_had_promises_nothing() {
+    let disk = Disk::filled(1);
+    let site = disk.start().unwrap();
+    let at = disk.sim.operations() + 1;
+    // The first operation is that which makes UIDNEXT durable.
+    disk.sim.fail_at(at, engine::io::sim::Fault::Io);
+    match site.result(site.mailbox().first_look()).unwrap() {
+        FirstLook::Promised(_) => panic!("promised what no disk remembers"),
+        FirstLook::Whole(view) => assert_eq!(uids(&view), [1, 2, 3, 4, 5, 6]),
+    }
+}
+
+/// One run until the power goes: what was told of the promise, and the UIDs that were seen.
+fn run(disk: &Disk) -> (Option<(u32, u32)>, Vec<u32>) {
+    let mut told = None;
+    let Ok(site) = disk.start() else { return (None, vec![]) };
+    let validity = site.mailbox().uid_validity().0;
+    let Ok(promised) = site.promised() else { return (None, vec![]) };
+    if !disk.sim.is_stopped() {
+        told = Some((validity, promised.uid_next().0));
+    }
+    let Ok(kept) = site.result(site.mailbox().kept(&promised)) else { return (told, vec![]) };
+    let seen = if disk.sim.is_stopped() { vec![] } else { uids(&kept) };
+    let _ = site.store.close();
+    (told, seen)
+}
+
+#[test]
+fn what_was_told_holds_when_the_power_goes() {
+    let (mut told_alone, mut seen_too) = (0, 0);
+    for cut in 1.. {
+        let disk = Disk::filled(cut);
+        disk.sim.stop_at(disk.sim.operations() + cut);
+        let (told, seen) = run(&disk);
+        if !disk.sim.is_stopped() {
+            break;
+        }
+        disk.sim.crash(cut);
+        // Delivered before all others, as far as its name tells, after the promise.
+        disk.put(9, "1500000000.M9.host:2,");
+        let site = disk.start().unwrap();
+        let view = site.result(site.mailbox().refresh()).unwrap();
+        let names: Vec<_> =
+            view.uids().map(|(_, uid)| (uid.0, view.file_name(uid).unwrap())).collect();
+        assert_eq!(names.len() as u32, MESSAGES + 1, "cut {cut}: {names:?}");
+        let (new, _) = names.iter().find(|(_, name)| name.contains(".M9.")).unwrap();
+        if let Some((validity, uid_next)) = told {
+            assert_eq!(site.mailbox().uid_validity().0, validity, "cut {cut}");
+            assert!(*new >= uid_next, "cut {cut}: {new} is below UIDNEXT {uid_next}");
+            assert!(view.uid_next().0 > uid_next, "cut {cut}");
+            told_alone += u32::from(seen.is_empty());
+        }
+        if !seen.is_empty() {
+            let old: Vec<u32> = names.iter().map(|(uid, _)| *uid).filter(|u| u != new).collect();
+            assert_eq!(old, seen, "cut {cut}: UIDs that were told");
+            seen_too += 1;
+        }
+    }
+    assert!(told_alone > 1 && seen_too > 1, "{told_alone} cuts between, {seen_too} behind");
+}
+
+impl Disk {
+    fn check(&self, path: &Path) -> io::Result<()> {
+        let is = path.to_string_lossy().contains(".M6.") && self.fails.load(Ordering::Acquire);
+        if is { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+    }
+}
+
+impl Storage for Disk {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
+        self.check(path)?;
+        self.sim.open(path, how)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.sim.create_dir(path)
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.sim.create_dir_all(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.sim.rename(from, to)
+    }
+    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.sim.rename_noreplace(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.sim.link(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.sim.unlink(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.sim.remove_dir(path)
+    }
+    fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
+        self.sim.list(dir, each)
+    }
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.sim.stat(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.sim.sync_dir(dir)
+    }
+    fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
+        self.sim.sync_filesystem(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
+        self.sim.lock(path)
+    }
+    fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {
+        self.sim.filesystem(path)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.sim.free_bytes(path)
+    }
+    fn now_ns(&self) -> i64 {
+        self.sim.now_ns()
+    }
+    fn random(&self, out: &mut [u8]) {
+        self.sim.random(out);
+    }
+}
