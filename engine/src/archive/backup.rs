@@ -20,12 +20,13 @@ use serde::Serialize;
 
 use super::format::{
     ANNOTATIONS, BaseManifest, FORMAT, MAILBOX_FILES, METADATA, MailboxLine, MessageName,
-    MetadataLine, PartitionLine, UserLine, base_dir, hex, time_text, to_json, write_whole,
+    MetadataLine, PartitionLine, UserLine, base_dir, time_text, to_json, write_whole,
 };
 use super::pool::{Pool, Put};
 use super::taker::live_path;
 use super::target::{BACKUP_LOCK, claim, lock};
 use super::verify::digest;
+use super::writer::{Lines, Writer, Written};
 use crate::error::{Error, Result};
 use crate::format::facts::{FACTS_BYTES, Facts};
 use crate::format::frame::Frame;
@@ -34,7 +35,7 @@ use crate::format::index::{
 };
 use crate::format::segment::BLOCK_BYTES;
 use crate::ids::{Lsn, MailboxId};
-use crate::io::{Open, Storage, StoredFile};
+use crate::io::{Open, Storage};
 use crate::layout::{LayoutKind, create_durable};
 use crate::log::{kept_name, scan_segment};
 use crate::mailbox::MailboxInner;
@@ -115,9 +116,6 @@ pub struct BackupReport {
     /// What was damaged in the store, a line each.
     pub findings: Vec<String>,
 }
-
-/// A written file: its bytes, and their checksum in hexadecimal.
-type Written = (u64, String);
 
 /// The copied log: where it ends, when that was (microseconds since 1970), and the segments by name
 /// with their checksums.
@@ -689,59 +687,5 @@ fn syncs_at_once(storage: &dyn Storage, root: &Path) -> Result<bool> {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::Unsupported => Ok(false),
         Err(e) => Err(Error::io("sync", root)(e)),
-    }
-}
-
-/// A file being written front to back, with its digest. Durable when finished, or with the
-/// filesystem.
-struct Writer {
-    file: Arc<dyn StoredFile>,
-    path: PathBuf,
-    at: u64,
-    hasher: blake3::Hasher,
-    sync: bool,
-}
-
-impl Writer {
-    fn new(storage: &dyn Storage, path: PathBuf, sync: bool) -> Result<Writer> {
-        let file = storage.open(&path, Open::CreateNew).map_err(Error::io("create", &path))?;
-        Ok(Writer { file, path, at: 0, hasher: blake3::Hasher::new(), sync })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_at(bytes, self.at).map_err(Error::io("write", &self.path))?;
-        self.at += bytes.len() as u64;
-        self.hasher.update(bytes);
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Written> {
-        if self.sync {
-            self.file.sync_data().map_err(Error::io("sync", &self.path))?;
-        }
-        Ok((self.at, hex(&self.hasher.finalize())))
-    }
-}
-
-/// Lines of JSON being written.
-struct Lines(Writer, Vec<u8>);
-
-impl Lines {
-    fn new(storage: &dyn Storage, path: PathBuf, sync: bool) -> Result<Lines> {
-        Ok(Lines(Writer::new(storage, path, sync)?, Vec::new()))
-    }
-
-    fn add(&mut self, line: &impl Serialize) -> Result<()> {
-        self.1.extend(to_json(line));
-        if self.1.len() >= CHUNK_BYTES {
-            self.0.write(&self.1)?;
-            self.1.clear();
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<String> {
-        self.0.write(&self.1)?;
-        Ok(self.0.finish()?.1)
     }
 }

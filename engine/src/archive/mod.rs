@@ -28,6 +28,7 @@ mod restore;
 mod taker;
 mod target;
 mod verify;
+mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -14,19 +14,21 @@
 //! | another, or NONE | nothing of the selected mailbox but the session's own removals |
 
 mod others;
+mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 
 use engine::{
     Event, Heard, Listener, MailboxId, MessageEvents, Namespace, SEPARATOR, User, Watcher,
 };
-use protocol::imap::command::{EventGroup, FetchItem, MailboxFilter, NotifyEvent, StatusItem};
+use protocol::imap::command::{EventGroup, FetchItem, MailboxFilter, StatusItem};
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::ModSeq;
 
-use self::others::{EVERYBODY, Others, subtree_of};
+use self::others::Others;
+use self::rules::{Group, Rules};
 use super::cmd;
-use super::names::{Name, Names};
+use super::names::Names;
 use super::reply::{End, Reply};
 use super::session::Session;
 use super::sync::SyncPoint;
@@ -36,10 +38,6 @@ use super::sync::SyncPoint;
 const WATCHED_MAX: usize = 32;
 /// Mailboxes whose state is told before other sessions run.
 const TURN: usize = 128;
-
-/// All events, for BADEVENT.
-const EVENTS: &str = "BADEVENT (MessageNew MessageExpunge FlagChange AnnotationChange MailboxName \
-                      SubscriptionChange MailboxMetadataChange ServerMetadataChange)";
 
 /// What a session hears of, and what of it the client wants.
 pub(super) struct Notices {
@@ -56,146 +54,6 @@ pub(super) struct Notices {
     others: Others,
     /// The next new messages are the session's own doing.
     own_messages: bool,
-}
-
-/// What NOTIFY SET asked for; empty after NOTIFY NONE.
-#[derive(Default)]
-struct Rules {
-    selected: Option<SelectedRule>,
-    groups: Vec<Group>,
-    server_metadata: bool,
-}
-
-struct SelectedRule {
-    delayed: bool,
-    flags: bool,
-    annotations: bool,
-    /// What to tell of new messages.
-    items: Vec<FetchItem>,
-}
-
-struct Group {
-    filter: MailboxFilter,
-    messages: MessageEvents,
-    names: bool,
-    subscriptions: bool,
-    metadata: bool,
-}
-
-impl Group {
-    fn covers(&self, name: &str, subscriptions: &BTreeSet<String>) -> bool {
-        let below = |top: &String| {
-            let rest = name.strip_prefix(top.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(SEPARATOR))
-        };
-        match &self.filter {
-            MailboxFilter::Selected { .. } => false,
-            // Deliveries by address may go to every mailbox: RFC 5465 section 6.3.
-            MailboxFilter::Inboxes | MailboxFilter::Personal => !name.starts_with(SEPARATOR),
-            MailboxFilter::Subscribed => subscriptions.contains(name),
-            MailboxFilter::Subtree(tops) => tops.iter().any(below),
-            MailboxFilter::Mailboxes(names) => names.iter().any(|one| one == name),
-        }
-    }
-}
-
-impl Rules {
-    /// Reads event groups.
-    ///
-    /// # Errors
-    /// The refusal.
-    fn new(groups: Vec<EventGroup>) -> Result<Rules, Reply> {
-        let mut rules = Rules::default();
-        let mut selected_seen = false;
-        for EventGroup { filter, events } in groups {
-            if events.contains(&NotifyEvent::Unknown) {
-                let code = Code::Text(EVENTS.to_owned());
-                return Err(Reply::no("Not an event that can be told").code(code));
-            }
-            let has = |event: &NotifyEvent| events.contains(event);
-            let new = events.iter().find_map(|event| match event {
-                NotifyEvent::MessageNew(items) => Some(items),
-                _ => None,
-            });
-            if new.is_some() != has(&NotifyEvent::MessageExpunge) {
-                return Err(Reply::bad("MessageNew and MessageExpunge go together"));
-            }
-            let flags = has(&NotifyEvent::FlagChange);
-            let annotations = has(&NotifyEvent::AnnotationChange);
-            if (flags || annotations) && new.is_none() {
-                return Err(Reply::bad("Changes of messages need MessageNew and MessageExpunge"));
-            }
-            let other = [
-                NotifyEvent::MailboxName,
-                NotifyEvent::SubscriptionChange,
-                NotifyEvent::MailboxMetadataChange,
-                NotifyEvent::ServerMetadataChange,
-            ];
-            if let MailboxFilter::Selected { delayed } = filter {
-                if std::mem::replace(&mut selected_seen, true) {
-                    return Err(Reply::bad("One rule for the selected mailbox at most"));
-                }
-                if other.iter().any(has) {
-                    return Err(Reply::bad("Only message events for the selected mailbox"));
-                }
-                let items = new.cloned();
-                rules.selected =
-                    items.map(|items| SelectedRule { delayed, flags, annotations, items });
-                continue;
-            }
-            if new.is_some_and(|items| !items.is_empty()) {
-                return Err(Reply::bad("FETCH items only for the selected mailbox"));
-            }
-            let mut messages = MessageEvents::default();
-            if new.is_some() {
-                messages = MessageEvents::NEW.union(MessageEvents::EXPUNGED);
-            }
-            // Both change MODSEQs, and that is what can be told.
-            if flags || annotations {
-                messages = messages.union(MessageEvents::FLAGS);
-            }
-            rules.server_metadata |= has(&NotifyEvent::ServerMetadataChange);
-            rules.groups.push(Group {
-                messages,
-                names: has(&NotifyEvent::MailboxName),
-                subscriptions: has(&NotifyEvent::SubscriptionChange),
-                metadata: has(&NotifyEvent::MailboxMetadataChange),
-                filter,
-            });
-        }
-        Ok(rules)
-    }
-
-    /// Puts internal names in place of the client's, with those of others' mailboxes as among
-    /// subscriptions.
-    fn take_names(&mut self, names: &Names) {
-        for group in &mut self.groups {
-            let (given, subtree) = match &mut group.filter {
-                MailboxFilter::Subtree(given) => (given, true),
-                MailboxFilter::Mailboxes(given) => (given, false),
-                _ => continue,
-            };
-            let internal = |name: &String| match names.parse(name)? {
-                Name::Own(name) => Some(name),
-                Name::Others { owner, mailbox } if subtree => Some(subtree_of(&owner, &mailbox)),
-                Name::Others { owner, mailbox } => {
-                    Some(Namespace::name_of_others(&owner, &mailbox))
-                }
-                Name::Root => subtree.then(|| EVERYBODY.to_owned()),
-            };
-            *given = given.iter().filter_map(internal).collect();
-        }
-    }
-
-    fn messages(&self, name: &str, subscriptions: &BTreeSet<String>) -> MessageEvents {
-        let covering = self.groups.iter().filter(|group| group.covers(name, subscriptions));
-        covering.map(|group| group.messages).fold(MessageEvents::default(), MessageEvents::union)
-    }
-
-    fn any(&self, name: &str, namespace: &Namespace, wants: fn(&Group) -> bool) -> bool {
-        let subscriptions = &namespace.subscriptions;
-        self.groups.iter().any(|group| wants(group) && group.covers(name, subscriptions))
-    }
 }
 
 impl Notices {

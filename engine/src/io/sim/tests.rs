@@ -1,4 +1,5 @@
 use super::*;
+use crate::io::{Open, Storage, StoredFile};
 
 const SEEDS: u64 = 200;
 
