@@ -158,7 +158,7 @@ pub fn run(plan: &Plan, sites: Vec<Site>, results: &mut Results) -> Result<()> {
         if size >= UNCACHED_MIN {
             rustix::fs::sync();
             // Root alone may.
-            let _ = std::fs::write("/proc/sys/vm/drop_caches", "2");
+            let _ = std::fs::write("/proc/sys/vm/drop_caches", "3");
         }
         for case in plan.cases(number) {
             runner.case(case, size, &sites, &folders, results, &mut progress)?;

@@ -82,6 +82,40 @@ fn a_small_matrix_has_a_figure_or_a_reason_for_every_place_and_leaves_nothing() 
     assert_eq!(entries(root.path()), ["fstests.json"]);
 }
 
+#[test]
+fn large_folders_are_filled_with_an_index_and_measured_without() {
+    if !may_mount("scaling with the folder") {
+        return;
+    }
+    let root = ground();
+    let output = program()
+        .current_dir(root.path())
+        .args(["matrix", "--profile", "scaling", "--only", "ext4 without dir_index", "--in", "."])
+        .args(["--folder", "100,15000", "--rounds", "3", "--warm-up", "0", "--operations", "40"])
+        .args(["--workload", "look-missing,create,deliver-rename"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let results = Results::read(&root.path().join("fstests.json")).unwrap();
+    assert!(results.impossible.is_empty(), "{}", said(&output));
+    let rate = |place: &str, workload: &str, folder: usize| {
+        let mut all = results.figures.iter();
+        let figure = all.find(|f| f.place == place && f.workload == workload && f.folder == folder);
+        figure.unwrap_or_else(|| panic!("{workload} on {place}")).spread().unwrap().median
+    };
+    for workload in ["look-missing", "create"] {
+        let [with, without] =
+            ["ext4", "ext4 without dir_index"].map(|place| rate(place, workload, 15_000));
+        // Some thirty times, on a quiet machine.
+        assert!(without * 4.0 < with, "{workload}: {with} a second, without an index {without}");
+    }
+    // A delivery by hand: its file, and its name.
+    let figure = results.figures.iter().find(|f| f.workload == "deliver-rename").unwrap();
+    let device = figure.device.unwrap();
+    assert!(device.flushes.is_some_and(|n| n >= 2.0) && device.commits.is_some_and(|n| n >= 1.0));
+    assert_eq!(in_use(root.path()), Vec::<String>::new());
+}
+
 /// Starts a matrix that takes long, and waits until it measures.
 fn start_long(root: &Path) -> Child {
     let mut command = matrix(root, "ext4,ext2");

@@ -7,6 +7,7 @@
 
 mod checks;
 mod finding;
+mod like;
 mod network;
 mod probe;
 

@@ -2,9 +2,9 @@
 
 use engine::io::blocking::Blocking;
 
-use super::checks::{MESSAGE_BYTES, Site, now_then};
+use super::checks::{MESSAGE_BYTES, Site};
 use super::finding::{Advice, Finding, Measurement, Weight};
-use super::probe;
+use super::probe::{self, quiet};
 use crate::error::Result;
 use crate::facts::{FlushTruth, Verdict, nfs};
 
@@ -72,7 +72,12 @@ pub(super) fn options(site: &Site, advice: &mut Advice) -> Result<()> {
     if let (true, Some(factor)) = (uncached, factor) {
         let title = "attributes are not cached (noac or actimeo=0)".to_owned();
         advice.findings.push(Finding {
-            number: format!("a look at a file: {}", now_then(&turns, "us")),
+            number: format!(
+                "a look at a file: {:.1} us, of which {:.1} us are this host's own work, which is \
+                 all that is left of it where attributes are cached",
+                quiet(&turns.now),
+                quiet(&turns.then)
+            ),
             reason: "each look asks the server; the store asks it by itself where it must be sure"
                 .to_owned(),
             risk: "other software that shares the tree sees changes up to a minute late".to_owned(),

@@ -3,12 +3,18 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::ganesha;
 use super::spec::{Spec, Stack};
 use crate::error::{Error, Result, has_program, run_program};
 use crate::facts::nfs;
 use crate::leftovers::{Leftovers, Thing};
 use crate::run::Reshape;
 
+/// Where Debian puts Ganesha's module for directories, by processor.
+const GANESHA_VFS: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so",
+    "/usr/lib/aarch64-linux-gnu/ganesha/libfsalvfs.so",
+];
 /// Bytes of a device for an inode, where mke2fs is not told otherwise.
 const BYTES_PER_INODE: u64 = 16_384;
 /// Inodes for all that is not in the largest folder.
@@ -49,6 +55,17 @@ pub(super) fn obstacle(spec: &Spec) -> Option<String> {
         }
         return program("mdadm");
     }
+    if let Stack::Ganesha = spec.stack {
+        if !has_filesystem("nfs4") {
+            return Some("the kernel has no NFS client".to_owned());
+        }
+        let module = "nfs-ganesha or its module for directories (nfs-ganesha-vfs)";
+        let here =
+            has_program(ganesha::PROGRAM) && GANESHA_VFS.iter().any(|p| Path::new(p).exists());
+        return (!here)
+            .then(|| format!("{module} is not installed"))
+            .or_else(|| program("mount.nfs"));
+    }
     if let Stack::Nfs { .. } = spec.stack {
         let _ = run_program("modprobe", &["nfsd"]);
         if !has_filesystem("nfsd") {
@@ -62,7 +79,13 @@ pub(super) fn obstacle(spec: &Spec) -> Option<String> {
             .or_else(|| program("mount.nfs"));
     }
     if !has_filesystem(spec.filesystem) {
-        return Some(format!("the kernel has no {}", spec.filesystem));
+        let more = match spec.filesystem {
+            "zfs" => {
+                " (a module of OpenZFS that is built for one kernel; measure a pool by run DIR…)"
+            }
+            _ => "",
+        };
+        return Some(format!("the kernel has no {}{more}", spec.filesystem));
     }
     let acl = spec.acl_entries.then(|| program("setfacl")).flatten();
     program(mkfs_name(spec.filesystem)).or(acl)
@@ -138,6 +161,7 @@ impl Ground {
         let kept = leftovers.count();
         let made = match &spec.stack {
             Stack::Nfs { export } => self.nfs(spec, export, leftovers),
+            Stack::Ganesha => self.ganesha(spec, leftovers),
             _ => self.local(spec, &self.dir.clone(), leftovers),
         };
         if made.is_err() {
@@ -157,7 +181,8 @@ impl Ground {
     /// Makes a filesystem of this kernel's and mounts it in a new directory in `within`.
     fn local(&mut self, spec: &Spec, within: &Path, leftovers: &mut Leftovers) -> Result<Made> {
         if spec.filesystem == "zfs" {
-            return Err(Error::Usage("zfs is not made by this program yet".to_owned()));
+            let why = "zfs is not made by this program: measure a pool by run DIR…";
+            return Err(Error::Usage(why.to_owned()));
         }
         let name = mkfs_name(spec.filesystem);
         let count = match spec.stack {
@@ -271,6 +296,20 @@ impl Ground {
         let line = self.mount_export(spec, &exports, &made.at, &at, leftovers)?;
         let mkfs = format!("{}; exportfs -o {options} {exported}", made.mkfs);
         Ok(Made { at, mkfs, mount: line, reshape: None })
+    }
+
+    /// A fresh ext4, served by NFS-Ganesha and mounted over loopback.
+    fn ganesha(&mut self, spec: &Spec, leftovers: &mut Leftovers) -> Result<Made> {
+        let below =
+            Spec { filesystem: "ext4", mount: vec![], stack: Stack::Single, ..spec.clone() };
+        let made = self.local(&below, &self.dir.clone(), leftovers)?;
+        let (port, command) = ganesha::start(&self.dir, &made.at, self.made, leftovers)?;
+        let at = self.mount_point(&self.dir.clone())?;
+        let port = format!("port={port}");
+        let options: Vec<&str> = spec.mount.iter().copied().chain([port.as_str()]).collect();
+        let source = format!("127.0.0.1:{}", ganesha::EXPORT);
+        let line = mount("nfs", &options, &source, &at, leftovers)?;
+        Ok(Made { at, mkfs: format!("{}; {command}", made.mkfs), mount: line, reshape: None })
     }
 
     /// Mounts the export `exported` (in `exports`) at `at`.

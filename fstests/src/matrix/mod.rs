@@ -1,11 +1,12 @@
 //! Filesystems made on loop files, or on slices of a device, with every option of a profile, all
 //! mounted at once and measured in turns like any places.
 
+mod ganesha;
 mod guest;
 mod make;
 mod spec;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -208,6 +209,23 @@ fn measure(
         return Ok(());
     }
     run::run(plan, sites, results)
+}
+
+/// Makes one filesystem on a loop file in `dir`, and mounts it there. Whoever notes leftovers undoes
+/// it.
+pub(crate) fn make_one(
+    dir: &Path,
+    device_bytes: u64,
+    filesystem: &'static str,
+    mkfs: Vec<&'static str>,
+    mount: Vec<&'static str>,
+    leftovers: &mut Leftovers,
+) -> Result<PathBuf> {
+    let dir = dir.to_owned();
+    let mut ground =
+        Ground { dir, device_bytes, device: None, made: 0, messages_max: 0, nfs_root: false };
+    let spec = Spec { mkfs, mount, ..Spec::plain(filesystem) };
+    Ok(ground.make(&spec, leftovers)?.at)
 }
 
 /// Runs `specs` in a guest, and takes its results over.

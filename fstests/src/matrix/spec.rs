@@ -27,6 +27,8 @@ pub enum Stack {
         /// Options of the export beside `rw,no_root_squash`.
         export: &'static str,
     },
+    /// The same by NFS-Ganesha, a file server that is a program.
+    Ganesha,
 }
 
 /// One place of a matrix.
@@ -178,6 +180,7 @@ fn full() -> Vec<Spec> {
         plain("zfs"),
         nfs("nfs v4.1", ("nfs v4.2", "vers=4.1"), &["vers=4.1"]),
         nfs("nfs v4.0", ("nfs v4.2", "vers=4.0"), &["vers=4.0"]),
+        Spec { stack: Stack::Ganesha, ..nfs_beside("by ganesha", "sync", &["vers=4.2"]) },
         nfs_beside("noac", "sync", &["vers=4.2", "noac"]),
         nfs_beside("actimeo=0", "sync", &["vers=4.2", "actimeo=0"]),
     ]);
@@ -201,6 +204,11 @@ fn scaling() -> Vec<Spec> {
 }
 
 impl Spec {
+    /// A filesystem as mkfs and mount make it by themselves.
+    pub fn plain(filesystem: &'static str) -> Spec {
+        plain(filesystem)
+    }
+
     /// Made without the index of directories (ext2, ext3, ext4).
     pub fn lacks_index(&self) -> bool {
         self.mkfs.contains(&"^dir_index")

@@ -7,8 +7,8 @@ use super::compare::{guest_costs, option_costs};
 use super::device;
 use super::markdown::{GUEST_ABOUT, facts};
 use super::orders::{Pair, Verdict, WHY, counts, orders, standings, tallies};
-use super::plot::{self, Bar, Dot, Line, escape};
-use super::text::{Row, case_title, number, rows};
+use super::plot::{self, Bar, Dot, Line, escape, number_of_axis};
+use super::text::{Row, case_title, rows};
 use crate::schema::{Case, Figure, Results};
 use crate::workload::Workload;
 use clap::ValueEnum;
@@ -72,7 +72,7 @@ fn contents(out: &mut String, body: &str) {
         let link =
             part.split_once("\">").and_then(|(id, rest)| Some((id, rest.split_once('<')?.0)));
         if let Some((id, title)) = link {
-            let _ = write!(out, "<a href=\"#{id}\">{title}</a>");
+            let _ = write!(out, "<a href=\"#{id}\">{title}</a> ");
         }
     }
     out.push_str("</nav>\n");
@@ -118,7 +118,7 @@ fn table(out: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>
         for text in row {
             let first = text.chars().next();
             let class = match first.is_some_and(|c| c.is_ascii_digit()) {
-                true if text.ends_with("within noise)") => " class=\"n noise\"",
+                true if text.ends_with("noise)") => " class=\"n noise\"",
                 true => " class=\"n\"",
                 false => "",
             };
@@ -348,8 +348,7 @@ impl Page<'_> {
                 lines.iter().flat_map(|line| line.points.iter().map(|p| p.0)).collect();
             xs.sort_by(f64::total_cmp);
             xs.dedup();
-            let ticks: Vec<_> =
-                xs.iter().map(|x| (*x, number(*x).replace(".00", "").replace(".0", ""))).collect();
+            let ticks: Vec<_> = xs.iter().map(|x| (*x, number_of_axis(*x))).collect();
             let title = format!("{} by {x_name}", case_title(&case));
             let y_name =
                 if case.workload == "list" { "messages a second" } else { "operations a second" };

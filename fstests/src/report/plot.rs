@@ -8,7 +8,8 @@ use super::text::{number, ratio};
 
 /// Of every picture.
 pub(super) const WIDTH: f64 = 760.0;
-const LEFT: f64 = 230.0;
+/// Mean width of a letter.
+const LETTER: f64 = 6.4;
 const RIGHT: f64 = 80.0;
 const BAR: f64 = 18.0;
 const LINE_HEIGHT: f64 = 260.0;
@@ -54,24 +55,25 @@ pub(super) fn bars(title: &str, x_name: &str, bars: &[Bar]) -> String {
     let bottom = BAR * bars.len() as f64 + 6.0;
     let mut out = open(bottom + AXIS, title);
     let most = bars.iter().map(|bar| bar.high).fold(1e-9, f64::max);
-    let x = |value: f64| LEFT + (WIDTH - LEFT - RIGHT) * value / most;
+    let left = room_for(bars.iter().map(|bar| bar.name.as_str()));
+    let x = |value: f64| left + (WIDTH - left - RIGHT) * value / most;
     for (value, label) in even_ticks(most) {
         vertical(&mut out, x(value), bottom, &label);
     }
-    axis_name(&mut out, (LEFT + WIDTH - RIGHT) / 2.0, bottom + AXIS - 4.0, x_name);
+    axis_name(&mut out, (left + WIDTH - RIGHT) / 2.0, bottom + AXIS - 4.0, x_name);
     for (row, bar) in bars.iter().enumerate() {
         let y = BAR * row as f64 + 4.0;
         let middle = y + BAR / 2.0 - 1.0;
         let _ = writeln!(
             out,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
-             <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"/>\
+             <rect x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{}\"/>\
              <path d=\"M{:.1} {middle:.1}H{:.1}M{:.1} {:.1}v8M{:.1} {:.1}v8\" class=\"spread\"/>\
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            LEFT - 6.0,
+            left - 6.0,
             middle + 4.0,
             escape(&short(&bar.name)),
-            x(bar.median) - LEFT,
+            x(bar.median) - left,
             BAR - 4.0,
             colour(bar.colour),
             x(bar.low),
@@ -137,6 +139,12 @@ fn axis_name(out: &mut String, x: f64, y: f64, name: &str) {
     let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{name}</text>");
 }
 
+/// Width that names beside a plot take.
+fn room_for<'a>(names: impl Iterator<Item = &'a str>) -> f64 {
+    let longest = names.map(|name| name.chars().count().min(NAME_MAX)).max().unwrap_or(0);
+    (longest as f64 * LETTER + 12.0).max(60.0)
+}
+
 /// A name that fits beside a plot; the whole one stands in the table below.
 fn short(name: &str) -> String {
     if name.chars().count() <= NAME_MAX {
@@ -150,7 +158,8 @@ fn round(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-fn number_of_axis(value: f64) -> String {
+/// A number in few letters: `20k`, `1M`.
+pub(super) fn number_of_axis(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{}M", round(v / 1e6)),
         v if v >= 1e3 => format!("{}k", round(v / 1e3)),
@@ -182,7 +191,8 @@ pub(super) fn lines(
     }
     let (y_low, y_high) = (y_low / 1.15, y_high * 1.15);
     let height = LINE_HEIGHT.max(16.0 * all.len() as f64 + 40.0);
-    let (left, right, top, bottom) = (LEFT + 50.0, WIDTH - 20.0, 14.0, height - 34.0);
+    let left = 20.0 + room_for(all.iter().map(|line| line.name.as_str())) + 50.0;
+    let (right, top, bottom) = (WIDTH - 20.0, 14.0, height - 34.0);
     let scale = |v: f64, low: f64, high: f64| {
         if high > low { (v.ln() - low.ln()) / (high.ln() - low.ln()) } else { 0.5 }
     };
@@ -258,7 +268,8 @@ pub(super) struct Dot {
 pub(super) fn ratios(title: &str, dots: &[Dot]) -> String {
     let far = |dot: &Dot| dot.low.max(1e-3).ln().abs().max(dot.high.max(1e-3).ln().abs());
     let most = dots.iter().map(far).fold(0.7f64, f64::max).min(7.0);
-    let (left, right) = (LEFT + 60.0, WIDTH - RIGHT);
+    let left = room_for(dots.iter().map(|dot| dot.name.as_str())) + 8.0;
+    let right = WIDTH - RIGHT;
     let x = |v: f64| {
         let share = (v.max(1e-3).ln() / most).clamp(-1.0, 1.0);
         (left + right) / 2.0 + (right - left) / 2.0 * share
@@ -323,7 +334,7 @@ mod tests {
         let bar =
             |median: f64| Bar { name: "x".into(), colour: 0, median, low: median, high: median };
         let svg = bars("t", "x", &[bar(10.0), bar(5.0)]);
-        let full = WIDTH - LEFT - RIGHT;
+        let full = WIDTH - 60.0 - RIGHT;
         assert!(svg.contains(&format!("width=\"{full:.1}\"")), "{svg}");
         assert!(svg.contains(&format!("width=\"{:.1}\"", full / 2.0)), "{svg}");
     }

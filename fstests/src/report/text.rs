@@ -9,7 +9,11 @@ use crate::stats::Ratio;
 pub fn case_title(case: &Case) -> String {
     let mut title = case.workload.clone();
     if case.folder > 0 {
-        let _ = write!(title, ", folder of {}", case.folder);
+        let folder = match case.folder {
+            small @ ..10_000 => small.to_string(),
+            large => grouped(large as i64),
+        };
+        let _ = write!(title, ", folder of {folder}");
     }
     if case.concurrency > 1 {
         let _ = write!(title, ", {} at a time", case.concurrency);
