@@ -57,7 +57,7 @@ pub struct Adopted {
 }
 
 /// A user as another server knows them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserToAdopt {
     /// Of new mailboxes.
     pub partition: String,
@@ -70,7 +70,7 @@ pub struct UserToAdopt {
 }
 
 /// A mailbox as another server knows it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailboxToAdopt {
     /// Internal name.
     pub name: String,
@@ -107,7 +107,7 @@ pub struct MailboxToAdopt {
 }
 
 /// A message as another server knows it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageToAdopt {
     /// Its number.
     pub uid: u32,
@@ -119,6 +119,7 @@ pub struct MessageToAdopt {
     /// date.
     pub save_date: Option<i64>,
     /// System flags.
+    #[serde(with = "flag_bits")]
     pub flags: SystemFlags,
     /// Keyword bits.
     pub keywords: u64,
@@ -137,6 +138,20 @@ pub struct AdoptionReport {
     pub known: u64,
     /// What was not as the other server's files say, a line each.
     pub findings: Vec<String>,
+}
+
+/// System flags as the number of their bits.
+mod flag_bits {
+    use protocol::types::SystemFlags;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(flags: &SystemFlags, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u8(flags.0)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<SystemFlags, D::Error> {
+        Ok(SystemFlags(u8::deserialize(from)? & SystemFlags::ALL.0))
+    }
 }
 
 impl MailboxEntry {
@@ -261,9 +276,15 @@ impl UserInner {
                 return Err(Error::MailboxExists);
             }
             let id = MailboxId::random(&*shared.storage);
-            let held = begin(shared, id, mailbox, &mut report, each)?;
+            let begun = begin(shared, id, mailbox, &mut report, each);
+            let told = begun.and_then(|held| Ok((held, self.frames_of(id, mailbox)?)));
+            let (held, told) = told.inspect_err(|_| {
+                // A full disk, perhaps: what nobody will use gives its room back.
+                let begun = fresh.iter().take(made.len() + 1);
+                begun.for_each(|mailbox| forget(shared, mailbox));
+            })?;
             sums = (sums.0 + held.0, sums.1 + held.1);
-            frames.extend(self.frames_of(id, mailbox)?);
+            frames.extend(told);
             made.push((id, mailbox.name.clone()));
         }
         report.mailboxes = made.len() as u64;
@@ -451,6 +472,21 @@ fn begin(
     storage.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
     let summary = files.summary();
     Ok((summary.messages, summary.bytes))
+}
+
+/// Removes what was begun of a mailbox that is not adopted, as far as that can be done now: the next
+/// attempt begins anew all the same.
+fn forget(shared: &Arc<Shared>, mailbox: &MailboxToAdopt) {
+    let storage = &*shared.storage;
+    let dir = shared.partition(&mailbox.partition).and_then(|on| below(on, &mailbox.dir));
+    let Ok(dir) = dir else { return };
+    let is_known = stamp(storage, &dir).is_some_and(|(there, _)| {
+        // What cannot be looked up might be somebody's.
+        shared.catalog.owner(there).map_or(true, |owner| owner.is_some())
+    });
+    if !is_known && let Err(error) = clear(storage, &dir) {
+        tracing::warn!(dir = %dir.display(), %error, "files of an adoption that failed stay");
+    }
 }
 
 /// Removes files of ours that no mailbox has.

@@ -18,7 +18,7 @@ pub const INBOX: &str = "INBOX";
 pub const SEPARATOR: char = '/';
 
 /// Special uses of mailboxes: RFC 6154, RFC 8457.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SpecialUse {
     /// `\All`
     All,

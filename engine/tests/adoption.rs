@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::io::sim::Sim;
+use engine::io::sim::{Fault, Sim};
 use engine::io::{Lane, Open, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
@@ -197,4 +197,68 @@ fn the_power_may_go_at_any_moment_of_an_adoption() {
         cuts += 1;
     }
     assert!(cuts > 20, "only {cuts} moments");
+}
+
+#[test]
+fn a_full_or_failing_disk_costs_nothing() {
+    let (mut refused, mut cleared) = (0, 0);
+    for fault in [Fault::NoSpace, Fault::ShortWrite, Fault::Io] {
+        for n in 1.. {
+            let sim = spool();
+            let store = open(&sim).unwrap();
+            let begun = sim.operations();
+            sim.fail_at(begun + n, fault);
+            let failed = store.adopt("alice", alice(), &mut || ()).is_err();
+            let is_over = sim.operations() < begun + n;
+            untouched(&sim);
+            if failed {
+                refused += 1;
+                cleared += usize::from(!begun_files(&sim));
+            }
+            // Refusals by the log itself need a new start.
+            let _ = store.close();
+            let store = open(&sim).unwrap();
+            let report = store.adopt("alice", alice(), &mut || ()).unwrap();
+            assert_eq!(report.mailboxes + report.known, 2, "{fault:?} at {n}");
+            same(&store);
+            store.close().unwrap();
+            if is_over {
+                break;
+            }
+        }
+    }
+    assert!(refused > 20, "only {refused} refusals");
+    // All but those that came from the log, behind which nobody knows what is durable.
+    assert!(cleared * 2 > refused, "{cleared} of {refused} gave the room back");
+}
+
+/// Whether files of ours lie beside the other server's.
+fn begun_files(sim: &Sim) -> bool {
+    let mut found = false;
+    for id in ["abc", "xyz"] {
+        let dir = Path::new(ROOT).join("uuid").join(id);
+        sim.list(&dir, &mut |name, _| found |= name.starts_with(b"cursus.")).unwrap();
+    }
+    found
+}
+
+#[test]
+fn heads_are_without_messages_and_mailboxes_are_whole() {
+    let sim = spool();
+    let store = open(&sim).unwrap();
+    store.adopt("alice", alice(), &mut || ()).unwrap();
+    let mut wanted = alice();
+    let heads = store.describe_heads("alice").unwrap();
+    assert_eq!(
+        store.describe_mailbox("alice", "Sent").unwrap().as_ref(),
+        wanted.mailboxes.iter().find(|mailbox| mailbox.name == "Sent")
+    );
+    assert_eq!(store.describe_mailbox("alice", "None").unwrap(), None);
+    for mailbox in &mut wanted.mailboxes {
+        mailbox.messages.clear();
+        mailbox.annotations.clear();
+    }
+    assert_eq!(heads, wanted);
+    let text = serde_json::to_string(&alice()).unwrap();
+    assert_eq!(serde_json::from_str::<UserToAdopt>(&text).unwrap(), alice());
 }

@@ -213,7 +213,7 @@ pub enum HandbackCommand {
     /// Write the files of Cyrus IMAP 3.6 again
     ///
     /// Catalog and log go into a directory "handed-back-…" of the state directory.
-    Cyrus,
+    Cyrus(HandbackCyrus),
     /// Write Courier's files in all Maildirs: UIDs, keywords, subscriptions as they are now
     ///
     /// What changes later needs store.hand_back in the configuration, or another run.
@@ -222,6 +222,18 @@ pub enum HandbackCommand {
     ///
     /// What changes later needs store.hand_back in the configuration, or another run.
     Dovecot(HandbackMaildirs),
+}
+
+/// How a store is given back to Cyrus.
+#[derive(Debug, Args)]
+pub struct HandbackCyrus {
+    /// While cursusd serves: write the files of mailboxes that have changed, again and again, so that
+    /// the hand-back itself has little to write; ended by a signal
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds from one pass of --watch to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "watch")]
+    pub interval: u64,
 }
 
 /// Which Maildirs are given back.

@@ -20,13 +20,32 @@ impl Store {
 
     /// What the store knows of a user; blocks. Adopted by another store, it would serve the same.
     pub fn describe(&self, user: &str) -> Result<UserToAdopt> {
+        self.describe_user(user, true)
+    }
+
+    /// The same without messages and their annotations.
+    pub fn describe_heads(&self, user: &str) -> Result<UserToAdopt> {
+        self.describe_user(user, false)
+    }
+
+    /// What the store knows of one mailbox, messages and all; `None`: there is none of this name.
+    pub fn describe_mailbox(&self, user: &str, name: &str) -> Result<Option<MailboxToAdopt>> {
+        let inner = self.shared().known_user(user)?;
+        let _one_at_a_time = inner.changes.lock();
+        inner.finish_moves()?;
+        let namespace = inner.namespace.load_full();
+        let entry = namespace.mailboxes.get(name);
+        entry.map(|entry| inner.describe(name, entry, true)).transpose()
+    }
+
+    fn describe_user(&self, user: &str, with_messages: bool) -> Result<UserToAdopt> {
         let inner = self.shared().known_user(user)?;
         let _one_at_a_time = inner.changes.lock();
         inner.finish_moves()?;
         let namespace = inner.namespace.load_full();
         let mut mailboxes = Vec::new();
         for (name, entry) in &namespace.mailboxes {
-            mailboxes.push(inner.describe(name, entry)?);
+            mailboxes.push(inner.describe(name, entry, with_messages)?);
         }
         Ok(UserToAdopt {
             partition: namespace.partition.clone(),
@@ -42,6 +61,7 @@ impl UserInner {
         self: &std::sync::Arc<Self>,
         name: &str,
         entry: &MailboxEntry,
+        with_messages: bool,
     ) -> Result<MailboxToAdopt> {
         let namespace = self.namespace.load_full();
         let shared = &self.shared;
@@ -49,8 +69,9 @@ impl UserInner {
         let dir = entry.dir(partition, &self.name, name)?;
         let open = self.open(name)?;
         let files = open.0.files.lock();
-        let mut messages = Vec::with_capacity(files.head.count);
-        for position in (0..files.head.count).filter(|position| !files.is_tombstone(*position)) {
+        let count = if with_messages { files.head.count } else { 0 };
+        let mut messages = Vec::with_capacity(count);
+        for position in (0..count).filter(|position| !files.is_tombstone(*position)) {
             let record = files.record(position);
             messages.push(MessageToAdopt {
                 uid: record.uid.0,
@@ -78,15 +99,17 @@ impl UserInner {
             }
         }
         let mut annotations = Vec::new();
-        shared.each_annotation(
-            entry.id,
-            Uid(1),
-            Uid(u32::MAX),
-            &mut |uid, whose, name, value| {
-                annotations.push((uid.0, whose.to_owned(), name.to_owned(), value.to_vec()));
-                true
-            },
-        )?;
+        if with_messages {
+            shared.each_annotation(
+                entry.id,
+                Uid(1),
+                Uid(u32::MAX),
+                &mut |uid, whose, name, value| {
+                    annotations.push((uid.0, whose.to_owned(), name.to_owned(), value.to_vec()));
+                    true
+                },
+            )?;
+        }
         let below =
             dir.strip_prefix(&partition.path).map_or_else(|_| PathBuf::new(), Path::to_owned);
         let keywords = files.keywords().names();

@@ -13,6 +13,7 @@ use engine::archive::{BackupOptions, BackupProgress};
 use engine::io::Lane;
 use engine::{
     AnnotationValue, Delivery, Error, ScrubOptions, ScrubReport, SpecialUse, Store, Target, User,
+    UserToAdopt,
 };
 use protocol::types::{Keyword, SystemFlags};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -132,6 +133,7 @@ impl Operator {
                 self.index(action, user.as_deref(), mailbox.as_deref()).await
             }
             Request::HandBack { server, user } => self.hand_back(server, user.as_deref()).await,
+            Request::Describe { user, mailbox } => self.describe(user, mailbox).await,
             Request::Checkpoint => {
                 self.store.checkpoint().await.map_err(failure)?;
                 Ok(Reply::Done)
@@ -287,6 +289,23 @@ impl Operator {
             }
         }
         Ok(Reply::HandedBack { mailboxes })
+    }
+
+    /// On a helper: it opens mailboxes and reads their records.
+    async fn describe(&self, user: String, mailbox: Option<String>) -> Result<Reply, Failure> {
+        let store = self.store.clone();
+        let described = self.store.helpers().run(move || match mailbox {
+            None => store.describe_heads(&user),
+            Some(name) => Ok(UserToAdopt {
+                mailboxes: store.describe_mailbox(&user, &name)?.into_iter().collect(),
+                ..UserToAdopt::default()
+            }),
+        });
+        let described = described.await;
+        let described = described
+            .map_err(|e| Failure::new(FailureCode::Temporary, e.to_string()))?
+            .map_err(failure)?;
+        Ok(Reply::Described(Box::new(described)))
     }
 
     async fn quotas(&self, user: Option<&str>) -> Result<Reply, Failure> {

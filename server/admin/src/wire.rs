@@ -7,6 +7,7 @@
 //! Version rule: a change that an older peer would misread raises [`VERSION`], and either side
 //! refuses a version that it doesn't know, by name.
 
+use engine::UserToAdopt;
 use serde::{Deserialize, Serialize};
 
 /// What this build speaks.
@@ -214,6 +215,14 @@ pub enum Request {
         server: config::OldServer,
         /// Whose mail; absent: everybody's.
         user: Option<String>,
+    },
+    /// What the store knows, in the form in which it is adopted: of a user without messages, or of one
+    /// mailbox with its messages.
+    Describe {
+        /// Whose.
+        user: String,
+        /// Which mailbox; absent: all of the user's, without messages.
+        mailbox: Option<String>,
     },
     /// Brings the files up to date with the log, durably.
     Checkpoint,
@@ -431,6 +440,8 @@ pub enum Reply {
         /// Mailboxes in Maildirs.
         mailboxes: usize,
     },
+    /// To [`Request::Describe`]: a mailbox that was named and is not there is missing.
+    Described(Box<UserToAdopt>),
     /// To all others.
     Done,
 }

@@ -38,7 +38,7 @@ pub fn hand_back(
     out: &Output,
 ) -> Result<(), Failed> {
     match command {
-        HandbackCommand::Cyrus => cyrus::give_back(imapd_conf, config, out),
+        HandbackCommand::Cyrus(args) => cyrus::give_back(args, imapd_conf, config, out),
         HandbackCommand::Courier(args) => maildirs(OldServer::Courier, args, config, out),
         HandbackCommand::Dovecot(args) => maildirs(OldServer::Dovecot, args, config, out),
     }

@@ -1,6 +1,7 @@
 //! `cursus handback cyrus`: the store in Cyrus's own files again, for Debian's 3.6.
 //!
-//! Everything is written beside what is there and renamed into place, mailboxes first, then the
+//! Everything is written beside what is there first, which is what takes time and room; then all of it
+//! is renamed into place: files of mailboxes, directories that have another place in Cyrus, the
 //! databases that name them. Done twice it writes nothing the second time, so after a crash it is
 //! done again. Last, our state directory's catalog and log are set aside: from then on the store is
 //! Cyrus's.
@@ -21,9 +22,12 @@ use foreign::cyrus::seen::Seen;
 use foreign::cyrus::subscriptions;
 use protocol::imap::mutf7;
 
+use super::ledger::{LEDGER_NAME, Ledger};
 use super::mailbox::{Target, Weight};
+use super::moves::{self, Moves, Wanted};
 use super::site::{Site, read_if_any};
-use super::write::replace;
+use super::source::Source;
+use super::write::Stage;
 use crate::failure::{Failed, Kind};
 
 /// Rights of an owner whose mailbox has no list, as Cyrus writes them.
@@ -42,6 +46,8 @@ pub struct Done {
 /// One mailbox on its way.
 struct Given {
     name: Name,
+    user: String,
+    /// The user; for shared mailboxes none.
     owner: String,
     mailbox: MailboxToAdopt,
     entry: Entry,
@@ -57,7 +63,7 @@ pub struct Giver<'a> {
     partitions: BTreeMap<String, String>,
     /// Places of mailboxes in Cyrus's list by unique id.
     before: BTreeMap<String, usize>,
-    done: Done,
+    pub done: Done,
 }
 
 fn failed(reason: String) -> Failed {
@@ -79,8 +85,9 @@ impl<'a> Giver<'a> {
         Giver { site, config, now, partitions, before, done: Done::default() }
     }
 
-    /// Writes all of Cyrus's files from the store.
-    pub fn write(mut self, store: &Store) -> Result<Done, Failed> {
+    /// Writes all of Cyrus's files from the store, but those that are as the ledger has them.
+    pub fn write(mut self, store: &Store, ledger: &Ledger) -> Result<Done, Failed> {
+        let source: &mut dyn Source = &mut { store };
         // Records would have to be in another order than that of their bytes.
         if self.site.conf.switch("improved_mboxlist_sort", false).unwrap_or(true) {
             let line = "improved_mboxlist_sort is not supported: switch it off";
@@ -88,37 +95,47 @@ impl<'a> Giver<'a> {
         }
         let mut users: BTreeMap<String, UserToAdopt> = BTreeMap::new();
         for name in store.all_users().map_err(|e| failed(e.to_string()))? {
-            let described = store.describe(&name).map_err(|e| failed(format!("{name}: {e}")))?;
+            let described = source.heads(&name)?;
             users.insert(name, described);
         }
+        // Of a hand-back that was cut off.
+        let mut moved = Moves::read(&self.config.state_dir).map_err(failed)?;
+        moved.finish(&self.config.state_dir).map_err(failed)?;
         let mut given = Vec::new();
         for (user, described) in &mut users {
             for mailbox in std::mem::take(&mut described.mailboxes) {
-                given.extend(self.place(user, mailbox)?);
+                let Some(mut one) = self.place(user, mailbox)? else { continue };
+                if let Some(place) = moved.place(&one.mailbox.unique_id) {
+                    let below = place.strip_prefix(self.root_of(&one.entry)?);
+                    one.dir = below.map_or_else(|_| one.dir.clone(), Path::to_owned);
+                }
+                given.push(one);
             }
         }
         let roots = self.roots(&users, &given);
-        self.move_directories(&mut given)?;
+        let mut stage = Stage::default();
         let mut weights: BTreeMap<Name, (Weight, u64)> = BTreeMap::new();
-        let own = self.annotations(&given)?;
+        let mut lists = Stage::default();
+        let (pairs, own) = self.annotations(&given);
+        let path = self.database("annotation_db_path", "annotations.db")?;
+        self.replace_database(&mut lists, &path, "annotation_db", Form::Twoskip, pairs)?;
         let mut shared_seen = BTreeSet::new();
         for one in &given {
             let root = governing(&roots, &one.name);
-            let annotation_bytes = own.get(&one.mailbox.unique_id).copied().unwrap_or(0);
-            let target = Target {
-                mailbox: &one.mailbox,
-                name: &one.name,
-                kind: &one.entry.kind,
-                owner: &one.owner,
-                acl: &one.entry.acl,
-                quota_root: root,
-                annotation_bytes,
-                dir: &one.dir,
-                partition: one.entry.partition.as_deref().unwrap_or("default"),
-                now: self.now,
+            let weight = match self.as_written(one, root, &own, ledger, &mut stage)? {
+                Some(weight) => weight,
+                None => {
+                    let missing = || failed(format!("{}: it is gone", one.name));
+                    let full = source.mailbox(&one.user, &one.mailbox.name)?.ok_or_else(missing)?;
+                    let target = self.target(one, &full, root, &own);
+                    let mut findings = Vec::new();
+                    let named = |reason| failed(format!("{}: {reason}", one.name));
+                    let weight =
+                        target.write(&self.site, &mut stage, &mut findings).map_err(named)?;
+                    self.done.findings.append(&mut findings);
+                    weight
+                }
             };
-            let named = |reason| failed(format!("{}: {reason}", one.name));
-            let weight = target.write(&self.site).map_err(named)?;
             self.done.mailboxes += 1;
             self.done.messages += weight.messages;
             if let Some(root) = root {
@@ -135,15 +152,113 @@ impl<'a> Giver<'a> {
             sum.add(weight);
             *mailboxes += 1;
         }
-        self.list(&given)?;
-        self.quotas(&roots, &weights)?;
+        self.quotas(&roots, &weights, &mut lists)?;
         for (user, described) in &users {
             self.done.users += 1;
-            self.subscriptions(user, described)?;
+            self.subscriptions(user, described, &mut lists)?;
         }
-        given.retain(|one| !shared_seen.contains(&one.mailbox.unique_id));
-        self.seen(&given)?;
+        let seen = given.iter().filter(|one| !shared_seen.contains(&one.mailbox.unique_id));
+        self.seen(seen, &mut lists)?;
+        // Last, as it decides what there is.
+        self.list(&given, &mut lists)?;
+        let mut moves = Moves::in_order(self.wanted(&given)?, moved);
+        let state_dir = &self.config.state_dir;
+        moves.prepare(state_dir).map_err(failed)?;
+        // From here on hardly anything is written that needs room.
+        stage.publish().map_err(failed)?;
+        moves.finish(state_dir).map_err(failed)?;
+        lists.publish().map_err(failed)?;
+        self.remove_quotas(&roots)?;
         Ok(self.done)
+    }
+
+    fn target<'t>(
+        &'t self,
+        one: &'t Given,
+        mailbox: &'t MailboxToAdopt,
+        quota_root: Option<&'t Name>,
+        own: &BTreeMap<String, u64>,
+    ) -> Target<'t> {
+        Target {
+            mailbox,
+            name: &one.name,
+            kind: &one.entry.kind,
+            owner: &one.owner,
+            acl: &one.entry.acl,
+            quota_root,
+            annotation_bytes: own.get(&one.mailbox.unique_id).copied().unwrap_or(0),
+            dir: &one.dir,
+            partition: one.entry.partition.as_deref().unwrap_or("default"),
+            now: self.now,
+        }
+    }
+
+    /// What a mailbox weighs whose messages need no writing.
+    fn as_written(
+        &self,
+        one: &Given,
+        root: Option<&Name>,
+        own: &BTreeMap<String, u64>,
+        ledger: &Ledger,
+        stage: &mut Stage,
+    ) -> Result<Option<Weight>, Failed> {
+        let Some(written) = ledger.get(&one.user, &one.mailbox.name) else { return Ok(None) };
+        let target = self.target(one, &one.mailbox, root, own);
+        let named = |reason| failed(format!("{}: {reason}", one.name));
+        if !target.is_as(&self.site, written).map_err(named)? {
+            return Ok(None);
+        }
+        if written.recent_uid != one.mailbox.recent_uid {
+            // A SELECT changes that much, and no MODSEQ.
+            target.write_recent(&self.site, stage).map_err(named)?;
+        }
+        Ok(Some(written.weight))
+    }
+
+    /// Writes the files of some mailboxes of a user while a server serves them.
+    pub fn follow(
+        &mut self,
+        source: &mut dyn Source,
+        user: &str,
+        names: &BTreeSet<&str>,
+        ledger: &mut Ledger,
+    ) -> Result<(), Failed> {
+        let mut described = source.heads(user)?;
+        let mut given = Vec::new();
+        for mailbox in std::mem::take(&mut described.mailboxes) {
+            // Its stand-in INBOX may have messages by now: the hand-back says so.
+            given.extend(self.place(user, mailbox).ok().flatten());
+        }
+        let users = BTreeMap::from([(user.to_owned(), described)]);
+        let roots = self.roots(&users, &given);
+        let (_, own) = self.annotations(&given);
+        for one in given.iter().filter(|one| names.contains(one.mailbox.name.as_str())) {
+            let Some(full) = source.mailbox(user, &one.mailbox.name)? else { continue };
+            // It was deleted or moved meanwhile: the next pass sees what it is then.
+            if full.unique_id != one.mailbox.unique_id || full.dir != one.mailbox.dir {
+                continue;
+            }
+            let target = self.target(one, &full, governing(&roots, &one.name), &own);
+            let (mut stage, mut findings) = (Stage::in_existing_directories(), Vec::new());
+            let done = target.write(&self.site, &mut stage, &mut findings).and_then(|weight| {
+                stage.publish()?;
+                target.written(&self.site, user, weight)
+            });
+            match done {
+                Ok(written) => {
+                    self.done.mailboxes += 1;
+                    self.done.messages += written.weight.messages;
+                    ledger.insert(written);
+                }
+                Err(reason) => findings.push(format!("{}: not written: {reason}", one.name)),
+            }
+            self.done.findings.append(&mut findings);
+        }
+        Ok(())
+    }
+
+    fn database(&self, option: &str, name: &str) -> Result<PathBuf, Failed> {
+        self.site.conf.database(option, name).map_err(|e| failed(e.to_string()))
     }
 
     /// What mailboxes that are not served weigh, with their quota roots.
@@ -224,7 +339,8 @@ impl<'a> Giver<'a> {
             entry.changed = self.now;
         }
         let dir = mailbox.dir.clone();
-        Ok(Some(Given { name, owner, mailbox, entry, dir }))
+        let user = user.to_owned();
+        Ok(Some(Given { name, user, owner, mailbox, entry, dir }))
     }
 
     /// The list as Cyrus writes it; as it was, where it says the same.
@@ -289,13 +405,10 @@ impl<'a> Giver<'a> {
         roots
     }
 
-    /// Directories that have another place in Cyrus are renamed; deepest first.
-    fn move_directories(&mut self, given: &mut [Given]) -> Result<(), Failed> {
-        let mut order: Vec<usize> = (0..given.len()).collect();
-        let depth = |one: &Given| std::cmp::Reverse(one.dir.components().count());
-        order.sort_by_key(|at| depth(&given[*at]));
-        for at in order {
-            let one = &mut given[at];
+    /// Directories that have another place in Cyrus.
+    fn wanted(&self, given: &[Given]) -> Result<Vec<Wanted>, Failed> {
+        let mut all = Vec::new();
+        for one in given {
             let wanted = self.site.directory(&one.entry).ok_or_else(|| {
                 failed(format!("{}: its unique id cannot be a directory", one.name))
             })?;
@@ -303,16 +416,30 @@ impl<'a> Giver<'a> {
                 continue;
             }
             let partition = one.entry.partition.as_deref().unwrap_or("default");
-            let root = self.site.root(partition, "")?;
-            let (from, to) = (root.join(&one.dir), root.join(&wanted));
-            move_directory(&from, &to).map_err(failed)?;
-            one.dir = wanted;
+            let mut roots = Vec::new();
+            for what in ["", "header", "index", "cache", "annotations"] {
+                let root = self.site.root(partition, what)?;
+                if !roots.contains(&root) {
+                    let is_home = roots.is_empty();
+                    let unique_id = is_home.then(|| one.mailbox.unique_id.clone());
+                    all.push(Wanted {
+                        unique_id: unique_id.unwrap_or_default(),
+                        from: root.join(&one.dir),
+                        to: root.join(&wanted),
+                    });
+                    roots.push(root);
+                }
+            }
         }
-        Ok(())
+        Ok(all)
     }
 
-    /// `annotations.db`; returns the octets of each mailbox's values, by unique id.
-    fn annotations(&mut self, given: &[Given]) -> Result<BTreeMap<String, u64>, Failed> {
+    fn root_of(&self, entry: &Entry) -> Result<PathBuf, Failed> {
+        self.site.root(entry.partition.as_deref().unwrap_or("default"), "")
+    }
+
+    /// `annotations.db`, and the octets of each mailbox's values, by unique id.
+    fn annotations(&self, given: &[Given]) -> (Vec<Pair>, BTreeMap<String, u64>) {
         let newer = self.site.is_by_id() || !given.is_empty();
         let mut wanted: BTreeMap<(String, String, String), Annotation> = BTreeMap::new();
         let mut names: BTreeMap<String, String> = BTreeMap::new();
@@ -376,15 +503,11 @@ impl<'a> Giver<'a> {
             *bytes.entry(annotation.of.clone()).or_default() += annotation.value.len() as u64;
         }
         let all = kept.iter().chain(wanted.values());
-        let pairs = sorted(all.map(Annotation::write).collect());
-        let path = self.site.conf.database("annotation_db_path", "annotations.db");
-        let path = path.map_err(|e| failed(e.to_string()))?;
-        self.replace_database(&path, "annotation_db", Form::Twoskip, pairs)?;
-        Ok(bytes)
+        (sorted(all.map(Annotation::write).collect()), bytes)
     }
 
     /// `mailboxes.db`: our mailboxes in place of those that were served, the others as they are.
-    fn list(&mut self, given: &[Given]) -> Result<(), Failed> {
+    fn list(&mut self, given: &[Given], stage: &mut Stage) -> Result<(), Failed> {
         let newer = self.site.is_by_id();
         let mut pairs: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let gone = |entry: &Entry| {
@@ -429,7 +552,8 @@ impl<'a> Giver<'a> {
         }
         let path = self.site.conf.database("mboxlist_db_path", "mailboxes.db");
         let path = path.map_err(|e| failed(e.to_string()))?;
-        self.replace_database(&path, "mboxlist_db", Form::Twoskip, pairs.into_iter().collect())
+        let pairs = pairs.into_iter().collect();
+        self.replace_database(stage, &path, "mboxlist_db", Form::Twoskip, pairs)
     }
 
     /// Whether a mailbox was ours: one that was left alone has its own directory as it was.
@@ -446,8 +570,9 @@ impl<'a> Giver<'a> {
         &mut self,
         roots: &BTreeMap<Name, QuotaLimits>,
         weights: &BTreeMap<Name, (Weight, u64)>,
+        stage: &mut Stage,
     ) -> Result<(), Failed> {
-        let legacy = matches!(self.site.conf.get("quota_db"), None | Some("quotalegacy"));
+        let legacy = self.has_quota_files();
         let mut pairs = Vec::new();
         for (name, limits) in roots {
             let (weight, mailboxes) = weights.get(name).copied().unwrap_or_default();
@@ -467,14 +592,26 @@ impl<'a> Giver<'a> {
                 continue;
             }
             let path = self.site.config_dir.join(self.site.spread.quota_file(name));
-            replace(&path, &quota.write()).map_err(failed)?;
+            stage.put(&path, &quota.write()).map_err(failed)?;
         }
         if !legacy {
             let path = self.site.conf.database("quota_db_path", "quotas.db");
             let path = path.map_err(|e| failed(e.to_string()))?;
-            return self.replace_database(&path, "quota_db", Form::Twoskip, sorted(pairs));
+            self.replace_database(stage, &path, "quota_db", Form::Twoskip, sorted(pairs))?;
         }
-        // Roots whose limits were taken back.
+        Ok(())
+    }
+
+    /// Whether each quota root has a file.
+    fn has_quota_files(&self) -> bool {
+        matches!(self.site.conf.get("quota_db"), None | Some("quotalegacy"))
+    }
+
+    /// Removes the files of roots whose limits were taken back.
+    fn remove_quotas(&self, roots: &BTreeMap<Name, QuotaLimits>) -> Result<(), Failed> {
+        if !self.has_quota_files() {
+            return Ok(());
+        }
         for name in self.site.quotas.keys().filter(|name| !roots.contains_key(name)) {
             let path = self.site.config_dir.join(self.site.spread.quota_file(name));
             match fs::remove_file(&path) {
@@ -487,7 +624,12 @@ impl<'a> Giver<'a> {
         Ok(())
     }
 
-    fn subscriptions(&mut self, user: &str, described: &UserToAdopt) -> Result<(), Failed> {
+    fn subscriptions(
+        &mut self,
+        user: &str,
+        described: &UserToAdopt,
+        stage: &mut Stage,
+    ) -> Result<(), Failed> {
         let shared = &self.config.sharing.shared_user;
         let levels = |name: &str| -> Vec<String> {
             let levels = name.split('/').filter(|_| name != INBOX);
@@ -514,13 +656,17 @@ impl<'a> Giver<'a> {
         }
         let path = self.site.user_file(user, "sub");
         let pairs = subscriptions::write(&names, user);
-        self.replace_database(&path, "subscription_db", Form::Flat, pairs)
+        self.replace_database(stage, &path, "subscription_db", Form::Flat, pairs)
     }
 
     /// Seen state of users in mailboxes of others.
-    fn seen(&mut self, given: &[Given]) -> Result<(), Failed> {
+    fn seen<'g>(
+        &mut self,
+        given: impl Iterator<Item = &'g Given>,
+        stage: &mut Stage,
+    ) -> Result<(), Failed> {
         /// Ranges of UIDs by mailbox.
-        type States<'g> = Vec<(&'g MailboxToAdopt, &'g [(u32, u32)])>;
+        type States<'s> = Vec<(&'s MailboxToAdopt, &'s [(u32, u32)])>;
         let mut by_user: BTreeMap<&str, States<'_>> = BTreeMap::new();
         for one in given {
             for (user, ranges) in &one.mailbox.seen {
@@ -548,6 +694,7 @@ impl<'a> Giver<'a> {
                 pairs.insert(key, seen.write());
             }
             self.replace_database(
+                stage,
                 &path,
                 "seenstate_db",
                 Form::Twoskip,
@@ -560,6 +707,7 @@ impl<'a> Giver<'a> {
     /// Writes a database in the form that it has, or imapd.conf wants; one that is so is left alone.
     fn replace_database(
         &self,
+        stage: &mut Stage,
         path: &Path,
         option: &str,
         usual: Form,
@@ -579,7 +727,7 @@ impl<'a> Giver<'a> {
         }
         let now = u32::try_from(self.now).unwrap_or(u32::MAX);
         let written = db::write(form, &pairs, db::twoskip::generation(&bytes), now);
-        replace(path, &written).map_err(failed)
+        stage.put(path, &written).map_err(failed)
     }
 }
 
@@ -587,25 +735,6 @@ impl<'a> Giver<'a> {
 fn governing<'r>(roots: &'r BTreeMap<Name, QuotaLimits>, name: &Name) -> Option<&'r Name> {
     let above = roots.keys().filter(|root| name.is_within(root));
     above.max_by_key(|root| root.levels.len())
-}
-
-/// Renames a directory, or moves what it holds to where children are already.
-fn move_directory(from: &Path, to: &Path) -> Result<(), String> {
-    let named = |e: std::io::Error| format!("{} to {}: {e}", from.display(), to.display());
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).map_err(named)?;
-    }
-    fs::create_dir_all(to).map_err(named)?;
-    let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
-    for entry in entries {
-        let entry = entry.map_err(named)?;
-        // Sub-directories are other mailboxes.
-        if !entry.path().is_dir() {
-            fs::rename(entry.path(), to.join(entry.file_name())).map_err(named)?;
-        }
-    }
-    let _ = fs::remove_dir(from);
-    Ok(())
 }
 
 fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
@@ -618,7 +747,9 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     let aside = config.state_dir.join(format!("handed-back-{now}"));
     let named = |path: &Path, e: std::io::Error| failed(format!("{}: {e}", path.display()));
     fs::create_dir_all(&aside).map_err(|e| named(&aside, e))?;
-    for path in [config.state_dir.join("catalog.redb"), config.log_dir(), config.index_dir()] {
+    let ours = ["catalog.redb", moves::JOURNAL_NAME, LEDGER_NAME];
+    let ours = ours.iter().map(|name| config.state_dir.join(name));
+    for path in ours.chain([config.log_dir(), config.index_dir()]) {
         let Some(name) = path.file_name() else { continue };
         match fs::rename(&path, aside.join(name)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(named(&path, e)),

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{MailboxToAdopt, MessageToAdopt};
+use foreign::cyrus::Damage;
 use foreign::cyrus::annotations::{Annotation, OWNER};
 use foreign::cyrus::cache::{self, make};
 use foreign::cyrus::db::{self, Form, Pair};
@@ -18,9 +19,11 @@ use foreign::cyrus::index::{Index, Record, flag, option};
 use foreign::cyrus::mboxlist::Acl;
 use foreign::cyrus::name::Name;
 use protocol::types::SystemFlags;
+use serde::{Deserialize, Serialize};
 
+use super::ledger::{FileStamp, Written};
 use super::site::{Site, read_if_any};
-use super::write::replace;
+use super::write::Stage;
 
 /// What Cyrus 3.6 keeps in the index, and older indexes as annotations of messages.
 const IN_INDEX: [&str; 3] = [
@@ -56,7 +59,7 @@ pub struct Target<'a> {
 }
 
 /// What quota roots count of a mailbox.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Weight {
     /// Octets of messages.
     pub bytes: u64,
@@ -103,40 +106,57 @@ impl Target<'_> {
         Ok(root.join(self.dir).join(file))
     }
 
-    /// What is there: a file that is damaged counts as none.
-    fn before(&self, site: &Site) -> Result<Before, String> {
-        let bytes = |what, file| {
+    /// What is there: a file that is damaged counts as none, and is named.
+    fn before(&self, site: &Site, findings: &mut Vec<String>) -> Result<Before, String> {
+        let bytes = |what, file| -> Result<_, String> {
             let path = self.path(site, what, file)?;
-            Ok::<_, String>(read_if_any(&path).map_err(|e| e.to_string())?.unwrap_or_default())
+            read_if_any(&path).map_err(|e| e.to_string())
+        };
+        let mut damaged = |what, file, damage: Damage| {
+            let path = self.path(site, what, file).unwrap_or_default();
+            findings.push(format!("{}: made anew: {damage}", path.display()));
         };
         let mut before = Before {
-            header: Header::read(&bytes("header", "cyrus.header")?).unwrap_or_default(),
-            index: Index::read(&bytes("index", "cyrus.index")?).unwrap_or_default(),
-            cache: bytes("cache", "cyrus.cache")?,
+            cache: bytes("cache", "cyrus.cache")?.unwrap_or_default(),
             ..Before::default()
         };
+        if let Some(bytes) = bytes("header", "cyrus.header")? {
+            match Header::read(&bytes) {
+                Ok(header) => before.header = header,
+                Err(damage) => damaged("header", "cyrus.header", damage),
+            }
+        }
+        if let Some(bytes) = bytes("index", "cyrus.index")? {
+            match Index::read(&bytes) {
+                Ok(index) => before.index = index,
+                Err(damage) => damaged("index", "cyrus.index", damage),
+            }
+        }
         if before.index.header.uid_validity != self.mailbox.uid_validity {
             before.index = Index::default();
         }
-        let annotations = bytes("annotations", "cyrus.annotations")?;
+        let annotations = bytes("annotations", "cyrus.annotations")?.unwrap_or_default();
         before.annotations_generation = db::twoskip::generation(&annotations);
-        before.annotations = db::read(&annotations).unwrap_or_default();
+        match db::read(&annotations) {
+            Ok(pairs) => before.annotations = pairs,
+            Err(damage) => damaged("annotations", "cyrus.annotations", damage),
+        }
         Ok(before)
     }
 
-    /// Writes all files; returns what quota roots count.
-    pub fn write(&self, site: &Site) -> Result<Weight, String> {
-        let before = self.before(site)?;
+    /// Stages all files; returns what quota roots count. What is damaged of Cyrus's files is named,
+    /// and made anew.
+    pub fn write(
+        &self,
+        site: &Site,
+        stage: &mut Stage,
+        findings: &mut Vec<String>,
+    ) -> Result<Weight, String> {
+        let index = self.path(site, "index", "cyrus.index")?;
+        let _held = site.lock_mailbox(&self.mailbox.unique_id, index)?;
+        let before = self.before(site, findings)?;
         let (keywords, numbers) = self.keywords(&before.header)?;
-        let header = Header {
-            kind: self.kind.to_owned(),
-            name: Some(self.name.clone()),
-            unique_id: self.mailbox.unique_id.clone(),
-            quota_root: self.quota_root.cloned(),
-            keywords: keywords.clone(),
-            acl: self.acl.clone(),
-        };
-        let header_bytes = header.write();
+        let header_bytes = self.header(keywords.clone());
         let annotations = self.annotations(&before);
         let mut index = self.index(&before, &numbers);
         let cache = self.cache(site, &before, &mut index)?;
@@ -150,20 +170,73 @@ impl Target<'_> {
         index.header.annotation_bytes = self.annotation_bytes + own;
         index.header.sync_crc_annotations = self.annotations_crc(&index, &annotations);
         if let Some(cache) = cache {
-            replace(&self.path(site, "cache", "cyrus.cache")?, &cache)?;
+            stage.put(&self.path(site, "cache", "cyrus.cache")?, &cache)?;
         }
         let pairs = sorted(annotations.iter().map(Annotation::write).collect());
         if pairs != sorted(before.annotations.clone()) {
             let bytes = db::write(Form::Twoskip, &pairs, before.annotations_generation, 0);
-            replace(&self.path(site, "annotations", "cyrus.annotations")?, &bytes)?;
+            stage.put(&self.path(site, "annotations", "cyrus.annotations")?, &bytes)?;
         }
-        replace(&self.path(site, "header", "cyrus.header")?, &header_bytes)?;
-        replace(&self.path(site, "index", "cyrus.index")?, &index.write(&keywords))?;
+        stage.put(&self.path(site, "header", "cyrus.header")?, &header_bytes)?;
+        stage.put(&self.path(site, "index", "cyrus.index")?, &index.write(&keywords))?;
         let live = self.mailbox.messages.len() as u64;
         let bytes = self.mailbox.messages.iter().map(|message| message.size).sum();
         let shared_seen = index.header.options & option::SHARED_SEEN != 0;
         let annotations = self.annotation_bytes + own;
         Ok(Weight { bytes, messages: live, annotations, shared_seen })
+    }
+
+    fn header(&self, keywords: Vec<String>) -> Vec<u8> {
+        let header = Header {
+            kind: self.kind.to_owned(),
+            name: Some(self.name.clone()),
+            unique_id: self.mailbox.unique_id.clone(),
+            quota_root: self.quota_root.cloned(),
+            keywords,
+            acl: self.acl.clone(),
+        };
+        header.write()
+    }
+
+    fn stamps(&self, site: &Site) -> Result<[FileStamp; 3], String> {
+        let of = |what: &str| {
+            Ok::<_, String>(FileStamp::of(&self.path(site, what, &format!("cyrus.{what}"))?))
+        };
+        Ok([of("header")?, of("index")?, of("cache")?])
+    }
+
+    /// What is to be noted once the files have their places.
+    pub fn written(&self, site: &Site, user: &str, weight: Weight) -> Result<Written, String> {
+        let path = self.path(site, "header", "cyrus.header")?;
+        let header = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Written {
+            user: user.to_owned(),
+            name: self.mailbox.name.clone(),
+            unique_id: self.mailbox.unique_id.clone(),
+            uid_validity: self.mailbox.uid_validity,
+            uid_next: self.mailbox.uid_next,
+            modseq_highest: self.mailbox.modseq_highest,
+            recent_uid: self.mailbox.recent_uid,
+            header_crc: crc32fast::hash(&header),
+            annotation_bytes: self.annotation_bytes,
+            weight,
+            files: self.stamps(site)?,
+        })
+    }
+
+    /// Whether all files are as they would be written now; the mailbox may be without its messages.
+    pub fn is_as(&self, site: &Site, written: &Written) -> Result<bool, String> {
+        if !written.has_messages_of(self.mailbox)
+            || written.annotation_bytes != self.annotation_bytes
+            || written.files != self.stamps(site)?
+        {
+            return Ok(false);
+        }
+        let path = self.path(site, "header", "cyrus.header")?;
+        let bytes = read_if_any(&path).map_err(|e| e.to_string())?.unwrap_or_default();
+        let Ok(before) = Header::read(&bytes) else { return Ok(false) };
+        let (keywords, _) = self.keywords(&before)?;
+        Ok(written.header_crc == crc32fast::hash(&self.header(keywords)))
     }
 
     /// Names by number, the old ones in their places, and the number of each of our bits.
@@ -284,12 +357,27 @@ impl Target<'_> {
         header.uid_validity = mailbox.uid_validity;
         header.last_uid = mailbox.uid_next.saturating_sub(1).max(last);
         header.modseq_highest = mailbox.modseq_highest;
-        if header.recent_uid != mailbox.recent_uid.saturating_sub(1) {
-            header.recent_uid = mailbox.recent_uid.saturating_sub(1);
-            header.recent_time = self.now;
-        }
+        self.set_recent(&mut header);
         header.options &= !option::DELETED;
         Index { header, records: records.into_values().collect() }
+    }
+
+    fn set_recent(&self, header: &mut foreign::cyrus::index::Header) {
+        let last = self.mailbox.recent_uid.saturating_sub(1);
+        if header.recent_uid != last {
+            header.recent_uid = last;
+            header.recent_time = self.now;
+        }
+    }
+
+    /// Stages the index that is there with what is recent as it is now.
+    pub fn write_recent(&self, site: &Site, stage: &mut Stage) -> Result<(), String> {
+        let path = self.path(site, "index", "cyrus.index")?;
+        let _held = site.lock_mailbox(&self.mailbox.unique_id, path.clone())?;
+        let before = self.before(site, &mut Vec::new())?;
+        let mut index = before.index;
+        self.set_recent(&mut index.header);
+        stage.put(&path, &index.write(&before.header.keywords))
     }
 
     /// The cache with records for all messages; `None`: it is as it was.

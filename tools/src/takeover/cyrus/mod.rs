@@ -1,23 +1,29 @@
 //! `cursus takeover cyrus`, `cursus handback cyrus`.
 
 mod hand_back;
+mod ledger;
+mod locks;
 mod mailbox;
+mod moves;
 mod plan;
 mod site;
+mod source;
+mod watch;
 mod write;
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::Config;
 use engine::{AdoptionReport, UserToAdopt};
 use serde::Serialize;
 
-use crate::cli::TakeoverCyrus;
+use crate::cli::{HandbackCyrus, TakeoverCyrus};
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
 use crate::place::{self, Opened};
 use hand_back::Giver;
+use ledger::Ledger;
 use plan::{Planner, Read};
 use site::Site;
 
@@ -79,10 +85,20 @@ pub fn takeover(
     out: &Output,
 ) -> Result<(), Failed> {
     stopped(config)?;
+    let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
+    let mut notes = Vec::new();
+    let _held = if args.dry_run {
+        let running = locks::server(&conf, imapd_conf, &config_dir);
+        notes.extend(running.map(|who| format!("{who}: what it changes from here on is not seen")));
+        None
+    } else {
+        Some(locks::take(&conf, imapd_conf, &config_dir, &list)?)
+    };
     let mut site = Site::read(imapd_conf)?;
     let planner = Planner::new(&mut site, config, now(), args.rebuild_damaged)?;
     let plan = planner.plan();
     let mut summary = Summary {
+        notes,
         dry_run: args.dry_run,
         left_alone: plan.left_alone,
         findings: plan.findings,
@@ -159,13 +175,24 @@ struct Given {
 }
 
 /// Does `cursus handback cyrus`.
-pub fn give_back(imapd_conf: &Path, config: &Config, out: &Output) -> Result<(), Failed> {
+pub fn give_back(
+    args: &HandbackCyrus,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
+    if args.watch {
+        return watch::watch(imapd_conf, Duration::from_secs(args.interval), config, out);
+    }
     stopped(config)?;
     let now = now();
+    let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
+    let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
     let mut site = Site::read(imapd_conf)?;
     let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
     let opened = Opened::open(config)?;
-    let done = Giver::new(site, config, now, partitions).write(opened.store());
+    let ledger = Ledger::read(config);
+    let done = Giver::new(site, config, now, partitions).write(opened.store(), &ledger);
     opened.close()?;
     let done = done?;
     let site = Site::read(imapd_conf)?;

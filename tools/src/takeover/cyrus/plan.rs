@@ -222,6 +222,8 @@ impl<'a> Planner<'a> {
         let home = root("")?.join(&dir);
         let header_path = root("header")?.join(&dir).join("cyrus.header");
         let index_path = root("index")?.join(&dir).join("cyrus.index");
+        let id = entry.unique_id.as_deref().unwrap_or_default();
+        let _held = self.site.lock_mailbox(id, index_path.clone())?;
         let both = read_both(&header_path, &index_path);
         let (header, index) = match both {
             Ok(both) => both,

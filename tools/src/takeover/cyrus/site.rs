@@ -15,6 +15,7 @@ use foreign::cyrus::quota::Quota;
 use foreign::cyrus::seen::Seen;
 use foreign::cyrus::subscriptions;
 
+use super::locks::{self, Held};
 use crate::failure::{Failed, Kind};
 
 /// A stopped Cyrus server's files.
@@ -61,17 +62,24 @@ pub fn read_if_any(path: &Path) -> Result<Option<Vec<u8>>, Failed> {
 }
 
 impl Site {
-    /// Reads what is the server's, not a user's.
-    pub fn read(imapd_conf: &Path) -> Result<Site, Failed> {
+    /// Options, `configdirectory` and the path of the list of mailboxes.
+    pub fn whereabouts(imapd_conf: &Path) -> Result<(ImapdConf, PathBuf, PathBuf), Failed> {
         let text = fs::read_to_string(imapd_conf).map_err(|e| bad(imapd_conf, e))?;
         let mut load = |name: &str| fs::read_to_string(name);
         let conf = ImapdConf::read(&text, &mut load).map_err(|e| bad(imapd_conf, e))?;
         let config_dir = conf.config_directory().map_err(|e| bad(imapd_conf, e))?;
+        let list = conf.database("mboxlist_db_path", "mailboxes.db");
+        let list = list.map_err(|e| bad(imapd_conf, e))?;
+        Ok((conf, config_dir, list))
+    }
+
+    /// Reads what is the server's, not a user's.
+    pub fn read(imapd_conf: &Path) -> Result<Site, Failed> {
+        let (conf, config_dir, list_path) = Site::whereabouts(imapd_conf)?;
         let spread = conf.spread().map_err(|e| bad(imapd_conf, e))?;
         let words = conf.get("metapartition_files").unwrap_or_default();
         let meta_files = words.split_ascii_whitespace().map(str::to_owned).collect();
         let path = |option, name| conf.database(option, name).map_err(|e| bad(imapd_conf, e));
-        let list_path = path("mboxlist_db_path", "mailboxes.db")?;
         let bytes = fs::read(&list_path).map_err(|e| bad(&list_path, e))?;
         let list = db::read(&bytes).map_err(|e| bad(&list_path, e))?;
         let mailboxes = mboxlist::read(&list).map_err(|e| bad(&list_path, e))?;
@@ -169,6 +177,22 @@ impl Site {
             return paths::by_id(entry.unique_id.as_deref()?);
         }
         Some(self.spread.by_name(&entry.name))
+    }
+
+    /// Locks a mailbox that Cyrus may have open: its name, where 3.6 locks that, and its index.
+    ///
+    /// # Errors
+    /// Which file is locked, and by whom.
+    pub fn lock_mailbox(&self, unique_id: &str, index: PathBuf) -> Result<Held, String> {
+        let dir = self.conf.get("mboxname_lockpath").map(PathBuf::from);
+        let dir = dir.unwrap_or_else(|| self.config_dir.join("lock"));
+        let by_id = paths::by_id(unique_id).map(|path| {
+            let mut name = dir.join(path).into_os_string();
+            name.push(".lock");
+            PathBuf::from(name)
+        });
+        let both: Vec<_> = by_id.into_iter().chain([index]).collect();
+        locks::lock(&both)
     }
 
     /// Whether directories have the names of ids: the list has the form of 3.6. There `l` tells
