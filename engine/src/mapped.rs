@@ -228,9 +228,7 @@ impl Table {
         let mut bytes = vec![0; count * RECORD_BYTES];
         file.read_exact_at(&mut bytes, RECORDS_OFFSET).map_err(Error::io("read", path))?;
         table.memory = Memory::Words((0..capacity * WORDS).map(|_| AtomicU64::new(0)).collect());
-        for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
-            table.written(i, &words_from_bytes(record));
-        }
+        table.written_from(0, &bytes);
         Ok(table)
     }
 
@@ -457,6 +455,17 @@ impl Table {
         if let Memory::Words(words) = &self.memory {
             for (i, word) in record.iter().enumerate() {
                 words[index * WORDS + i].store(word.to_le(), Ordering::Release);
+            }
+        }
+    }
+}
+
+impl Table {
+    /// The same for neighbours, from the one at `first` on, as the file has them now.
+    pub(crate) fn written_from(&self, first: usize, bytes: &[u8]) {
+        if let Memory::Words(_) = &self.memory {
+            for (i, record) in bytes.chunks_exact(RECORD_BYTES).enumerate() {
+                self.written(first + i, &words_from_bytes(record));
             }
         }
     }

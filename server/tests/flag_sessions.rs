@@ -193,3 +193,47 @@ fn a_message_that_cannot_be_sent_stays_unseen() {
         );
     });
 }
+
+/// A STORE of several transactions, whose first messages are answered while the others are under way,
+/// beside another session's: in the end the client believes what is true.
+#[test]
+fn a_large_store_beside_others_leaves_the_client_with_what_is_true() {
+    on_a_core(|layout| async move {
+        let site = imap(layout);
+        for i in 1..=9 {
+            site.store("jo", "INBOX", &format!("Subject: {i}\r\n\r\nbody\r\n")).await;
+        }
+        let mut client = Client::login(&site, "s SELECT INBOX\r\n").await;
+        client.until("s OK").await;
+        for n in 0..10 {
+            client.send(&format!("c{n} COPY 1:* INBOX\r\n")).await;
+            client.until(&format!("c{n} OK")).await;
+        }
+        let mut other = Client::login(&site, "s SELECT INBOX\r\n").await;
+        other.until("s OK").await;
+        client.send("1 STORE 1:* +FLAGS (\\Flagged)\r\n").await;
+        let places = [1, 5000, 8191, 8192, 8193, 9000, 9216];
+        let beside = |(n, place)| format!("o{n} STORE {place} +FLAGS (\\Answered)\r\n");
+        other
+            .send(&places.iter().cycle().take(70).enumerate().map(beside).collect::<String>())
+            .await;
+        let mut said = client.until("1 OK").await;
+        assert!(said.matches(" FETCH (").count() >= 9216);
+        other.until("o69 OK").await;
+        client.send("2 NOOP\r\n").await;
+        said += &client.until("2 OK").await;
+        let flags = |said: &str| -> std::collections::BTreeMap<u32, String> {
+            let lines = said.lines().filter_map(|line| {
+                let (seq, rest) = line.strip_prefix("* ")?.split_once(" FETCH (")?;
+                let from = rest.find("FLAGS (")?;
+                let flags = rest[from + 7..].split_once(')')?.0.replace("\\Recent", "");
+                Some((seq.parse().ok()?, flags.trim().to_owned()))
+            });
+            lines.collect()
+        };
+        other.send("3 FETCH 1:* FLAGS\r\n").await;
+        let (believed, there) = (flags(&said), flags(&other.until("3 OK").await));
+        assert_eq!(there.values().filter(|flags| flags.contains("Answered")).count(), places.len());
+        assert!(there.len() == 9216 && believed == there);
+    });
+}

@@ -252,8 +252,7 @@ impl MailboxInner {
                 files.tallied = tallied;
                 self.note_locations(files, &item.seen)?;
                 if place.partition.layout.kind() == LayoutKind::Maildir {
-                    self.names_due.lock().extend(changed.iter().copied());
-                    self.shared.names_due.lock().insert(self.id, self.clone());
+                    self.names_fall_due(&changed);
                 }
                 self.recent.lock().add(*modseq, changed.into_iter());
                 Ok(())
@@ -380,31 +379,39 @@ pub(crate) fn new_message(append: &Append, extras: Vec<u8>) -> NewMessage {
     }
 }
 
+/// Changes that are turned into records together: see `Files::rewrite`.
+const FLAGS_TURN: usize = 512;
+
 /// Sets flags; returns the UIDs that were there.
 pub(crate) fn apply_flags(
     files: &mut Files,
     modseq: ModSeq,
     changes: &[FlagChange],
 ) -> Result<Vec<Uid>> {
-    let mut rewritten = Vec::with_capacity(changes.len());
+    let mut done = Vec::with_capacity(changes.len());
+    let mut rewritten = Vec::with_capacity(changes.len().min(FLAGS_TURN));
     let mut next = usize::MAX;
-    for change in changes {
-        // Most often the neighbour of the one before.
-        let found = Some(next).filter(|&next| files.is_at(next, change.uid));
-        let Some(position) = found.or_else(|| files.position_of(change.uid)) else { continue };
-        next = position + 1;
-        let mut record = files.record(position);
-        if record.expunged {
-            continue;
+    for some in changes.chunks(FLAGS_TURN) {
+        rewritten.clear();
+        for change in some {
+            // Most often the neighbour of the one before.
+            let found = Some(next).filter(|&next| files.is_at(next, change.uid));
+            let Some(position) = found.or_else(|| files.position_of(change.uid)) else { continue };
+            next = position + 1;
+            let mut record = files.record(position);
+            if record.expunged {
+                continue;
+            }
+            record.flags = change.flags;
+            record.keywords = change.keywords;
+            record.modseq = modseq;
+            rewritten.push((position, record));
+            done.push(record.uid);
         }
-        record.flags = change.flags;
-        record.keywords = change.keywords;
-        record.modseq = modseq;
-        rewritten.push((position, record));
+        files.rewrite(&rewritten)?;
     }
-    files.rewrite(&rewritten)?;
     files.head.modseq_highest = files.head.modseq_highest.max(modseq);
-    Ok(rewritten.into_iter().map(|(_, r)| r.uid).collect())
+    Ok(done)
 }
 
 /// Makes tombstones; returns their positions. A record may be one already: a redo finds what the

@@ -37,6 +37,10 @@ use crate::takeover::Tallied;
 /// Records read or written at a time by scans.
 pub(super) const SCAN_RECORDS: usize = 4096;
 
+/// Records changed in place by one write: little enough that all of it stays in a processor's own
+/// cache from the reading of the old ones to the copy into the page cache.
+const REWRITE_RECORDS: usize = 512;
+
 /// Name of the index file in a mailbox's directory.
 pub(crate) const INDEX_NAME: &str = "cursus.index";
 
@@ -289,28 +293,32 @@ impl Files {
     }
 
     fn rewrite_runs(&mut self, changes: &[(usize, Record)], dead: &mut Vec<usize>) -> Result<()> {
+        let mut bytes = Vec::with_capacity(changes.len().min(REWRITE_RECORDS) * RECORD_BYTES);
         let mut rest = changes;
         while let Some(&(first, _)) = rest.first() {
             // Neighbours go out in one write.
             let run = rest.iter().enumerate().take_while(|(i, (p, _))| *p == first + i).count();
-            let run = run.min(SCAN_RECORDS);
-            let words: Vec<_> = rest[..run].iter().map(|(_, record)| record.encode()).collect();
-            let mut bytes = Vec::with_capacity(run * RECORD_BYTES);
-            for words in &words {
-                bytes.extend_from_slice(&words_to_bytes(words));
-            }
-            let mut before = Vec::with_capacity(run);
-            for position in first..first + run {
-                let Some(old) = self.table.record(position, self.head.count) else {
+            let (run, behind) = rest.split_at(run.min(REWRITE_RECORDS));
+            bytes.clear();
+            let (mut head, known_dead) = (self.head.clone(), dead.len());
+            for (position, record) in run {
+                let Some(old) = self.table.record(*position, self.head.count) else {
                     // Made from damaged bytes, maybe: it would give them a good checksum.
-                    self.damage.note(position);
+                    self.damage.note(*position);
+                    dead.truncate(known_dead);
                     return Err(Error::Corrupt {
                         path: self.dir.join(INDEX_NAME),
                         expected: "a whole record to change",
                         found: format!("a damaged one at position {position}"),
                     });
                 };
-                before.push(old);
+                bytes.extend_from_slice(&words_to_bytes(&record.encode()));
+                count(&mut head, &old, false);
+                count(&mut head, record, true);
+                head.modseq_highest = head.modseq_highest.max(record.modseq);
+                if record.expunged && !old.expunged {
+                    dead.push(*position);
+                }
             }
             let offset = RECORDS_OFFSET + (first * RECORD_BYTES) as u64;
             let path = || self.dir.join(INDEX_NAME);
@@ -318,20 +326,14 @@ impl Files {
             let written = self.index.write_at(&bytes, offset);
             if written.is_err() {
                 // What is in the file now, nobody knows.
-                (first..first + run).for_each(|p| self.table.examined(p, true));
+                run.iter().for_each(|(p, _)| self.table.examined(*p, true));
+                dead.truncate(known_dead);
             }
             written.map_err(Error::io("write", path()))?;
-            for (((position, record), old), words) in rest[..run].iter().zip(before).zip(&words) {
-                self.table.written(*position, words);
-                count(&mut self.head, &old, false);
-                count(&mut self.head, record, true);
-                self.head.modseq_highest = self.head.modseq_highest.max(record.modseq);
-                if record.expunged && !old.expunged {
-                    dead.push(*position);
-                }
-            }
+            self.table.written_from(first, &bytes);
+            self.head = head;
             drop(writing);
-            rest = &rest[run..];
+            rest = behind;
         }
         Ok(())
     }

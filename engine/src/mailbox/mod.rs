@@ -148,7 +148,7 @@ pub(crate) struct MailboxInner {
     /// Directory times and the like of the last look at a foreign-writable directory.
     pub(crate) foreign: Mutex<foreign::Foreign>,
     /// UIDs whose file names should follow their flags.
-    pub(crate) names_due: Mutex<BTreeSet<Uid>>,
+    pub(crate) names_due: Mutex<names::NamesDue>,
     /// Of these, those whose change of flags a checkpoint covers already: see
     /// [`MailboxInner::follow_flags`].
     names_late: Mutex<BTreeSet<Uid>>,

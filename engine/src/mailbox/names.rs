@@ -1,12 +1,18 @@
 //! Maildir names follow flags: in batches, after the flags are in the index.
 //!
+//! A batch holds the file lock for some milliseconds, in which no change of flags gets into the index, and
+//! flags that are taken back need no other name: so names wait until no more flags change, within
+//! limits ([`QUIET`], [`WAIT_MAX`]).
+//!
 //! The name is a copy of the truth in the index. What the name last said is in the record
 //! (`name_flags`, `in_new`), the base of three-way merges with other programs' changes, so it is
 //! written right after the rename.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use protocol::types::Uid;
 
@@ -21,7 +27,79 @@ use crate::shared::{Doomed, DoomedKind};
 /// Renames under one hold of the file lock, so that other work comes in between.
 const RENAMES_MAX: usize = 128;
 
+/// Names follow when no flags of the mailbox changed for so long, ...
+const QUIET: Duration = Duration::from_millis(200);
+/// ... or when one has been due for so long.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Messages of a mailbox whose file names should follow their flags.
+#[derive(Default)]
+pub(crate) struct NamesDue {
+    uids: BTreeSet<Uid>,
+    /// Since when there are some, and when the last came.
+    times: Option<(Instant, Instant)>,
+}
+
+impl NamesDue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.uids.is_empty()
+    }
+
+    fn add(&mut self, uids: &[Uid]) {
+        let now = Instant::now();
+        let since = self.times.filter(|_| !self.uids.is_empty()).map_or(now, |(since, _)| since);
+        self.times = Some((since, now));
+        if uids.len() > self.uids.len() / 8 {
+            // One walk over both, rather than a look-up for each.
+            self.uids.append(&mut uids.iter().copied().collect());
+        } else {
+            self.uids.extend(uids);
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<Uid> {
+        (0..count).map_while(|_| self.uids.pop_first()).collect()
+    }
+
+    /// Whether more changes are worth waiting for.
+    fn may_wait(&self) -> bool {
+        let may = |(since, last): (Instant, Instant)| {
+            last.elapsed() < QUIET && since.elapsed() < WAIT_MAX
+        };
+        self.times.is_some_and(may)
+    }
+
+    /// Whether other work on the mailbox goes first.
+    fn gives_way(&self) -> bool {
+        self.times.is_some_and(|(since, _)| since.elapsed() < WAIT_MAX)
+    }
+}
+
 impl MailboxInner {
+    /// The names of these messages' files should follow their flags.
+    pub(crate) fn names_fall_due(self: &Arc<Self>, uids: &[Uid]) {
+        self.names_due.lock().add(uids);
+        self.shared.names_due.lock().insert(self.id, self.clone());
+    }
+
+    /// Renames files as [`Self::follow_flags`] does, in up to `turns` holds of the file lock, when it is time
+    /// for it. Returns whether some are left.
+    pub(crate) fn follow_flags_in_time(self: &Arc<Self>, turns: usize) -> bool {
+        if self.names_due.lock().may_wait() {
+            return true;
+        }
+        for _ in 0..turns {
+            // Between two holds of the file lock, whoever waits for it has it.
+            if !self.follow_flags() {
+                return false;
+            }
+            if !self.state.lock().queue.is_empty() && self.names_due.lock().gives_way() {
+                return true;
+            }
+        }
+        true
+    }
+
     /// What a crash may have undone besides what the log redoes: removals of files whose frames
     /// a checkpoint covers, renames by us and by other programs. Once for every mailbox that had
     /// no checkpoint since.
@@ -51,9 +129,8 @@ impl MailboxInner {
             live.map(|p| files.record(p)).filter(|r| r.name_flags_wanted(passed) != r.name_flags);
         let differing: Vec<Uid> = differing.map(|r| r.uid).collect();
         self.names_late.lock().extend(differing.iter().copied());
-        self.names_due.lock().extend(differing);
         drop(files);
-        self.shared.names_due.lock().insert(self.id, self.clone());
+        self.names_fall_due(&differing);
     }
 
     /// Renames files whose flags changed. Returns whether some are left for another turn.
@@ -66,8 +143,7 @@ impl MailboxInner {
         let place = self.place.read().clone();
         let (due, left) = {
             let mut due = self.names_due.lock();
-            let uids: Vec<_> = (0..RENAMES_MAX).map_while(|_| due.pop_first()).collect();
-            (uids, !due.is_empty())
+            (due.take(RENAMES_MAX), !due.is_empty())
         };
         let passed = files.keywords().passed_bit();
         let mut changed = Vec::new();
@@ -182,5 +258,33 @@ impl MailboxInner {
             // The next checkpoint makes it durable.
             self.mark_dirty();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_wait_while_flags_change_but_not_for_long() {
+        let now = Instant::now();
+        let ago = |milliseconds| now - Duration::from_millis(milliseconds);
+        let mut due = NamesDue::default();
+        assert!(!due.may_wait());
+        due.add(&[Uid(5), Uid(9)]);
+        due.add(&(1..8).map(Uid).collect::<Vec<_>>());
+        assert!(due.may_wait() && due.gives_way());
+        due.times = Some((ago(1000), ago(201)));
+        assert!(!due.may_wait() && due.gives_way());
+        due.times = Some((ago(2001), now));
+        assert!(!due.may_wait() && !due.gives_way());
+        // The oldest counts, until all are done.
+        due.add(&[Uid(8)]);
+        assert!(!due.gives_way());
+        assert_eq!(due.take(3), [1, 2, 3].map(Uid));
+        assert_eq!(due.take(10), (4..=9).map(Uid).collect::<Vec<_>>());
+        assert!(due.is_empty());
+        due.add(&[Uid(8)]);
+        assert!(due.may_wait());
     }
 }

@@ -57,6 +57,9 @@ pub struct StoreRequest {
 }
 
 impl StoreRequest {
+    /// Messages that one transaction changes at most.
+    pub const PART: usize = CHANGES_MAX;
+
     /// The flags and keyword bits of a message that has `now`; `keywords` are the request's.
     pub(super) fn result(&self, now: &Latest, keywords: u64) -> (SystemFlags, u64) {
         match self.mode {
@@ -256,8 +259,7 @@ impl Mailbox {
         request: StoreRequest,
         annotations: Arc<[AnnotationValue]>,
     ) -> Result<StoreOutcome> {
-        let StoreRequest { uids, mode, flags, keywords, unchanged_since } = request;
-        let mut outcome = StoreOutcome {
+        let mut whole = StoreOutcome {
             modseq: ModSeq(0),
             modified: Vec::new(),
             changed: Vec::new(),
@@ -265,38 +267,100 @@ impl Mailbox {
             view: self.view(),
             answered: None,
         };
-        let mut open = VecDeque::new();
-        for part in uids.chunks(CHANGES_MAX) {
-            if open.len() >= TRANSACTIONS_OPEN_MAX
-                && let Some(oldest) = open.pop_front()
+        let stored = self.store_parts(request, annotations, |part| {
+            whole.modified.extend(part.modified);
+            whole.changed.extend(part.changed);
+            whole.before.extend(part.before);
+            whole.modseq = whole.modseq.max(part.modseq);
+        });
+        stored.await?;
+        whole.view = self.view();
+        if whole.changed.is_empty() {
+            whole.modseq = whole.view.modseq_highest();
+        }
+        Ok(whole)
+    }
+
+    /// As [`Mailbox::store`], for who has something to do with the messages that are done while the
+    /// others are still on their way: of each [`StoreRequest::PART`] messages of the request `tell` is
+    /// given what became of them, in order, when that is durable and visible. The next parts may be
+    /// visible then, too. After an error the rest is not told.
+    pub async fn store_in_parts(
+        &self,
+        request: StoreRequest,
+        mut tell: impl FnMut(StoreOutcome),
+    ) -> Result<()> {
+        let told = |part: PreparedStore| {
+            let view = self.view();
+            let PreparedStore { modified, changed, before, .. } = part;
+            let modseq = if changed.is_empty() { view.modseq_highest() } else { part.modseq };
+            tell(StoreOutcome { modseq, modified, changed, before, view, answered: None });
+        };
+        self.store_parts(request, Arc::default(), told).await
+    }
+
+    async fn store_parts(
+        &self,
+        request: StoreRequest,
+        annotations: Arc<[AnnotationValue]>,
+        mut tell: impl FnMut(PreparedStore),
+    ) -> Result<()> {
+        let StoreRequest { uids, mode, flags, keywords, unchanged_since } = request;
+        let mut parts = uids.chunks(CHANGES_MAX);
+        let mut preparing = None;
+        let mut open: VecDeque<PreparedStore> = VecDeque::new();
+        loop {
+            if preparing.is_none()
+                && open.len() < TRANSACTIONS_OPEN_MAX
+                && let Some(part) = parts.next()
             {
-                settle(&self.0.shared, oldest).await?;
+                let (uids, keywords) = (part.to_vec(), keywords.clone());
+                let request = StoreRequest { uids, mode, flags, keywords, unchanged_since };
+                preparing = Some(Box::pin(self.prepare(request, annotations.clone())));
             }
-            self.0.shared.log.room().await;
-            let (uids, keywords) = (part.to_vec(), keywords.clone());
-            let request = StoreRequest { uids, mode, flags, keywords, unchanged_since };
-            let inner = self.0.clone();
-            let prepared = if request.uids.len() > INLINE_UIDS_MAX {
-                let values = annotations.clone();
-                let job = move || inner.prepare_store(&request, &values);
-                self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)??
-            } else {
-                inner.prepare_store(&request, &annotations)?
-            };
-            outcome.modified.extend(prepared.modified);
-            outcome.changed.extend(prepared.changed);
-            outcome.before.extend(prepared.before);
-            outcome.modseq = outcome.modseq.max(prepared.modseq);
-            open.extend(prepared.heard);
+            let is_first = open.is_empty();
+            let oldest = open.front_mut().and_then(|part| part.heard.as_mut());
+            match (&mut preparing, oldest) {
+                // While the next part is computed, the oldest is waited for, too.
+                (Some(next), Some(oldest)) => tokio::select! {
+                    biased;
+                    heard = oldest => {
+                        heard.unwrap_or(Err(Error::Closing))?;
+                        open.pop_front().into_iter().for_each(&mut tell);
+                    }
+                    prepared = next => {
+                        open.push_back(prepared?);
+                        preparing = None;
+                    }
+                },
+                (Some(next), None) if is_first => {
+                    open.push_back(next.await?);
+                    preparing = None;
+                }
+                _ => {
+                    let Some(mut oldest) = open.pop_front() else { return Ok(()) };
+                    if let Some(heard) = oldest.heard.take() {
+                        settle(&self.0.shared, heard).await?;
+                    }
+                    tell(oldest);
+                }
+            }
         }
-        for heard in open {
-            settle(&self.0.shared, heard).await?;
+    }
+
+    /// Computes a part of a change and pushes it: a helper's work where it is much.
+    async fn prepare(
+        &self,
+        request: StoreRequest,
+        annotations: Arc<[AnnotationValue]>,
+    ) -> Result<PreparedStore> {
+        self.0.shared.log.room().await;
+        let inner = self.0.clone();
+        if request.uids.len() <= INLINE_UIDS_MAX {
+            return inner.prepare_store(&request, &annotations);
         }
-        outcome.view = self.view();
-        if outcome.changed.is_empty() {
-            outcome.modseq = outcome.view.modseq_highest();
-        }
-        Ok(outcome)
+        let job = move || inner.prepare_store(&request, &annotations);
+        self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
     }
 
     /// Removes messages for good. UIDs that do not exist are passed over. Returns the MODSEQ of

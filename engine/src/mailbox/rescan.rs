@@ -550,8 +550,7 @@ impl MailboxInner {
             .map(|(_, r)| r.uid)
             .collect();
         if !due.is_empty() {
-            self.names_due.lock().extend(due);
-            self.shared.names_due.lock().insert(self.id, self.clone());
+            self.names_fall_due(&due);
         }
         files.rewrite(&records)
     }

@@ -98,7 +98,7 @@ fn tick(shared: &Arc<Shared>) {
     let every = Duration::from_secs(shared.config.checkpoint_seconds.max(1));
     while !shared.closing.load(Ordering::Acquire) {
         std::thread::sleep(TICK);
-        shared.follow_names();
+        shared.follow_names_in_time();
         shared.heal_noted();
         if last_expiry.elapsed() >= trusted {
             last_expiry = Instant::now();
@@ -150,8 +150,17 @@ impl Shared {
     pub(crate) fn follow_names(&self) {
         let due = std::mem::take(&mut *self.names_due.lock());
         for (id, mailbox) in due {
-            // Between two holds of the file lock, whoever waits for it has it.
             if (0..NAMES_TURNS).all(|_| mailbox.follow_flags()) {
+                self.names_due.lock().insert(id, mailbox);
+            }
+        }
+    }
+
+    /// The same for those mailboxes where it is time for it.
+    fn follow_names_in_time(&self) {
+        let due = std::mem::take(&mut *self.names_due.lock());
+        for (id, mailbox) in due {
+            if mailbox.follow_flags_in_time(NAMES_TURNS) {
                 self.names_due.lock().insert(id, mailbox);
             }
         }

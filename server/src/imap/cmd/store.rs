@@ -6,7 +6,8 @@ use engine::{
 };
 use protocol::imap::command::{Store, StoreMode};
 use protocol::imap::encode::Code;
-use protocol::types::{ModSeq, SequenceSet, SystemFlags, Uid};
+use protocol::types::{ModSeq, SeqNum, SequenceSet, SystemFlags, Uid};
+use tokio::sync::mpsc;
 
 use super::super::annotations;
 use super::super::reply::{End, Outcome, Reply};
@@ -66,6 +67,14 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         keywords: if scope.keywords { keywords } else { vec![] },
         unchanged_since: store.unchanged_since,
     };
+    // Who counts MODSEQs is told of every change in their order.
+    if !store.silent
+        && !session.features.condstore
+        && request.unchanged_since.is_none()
+        && request.uids.len() > StoreRequest::PART
+    {
+        return Box::pin(store_many(session, request, ranges, (store.uid, cut))).await;
+    }
     let stored = if session.answers_early() {
         selected.mailbox.store_early(request).await
     } else {
@@ -91,6 +100,68 @@ pub(in super::super) async fn run(session: &mut Session, store: Store) -> Outcom
         None => Reply::ok("Completed"),
     };
     Ok(session.limited(reply, cut))
+}
+
+/// A STORE of more messages than one transaction changes: those that are done are answered while the
+/// others are under way.
+async fn store_many(
+    session: &mut Session,
+    request: StoreRequest,
+    ranges: SeqRanges,
+    (uid, cut): (bool, Option<Code>),
+) -> Outcome {
+    let Some(selected) = session.selected.as_ref() else {
+        return Ok(Reply::bad("Select a mailbox first"));
+    };
+    let mailbox = selected.mailbox.clone();
+    let uids = request.uids.clone();
+    let (tell, mut parts) = mpsc::unbounded_channel();
+    // Nobody listens when the session went away; the change stands all the same.
+    let storing = mailbox.store_in_parts(request, move |part| drop(tell.send(part)));
+    let answering = async {
+        let mut rest = (ranges, &uids[..]);
+        while let Some(part) = session.working(None, parts.recv()).await? {
+            let those = first_of(&mut rest.0, StoreRequest::PART as u32);
+            // Of the messages that have their answers still before them, nothing is told but that.
+            answer_part(session, those, &part, rest.1, uid).await?;
+            rest.1 = rest.1.get(StoreRequest::PART..).unwrap_or_default();
+        }
+        Ok::<_, End>((session, rest))
+    };
+    let (stored, answered) = tokio::join!(storing, answering);
+    let (session, (ranges, uids)) = answered?;
+    let Err(error) = stored else {
+        return Ok(session.limited(Reply::ok("Completed"), cut));
+    };
+    // What others changed of these was left to answers that do not come any more.
+    let nothing = (ModSeq(0), Vec::new(), Vec::new(), Vec::new());
+    let (modseq, modified, changed, before) = nothing;
+    let view = mailbox.view();
+    let none = StoreOutcome { modseq, modified, changed, before, view, answered: None };
+    answer_part(session, ranges, &none, uids, uid).await?;
+    Ok(session.failure("store flags", &error, "NONEXISTENT"))
+}
+
+/// Takes the first `count` messages from ranges.
+fn first_of(ranges: &mut SeqRanges, mut count: u32) -> SeqRanges {
+    let mut taken = SeqRanges::new();
+    let mut whole = 0;
+    for range in ranges.iter_mut() {
+        let (first, last) = *range;
+        let there = last.0 - first.0 + 1;
+        if there > count {
+            if count > 0 {
+                taken.push((first, SeqNum(first.0 + count - 1)));
+                range.0 = SeqNum(first.0 + count);
+            }
+            break;
+        }
+        taken.push((first, last));
+        count -= there;
+        whole += 1;
+    }
+    ranges.drain(..whole);
+    taken
 }
 
 /// A STORE in a mailbox in which the user has a `\Seen` of his own. That is changed first, and what
@@ -307,7 +378,6 @@ async fn answer(
     silent: bool,
 ) -> Result<(), End> {
     let features = session.features;
-    let items = FlagItems::of_command(features, uid);
     let Some(selected) = session.selected.as_ref() else { return Ok(()) };
     let overtaken = if silent { selected.overtaken(outcome) } else { Vec::new() };
     // First what others did, and the names of new keywords, so that the flags below are known.
@@ -315,6 +385,32 @@ async fn answer(
     if silent && !features.condstore && overtaken.is_empty() {
         return Ok(());
     }
+    tell_flags(session, ranges, outcome, &overtaken, uid, silent).await
+}
+
+/// As [`answer`], for a part of a change: `own` (ascending) are the messages whose answers come, in
+/// this part and behind it.
+async fn answer_part(
+    session: &mut Session,
+    ranges: SeqRanges,
+    outcome: &StoreOutcome,
+    own: &[Uid],
+    uid: bool,
+) -> Result<(), End> {
+    session.adopt(outcome.view.clone(), (own, ModSeq(0))).await?;
+    tell_flags(session, ranges, outcome, &[], uid, false).await
+}
+
+async fn tell_flags(
+    session: &mut Session,
+    ranges: SeqRanges,
+    outcome: &StoreOutcome,
+    overtaken: &[Uid],
+    uid: bool,
+    silent: bool,
+) -> Result<(), End> {
+    let features = session.features;
+    let items = FlagItems::of_command(features, uid);
     for (first, last) in ranges {
         let mut next = first;
         while next <= last {
