@@ -90,9 +90,9 @@ pub use fulltext::{IndexConfig, IndexMode, IndexStatus};
 pub use ids::{Lsn, MailboxId, StoreId};
 pub use log::LogStatus;
 pub use mailbox::{
-    Answered, Carried, CarriedAnnotations, Changes, Copied, ExtrasBlob, ExtrasRef, FirstLook,
-    KeywordTable, Mailbox, MailboxStatus, Matched, MessageFile, Promised, Records, SeqMatch,
-    ServedReader, Sorted, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
+    Answered, Carried, CarriedAnnotations, Changes, Copied, ExtrasBlob, ExtrasPart, ExtrasRef,
+    FirstLook, KeywordTable, Mailbox, MailboxStatus, Matched, MessageFile, Promised, Records,
+    SeqMatch, ServedReader, Sorted, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
 };
 pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};

@@ -29,6 +29,7 @@ mod guard;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
@@ -58,7 +59,6 @@ const TORN_READS_MAX: usize = 64;
 /// Bytes that are prefetched at most for a blob.
 const PREFETCH_BYTES_MAX: usize = 2048;
 /// Bytes that processors load together.
-#[cfg(target_arch = "x86_64")]
 const CACHE_LINE_BYTES: usize = 64;
 /// No blob is smaller, so each begins in a piece of this size of its own.
 const BLOB_BYTES_MIN: u64 = 64;
@@ -485,8 +485,8 @@ pub(crate) struct Blobs {
 
 /// Bytes of a blob: borrowed from the map, or read.
 pub(crate) enum BlobBytes<'a> {
-    /// In the map.
-    Mapped(&'a [u8], &'a Guarded, usize),
+    /// In the map. With the state of the map, and the bytes from here to the blob behind the next.
+    Mapped(&'a [u8], &'a Guarded, usize, usize),
     /// Read for this call.
     Read(Vec<u8>),
 }
@@ -495,9 +495,32 @@ impl BlobBytes<'_> {
     /// Whether what was read from it so far was the blob: a mapped page may be lost meanwhile.
     pub(crate) fn held(&self) -> bool {
         match self {
-            BlobBytes::Mapped(_, map, before) => map.still(*before),
+            BlobBytes::Mapped(_, map, before, _) => map.still(*before),
             BlobBytes::Read(_) => true,
         }
+    }
+}
+
+impl BlobBytes<'_> {
+    /// Has the processor fetch what lies at these places of the blob behind the next, counted from its
+    /// first byte: blobs lie in the order of their messages, and who reads one mostly reads those that
+    /// follow. A scan of more blobs than its caches hold would wait for memory at every one. So few
+    /// lines can be on their way at a time that what is not needed costs as much as what is.
+    #[inline]
+    pub(crate) fn fetch_ahead(&self, place: Range<usize>) {
+        let BlobBytes::Mapped(bytes, .., distance) = self else { return };
+        let last = place.end.saturating_sub(1).min(place.start.saturating_add(PREFETCH_BYTES_MAX));
+        let lines = (place.start..last).step_by(CACHE_LINE_BYTES).chain([last]);
+        #[cfg(target_arch = "x86_64")]
+        for at in lines {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line = bytes.as_ptr().wrapping_add(distance.wrapping_add(at));
+            // SAFETY: a prefetch reads nothing that the program sees and never faults, whatever the
+            // address.
+            unsafe { _mm_prefetch(line.cast(), _MM_HINT_T0) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (bytes, lines, distance);
     }
 }
 
@@ -585,7 +608,6 @@ impl Blobs {
             // Bytes below the committed length never change, so a plain slice is sound; if the
             // page is lost they turn to zeros, and `BlobBytes::held` tells afterwards.
             let bytes = map.get(offset as usize..end as usize)?;
-            self.prefetch(map, end as usize, committed, len);
             let whole = if self.is_verified(offset, len) {
                 cache::is_of(bytes, uid)
             } else {
@@ -596,31 +618,14 @@ impl Blobs {
                 whole
             };
             if map.still(before) {
-                return whole.then_some(BlobBytes::Mapped(bytes, map, before));
+                // The next one's size was fetched with its first line when this one was the next but one.
+                let next = map.get(end as usize..committed as usize).map_or(0, cache::span);
+                return whole.then_some(BlobBytes::Mapped(bytes, map, before, len + next));
             }
         }
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset).ok()?;
         cache::decode(&bytes, seed, uid).is_some().then_some(BlobBytes::Read(bytes))
-    }
-
-    /// Has the processor fetch as many bytes as this blob had from behind the next one: blobs lie
-    /// in the order of their messages, and who reads one mostly reads the next. A scan of more
-    /// blobs than its caches hold would wait for memory at every one.
-    fn prefetch(&self, map: &Guarded, end: usize, committed: u64, len: usize) {
-        let len = len.min(PREFETCH_BYTES_MAX);
-        let Some(ahead) = map.get(end..committed as usize).and_then(|rest| rest.get(len..2 * len))
-        else {
-            return;
-        };
-        #[cfg(target_arch = "x86_64")]
-        for line in ahead.chunks(CACHE_LINE_BYTES) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch reads nothing that the program sees and never faults.
-            unsafe { _mm_prefetch(line.as_ptr().cast(), _MM_HINT_T0) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = ahead;
     }
 
     fn is_verified(&self, offset: u64, len: usize) -> bool {

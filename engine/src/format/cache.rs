@@ -54,6 +54,13 @@ pub fn seed(mailbox: MailboxId, generation: u32) -> u32 {
     crc(crc(0, &mailbox.0), &generation.to_le_bytes())
 }
 
+/// Bytes up to behind the blob at the start of `bytes`, as it says itself, unchecked; 0 when there is
+/// none.
+pub(crate) fn span(bytes: &[u8]) -> usize {
+    let len = bytes.first_chunk().map_or(0, |len| u32::from_le_bytes(*len));
+    if len == 0 { 0 } else { (BLOB_HEADER_BYTES + len as usize).next_multiple_of(8) }
+}
+
 /// Appends a blob to `out`.
 pub fn encode(out: &mut Vec<u8>, seed: u32, uid: u32, extras: &[u8]) {
     let start = out.len();

@@ -68,7 +68,7 @@ pub use search::Matched;
 pub(crate) use tx::{Item, Tx};
 pub use vanished::SeqMatch;
 pub(crate) use view::RecentChanges;
-pub use view::{Changes, ExtrasRef, Records, View};
+pub use view::{Changes, ExtrasPart, ExtrasRef, Records, View};
 
 use crate::annotation::Notes;
 use crate::config::Partition;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::cold::Sweep;
 use super::message::line_ends;
-use super::view::ExtrasRef;
+use super::view::{ExtrasPart, ExtrasRef};
 use super::{Mailbox, MailboxInner, View};
 use crate::collation::Collation;
 use crate::error::{Error, Result};
@@ -501,6 +501,11 @@ impl Source for Message<'_> {
 
     fn extras(&mut self) -> Result<Option<&[u8]>> {
         self.extras = self.view.extras(&self.record);
+        if let Some(found) = &self.extras
+            && let Some(extras) = found.extras()
+        {
+            found.fetch_ahead(&extras, ExtrasPart::Fields);
+        }
         Ok(self.extras.as_ref().map(ExtrasRef::bytes))
     }
 

@@ -117,6 +117,17 @@ fn let_go(view: Arc<ViewInner>) {
     }
 }
 
+/// What of extras somebody reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtrasPart {
+    /// Answers in wire form.
+    Answers,
+    /// Header fields.
+    Fields,
+    /// Both.
+    All,
+}
+
 /// A message's extras inside a view's cache; proven whole when made.
 pub struct ExtrasRef<'a> {
     blob: BlobBytes<'a>,
@@ -131,6 +142,22 @@ impl ExtrasRef<'_> {
     /// The reader over them; `None` when they were made by a version that differs from this one.
     pub fn extras(&self) -> Option<Extras<'_>> {
         Extras::open(self.bytes()).ok()
+    }
+
+    /// For who goes on with the next messages and reads the same of them: has the processor fetch what
+    /// FETCH answers from, or the header fields.
+    #[inline]
+    pub fn fetch_ahead(&self, extras: &Extras<'_>, part: ExtrasPart) {
+        let (list_end, fields) = extras.fields_place();
+        let behind = |at: usize| cache::BLOB_HEADER_BYTES + at;
+        if part != ExtrasPart::Fields {
+            self.blob.fetch_ahead(0..behind(extras.answers_end()));
+        } else {
+            self.blob.fetch_ahead(0..behind(list_end));
+        }
+        if part != ExtrasPart::Answers {
+            self.blob.fetch_ahead(behind(fields.start)..behind(fields.end));
+        }
     }
 
     /// Asked after the extras were used: whether they were whole all the time. The cache file may

@@ -362,6 +362,23 @@ impl<'a> Extras<'a> {
         })
     }
 
+    /// Where in them the answers to ENVELOPE, BODYSTRUCTURE and BODY end: these come first.
+    pub(crate) fn answers_end(&self) -> usize {
+        let answers = self.envelope.len() + self.body_structure.len() + self.body.len();
+        self.fields_end() + size_of_val(self.parts) + answers
+    }
+
+    /// Where the list of header fields ends, at the beginning, and where the fields themselves are.
+    pub(crate) fn fields_place(&self) -> (usize, Range<usize>) {
+        let from = self.answers_end();
+        (self.fields_end(), from..from + self.headers.len())
+    }
+
+    fn fields_end(&self) -> usize {
+        let identity = if self.identity.is_some() { size_of::<Identity>() } else { 0 };
+        size_of::<Header>() + identity + size_of_val(self.fields)
+    }
+
     /// Content id and thread id; `None` where the extras were made by a version that had none.
     pub fn ids(&self) -> Option<MessageIds> {
         let identity = self.identity?;

@@ -216,6 +216,8 @@ async fn send_range(
         let marks = progress.marks.as_ref();
         let mut visited = 0;
         let mut damaged = None;
+        // Most often index and cache tell all, and nothing else is looked at for each message.
+        let has_more = plan.needs_save_date || plan.needs_annotations() || marks.is_some();
         let encode = |out: &mut Vec<u8>| {
             let start = out.len();
             let mut records = selected.view.records(next, last).stopping_at_damage();
@@ -225,8 +227,10 @@ async fn send_range(
                     next = seq;
                     return None;
                 }
-                let wants_date = plan.needs_save_date && !dates.has(seq);
-                if wants_date || plan.needs_annotations() && !annotations.covers(record.uid) {
+                let wants_date = has_more && plan.needs_save_date && !dates.has(seq);
+                if wants_date
+                    || has_more && plan.needs_annotations() && !annotations.covers(record.uid)
+                {
                     next = seq;
                     return None;
                 }
@@ -236,8 +240,11 @@ async fn send_range(
                     continue;
                 }
                 let became_seen = marks.is_some_and(|marks| marks.apply(&mut record));
-                let (save_date, annotations) = (dates.of(seq), annotations.of(record.uid));
-                let beside = Beside { save_date, annotations, became_seen };
+                let mut beside = Beside { save_date: None, annotations: &[], became_seen };
+                if has_more {
+                    beside.save_date = dates.of(seq);
+                    beside.annotations = annotations.of(record.uid);
+                }
                 if !plan.write_now(selected, out, seq, &record, beside) {
                     return Some((seq, record, became_seen));
                 }

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use engine::io::Lane;
 use engine::message::Extras;
 use engine::search::{EMAIL_ID_KIND, THREAD_ID_KIND};
-use engine::{Annotation, ExtrasBlob, ExtrasRef, Mailbox, MessageFile, Record, View};
+use engine::{Annotation, ExtrasBlob, ExtrasPart, ExtrasRef, Mailbox, MessageFile, Record, View};
 use protocol::imap::command::{Fetch, FetchItem, Section, SectionText};
 use protocol::imap::encode;
 use protocol::mime::downgrade;
@@ -33,6 +33,8 @@ pub(in super::super) struct Plan {
     wants_extras: bool,
     /// Some item is in the cache blob if that is not of an earlier version.
     needs_ids: bool,
+    /// What is read of a cache blob.
+    reads: ExtrasPart,
     /// Some item is the date of saving.
     pub(in super::super) needs_save_date: bool,
     /// Some item is only in the message file.
@@ -161,6 +163,12 @@ impl Plan {
         let is_lazy = |item: &FetchItem| matches!(item, FetchItem::Preview { lazy: true });
         let wants_extras = needs_extras || items.iter().any(is_lazy);
         let needs_save_date = items.contains(&FetchItem::SaveDate);
+        let has_fields = items.iter().any(|item| cached_fields(item).is_some());
+        let reads = match has_fields {
+            false => ExtrasPart::Answers,
+            true if items.iter().any(is_answer) => ExtrasPart::All,
+            true => ExtrasPart::Fields,
+        };
         Plan {
             items,
             steps,
@@ -168,6 +176,7 @@ impl Plan {
             needs_extras,
             wants_extras,
             needs_ids,
+            reads,
             needs_save_date,
             needs_file,
             annotations,
@@ -197,6 +206,9 @@ impl Plan {
         let extras = blob.as_ref().and_then(ExtrasRef::extras);
         if self.needs_extras && extras.is_none() {
             return false;
+        }
+        if let (Some(blob), Some(extras)) = (&blob, &extras) {
+            blob.fetch_ahead(extras, self.reads);
         }
         let sources = Sources { extras, beside };
         selected.announce_keywords(out, record);
@@ -344,6 +356,11 @@ fn cached_fields(item: &FetchItem) -> Option<FieldSet> {
         } if part.is_empty() => FieldSet::of_names(names.iter().map(String::as_bytes)),
         _ => None,
     }
+}
+
+/// Whether an item is in cache blobs as it is told.
+fn is_answer(item: &FetchItem) -> bool {
+    matches!(item, FetchItem::Envelope | FetchItem::Body | FetchItem::BodyStructure)
 }
 
 fn is_in_extras(item: &FetchItem) -> bool {
