@@ -11,6 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Error, Result};
 use crate::facts::{Counters, Mount};
+use crate::stats::Spread;
 use crate::stop;
 
 /// Files that are read for access times.
@@ -94,16 +95,20 @@ pub(super) fn access_times(scratch: &Path, mount: &Mount) -> Result<(Turns, Opti
     let mut turns = Turns { now: Vec::new(), then: Vec::new() };
     let mut written = Vec::new();
     for _ in 0..TURNS {
-        let before = sectors();
+        let first = sectors();
         turns.now.push(read(OFlags::empty())?);
-        let more = sectors().and_then(|after| Some(after.saturating_sub(before?)));
-        written.extend(more.map(|sectors| sectors as f64 * 512.0 / READ_FILES as f64));
+        let second = sectors();
         turns.then.push(read(OFlags::NOATIME)?);
+        if let (Some(first), Some(second), Some(third)) = (first, second, sectors()) {
+            let [now, then] = [second.saturating_sub(first), third.saturating_sub(second)]
+                .map(|sectors| sectors as f64 * 512.0);
+            written.push((now - then) / READ_FILES as f64);
+        }
     }
     remove(&dir)?;
-    // What the kernel writes at times of its own, such as inode tables of a new ext4, is in some
-    // turns only.
-    let each = (!written.is_empty()).then(|| quiet(&written));
+    // What the kernel writes at times of its own, such as inode tables of a new ext4, is in both ways'
+    // turns; what comes late is in some only.
+    let each = Spread::of(&written).map(|spread| spread.median.max(0.0));
     Ok((turns, each))
 }
 
