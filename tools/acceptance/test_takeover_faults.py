@@ -143,6 +143,20 @@ class CyrusFaults(test_takeover.CyrusHandback):
                 self.assertTrue(whole(path, data), f"{path} after the kill {number}")
         self.back_in_order(one, names)
 
+    def test_a_hand_back_killed_at_its_very_end_does_not_give_an_empty_store(self):
+        one = self.store("cyrus-3.6-uuid")
+        before = self.cyrus_files(one)
+        one.take_over()
+        # Its own files are half set aside.
+        (one.state / "handed-back-1").mkdir()
+        (one.state / "catalog.redb").rename(one.state / "handed-back-1/catalog.redb")
+        (one.state / "handback-cyrus.retiring").write_text("handed-back-1")
+        self.assertIn("all was handed back before", one.hand_back().stdout)
+        self.assertEqual(self.tree(one), before)
+        self.assertEqual(["catalog.redb", "log"],
+                         sorted(path.name for path in (one.state / "handed-back-1").iterdir()))
+        self.assertIn(" taken over", one.take_over().stdout)
+
     def damage(self, path, how):
         whole = path.read_bytes()
         path.write_bytes(how(whole))

@@ -742,10 +742,34 @@ fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
     pairs
 }
 
+/// In the state directory: all is Cyrus's again, and our own files are on their way to the directory
+/// that it names.
+const RETIRING_NAME: &str = "handback-cyrus.retiring";
+
+/// Whether an earlier hand-back was cut off while it set our own files aside: what the store says
+/// then is not what there is.
+pub fn is_retiring(config: &Config) -> bool {
+    config.state_dir.join(RETIRING_NAME).exists()
+}
+
 /// Sets our catalog and log aside, and removes our files beside messages. The accounts stay.
+///
+/// A crash leaves the file that says so, and the next takeover or hand-back goes on with this first.
 pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed> {
-    let aside = config.state_dir.join(format!("handed-back-{now}"));
     let named = |path: &Path, e: std::io::Error| failed(format!("{}: {e}", path.display()));
+    let marker = config.state_dir.join(RETIRING_NAME);
+    let name = match fs::read_to_string(&marker) {
+        Ok(name) => name,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let name = format!("handed-back-{now}");
+            let mut stage = Stage::default();
+            stage.put(&marker, name.as_bytes()).map_err(failed)?;
+            stage.publish().map_err(failed)?;
+            name
+        }
+        Err(e) => return Err(named(&marker, e)),
+    };
+    let aside = config.state_dir.join(name);
     fs::create_dir_all(&aside).map_err(|e| named(&aside, e))?;
     let ours = ["catalog.redb", moves::JOURNAL_NAME, LEDGER_NAME];
     let ours = ours.iter().map(|name| config.state_dir.join(name));
@@ -759,6 +783,7 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     for root in site.conf.partitions().into_values() {
         clear(&root).map_err(|e| named(&root, e))?;
     }
+    fs::remove_file(&marker).map_err(|e| named(&marker, e))?;
     Ok(aside)
 }
 

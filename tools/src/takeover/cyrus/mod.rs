@@ -95,6 +95,9 @@ pub fn takeover(
         Some(locks::take(&conf, imapd_conf, &config_dir, &list)?)
     };
     let mut site = Site::read(imapd_conf)?;
+    if !args.dry_run && hand_back::is_retiring(config) {
+        hand_back::retire(config, &site, now())?;
+    }
     let planner = Planner::new(&mut site, config, now(), args.rebuild_damaged)?;
     let plan = planner.plan();
     let mut summary = Summary {
@@ -164,7 +167,7 @@ fn report(summary: &Summary, out: &Output) -> Result<(), Failed> {
 }
 
 /// What a hand-back wrote.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Given {
     users: u64,
     mailboxes: u64,
@@ -189,6 +192,12 @@ pub fn give_back(
     let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
     let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
     let mut site = Site::read(imapd_conf)?;
+    if hand_back::is_retiring(config) {
+        let aside = hand_back::retire(config, &site, now)?;
+        let text = format!("all was handed back before; {} has what was here", aside.display());
+        out.line(&Given { aside, ..Given::default() }, &text);
+        return Ok(());
+    }
     let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
     let opened = Opened::open(config)?;
     let ledger = Ledger::read(config);
