@@ -63,6 +63,7 @@ pub(crate) use ops::ranges;
 pub use ops::{StoreMode, StoreOutcome, StoreRequest};
 pub use order::Sorted;
 pub(crate) use pour::pour;
+pub(crate) use promise::Wants;
 pub use promise::{FirstLook, Promised};
 pub use search::Matched;
 pub(crate) use tx::{Item, Tx};

@@ -3,7 +3,8 @@
 //!
 //! A promise says of an empty index which UIDs the messages that were found will have, and what
 //! UIDNEXT is then. It is made by the rescan that takes them in, between its listing and its reading,
-//! when somebody waits in [`Mailbox::first_look`], and kept when all frames of that rescan are applied.
+//! when somebody waits in a `first_look`, and kept when all frames of that rescan are applied; where
+//! it is part of a takeover ([`crate::takeover`]), when that is done.
 //!
 //! Invariants:
 //! - A promised message gets the promised UID or none: one that vanished or cannot be read now burns
@@ -12,14 +13,17 @@
 //! - Whoever asks for the newest view waits likewise ([`Mailbox::refresh`]), so that UIDNEXT is told
 //!   rising.
 //! - Before anybody hears of a promise, its UIDNEXT is durable: after a crash what is not in the log
-//!   gets UIDs behind it, since the promised ones were told for what was there then.
+//!   gets UIDs behind it, since the promised ones were told for what was there then. Those that an old
+//!   server's list gives are the same again.
 //! - No UID, MODSEQ or flag of a message is told before it is durable and applied as ever.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use protocol::types::{SeqNum, SystemFlags, Uid};
 
 use super::files::Files;
+use super::ops::ranges;
 use super::{Mailbox, MailboxInner, Place, View, settle};
 use crate::error::{Error, Result};
 use crate::layout::Found;
@@ -47,15 +51,18 @@ enum Stage {
 
 /// What was told of a mailbox's messages before they were read.
 struct Promise {
-    /// UID of the first message; the others' follow without a gap.
-    first: Uid,
+    /// Ascending, inclusive.
+    uids: Vec<(u32, u32)>,
+    exists: u32,
     uid_next: Uid,
     first_unseen: Option<SeqNum>,
+    /// More is being taken over than the messages.
+    takes_over: AtomicBool,
     /// Why it was not kept.
     broken: OnceLock<Error>,
 }
 
-/// See [`Mailbox::first_look`].
+/// See [`crate::User::first_look`].
 #[derive(Clone)]
 pub struct Promised {
     what: Arc<Promise>,
@@ -74,7 +81,7 @@ pub enum FirstLook {
 impl Promised {
     /// Number of messages.
     pub fn exists(&self) -> u32 {
-        self.what.uid_next.0 - self.what.first.0
+        self.what.exists
     }
 
     /// UIDNEXT.
@@ -95,13 +102,14 @@ impl Promised {
     /// Promised messages that `view`, of [`Mailbox::kept`], has not: where they were, ascending, and
     /// their UIDs. Little to do where none is missing.
     pub fn missing(&self, view: &View) -> Vec<(SeqNum, Uid)> {
-        let (first, next) = (self.what.first.0, self.what.uid_next.0);
-        let there = view.seqs_in_uid_range((first, next.saturating_sub(1)));
+        // Nothing else has UIDs below: the mailbox was empty.
+        let there = view.seqs_in_uid_range((1, self.what.uid_next.0.saturating_sub(1)));
         if there.is_some_and(|(first, last)| last.0 - first.0 + 1 == self.exists()) {
             return Vec::new();
         }
         let mut now = view.uids().map(|(_, uid)| uid).peekable();
-        let missing = (first..next).enumerate().filter(|(_, uid)| {
+        let promised = self.what.uids.iter().flat_map(|&(first, last)| first..=last);
+        let missing = promised.enumerate().filter(|(_, uid)| {
             while now.next_if(|there| there.0 < *uid).is_some() {}
             now.next_if_eq(&Uid(*uid)).is_none()
         });
@@ -110,9 +118,16 @@ impl Promised {
 }
 
 /// While it lives, somebody wants a promise.
-struct Wants<'a>(&'a MailboxInner);
+pub(crate) struct Wants(Arc<MailboxInner>);
 
-impl Drop for Wants<'_> {
+impl Wants {
+    pub(crate) fn of(inner: &Arc<MailboxInner>) -> Wants {
+        inner.state.lock().naming.wanted += 1;
+        Wants(inner.clone())
+    }
+}
+
+impl Drop for Wants {
     fn drop(&mut self) {
         self.0.state.lock().naming.wanted -= 1;
     }
@@ -147,21 +162,25 @@ impl Mailbox {
         if !inner.may_differ() {
             return Ok(FirstLook::Whole(self.view()));
         }
-        inner.state.lock().naming.wanted += 1;
-        let _wants = Wants(inner);
-        let mut version = inner.version.subscribe();
+        let _wants = Wants::of(inner);
         let Some(heard) = inner.ask_rescan() else { return Ok(FirstLook::Whole(self.view())) };
-        let done = settle(&inner.shared, heard);
-        tokio::pin!(done);
+        tokio::select! {
+            promised = self.promised() => Ok(FirstLook::Promised(promised)),
+            done = settle(&inner.shared, heard) => {
+                done.map(|()| FirstLook::Whole(self.view()))
+            }
+        }
+    }
+
+    /// Waits for a promise. Cancel-safe.
+    pub(crate) async fn promised(&self) -> Promised {
+        let mut version = self.0.version.subscribe();
         loop {
-            if let Some(what) = inner.promise() {
-                return Ok(FirstLook::Promised(what));
+            if let Some(promised) = self.0.promise() {
+                return promised;
             }
-            tokio::select! {
-                done = &mut done => return done.map(|()| FirstLook::Whole(self.view())),
-                // The sender lives in the mailbox.
-                _ = version.changed() => {}
-            }
+            // The sender lives in the mailbox.
+            let _ = version.changed().await;
         }
     }
 
@@ -181,7 +200,8 @@ impl Mailbox {
 }
 
 impl MailboxInner {
-    fn promise(&self) -> Option<Promised> {
+    /// The promise that is to be kept.
+    pub(crate) fn promise(&self) -> Option<Promised> {
         match &self.state.lock().naming.stage {
             Stage::Made(promised) => Some(promised.clone()),
             Stage::None | Stage::Begun(_) => None,
@@ -227,20 +247,26 @@ impl MailboxInner {
         if files.head.count > 0 || fresh.len() < self.shared.config.promise_messages_min {
             return;
         }
-        let Some((first, uid_next)) = self.begin_promise(fresh.len()) else { return };
+        // Met twice while another program moves it.
+        if fresh.windows(2).any(|pair| pair[0].base == pair[1].base) {
+            return;
+        }
+        let Some((uids, uid_next)) = self.begin_promise(fresh) else { return };
         if let Err(error) = remember_promise(&self.shared, &place.dir, uid_next) {
             tracing::warn!(mailbox = %self.id, %error, "messages are read before their number is told");
             self.state.lock().naming.stage = Stage::None;
             return self.wake();
         }
-        for (file, uid) in fresh.iter_mut().zip(first.0..) {
-            file.uid = Uid(uid);
+        for (file, uid) in fresh.iter_mut().zip(&uids) {
+            file.uid = *uid;
         }
         let unseen = |file: &Found| !file.flags.system().contains(SystemFlags::SEEN);
         let what = Promise {
-            first,
+            exists: uids.len() as u32,
+            uids: ranges(&uids),
             uid_next,
             first_unseen: fresh.iter().position(unseen).map(|at| SeqNum(at as u32 + 1)),
+            takes_over: AtomicBool::new(!self.looked.load(Ordering::Acquire)),
             broken: OnceLock::new(),
         };
         let promised = Promised { what: Arc::new(what), before: self.view() };
@@ -248,17 +274,36 @@ impl MailboxInner {
         self.wake();
     }
 
-    /// The first promised UID and UIDNEXT.
-    fn begin_promise(&self, count: usize) -> Option<(Uid, Uid)> {
-        let may = self.foreign.lock().told.is_none();
+    /// UIDs in the order of `fresh`, and UIDNEXT behind them.
+    fn begin_promise(&self, fresh: &[Found]) -> Option<(Vec<Uid>, Uid)> {
+        let told = self.foreign.lock().told.clone();
         let mut state = self.open_state().ok()?;
         let naming = &state.naming;
-        if !may || naming.wanted == 0 || naming.appending > 0 || !state.queue.is_empty() {
+        let hindered = naming.appending > 0 || !matches!(naming.stage, Stage::None);
+        if naming.wanted == 0 || hindered || !state.queue.is_empty() {
             return None;
         }
-        let uid_next = Uid(state.uid_next.0.checked_add(u32::try_from(count).ok()?)?);
+        let mut next = state.uid_next;
+        let mut uids = Vec::with_capacity(fresh.len());
+        for file in fresh {
+            let uid = told.as_ref().map_or(next, |told| told.next(&file.base, next));
+            uids.push(uid);
+            next = Uid(uid.0.checked_add(1)?);
+        }
+        let uid_next = told.map_or(next, |told| next.max(told.uid_next()));
         state.naming.stage = Stage::Begun(uid_next);
-        Some((state.uid_next, uid_next))
+        Some((uids, uid_next))
+    }
+
+    /// What an old server left is taken over, or cannot be: a promise of messages ends, too.
+    pub(crate) fn taken_over(self: &Arc<Self>, failed: Option<&Error>) {
+        if let Some(error) = failed {
+            self.break_promise(error);
+        }
+        if let Stage::Made(promised) = &self.state.lock().naming.stage {
+            promised.what.takes_over.store(false, Ordering::Release);
+        }
+        self.keep_promise(&mut self.files.lock());
     }
 
     /// The messages could not be taken in, or not all.
@@ -276,6 +321,7 @@ impl MailboxInner {
             Stage::None => return,
             _ if state.rescan_frames > 0 => return,
             Stage::Begun(uid_next) => *uid_next,
+            Stage::Made(promised) if promised.what.takes_over.load(Ordering::Acquire) => return,
             Stage::Made(promised) => promised.what.uid_next,
         };
         // The last ones may have vanished.

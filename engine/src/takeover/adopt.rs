@@ -50,6 +50,11 @@ impl Told {
         }
     }
 
+    /// UIDNEXT by it.
+    pub(crate) fn uid_next(&self) -> Uid {
+        Uid(self.uid_next)
+    }
+
     fn of(uid_validity: u32, uid_next: u32, uids: Vec<(u32, Vec<u8>)>) -> Told {
         let uids = uids.into_iter().map(|(uid, base)| (base, uid)).collect();
         Told { uid_validity, uid_next, uids }
@@ -150,7 +155,10 @@ impl UserInner {
         let now = stamps(storage, dir)?;
         let known = Memory::read(&self.shared, dir, OF_MAILBOX)?;
         let promised = known.as_ref().map_or(0, |known| known.promised);
-        inner.raise_uid_next(Uid(promised));
+        // While UIDs are taken over, those that the file gives may be below.
+        if !known.as_ref().is_some_and(|known| known.adopting) {
+            inner.raise_uid_next(Uid(promised));
+        }
         let known = known.filter(|known| !known.is_promise_alone());
         let fresh = inner.files.lock().head.uid_next <= Uid(1);
         // A crash may have come before the checkpoint that would have it.
@@ -184,8 +192,9 @@ impl UserInner {
         let server = OldServer::ALL.into_iter().filter(|s| changed(*s).is_some());
         let server = server.max_by_key(|s| changed(*s));
         if let Some(server) = server {
-            self.take_uids(name, inner, dir, server, fresh)?;
+            self.take_uids(name, inner, dir, server, (fresh, Uid(promised)))?;
         } else {
+            inner.raise_uid_next(Uid(promised));
             inner.rescan_blocking()?;
         }
         if now.courier_keywords != before.courier_keywords || coming.adopting {
@@ -202,16 +211,17 @@ impl UserInner {
         inner: &Arc<MailboxInner>,
         dir: &Path,
         server: OldServer,
-        fresh: bool,
+        (fresh, promised): (bool, Uid),
     ) -> Result<()> {
         // Lines that we were adding, of messages whose UIDs the index has.
-        let told = match Told::read(&*self.shared.storage, dir, server, !fresh) {
+        let mut told = match Told::read(&*self.shared.storage, dir, server, !fresh) {
             Ok(told) => told.unwrap_or_default(),
             Err(error @ Error::Corrupt { .. }) => {
                 tracing::error!(user = self.name, mailbox = name, %error, "UIDs of an old server are lost");
                 if !fresh {
                     self.raise_uid_validity(name, inner, 0)?;
                 }
+                inner.raise_uid_next(promised);
                 return inner.rescan_blocking();
             }
             Err(error) => return Err(error),
@@ -225,6 +235,7 @@ impl UserInner {
                 theirs = told.uid_validity,
                 "an old server began this mailbox anew: our UIDs stay"
             );
+            inner.raise_uid_next(promised);
             return inner.rescan_blocking();
         }
         if let Some(why) = inner.contradiction(&told)? {
@@ -237,6 +248,8 @@ impl UserInner {
             self.raise_uid_validity(name, inner, told.uid_validity)?;
             return inner.rescan_blocking();
         }
+        // What it does not give UIDs gets them behind those that were told before a crash.
+        told.uid_next = told.uid_next.max(promised.0);
         let (uid_next, messages) = (told.uid_next, told.uids.len());
         inner.foreign.lock().told = Some(Arc::new(told));
         let taken = inner.rescan_blocking();
@@ -334,6 +347,9 @@ impl MailboxInner {
             known.insert(base.to_vec());
         }
         let next = files.head.uid_next.0;
+        if next <= 1 {
+            return Ok(None);
+        }
         let place = self.place.read().clone();
         let mut why = None;
         let mut each = |file: crate::layout::Found| {

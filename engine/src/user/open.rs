@@ -6,15 +6,60 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use protocol::types::UidValidity;
+use tokio::sync::oneshot;
 
-use super::UserInner;
+use super::{User, UserInner};
 use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::ids::{Lsn, MailboxId};
 use crate::mailbox::files::{Files, INDEX_NAME};
 use crate::mailbox::opening::{begin_anew, stamp};
-use crate::mailbox::{Mailbox, MailboxInner, Place};
+use crate::mailbox::{FirstLook, Mailbox, MailboxInner, Place, Wants};
+use crate::namespace::Namespace;
 use crate::quota::Share;
+
+impl User {
+    /// Opens a mailbox for an answer that needs no message: [`Mailbox::first_look`], also while what
+    /// an old server left is still being taken over. A mailbox that comes with a promise is good for
+    /// nothing but [`Mailbox::kept`] before that.
+    ///
+    /// # Errors
+    /// As [`User::mailbox`] and [`Mailbox::refresh`].
+    pub async fn first_look(&self, name: &str) -> Result<(Mailbox, FirstLook)> {
+        let shared = &self.0.shared;
+        let name = Namespace::canonical(name);
+        let id = self.namespace().mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?.id;
+        let there = shared.mailboxes.find(id);
+        if let Some((open, promised)) =
+            there.as_ref().and_then(|open| Some((open, open.promise()?)))
+        {
+            return Ok((Mailbox(open.clone()), FirstLook::Promised(promised)));
+        }
+        let mailbox = match there.filter(|open| open.looked.load(Ordering::Acquire)) {
+            Some(open) => Mailbox(open),
+            None => {
+                let (tell, told) = oneshot::channel();
+                let inner = self.0.clone();
+                let opened = shared.helpers.run(move || {
+                    let _one_at_a_time = inner.changes.lock();
+                    inner.finish_moves()?;
+                    inner.open_telling(&name, tell)
+                });
+                let promised = async {
+                    let mailbox = told.await.ok()?;
+                    let promised = mailbox.promised().await;
+                    Some((mailbox, FirstLook::Promised(promised)))
+                };
+                tokio::select! {
+                    Some(promised) = promised => return Ok(promised),
+                    opened = opened => opened.map_err(|_| Error::Closing)??,
+                }
+            }
+        };
+        let look = mailbox.first_look().await?;
+        Ok((mailbox, look))
+    }
+}
 
 impl UserInner {
     /// Opens a mailbox, or finds it open. Under the `changes` lock.
@@ -23,6 +68,21 @@ impl UserInner {
         let mailbox = self.open_as_it_is(name)?;
         self.look_at_old_server(name, &mailbox)?;
         Ok(mailbox)
+    }
+
+    /// The same; `tell` gets the mailbox before that, for whom its promises are enough.
+    fn open_telling(
+        self: &Arc<Self>,
+        name: &str,
+        tell: oneshot::Sender<Mailbox>,
+    ) -> Result<Mailbox> {
+        let mailbox = self.open_as_it_is(name)?;
+        let _wants = Wants::of(&mailbox.0);
+        // Who asked may have gone.
+        let _ = tell.send(mailbox.clone());
+        let looked = self.look_at_old_server(name, &mailbox);
+        mailbox.0.taken_over(looked.as_ref().err());
+        looked.map(|()| mailbox)
     }
 
     fn open_as_it_is(self: &Arc<Self>, name: &str) -> Result<Mailbox> {

@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use engine::io::sim::Sim;
@@ -14,6 +14,7 @@ use engine::{
     Delivery, Drive, Error, FirstLook, INBOX, Mailbox, Promised, Result, Store, StoreConfig,
     Target, Turn, UserOptions, View,
 };
+use foreign::courier::uiddb::UidDb;
 use protocol::types::{SeqNum, SystemFlags, Uid};
 
 use crate::bench::{config, text};
@@ -21,17 +22,18 @@ use crate::bench::{config, text};
 const MAILDIR: &str = "/maildir/alice";
 const MESSAGES: u32 = 6;
 
-/// A disk on which one message cannot be read for a while.
+/// A disk on which one message cannot be read for a while, or is waited for.
 #[derive(Clone)]
 struct Disk {
     sim: Sim,
     fails: Arc<AtomicBool>,
+    is_held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Disk {
     /// With messages of which the second is the first that is not seen.
     fn filled(seed: u64) -> Disk {
-        let disk = Disk { sim: Sim::new(seed), fails: Arc::default() };
+        let disk = Disk { sim: Sim::new(seed), fails: Arc::default(), is_held: Arc::default() };
         for sub in ["cur", "new", "tmp"] {
             disk.sim.create_dir_all(&Path::new(MAILDIR).join(sub)).unwrap();
         }
@@ -56,9 +58,18 @@ impl Disk {
         self.sim.sync_dir(&cur).unwrap();
     }
 
-    fn start(&self) -> Result<Site> {
+    fn hold(&self, is_held: bool) {
+        *self.is_held.0.lock().unwrap() = is_held;
+        self.is_held.1.notify_all();
+    }
+
+    fn store(&self, drive: Drive) -> Result<Store> {
         let config = StoreConfig { promise_messages_min: 3, ..config(false) };
-        let store = Store::open(config, Arc::new(self.clone()), Drive::Manual)?;
+        Store::open(config, Arc::new(self.clone()), drive)
+    }
+
+    fn start(&self) -> Result<Site> {
+        let store = self.store(Drive::Manual)?;
         let mut site = Site { store, disk: self.clone(), mailbox: None };
         let user = site.result(site.store.user("alice", &options()))?;
         site.mailbox = Some(site.result(user.mailbox(INBOX))?);
@@ -245,10 +256,89 @@ fn what_was_told_holds_when_the_power_goes() {
     assert!(told_alone > 1 && seen_too > 1, "{told_alone} cuts between, {seen_too} behind");
 }
 
+/// As Courier left it, which knew four of them.
+fn couriers() -> Disk {
+    let disk = Disk::filled(1);
+    let uids = [(3, 2), (5, 3), (9, 1), (12, 4)];
+    let base = |n: u32| format!("{}.M{n}.host", 1_600_000_000 + n).into_bytes();
+    let messages = uids.into_iter().map(|(uid, n)| (uid, base(n))).collect();
+    let db = UidDb { uid_validity: 777, uid_next: 20, messages };
+    let path = Path::new(MAILDIR).join("courierimapuiddb");
+    let file = disk.sim.open(&path, Open::CreateNew).unwrap();
+    file.write_at(&db.write(), 0).unwrap();
+    file.sync_all().unwrap();
+    disk.sim.sync_dir(Path::new(MAILDIR)).unwrap();
+    disk
+}
+
+#[test]
+fn an_old_servers_uids_are_promised_while_they_are_taken_over() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for cut in 0..=3 {
+        let power_goes = cut > 0;
+        let disk = couriers();
+        disk.hold(true);
+        let store = disk.store(Drive::Threads).unwrap();
+        let kept = runtime.block_on(async {
+            let user = store.user("alice", &options()).await.unwrap();
+            let (mailbox, look) = user.first_look(INBOX).await.unwrap();
+            let FirstLook::Promised(promised) = look else {
+                panic!("the messages were read first")
+            };
+            assert_eq!((promised.exists(), promised.uid_next()), (MESSAGES, Uid(22)));
+            assert_eq!(promised.first_unseen(), Some(SeqNum(1)));
+            assert_eq!(promised.before().uid_validity().0, 777);
+            let later = std::time::Duration::from_millis(50);
+            let other = tokio::time::timeout(later, user.mailbox(INBOX)).await;
+            assert!(other.is_err(), "somebody has a mailbox that is being taken over");
+            let (_, second) = user.first_look(INBOX).await.unwrap();
+            assert!(matches!(second, FirstLook::Promised(same) if same.exists() == MESSAGES));
+            if power_goes {
+                disk.sim.stop_at(disk.sim.operations() + 1);
+            }
+            disk.hold(false);
+            let patience = if power_goes { later } else { 400 * later };
+            let kept = tokio::time::timeout(patience, mailbox.kept(&promised)).await;
+            let missing = |view: View| (promised.missing(&view), view);
+            kept.ok().and_then(Result::ok).map(missing)
+        });
+        if !power_goes {
+            let (missing, view) = kept.unwrap();
+            assert_eq!((uids(&view), missing), (vec![3, 5, 9, 12, 20, 21], vec![]));
+            assert_eq!(view.uid_next(), Uid(22));
+            store.close().unwrap();
+            continue;
+        }
+        assert!(kept.is_none(), "kept without a disk");
+        drop(store);
+        disk.sim.crash(cut);
+        disk.put(9, "1500000000.M9.host:2,");
+        let site = disk.start().unwrap();
+        let view = site.result(site.mailbox().refresh()).unwrap();
+        let now = uids(&view);
+        assert_eq!(now[..4], [3, 5, 9, 12], "cut {cut}");
+        assert!(view.file_name(Uid(9)).unwrap().contains(".M1."));
+        assert_eq!((now.len(), view.uid_validity().0), (7, 777), "cut {cut}");
+        let new = now.iter().find(|uid| view.file_name(Uid(**uid)).unwrap().contains(".M9."));
+        assert!(new.is_some_and(|uid| *uid >= 22), "cut {cut}: {now:?}");
+    }
+}
+
 impl Disk {
+    fn is_it(path: &Path) -> bool {
+        path.to_string_lossy().contains(".M6.")
+    }
+
+    fn wait_for(&self, path: &Path) {
+        if Disk::is_it(path) {
+            let held = self.is_held.0.lock().unwrap();
+            drop(self.is_held.1.wait_while(held, |held| *held).unwrap());
+        }
+    }
+
     fn check(&self, path: &Path) -> io::Result<()> {
-        let is = path.to_string_lossy().contains(".M6.") && self.fails.load(Ordering::Acquire);
-        if is { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        let fails = Disk::is_it(path) && self.fails.load(Ordering::Acquire);
+        if fails { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
     }
 }
 
@@ -282,6 +372,7 @@ impl Storage for Disk {
         self.sim.list(dir, each)
     }
     fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.wait_for(path);
         self.sim.stat(path)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! SELECT and EXAMINE: RFC 3501 section 6.3.1 and 6.3.2, RFC 9051, RFC 7162 sections 3.1
 //! and 3.2.5, RFC 8474 section 4.2, RFC 5257 sections 4.1 and 4.2.
 
-use engine::{FirstLook, Rights, SeqMatch};
+use engine::{FirstLook, Mailbox, Rights, SeqMatch};
 use protocol::imap::command::{Fetch, FetchItem, QResync, SelectParameters, SetArgument};
 use protocol::imap::encode::{self, Code, ListLine, Status};
 use protocol::types::{SeqNum, SequenceSet};
@@ -9,6 +9,7 @@ use protocol::types::{SeqNum, SequenceSet};
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::Selected;
 use super::super::session::Session;
+use super::super::sharing::Place;
 use super::fetch;
 use super::search::set_of;
 
@@ -28,21 +29,23 @@ pub(in super::super) async fn run(
         session.untagged(Status::Ok, Some(&Code::Word("CLOSED")), "Previous mailbox closed");
     }
     session.features.condstore |= condstore;
-    let (place, mailbox) = match session.mailbox(name, Rights::READ, "NONEXISTENT").await {
-        Ok(found) => found,
+    let place = match session.place_with(name, Rights::READ, "NONEXISTENT").await {
+        Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
     let warns = session.services.config().imap.quota_warn_percent > 0;
     // Whoever asks more of it than numbers waits for the messages.
     let needs_messages = qresync.is_some() || !place.own || warns || session.notices.is_some();
     let looked = match needs_messages {
-        true => mailbox.refresh().await.map(FirstLook::Whole),
-        false => mailbox.first_look().await,
+        true => whole(&place).await,
+        false => place.user.first_look(&place.name).await,
     };
-    let (view, promised) = match looked {
-        Ok(FirstLook::Whole(view)) => (view, None),
-        Ok(FirstLook::Promised(promised)) => (promised.before().clone(), Some(promised)),
-        Err(error) => return Ok(session.failure("refresh a mailbox", &error, "NONEXISTENT")),
+    let (mailbox, view, promised) = match looked {
+        Ok((mailbox, FirstLook::Whole(view))) => (mailbox, view, None),
+        Ok((mailbox, FirstLook::Promised(promised))) => {
+            (mailbox, promised.before().clone(), Some(promised))
+        }
+        Err(error) => return Ok(session.failure("open a mailbox", &error, "NONEXISTENT")),
     };
     let seen = match session.own_seen(&place, &mailbox).await {
         Ok(seen) => seen,
@@ -85,6 +88,13 @@ pub(in super::super) async fn run(
         return Ok(reply);
     }
     Ok(Reply::ok("Selected").word(if read_only { "READ-ONLY" } else { "READ-WRITE" }))
+}
+
+/// A mailbox with all of its messages.
+async fn whole(place: &Place) -> engine::Result<(Mailbox, FirstLook)> {
+    let mailbox = place.user.mailbox(&place.name).await?;
+    let view = mailbox.refresh().await?;
+    Ok((mailbox, FirstLook::Whole(view)))
 }
 
 /// Warns of a limit that is nearly reached, as Cyrus does, if the configuration says from where on.
