@@ -19,7 +19,7 @@ use crate::scratch::{owner_is_gone, owner_line};
 const STATE_DIR: &str = "/run/cursus-fstests";
 /// How often a busy mount is tried again, and how long between: an NFS server keeps files of an
 /// export that is gone open for some seconds.
-const BUSY_TRIES: usize = 100;
+const BUSY_TRIES: usize = 200;
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
 /// A thing that must not outlive its run.
