@@ -207,6 +207,10 @@ impl Bench {
             folder.messages.insert(uid, Msg { token, flags: record.flags.0, keywords });
             modseqs.insert(uid, record.modseq.0);
         }
+        if self.sim.is_stopped() {
+            // Without power memory still answers, with half of a change, too.
+            return Err(Error::Closing);
+        }
         let seen = self.seen.entry(id).or_default();
         let validity = view.uid_validity();
         assert_eq!(*seen.validity.get_or_insert(validity), validity, "UIDVALIDITY of {at:?}");

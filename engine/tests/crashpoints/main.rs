@@ -243,8 +243,9 @@ impl<'a> Run<'a> {
         let mut patience = FAULTS_MAX;
         let actual = loop {
             match self.bench.look() {
+                // Without power memory still answers, and may lack what the log has already.
+                _ if self.bench.sim.is_stopped() => return false,
                 Ok(actual) => break actual,
-                Err(_) if self.bench.sim.is_stopped() => return false,
                 Err(error) if patience == 0 => panic!("{when}: {error}"),
                 Err(error) => note(format!("look: {error}")),
             }
