@@ -7,7 +7,7 @@ use crate::archive::ArchiveConfig;
 use crate::fulltext::{IndexConfig, IndexMode};
 use crate::layout::Layout;
 use crate::mount::MountOptions;
-use crate::takeover::OldServer;
+use crate::takeover::{OldServer, SharedIndex};
 
 /// One partition: a tree of mailboxes in one layout on one filesystem.
 #[derive(Clone)]
@@ -93,6 +93,8 @@ pub struct StoreConfig {
     /// Servers whose files in Maildirs are kept up to date, so that they can be started again on the
     /// same tree.
     pub hand_back: Vec<OldServer>,
+    /// Names in Courier's shared index.
+    pub shared_index: SharedIndex,
 }
 
 impl StoreConfig {
@@ -135,6 +137,7 @@ impl StoreConfig {
             searchers: std::thread::available_parallelism().map_or(1, usize::from),
             archive: None,
             hand_back: Vec::new(),
+            shared_index: SharedIndex::default(),
         }
     }
 }

@@ -69,8 +69,8 @@ mod user;
 mod watch;
 
 pub use acl::{
-    ACL_ENTRIES_MAX, Acl, AclEntry, Authority, FlagScope, Identifier, Principal, Rights,
-    RightsChange, domain_of,
+    ACL_ENTRIES_MAX, Acl, AclEntry, Authority, COMMON_DOMAIN, FlagScope, Identifier, Principal,
+    Rights, RightsChange, domain_of,
 };
 pub use adoption::{
     Adopted, AdoptionReport, MailboxToAdopt, MessageToAdopt, UserToAdopt, acl_entry,
@@ -101,5 +101,5 @@ pub use quota::{QuotaLimits, QuotaRoot, Usage};
 pub use seen::PrivateSeen;
 pub use shared::{Drive, Turn};
 pub use store::{CheckReport, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus};
-pub use takeover::OldServer;
+pub use takeover::{OldServer, SharedAccount, SharedIndex, SharedNames, common_user};
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, NewMailbox, User, UserOptions};

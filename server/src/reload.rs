@@ -31,6 +31,7 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "state_dir" => state_dir;
         "default_partition" => default_partition;
         "partition" => partition;
+        "sharing.courier_index" => sharing.courier_index;
         "store.log_dir" => store.log_dir;
         "store.log_bytes_max" => store.log_bytes_max;
         "store.checkpoint_seconds" => store.checkpoint_seconds;

@@ -17,6 +17,7 @@
 //! }
 //! ```
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,7 @@ use auth::{Account, Authenticator};
 use config::Config;
 use engine::io::Lane;
 use engine::{Store, User};
+use parking_lot::Mutex;
 use protocol::types::Uid;
 use tokio::sync::watch;
 
@@ -56,6 +58,8 @@ pub struct Shared {
     pub totals: Totals,
     /// When users of POP3 logged in last.
     pub pop3_delays: LoginDelays,
+    /// Owners in Courier's shared index whose Maildirs were looked at since the start.
+    pub(crate) met: Mutex<HashSet<String>>,
     /// When the process began to serve.
     pub started: Instant,
     hostname: String,
@@ -96,6 +100,7 @@ impl Shared {
             admission: Arc::default(),
             totals: Totals::default(),
             pop3_delays: LoginDelays::default(),
+            met: Mutex::default(),
             started: Instant::now(),
             hostname,
             stalls: OnceLock::new(),

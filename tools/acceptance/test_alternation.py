@@ -11,6 +11,7 @@ from harness import proc
 from harness.alternation import MAIL_UID, PASSWORD, USER, Alternation, Turn
 from harness.case import Case
 from harness.cyrus_alternation import CyrusAlternation
+from harness.shared_folders import SharedFolders
 
 
 class Takeover(Case):
@@ -21,6 +22,7 @@ class Takeover(Case):
         self.addCleanup(run.stop)
         run.run(3, changes=10)
         self.need("mbsync")
+        self.need("getmail")
         run.nothing_is_fetched_twice()
         self.assertGreater(len(run.journal), 20)
         complaints = run.cursus.complaints()
@@ -28,6 +30,16 @@ class Takeover(Case):
 
     def test_courier(self):
         self.alternate("courier")
+
+    def test_couriers_shared_folders(self):
+        if os.getuid() != 0:
+            self.skipTest("peers take root")
+        run = SharedFolders(seed=5)
+        self.addCleanup(run.stop)
+        told = run.run(2)
+        self.assertEqual(told["user2", ("select", "#shared.lists.News")], "OK")
+        self.assertIn(("#shared.staff.boss.Box", False), told["user2", ("list", "#shared.*")])
+        self.assertEqual(run.cursus.complaints(), [])
 
     def test_dovecot(self):
         self.alternate("dovecot")

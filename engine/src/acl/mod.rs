@@ -34,6 +34,11 @@ use crate::ids::MailboxId;
 use crate::namespace::{INBOX, Namespace, SEPARATOR};
 use crate::user::{User, UserInner};
 
+/// The domain of owners who belong to nobody's domain, and to whose mailboxes users of all domains
+/// are at home: Maildirs that Courier's shared index names and that are no account's. No domain can
+/// have this name (RFC 6761 section 6.4).
+pub const COMMON_DOMAIN: &str = "shared.invalid";
+
 /// Entries of a list at most.
 pub const ACL_ENTRIES_MAX: usize = 1000;
 
@@ -282,7 +287,7 @@ impl Principal {
     }
 
     fn is(&self, who: &Identifier, owner: &str) -> bool {
-        let at_home = || domain_of(&self.user) == domain_of(owner);
+        let at_home = || [domain_of(&self.user), COMMON_DOMAIN].contains(&domain_of(owner));
         match who {
             Identifier::Owner => self.user == owner,
             Identifier::Administrators => self.administers(owner),
@@ -299,8 +304,9 @@ impl Principal {
         let user = Identifier::User(self.user.clone());
         let groups = self.groups.iter().map(|name| Identifier::Group(name.clone()));
         let words = [Identifier::Authenticated, Identifier::Anyone, Identifier::Anonymous];
+        let common = words.clone().into_iter().map(|word| format!("{word}@{COMMON_DOMAIN}"));
         let all = std::iter::once(user).chain(groups).chain(words);
-        all.filter_map(|who| who.key(&self.user)).collect()
+        all.filter_map(|who| who.key(&self.user)).chain(common).collect()
     }
 }
 

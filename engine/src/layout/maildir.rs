@@ -23,6 +23,7 @@
 //! A path can be given to another mailbox later. Before it repeats a relocate or destroy,
 //! recovery compares the mailbox id in the directory's own files.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -63,11 +64,14 @@ pub struct Maildir {
     pub user_path: String,
     /// How folder names are written.
     pub names: Names,
+    /// Maildirs of single users, one level below the root, where there are any: then the others have
+    /// none here, and `user_path` says nothing.
+    pub homes: BTreeMap<String, String>,
 }
 
 impl Default for Maildir {
     fn default() -> Maildir {
-        Maildir { user_path: "{user}".to_owned(), names: Names::default() }
+        Maildir { user_path: "{user}".to_owned(), names: Names::default(), homes: BTreeMap::new() }
     }
 }
 
@@ -108,6 +112,11 @@ impl Maildir {
     }
 
     fn user_dir(&self, root: &Path, user: &str) -> Result<PathBuf, NameError> {
+        if !self.homes.is_empty() {
+            let home = self.homes.get(user);
+            let refused = || refusal(user, "the partition has Maildirs of certain users alone");
+            return Ok(root.join(home.ok_or_else(refused)?));
+        }
         let (local, domain) = split_user(user);
         let escape = |part: &str| escape_user_part(part, &[]);
         let mut dir = root.to_owned();
@@ -142,6 +151,32 @@ impl Maildir {
             dir.push(level_out);
         }
         Ok(dir)
+    }
+
+    /// The user whose Maildir a directory is, by `user_path`.
+    pub fn user_of(&self, root: &Path, dir: &Path) -> Option<String> {
+        let below = dir.strip_prefix(root).ok()?.to_str()?;
+        let (patterns, levels) = (self.user_path.split('/'), below.split('/'));
+        if patterns.clone().count() != levels.clone().count() {
+            return None;
+        }
+        let (mut whole, mut local, mut domain) = (None, None, None);
+        for (pattern, level) in patterns.zip(levels) {
+            let fields =
+                [("{user}", &mut whole), ("{local}", &mut local), ("{domain}", &mut domain)];
+            for (field, value) in fields {
+                let Some((before, behind)) = pattern.split_once(field) else { continue };
+                *value = level.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind));
+            }
+        }
+        let user = match (whole, local, domain) {
+            (Some(user), _, _) => user.to_owned(),
+            (None, Some(local), Some("%")) => local.to_owned(),
+            (None, Some(local), Some(domain)) => format!("{local}@{domain}"),
+            _ => return None,
+        };
+        // What was escaped, or does not fit, is nobody's that is found so.
+        (self.user_dir(root, &user).ok()? == dir).then_some(user)
     }
 
     /// Whether a mailbox's directory is a folder inside a user's Maildir: it lies one level

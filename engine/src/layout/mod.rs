@@ -187,7 +187,8 @@ impl Default for LayoutOptions {
 pub fn layout_for(kind: LayoutKind, options: &LayoutOptions) -> Arc<dyn Layout> {
     match kind {
         LayoutKind::Maildir => {
-            Arc::new(Maildir { user_path: options.user_path.clone(), names: options.names })
+            let (user_path, names) = (options.user_path.clone(), options.names);
+            Arc::new(Maildir { user_path, names, ..Maildir::default() })
         }
         LayoutKind::Cyrus => {
             Arc::new(Cyrus { hashed: options.hashed, full_hash: options.full_hash })

@@ -14,6 +14,7 @@ use foreign::dovecot::{self, uidvalidity};
 use protocol::imap::mutf7;
 
 use super::OldServer;
+use super::SharedNames;
 use super::files::{self, stamp};
 use super::lists::first_list;
 use super::memory::{Memory, OF_ACCOUNT, SUBSCRIPTIONS_NAME};
@@ -51,9 +52,17 @@ fn stamps(storage: &dyn Storage, dir: &Path) -> Result<Memory> {
 }
 
 /// Courier's name for what lies in another account is `#shared.ACCOUNT.folder`, by the account's name
-/// in the shared index; ours by whose it is, a user of one's own domain. `None` for what is none.
-fn of_others(wire: &str, user: &str) -> Option<String> {
+/// in the shared index; ours by whose it is: without an index, a user of one's own domain. `None` for
+/// what is none.
+fn of_others(wire: &str, user: &str, index: Option<&SharedNames>) -> Option<String> {
     let rest = wire.strip_prefix(SHARED_PREFIX)?;
+    if let Some(index) = index {
+        let levels = rest.replace('.', "/");
+        let (account, folder) = index.find(&levels)?;
+        let folder = folder.unwrap_or(INBOX);
+        let decoded = mutf7::decode(folder.as_bytes()).unwrap_or_else(|_| folder.to_owned());
+        return Some(Namespace::name_of_others(&account.owner, &Namespace::canonical(&decoded)));
+    }
     let (owner, folder) = rest.split_once('.').unwrap_or((rest, INBOX));
     let plain = |c: char| c != SEPARATOR && c != '@' && !c.is_control();
     if owner.is_empty() || folder.is_empty() || !owner.chars().all(plain) {
@@ -74,6 +83,7 @@ fn subscriptions(
     dir: &Path,
     server: OldServer,
     user: &str,
+    index: Option<&SharedNames>,
 ) -> Result<Option<BTreeSet<String>>> {
     let Some(bytes) = files::read(storage, &dir.join(server.subscriptions_name()))? else {
         return Ok(None);
@@ -83,7 +93,7 @@ fn subscriptions(
             .into_iter()
             .filter_map(|name| {
                 if name.starts_with('#') {
-                    return of_others(&name, user);
+                    return of_others(&name, user, index);
                 }
                 let own = name.strip_prefix("INBOX.").unwrap_or(&name);
                 let decoded = mutf7::decode(own.as_bytes()).unwrap_or_else(|_| own.to_owned());
@@ -130,7 +140,9 @@ impl UserInner {
             }
         }
         for server in OldServer::ALL {
-            for name in subscriptions(storage, main, server, &self.name)?.into_iter().flatten() {
+            let index = self.shared.config.shared_index.all();
+            let theirs = subscriptions(storage, main, server, &self.name, index)?;
+            for name in theirs.into_iter().flatten() {
                 let frame = Frame::Subscription { user: user(), name, on: true };
                 frames.push((MailboxId::default(), frame));
             }
@@ -299,7 +311,10 @@ impl UserInner {
         let base = files::read(storage, &main.join(SUBSCRIPTIONS_NAME))?.unwrap_or_default();
         let base: BTreeSet<String> = subscribed::read(&base).into_iter().collect();
         for server in OldServer::ALL.into_iter().filter(changed) {
-            let Some(theirs) = subscriptions(storage, main, server, &self.name)? else { continue };
+            let index = self.shared.config.shared_index.all();
+            let Some(theirs) = subscriptions(storage, main, server, &self.name, index)? else {
+                continue;
+            };
             for name in theirs.symmetric_difference(&base) {
                 // Of others, some have no name in a file of theirs.
                 let has_name = !name.starts_with(SEPARATOR)
@@ -342,6 +357,10 @@ impl UserInner {
     fn name_for_courier(&self, main: &Path, name: &str) -> Option<String> {
         let (account, mailbox) = match Namespace::of_others(name) {
             None => (INBOX.to_owned(), name),
+            Some((owner, mailbox)) if let Some(index) = self.shared.config.shared_index.all() => {
+                let name = index.name_of(owner)?.replace(SEPARATOR, ".");
+                (format!("{SHARED_PREFIX}{name}"), mailbox)
+            }
             Some((owner, mailbox)) => {
                 let domain = domain_of(&self.name);
                 let local = owner.strip_suffix(domain).filter(|_| domain_of(owner) == domain)?;
@@ -419,9 +438,10 @@ impl UserInner {
                 OldServer::Courier => {
                     let others = files::read(&*self.shared.storage, &path)?.unwrap_or_default();
                     let others = subscribed::read(&others);
+                    let index = self.shared.config.shared_index.all();
                     // What we have no name for stays as it is.
                     let others = others.into_iter().filter(|name| {
-                        name.starts_with('#') && of_others(name, &self.name).is_none()
+                        name.starts_with('#') && of_others(name, &self.name, index).is_none()
                     });
                     let ours = namespace.subscriptions.iter();
                     let ours = ours.filter_map(|name| self.name_for_courier(&main, name));

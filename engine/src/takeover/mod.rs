@@ -38,6 +38,7 @@ mod give;
 mod lists;
 mod memory;
 mod recount;
+mod shared_names;
 mod tally;
 mod uidls;
 mod words;
@@ -45,6 +46,7 @@ mod words;
 pub(crate) use adopt::Told;
 pub(crate) use give::{Due, Mark};
 pub(crate) use memory::remember_promise;
+pub use shared_names::{SharedAccount, SharedIndex, SharedNames, common_user};
 pub(crate) use tally::{Tallied, Tally, counted_size};
 pub(crate) use words::{LetterNames, letter_bits, letters_of};
 

@@ -7,6 +7,7 @@
 //! | [`accounts`] | the configured back ends of accounts |
 //! | [`store`] | a configured store: settings, opening, a user's options |
 //! | [`operator`] | doing a request on an open store |
+//! | `shared_index` | who is seen below Courier's `#shared`, and where that lies |
 //!
 //! In a crate of its own because `cursusd` answers these requests for a running server and
 //! `cursus` does the same ones itself when no server runs: one [`Operator`] does both.
@@ -15,6 +16,7 @@ pub mod accounts;
 pub mod client;
 pub mod exchange;
 pub mod operator;
+mod shared_index;
 pub mod store;
 pub mod wire;
 

@@ -20,6 +20,7 @@ use engine::{
 };
 
 use crate::accounts::{self, MaildirPlace};
+use crate::shared_index;
 
 /// A server as the engine knows it.
 pub fn old_server(server: config::OldServer) -> OldServer {
@@ -33,13 +34,7 @@ pub fn old_server(server: config::OldServer) -> OldServer {
 pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
     let layout = |p: &config::Partition| -> Arc<dyn Layout> {
         match p.layout {
-            LayoutKind::Maildir => Arc::new(Maildir {
-                user_path: p.user_path.clone(),
-                names: match p.folder_names {
-                    FolderNames::Utf8 => Names::Utf8,
-                    FolderNames::Utf7 => Names::ModifiedUtf7,
-                },
-            }),
+            LayoutKind::Maildir => Arc::new(maildir_of(p)),
             LayoutKind::Cyrus => Arc::new(Cyrus {
                 hashed: p.spread != Spread::None,
                 full_hash: p.spread == Spread::Full,
@@ -52,7 +47,8 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         layout: layout(p),
         mount: mount_options(p),
     };
-    let partitions = config.partition.iter().map(partition).collect();
+    let mut partitions: Vec<Partition> = config.partition.iter().map(partition).collect();
+    let shared_index = shared_index::read(config, &mut partitions);
     let archive = config.archive.is_on().then(|| ArchiveConfig {
         target: match &config.archive.directory {
             Some(dir) => ArchiveTarget::Directory(dir.clone()),
@@ -95,11 +91,24 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         network_state: config.store.network_state,
         hand_back: config.store.hand_back.iter().copied().map(old_server).collect(),
         archive,
+        shared_index,
         ..defaults
     }
 }
 
-fn mount_options(p: &config::Partition) -> MountOptions {
+/// The layout of a partition of Maildirs.
+pub(crate) fn maildir_of(p: &config::Partition) -> Maildir {
+    Maildir {
+        user_path: p.user_path.clone(),
+        names: match p.folder_names {
+            FolderNames::Utf8 => Names::Utf8,
+            FolderNames::Utf7 => Names::ModifiedUtf7,
+        },
+        ..Maildir::default()
+    }
+}
+
+pub(crate) fn mount_options(p: &config::Partition) -> MountOptions {
     MountOptions {
         io: match p.io {
             PartitionIo::Auto => IoMode::Auto,

@@ -47,6 +47,8 @@ pub struct Attributes {
     pub groups: Vec<UserName>,
     /// Mailboxes of others are not shown.
     pub disableshared: bool,
+    /// Which of Courier's shared indexes says whose mailboxes are shown: the end of its file's name.
+    pub shared_group: Option<String>,
     /// Where another server's directory says that the user's Maildir is. The store has its own
     /// rule; this is to be compared with it.
     pub maildir: Option<PathBuf>,

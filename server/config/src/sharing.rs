@@ -1,5 +1,7 @@
 //! How mailboxes of others are shown, and what is shared of them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 /// How mailboxes of others are shown, and what is shared of them.
@@ -17,6 +19,9 @@ pub struct Sharing {
     pub cross_domains: bool,
     /// Whose `\Seen` users see in mailboxes of others.
     pub seen: SeenState,
+    /// Courier's shared index: who is seen below `#shared`, under which name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub courier_index: Option<PathBuf>,
 }
 
 /// Whose `\Seen` users see in mailboxes of others.
@@ -38,6 +43,7 @@ impl Default for Sharing {
             shared_prefix: "Shared Folders".to_owned(),
             cross_domains: false,
             seen: SeenState::default(),
+            courier_index: None,
         }
     }
 }

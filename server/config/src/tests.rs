@@ -150,6 +150,7 @@ fn every_key_is_documented_and_every_documented_key_exists() {
     config.tls.imap = Some(pair.clone());
     config.tls.pop3 = Some(pair.clone());
     config.tls.lmtp = Some(pair);
+    config.sharing.courier_index = Some("/etc/courier/shared/index".into());
     let json = serde_json::to_value(config).unwrap();
     let mut known = Vec::new();
     keys("", &json, &mut known);

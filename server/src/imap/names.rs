@@ -9,6 +9,9 @@
 //! | internal | `INBOX`, `INBOX.Sent` | `user.bob`, `user.bob.Sent` | `news` |
 //! | courier | `INBOX`, `INBOX.Sent` | `#shared.bob`, `#shared.bob.Sent` | `#shared.USER.news` |
 //!
+//! Where Courier's shared index is read, Courier's form has its names of accounts, which may have
+//! several levels, and no others.
+//!
 //! Administrators see the internal form everywhere, as Cyrus has it. A user of one's own domain is
 //! written without it; of another one whole, `bob@example.org`, or for an administrator who has no
 //! domain as Cyrus does: `user.bob.Sent@example.org`.
@@ -17,10 +20,11 @@
 //! cannot be reached there, and no name has a `/`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use auth::UserName;
 use config::{Listener, NameForm, Sharing};
-use engine::{INBOX, Namespace, SEPARATOR, domain_of};
+use engine::{INBOX, Namespace, SEPARATOR, SharedNames, domain_of};
 
 /// What lies below this is other users', in the internal form.
 const USERS: &str = "user";
@@ -57,6 +61,8 @@ pub(super) struct Names {
     shared_prefix: String,
     /// User of the shared ones, without domain; empty: nobody.
     shared_user: String,
+    /// Who is seen, in Courier's form.
+    index: Option<Arc<SharedNames>>,
 }
 
 impl Names {
@@ -82,7 +88,34 @@ impl Names {
             },
             shared_prefix: sharing.shared_prefix.clone(),
             shared_user: shared.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            index: None,
         }
+    }
+
+    /// Has Courier's form show whom this index names.
+    pub(super) fn with_index(self, index: Option<Arc<SharedNames>>) -> Names {
+        Names { index: index.filter(|_| self.form == NameForm::Courier), ..self }
+    }
+
+    /// Who is seen, if that is told by an index.
+    pub(super) fn index(&self) -> Option<&SharedNames> {
+        self.index.as_deref()
+    }
+
+    /// Levels that the index has above accounts, seen by everybody.
+    pub(super) fn shared_levels(&self) -> impl Iterator<Item = String> + '_ {
+        let levels = self.index.iter().flat_map(|index| index.levels());
+        levels.map(|level| format!("{COURIER_SHARED}{}{}", self.separator, self.outward(&level)))
+    }
+
+    /// Whether a pattern that begins so cannot show this name: Courier's clients see what is below
+    /// `#shared` only where they ask for it.
+    pub(super) fn hides(&self, name: &str, pattern: &str) -> bool {
+        let shared = |text: &str| {
+            let rest = text.strip_prefix(COURIER_SHARED);
+            rest.is_some_and(|rest| rest.starts_with(self.separator))
+        };
+        self.form == NameForm::Courier && name.starts_with(COURIER_SHARED) && !shared(pattern)
     }
 
     /// Between levels.
@@ -124,6 +157,15 @@ impl Names {
                 return Some(Name::Root);
             }
             if let Some(rest) = below(name, &self.user_prefix) {
+                if let Some(index) = &self.index {
+                    let (account, mailbox) = index.find(rest)?;
+                    if account.owner == self.viewer {
+                        // Courier shows nobody himself.
+                        return None;
+                    }
+                    let mailbox = Namespace::canonical(mailbox.unwrap_or(INBOX));
+                    return Some(self.of(account.owner.clone(), mailbox));
+                }
                 let (user, mailbox) = rest.split_once(SEPARATOR).unwrap_or((rest, INBOX));
                 let owner = qualified(user, domain)?;
                 return Some(self.of(owner, Namespace::canonical(mailbox)));
@@ -193,7 +235,11 @@ impl Names {
                 NameForm::Courier => {}
             }
         }
-        let user = if at_home || suffixed { local } else { owner };
+        let user = match &self.index {
+            Some(index) => index.name_of(owner)?,
+            None if at_home || suffixed => local,
+            None => owner,
+        };
         let mut name = format!("{}{separator}{}", self.user_prefix, self.outward(user));
         if mailbox != INBOX {
             name.push(separator);

@@ -294,7 +294,9 @@ impl Session {
     /// After a login: wider limits, the user's mailboxes.
     pub(super) fn log_in(&mut self, user: User, account: &Account) {
         let config = self.services.config();
-        self.viewer = Some(Box::new(Viewer::new(&self.conn, &config, account)));
+        let group = account.attributes.shared_group.as_deref().unwrap_or_default();
+        let index = self.services.store.config().shared_index.of_group(group);
+        self.viewer = Some(Box::new(Viewer::new(&self.conn, &config, account, index)));
         self.user = Some(user);
         self.read_only = account.attributes.read_only;
         self.bad_commands = 0;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use auth::{Account, UserName};
 use config::{Config, SeenState};
 use engine::{
-    Authority, FlagScope, Mailbox, MailboxStatus, Namespace, Principal, PrivateSeen, Rights, User,
-    UserOptions, domain_of,
+    Authority, FlagScope, Mailbox, MailboxStatus, Namespace, Principal, PrivateSeen, Rights,
+    SharedNames, User, UserOptions, domain_of,
 };
 
 use super::names::{Name, Names, qualified};
@@ -35,8 +35,13 @@ pub(super) struct Viewer {
 }
 
 impl Viewer {
-    /// After a login.
-    pub(super) fn new(conn: &Conn, config: &Config, account: &Account) -> Viewer {
+    /// After a login. `index` says who is seen, in Courier's form of names.
+    pub(super) fn new(
+        conn: &Conn,
+        config: &Config,
+        account: &Account,
+        index: Option<Arc<SharedNames>>,
+    ) -> Viewer {
         let user = account.name.as_str();
         let domain = domain_of(user);
         let groups = account.attributes.groups.iter();
@@ -51,13 +56,10 @@ impl Viewer {
         let others = !account.attributes.disableshared;
         let anonymous = &config.auth.anonymous_user;
         Viewer {
-            names: Arc::new(Names::new(
-                conn.listener(),
-                &config.sharing,
-                user,
-                administers,
-                others,
-            )),
+            names: Arc::new(
+                Names::new(conn.listener(), &config.sharing, user, administers, others)
+                    .with_index(index),
+            ),
             principal: Arc::new(Principal {
                 user: user.to_owned(),
                 groups: groups.filter_map(|group| qualified(group.as_str(), domain)).collect(),
@@ -76,6 +78,10 @@ impl Viewer {
 
     /// Whether mailboxes of this owner can be seen at all.
     fn reaches(&self, owner: &str) -> bool {
+        // Whose domain it is does not matter in an index.
+        if let Some(index) = self.names.index() {
+            return index.account_of(owner).is_some();
+        }
         self.cross_domains
             || domain_of(owner) == domain_of(&self.principal.user)
             || self.principal.administers(owner)
@@ -235,12 +241,52 @@ impl Session {
         if !viewer.reaches(owner) {
             return Ok(None);
         }
+        if let Some(index) = viewer.names.index() {
+            self.meet(index, owner).await;
+        }
         let store = &self.services.store;
         let failed = |error| self.failure("open a user's mailboxes", &error, "NONEXISTENT");
         if !store.has_user(owner).await.map_err(failed)? {
             return Ok(None);
         }
         self.open_user(owner).await.map(Some)
+    }
+
+    /// Has what Courier did in a Maildir of the index looked at, once since the start, so that the
+    /// lists that are there count. One that cannot be served now is as if it were not there.
+    async fn meet(&self, index: &SharedNames, owner: &str) {
+        let Some(account) = index.account_of(owner) else { return };
+        let met = &self.services.shared().met;
+        if met.lock().contains(owner) {
+            return;
+        }
+        let store = &self.services.store;
+        let opened = async {
+            // Nothing is made where nobody has a Maildir.
+            let cur = account.maildir.join("cur");
+            let is_there = store.helpers().run(move || cur.is_dir()).await;
+            if !store.has_user(owner).await? && !is_there.unwrap_or(false) {
+                return Ok(());
+            }
+            let name = UserName::new(owner).ok();
+            let known = match &name {
+                Some(name) => self.services.auth.lookup(name).await.ok().flatten(),
+                None => None,
+            };
+            match known {
+                Some(account) => self.services.open_user(&account).await.map(drop),
+                None => {
+                    let partition = Some(account.partition.clone());
+                    let options = UserOptions { partition, ..UserOptions::default() };
+                    store.user(owner, &options).await.map(drop)
+                }
+            }
+        };
+        if let Err(error) = opened.await {
+            let user = self.user.as_ref().map(User::name);
+            self.services.log_error(&self.conn, user, "open a shared Maildir", &error);
+        }
+        met.lock().insert(owner.to_owned());
     }
 
     /// A user's mailboxes, made with an INBOX if there are none. With the account's limits, if there
@@ -275,6 +321,12 @@ impl Session {
         if viewer.administers() {
             let all = store.users().await.map_err(failed)?;
             return Ok(Arc::new(all.into_iter().filter(reaches).collect()));
+        }
+        if let Some(index) = viewer.names.index() {
+            for account in index.accounts().filter(|account| account.owner != viewer.principal.user)
+            {
+                self.meet(index, &account.owner).await;
+            }
         }
         // Before the look: what changes meanwhile makes it old.
         let generation = store.grants_generation();

@@ -566,20 +566,49 @@ SyncState {self.local}/state/
         client.quit()
         return sorted(bodies.items())
 
+    def getmail(self, ports):
+        """getmail6 by POP3 and by IMAP; how many messages each has by now."""
+        if not hasattr(self, "got"):
+            self.got = proc.new_dir("gm")
+        counts = []
+        for kind, port in (("POP3", ports["pop3"]), ("IMAP", ports["imap"])):
+            home = self.got / kind
+            for sub in ("cur", "new", "tmp"):
+                (home / "mail" / sub).mkdir(parents=True, exist_ok=True)
+            # What it has seen is in a file by port: the next server is to be the same one.
+            for seen in home.glob("oldmail-*"):
+                seen.rename(home / re.sub(r"-\d+-" + USER, f"-{port}-{USER}", seen.name))
+            mailboxes = 'mailboxes = ("INBOX",)\n' if kind == "IMAP" else ""
+            (home / "rc").write_text(
+                f"[retriever]\ntype = Simple{kind}Retriever\nserver = 127.0.0.1\nport = {port}\n"
+                f"username = {USER}\npassword = {PASSWORD}\n{mailboxes}"
+                f"[destination]\ntype = Maildir\npath = {home}/mail/\n"
+                "[options]\nread_all = false\nverbose = 0\n")
+            # It delivers nothing as root.
+            proc.run(["chown", "-R", f"{MAIL_UID}:{MAIL_UID}", home])
+            proc.run(["setpriv", f"--reuid={MAIL_UID}", f"--regid={MAIL_UID}", "--clear-groups",
+                      "getmail", f"--getmaildir={home}", "--rcfile=rc"], seconds=60)
+            counts.append(len(list((home / "mail" / "new").iterdir())))
+            if not list(home.glob(f"oldmail-*-{port}-*")):
+                raise AssertionError(f"getmail keeps nothing by port {port}: {list(home.iterdir())}")
+        return counts
+
     def nothing_is_fetched_twice(self):
-        """mbsync and a POP3 client see the old server, Cursus, and the old server again."""
+        """mbsync, getmail6 and a POP3 client see the old server, Cursus, and the old server again."""
         told = []
         for turn in ("old", "cursus", "old"):
             client = self.start_old() if turn == "old" else self.start_cursus()
             ports = self.peer.ports if turn == "old" else self.cursus.ports
             dots = turn == "old" and self.old == "courier"
             files = self.mbsync(ports["imap"], "." if dots else "/", "INBOX." if dots else "")
-            told.append((files, self.uidls(ports["pop3"])))
+            told.append((files, self.uidls(ports["pop3"]), self.getmail(ports)))
             client.close()
             (self.peer if turn == "old" else self.cursus).stop()
-        if not told[0][0] or not told[0][1]:
+        if not told[0][0] or not told[0][1] or 0 in told[0][2]:
             raise AssertionError(f"nothing was fetched at all: {told[0]}")
         for later in told[1:]:
             for what, first, now in zip(("mbsync", "UIDL"), told[0], later):
                 if first != now:
                     raise AssertionError(f"{what}: {sorted(set(first) ^ set(now))[:9]}")
+            if told[0][2] != later[2]:
+                raise AssertionError(f"getmail has {later[2]} messages after {told[0][2]}")

@@ -20,9 +20,10 @@ pub(super) fn options(text: &str, attributes: &mut Attributes, remarks: &mut Vec
                 Ok(group) if !group.as_str().contains(['@', ',']) => attributes.groups.push(group),
                 _ => remarks.push(format!("group {value:?} is no name of a group")),
             },
-            // Which of several indexes of shared folders the user sees, and webmail: not here.
-            "sharedgroup" | "disablewebmail" | "wbnochangingfrom" | "wbnochangepass"
-            | "wbusexsender" | "wbnoimages" | "wbnodsn" => {}
+            "sharedgroup" => attributes.shared_group = Some(value.to_owned()),
+            // Of webmail: not here.
+            "disablewebmail" | "wbnochangingfrom" | "wbnochangepass" | "wbusexsender"
+            | "wbnoimages" | "wbnodsn" => {}
             _ => remarks.push(format!("option {name} means nothing here")),
         }
     }

@@ -63,6 +63,7 @@ pub(super) fn map_homes(reading: &mut Reading<'_>, main: &Variables) {
     if let Some(set) = &index
         && let Some(homes) = homes(reading, set, Path::new(&set.value), 0)
     {
+        reading.draft.set("sharing.courier_index", set.value.clone(), set);
         match form(&homes) {
             Some((path, user_path)) => {
                 reading.draft.set("partition[0].path", path, set);
@@ -127,12 +128,20 @@ fn homes(reading: &mut Reading<'_>, set: &Set, file: &Path, depth: usize) -> Opt
     Some(out)
 }
 
-/// `partition.path` and `partition.user_path` that all Maildirs follow, if there are any.
+/// `partition.path` and `partition.user_path` that most Maildirs follow, if there are any. Others are
+/// served below `#shared` alone.
 fn form(homes: &[Home]) -> Option<(String, String)> {
-    let (name, first) = homes.first()?;
+    let forms = homes.iter().filter_map(|home| form_of(home, homes));
+    let (fitting, form) = forms.max_by_key(|(fitting, _)| *fitting)?;
+    (fitting * 2 > homes.len()).then_some(form)
+}
+
+/// The form of one Maildir that fits most of all, and how many.
+fn form_of((name, first): &Home, homes: &[Home]) -> Option<(usize, (String, String))> {
     let (local, domain) = name.rsplit_once('@').unwrap_or((name, ""));
     let first = first.to_str()?;
     let patterns = [("{user}", name.to_owned()), ("{domain}/{local}", format!("{domain}/{local}"))];
+    let mut best: Option<(usize, (String, String))> = None;
     for (pattern, text) in patterns {
         let Some((path, behind)) = first.split_once(&format!("/{text}/")) else { continue };
         let path = if path.is_empty() { "/" } else { path };
@@ -145,11 +154,12 @@ fn form(homes: &[Home]) -> Option<(String, String)> {
                 .replace("{domain}", domain);
             *maildir == Path::new(path).join(own)
         };
-        if homes.iter().all(fits) {
-            return Some((path.to_owned(), user_path));
+        let fitting = homes.iter().filter(|home| fits(home)).count();
+        if best.as_ref().is_none_or(|(most, _)| fitting > *most) {
+            best = Some((fitting, (path.to_owned(), user_path)));
         }
     }
-    None
+    best
 }
 
 #[cfg(test)]
@@ -172,6 +182,8 @@ mod tests {
         ];
         assert_eq!(of(&virtual_ones), some("/v", "{domain}/{local}/Maildir"));
         assert_eq!(of(&[("jo", "/home/jo/Maildir"), ("mo", "/srv/mo/Maildir")]), None);
+        let lists = [unix[0], unix[1], ("lists", "/srv/lists")];
+        assert_eq!(of(&lists), some("/home", "{user}/Maildir"));
         assert_eq!(of(&[("jo", "/home/other/Maildir")]), None);
         assert_eq!(of(&[]), None);
     }

@@ -182,6 +182,11 @@ impl Reading<'_> {
                 self.suppressed.iter().map(|(word, _)| (*word).into()).collect();
             self.draft.set("imap.suppress_capabilities", words, &by);
         }
+        self.draft.imply(
+            "sharing.seen",
+            "shared",
+            "Courier: \\Seen is in files' names, everybody's",
+        );
         self.draft.imply("pop3.uidl", "courier", "Courier: its own form of UIDLs");
         let hand_back = Value::Array(vec!["courier".into()]);
         let what = "Courier: its files are kept up to date for the way back";

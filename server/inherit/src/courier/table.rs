@@ -189,7 +189,7 @@ pub const IMAPD: &[Row] = &[
         Text,
         "",
         Honoured(
-            "the home directories that it has say what `partition.path` and `partition.user_path` are; whose folders others see is known from the access control lists",
+            "`sharing.courier_index`; the home directories that most of it has say what `partition.path` and `partition.user_path` are",
         ),
     ),
     row("IMAP_ENHANCEDIDLE", Switch, "0", NotNeeded("it is always so")),

@@ -205,7 +205,9 @@ async fn asked(session: &Session, list: &List) -> Result<Asked, Reply> {
     };
     let [_, users, shared] = names.prefixes();
     let mut prefixes = [users, shared].into_iter().flatten();
-    let reaches_others = prefixes.any(|prefix| may_show(&prefix));
+    // In Courier's form, what is not asked for by its prefix is not shown.
+    let is_hidden = |prefix: &str| heads.iter().all(|head| names.hides(prefix, head));
+    let reaches_others = prefixes.any(|prefix| may_show(&prefix) && !is_hidden(&prefix));
     let namespace = user.namespace();
     let mut sources = vec![Source { owner: user.name().to_owned(), namespace }];
     if reaches_others {
@@ -293,9 +295,14 @@ fn entries<'n>(
     let separator = names.separator();
     let patterns: Vec<Pattern> =
         list.patterns.iter().map(|p| Pattern::new(&list.reference, p, separator)).collect();
+    let heads: Vec<String> =
+        list.patterns.iter().map(|p| format!("{}{p}", list.reference)).collect();
     let matches = |name: &str| {
         let end = names.levels_end(name);
-        patterns.iter().any(|pattern| pattern.matches(name, end))
+        let shows = |(pattern, head): (&Pattern, &String)| {
+            !names.hides(name, head) && pattern.matches(name, end)
+        };
+        patterns.iter().zip(&heads).any(shows)
     };
     // Every name that exists, or has a child that does.
     let mut found: BTreeMap<Cow<'n, str>, Entry<'n>> = BTreeMap::new();
@@ -319,6 +326,11 @@ fn entries<'n>(
                 entry.special_use = mailbox.special_use.iter().map(|use_| use_.as_str()).collect();
             }
         }
+    }
+    for name in names.shared_levels() {
+        let name: Cow<'n, str> = Cow::Owned(name);
+        let entry = found.entry(name.clone()).or_default();
+        (entry.name, entry.has_children) = (name, true);
     }
     let subscriptions = sources.first().into_iter().flat_map(|(_, own)| &own.subscriptions);
     for name in subscriptions.filter_map(|name| names.subscribed(name)) {

@@ -24,15 +24,16 @@ pub(in super::super) async fn run(
         (Err(reply), _) | (_, Err(reply)) => return Ok(reply),
     };
     let (namespace, names) = (user.namespace(), viewer.names.clone());
+    let head = format!("{reference}{pattern}");
     let pattern = Pattern::new(reference, pattern, names.separator());
     let utf8 = session.features.utf8();
     if namespace.subscriptions.len() <= INLINE_NAMES_MAX {
-        session.conn.out.with_vec(|out| write(out, &namespace, &names, &pattern, utf8));
+        session.conn.out.with_vec(|out| write(out, &namespace, &names, (&pattern, &head), utf8));
         return Ok(Reply::ok("Completed"));
     }
     let lines = move || {
         let mut out = Vec::new();
-        write(&mut out, &namespace, &names, &pattern, utf8);
+        write(&mut out, &namespace, &names, (&pattern, &head), utf8);
         out
     };
     match session.services.store.helpers().run(lines).await {
@@ -44,12 +45,19 @@ pub(in super::super) async fn run(
     }
 }
 
-fn write(out: &mut Vec<u8>, namespace: &Namespace, names: &Names, pattern: &Pattern, utf8: bool) {
+fn write(
+    out: &mut Vec<u8>,
+    namespace: &Namespace,
+    names: &Names,
+    (pattern, head): (&Pattern, &str),
+    utf8: bool,
+) {
     let separator = names.separator();
     let all: BTreeSet<Cow<'_, str>> =
         namespace.subscriptions.iter().filter_map(|name| names.subscribed(name)).collect();
     // A pattern ending in % also shows parents of subscribed names, as \Noselect.
-    let matches = |name: &str| pattern.matches(name, names.levels_end(name));
+    let matches =
+        |name: &str| !names.hides(name, head) && pattern.matches(name, names.levels_end(name));
     let mut above: BTreeSet<Cow<'_, str>> = BTreeSet::new();
     for name in all.iter().filter(|name| !matches(name)) {
         names.each_above(name, &mut |parent| {
