@@ -335,7 +335,7 @@ impl MailboxInner {
     /// The header's numbers that live in atomics while the mailbox is open.
     pub(crate) fn fold_into_head(&self, files: &mut Files) {
         files.head.recent_uid = self.recent_uid();
-        files.head.names_differ = !self.names_due.lock().is_empty();
+        files.head.names_differ = self.names_stay_behind(files);
         self.foreign.lock().fold_into_head(&mut files.head);
     }
 

@@ -133,6 +133,22 @@ impl MailboxInner {
         self.names_fall_due(&differing);
     }
 
+    /// At a checkpoint, under the file lock: no frame tells any more of the flags whose names are
+    /// still to come. Returns whether there are such, which whoever opens the mailbox next has to
+    /// know, too.
+    pub(crate) fn names_stay_behind(&self, files: &Files) -> bool {
+        let passed = files.keywords().passed_bit();
+        let differs = |uid: &Uid| {
+            let live = files.position_of(*uid).filter(|p| !files.is_tombstone(*p));
+            let record = live.map(|position| files.record(position));
+            record.is_some_and(|record| record.name_flags_wanted(passed) != record.name_flags)
+        };
+        let mut late = self.names_late.lock();
+        late.extend(&self.names_due.lock().uids);
+        late.retain(differs);
+        !late.is_empty()
+    }
+
     /// Renames files whose flags changed. Returns whether some are left for another turn.
     ///
     /// A change that no frame tells of any more, because a checkpoint covers it, is noted when the
@@ -163,6 +179,10 @@ impl MailboxInner {
                 record.name_flags = wanted;
                 record.in_new = false;
                 changed.push((position, record));
+            } else {
+                // A checkpoint may come before it is tried again.
+                self.names_late.lock().insert(uid);
+                self.mark_dirty();
             }
         }
         let is_late = {

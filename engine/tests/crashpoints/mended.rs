@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use engine::io::sim::{Fault, Mode, Sim};
 use engine::io::{Open, Storage};
-use engine::{StoreMode, StoreRequest, Turn};
+use engine::{Annotate, AnnotationValue, StoreMode, StoreRequest, Turn};
 use protocol::types::{SystemFlags, Uid};
 
 use crate::bench::{Bench, USERS, maildir_of};
@@ -282,6 +282,52 @@ fn a_copy_from_a_mailbox_that_is_deleted_outlives_a_power_cut_that_undoes_all_na
             let (after, _) = bench.sim.image().after_cut(cut);
             let mut again = Bench::open(&after, false).expect("a start");
             assert_eq!(look(&mut again, &at).messages.len(), 4, "{at:?}, cut {cut}");
+        }
+    }
+}
+
+#[test]
+fn flags_whose_name_could_not_be_given_before_a_checkpoint_stay_as_they_are() {
+    for closed_between in [false, true] {
+        let at = inbox(0);
+        let bench = filled(1, Mode::Ordered, 0, 2);
+        let letters = || {
+            let (path, _) = renamed(&bench.sim, &at, 1, "");
+            path.to_string_lossy().rsplit(',').next().unwrap_or_default().to_owned()
+        };
+        let (uids, mode, flags) = (vec![Uid(1)], StoreMode::Remove, SystemFlags::SEEN);
+        let request =
+            StoreRequest { uids, mode, flags, keywords: Vec::new(), unchanged_since: None };
+        let mailbox = bench.mailbox(&at).expect("an INBOX");
+        bench.result(mailbox.store(request)).expect("a change of flags");
+        bench.sim.fail_at(bench.sim.operations() + 1, Fault::NoSpace);
+        while bench.store.turn(Turn::Names) {}
+        drop(mailbox);
+        bench.result(bench.store.checkpoint()).expect("a checkpoint");
+        assert_eq!(letters(), "S", "the name was to be refused");
+        if closed_between {
+            // Only one mailbox stays open that is not in use.
+            let user = bench.user(&at.0).expect("a user");
+            for name in ["A", "B"] {
+                bench.result(user.create(name, &[])).expect("a mailbox");
+                bench.mailbox(&(at.0.clone(), name.into())).expect("it opens");
+                bench.result(bench.store.checkpoint()).expect("a checkpoint");
+            }
+        }
+        // Something else about the message gives its name another chance.
+        let value = Some(b"x"[..].into());
+        let value = AnnotationValue { whose: String::new(), entry: "/comment".into(), value };
+        let (uids, values) = (vec![Uid(1)], vec![value]);
+        let mailbox = bench.mailbox(&at).expect("an INBOX");
+        let request = Annotate { uids, values, unchanged_since: None };
+        bench.result(mailbox.annotate(request, None)).expect("an annotation");
+        while bench.store.turn(Turn::Names) {}
+        assert_eq!(letters(), "", "the name was to follow");
+        for cut in 0..20 {
+            let (after, _) = bench.sim.image().after_cut(cut);
+            let mut again = Bench::open(&after, false).expect("a start");
+            let message = look(&mut again, &at).messages[&1].clone();
+            assert_eq!(message.flags, 0, "cut {cut}, closed between: {closed_between}");
         }
     }
 }
