@@ -206,7 +206,7 @@ class Files(Case):
             self.skipTest("peers take root")
         peer = peers.Dovecot(1)
         self.addCleanup(peer.stop)
-        peer.base = proc.free_port() + 2000
+        peer.base = proc.free_base(peers.PORTS)
         peer.script("start", "--users", 1, "--port", peer.base, "--layout", "sdbox")
         peer.ports = json.loads((peer.dir / "peer.json").read_text())
         client = moving.login(peer.ports["imap"], "user1", peers.PASSWORD)

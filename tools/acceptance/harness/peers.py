@@ -14,6 +14,8 @@ from .server import DOMAIN, Cursus
 SCRIPTS = proc.ROOT / "benches" / "peers"
 PASSWORD = "load-test"
 ADMIN = "cyrus"
+# Of LMTP, POP3, IMAP, and the two with TLS, above a peer's base: see benches/peers/common.
+PORTS = (24, 110, 143, 993, 995)
 
 
 def names(count):
@@ -82,8 +84,7 @@ class Peer(Site):
 
     def start(self):
         """Raises AssertionError, with what the script said, where the peer cannot be had."""
-        # The ports of a peer lie at most 1,000 above its base.
-        self.base = proc.free_port() + 2000
+        self.base = proc.free_base(PORTS)
         self.script("start", "--users", self.users, "--port", self.base, "--full", self.variant or "yes")
         told = json.loads((self.dir / "peer.json").read_text())
         self.version = told["version"]

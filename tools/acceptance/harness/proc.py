@@ -54,16 +54,29 @@ _ports = itertools.cycle(range(PORT_FIRST, PORT_LAST + 1))
 _ports = itertools.islice(_ports, os.getpid() * 61 % (PORT_LAST - PORT_FIRST), None)
 
 
+def is_free(port):
+    """Whether nothing listens on a loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_port():
     """A loopback port that nothing listens on, never the same one twice."""
-    for port in _ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+    return next(port for port in _ports if is_free(port))
+
+
+def free_base(offsets):
+    """A number above which nothing listens on any port that lies so much higher.
+
+    Those ports lie ahead of what `free_port` gave so far.
+    """
+    return next(base for base in _ports if base + max(offsets) <= PORT_LAST
+                and all(is_free(base + offset) for offset in offsets))
 
 
 def wait_until(check, seconds, what, step=0.02):
