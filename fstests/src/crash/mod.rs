@@ -112,7 +112,7 @@ fn table(results: &Results) -> String {
 }
 
 fn in_guest(options: &Options, grounds: &[&Ground], writers: &[Writer]) -> Result<Results> {
-    let mut guest = Guest::prepare(&options.ground)?;
+    let mut guest = Guest::prepare(&options.ground, &[])?;
     let names: Vec<&str> = grounds.iter().map(|ground| ground.name).collect();
     let writers: Vec<String> = writers.iter().map(|writer| writer.name()).collect();
     let command = format!(

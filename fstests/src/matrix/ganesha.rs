@@ -14,6 +14,8 @@ use crate::scratch::owner_line;
 
 /// The program.
 pub(super) const PROGRAM: &str = "ganesha.nfsd";
+/// Debian's packages of it, in a guest.
+pub(super) const PACKAGES: &[&str] = &["nfs-ganesha", "nfs-ganesha-vfs"];
 /// What clients mount.
 pub(super) const EXPORT: &str = "/cursus";
 /// Time that it may take to begin.

@@ -30,14 +30,15 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Builds kernel and root where they are missing, and lays the program out.
+    /// Builds kernel and root where they are missing, with these Debian packages beside the usual
+    /// ones, and lays the program out.
     ///
     /// # Errors
     /// When `tools/vm` is not found, or cannot make a guest here, with its reason.
-    pub(crate) fn prepare(ground: &Path) -> Result<Guest> {
+    pub(crate) fn prepare(ground: &Path, packages: &[&str]) -> Result<Guest> {
         let tools = find_tools()?;
         eprintln!("preparing the guest ({})", tools.display());
-        run_program(&tools.join("build").display().to_string(), &[])?;
+        run_program(&tools.join("build").display().to_string(), packages)?;
         let scratch = Scratch::beside(ground)?;
         let mut leftovers = Leftovers::begin()?;
         leftovers.note(Thing::Directory(scratch.path().to_owned()))?;

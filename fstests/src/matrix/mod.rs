@@ -230,7 +230,9 @@ pub(crate) fn make_one(
 
 /// Runs `specs` in a guest, and takes its results over.
 fn in_guest(options: &Options, sizes: &Sizes, specs: &[Spec], results: &mut Results) -> Result<()> {
-    let mut guest = match Guest::prepare(&options.ground) {
+    let served_by_program = specs.iter().any(|spec| matches!(spec.stack, Stack::Ganesha));
+    let packages = if served_by_program { ganesha::PACKAGES } else { &[] };
+    let mut guest = match Guest::prepare(&options.ground, packages) {
         Ok(guest) => guest,
         Err(Error::Stopped) => return Err(Error::Stopped),
         Err(error) => {
