@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use protocol::types::{ModSeq, Uid};
 
-use super::files::{Files, NewMessage, heap_name};
+use super::files::{Files, NewMessage, REWRITE_RECORDS, heap_name};
 use super::message::line_ends;
 use super::ops::ranges;
 use super::{Item, MailboxInner, Place, State};
@@ -379,9 +379,6 @@ pub(crate) fn new_message(append: &Append, extras: Vec<u8>) -> NewMessage {
     }
 }
 
-/// Changes that are turned into records together: see `Files::rewrite`.
-const FLAGS_TURN: usize = 512;
-
 /// Sets flags; returns the UIDs that were there.
 pub(crate) fn apply_flags(
     files: &mut Files,
@@ -389,9 +386,9 @@ pub(crate) fn apply_flags(
     changes: &[FlagChange],
 ) -> Result<Vec<Uid>> {
     let mut done = Vec::with_capacity(changes.len());
-    let mut rewritten = Vec::with_capacity(changes.len().min(FLAGS_TURN));
+    let mut rewritten = Vec::with_capacity(changes.len().min(REWRITE_RECORDS));
     let mut next = usize::MAX;
-    for some in changes.chunks(FLAGS_TURN) {
+    for some in changes.chunks(REWRITE_RECORDS) {
         rewritten.clear();
         for change in some {
             // Most often the neighbour of the one before.

@@ -39,7 +39,7 @@ pub(super) const SCAN_RECORDS: usize = 4096;
 
 /// Records changed in place by one write: little enough that all of it stays in a processor's own
 /// cache from the reading of the old ones to the copy into the page cache.
-const REWRITE_RECORDS: usize = 512;
+pub(super) const REWRITE_RECORDS: usize = 512;
 
 /// Name of the index file in a mailbox's directory.
 pub(crate) const INDEX_NAME: &str = "cursus.index";
