@@ -31,41 +31,39 @@ impl MailboxInner {
             }
             _ => 1,
         };
-        let read = |part: &[Found]| -> Result<Vec<Fresh>> {
-            part.iter().filter_map(|file| self.read_one(place, file).transpose()).collect()
+        let read = |part: &[Found]| -> Vec<Fresh> {
+            part.iter().filter_map(|file| self.read_one(place, file)).collect()
         };
         if readers == 1 {
-            return read(fresh);
+            return Ok(read(fresh));
         }
-        let parts: Vec<Result<Vec<Fresh>>> = std::thread::scope(|scope| {
+        let parts: Vec<std::thread::Result<Vec<Fresh>>> = std::thread::scope(|scope| {
             let part = fresh.len().div_ceil(readers);
             let threads: Vec<_> =
                 fresh.chunks(part).map(|part| scope.spawn(move || read(part))).collect();
-            let ended = threads.into_iter().map(|thread| thread.join());
-            ended.map(|part| part.unwrap_or(Err(Error::Closing))).collect()
+            threads.into_iter().map(|thread| thread.join()).collect()
         });
         let mut all = Vec::with_capacity(fresh.len());
         for part in parts {
-            all.extend(part?);
+            all.extend(part.map_err(|_| Error::Closing)?);
         }
         Ok(all)
     }
 
-    fn read_one(&self, place: &Place, file: &Found) -> Result<Option<Fresh>> {
+    fn read_one(&self, place: &Place, file: &Found) -> Option<Fresh> {
         let storage = &*self.shared.storage;
         let path = place.partition.layout.path(&place.dir, file);
-        let stat = match storage.stat(&path) {
-            Ok(stat) => stat,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("stat", path)(e)),
-        };
-        match scan_file_of(storage, &path, LayoutKind::Maildir, stat.size) {
-            Ok(facts) => Ok(Some((file.clone(), stat.mtime_ns / 1_000_000_000, facts))),
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        let scanned = storage.stat(&path).map_err(Error::io("stat", &path)).and_then(|stat| {
+            let facts = scan_file_of(storage, &path, LayoutKind::Maildir, stat.size)?;
+            Ok((file.clone(), stat.mtime_ns / 1_000_000_000, facts))
+        });
+        match scanned {
+            Ok(fresh) => Some(fresh),
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
             Err(error) => {
                 // One bad file must not hide the others; it is tried again at the next listing.
                 tracing::error!(path = %path.display(), %error, "cannot read a message");
-                Ok(None)
+                None
             }
         }
     }
