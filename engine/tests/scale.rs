@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use engine::io::blocking::Blocking;
+use engine::io::layer::{FileLayer, Layer};
 use engine::io::{Kind, Lane, Open, Stat, Storage, StoredFile};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
@@ -45,7 +46,10 @@ impl Drop for CountingFile {
     }
 }
 
-impl StoredFile for CountingFile {
+impl FileLayer for CountingFile {
+    fn below(&self) -> &dyn StoredFile {
+        &*self.0
+    }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let n = self.0.read_at(buf, offset)?;
         self.1.read_bytes.fetch_add(n as u64, Ordering::Relaxed);
@@ -65,24 +69,12 @@ impl StoredFile for CountingFile {
         Ok(())
     }
     fn start_writeback(&self, _: u64, _: u64) {}
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.0.allocate(len)
-    }
-    fn set_mtime(&self, seconds: i64) -> io::Result<()> {
-        self.0.set_mtime(seconds)
-    }
-    fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>> {
-        self.0.map(len)
-    }
 }
 
-impl Storage for Counting {
+impl Layer for Counting {
+    fn below(&self) -> &dyn Storage {
+        &*self.0
+    }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
         self.1.opens.fetch_add(1, Ordering::Relaxed);
         let max = self.1.descriptors_max.load(Ordering::Relaxed);
@@ -93,27 +85,6 @@ impl Storage for Counting {
         let file = self.0.open(path, how)?;
         self.1.descriptors.fetch_add(1, Ordering::Relaxed);
         Ok(Arc::new(CountingFile(file, self.1.clone())))
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename_noreplace(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.link(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.0.unlink(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path)
     }
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
         self.1.lists.fetch_add(1, Ordering::Relaxed);
@@ -128,12 +99,6 @@ impl Storage for Counting {
     }
     fn sync_filesystem(&self, _: &Path) -> io::Result<()> {
         Ok(())
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        self.0.lock(path)
-    }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.0.free_bytes(path)
     }
 }
 

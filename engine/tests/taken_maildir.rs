@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use engine::io::layer::Layer;
 use engine::io::sim::{Fault, Sim};
-use engine::io::{Filesystem, Kind, Lane, Open, Stat, Storage, StoredFile};
+use engine::io::{Kind, Lane, Open, Stat, Storage, StoredFile};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
     Delivery, Drive, Error, INBOX, MountOptions, OldServer, Partition, Store, StoreConfig, Target,
@@ -345,31 +346,13 @@ impl Unreadable {
     }
 }
 
-impl Storage for Unreadable {
+impl Layer for Unreadable {
+    fn below(&self) -> &dyn Storage {
+        &self.0
+    }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
         self.check(path)?;
         self.0.open(path, how)
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename_noreplace(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.link(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.0.unlink(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path)
     }
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
         self.check(dir)?;
@@ -378,27 +361,6 @@ impl Storage for Unreadable {
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         self.check(path)?;
         self.0.stat(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_filesystem(path)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        self.0.lock(path)
-    }
-    fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {
-        self.0.filesystem(path)
-    }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.0.free_bytes(path)
-    }
-    fn now_ns(&self) -> i64 {
-        self.0.now_ns()
-    }
-    fn random(&self, out: &mut [u8]) {
-        self.0.random(out);
     }
 }
 

@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use engine::io::blocking::Blocking;
-use engine::io::{Kind, Lane, Open, Stat, Storage, StoredFile};
+use engine::io::layer::{FileLayer, Layer};
+use engine::io::{Lane, Open, Storage, StoredFile};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
     Delivery, Drive, INBOX, MountOptions, Partition, Store, StoreConfig, Target, User, UserOptions,
@@ -68,12 +69,9 @@ struct Unsynced(Blocking);
 
 struct UnsyncedFile(Arc<dyn StoredFile>);
 
-impl StoredFile for UnsyncedFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(buf, offset)
+impl FileLayer for UnsyncedFile {
+    fn below(&self) -> &dyn StoredFile {
+        &*self.0
     }
     fn write_durable(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_at(buf, offset)
@@ -85,66 +83,21 @@ impl StoredFile for UnsyncedFile {
         Ok(())
     }
     fn start_writeback(&self, _: u64, _: u64) {}
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-    fn allocate(&self, len: u64) -> io::Result<()> {
-        self.0.allocate(len)
-    }
-    fn set_mtime(&self, seconds: i64) -> io::Result<()> {
-        self.0.set_mtime(seconds)
-    }
-    fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>> {
-        self.0.map(len)
-    }
 }
 
-impl Storage for Unsynced {
+impl Layer for Unsynced {
+    fn below(&self) -> &dyn Storage {
+        &self.0
+    }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
         let how = if how == Open::Log { Open::Write } else { how };
         Ok(Arc::new(UnsyncedFile(self.0.open(path, how)?)))
-    }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir(path)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename_noreplace(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.link(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.0.unlink(path)
-    }
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir(path)
-    }
-    fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
-        self.0.list(dir, each)
-    }
-    fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.0.stat(path)
     }
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
     fn sync_filesystem(&self, _: &Path) -> io::Result<()> {
         Ok(())
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        self.0.lock(path)
-    }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.0.free_bytes(path)
     }
 }
 

@@ -19,6 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub mod blocking;
 mod journal;
 pub mod lane;
+pub mod layer;
 pub mod network;
 pub mod pool;
 pub mod sim;

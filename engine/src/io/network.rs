@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 
-use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
+use super::layer::Layer;
+use super::{Kind, Open, Stat, Storage, StoredFile};
 
 /// First bytes of the names that an NFS client gives to removed files that are still open.
 const SILLY_PREFIX: &[u8] = b".nfs";
@@ -149,6 +150,10 @@ impl StoredFile for Remote {
         self.file().start_writeback(offset, len);
     }
 
+    fn will_need(&self, offset: u64, len: u64) {
+        self.file().will_need(offset, len);
+    }
+
     fn size(&self) -> io::Result<u64> {
         self.with(|file| file.size())
     }
@@ -170,7 +175,11 @@ impl StoredFile for Remote {
     }
 }
 
-impl Storage for Network {
+impl Layer for Network {
+    fn below(&self) -> &dyn Storage {
+        &*self.inner
+    }
+
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
         let file = self.again(path, || self.inner.open(path, how))?;
         if !self.covers(path) {
@@ -197,34 +206,6 @@ impl Storage for Network {
         self.again(path, || self.inner.append(path, bytes))
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.inner.create_dir_all(path)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.rename_noreplace(from, to)
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.inner.link(from, to)
-    }
-
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.inner.unlink(path)
-    }
-
-    fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.inner.remove_dir(path)
-    }
-
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
         if !self.covers(dir) {
             return self.inner.list(dir, each);
@@ -244,40 +225,12 @@ impl Storage for Network {
         self.again(path, || self.inner.stat_fresh(path))
     }
 
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.inner.sync_dir(dir)
-    }
-
     fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
         // Handles that were lost are known file by file only.
         if self.covers(path) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         self.inner.sync_filesystem(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-        self.inner.lock(path)
-    }
-
-    fn lock_range(&self, path: &Path) -> io::Result<Arc<dyn StoredFile>> {
-        self.inner.lock_range(path)
-    }
-
-    fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {
-        self.inner.filesystem(path)
-    }
-
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.inner.free_bytes(path)
-    }
-
-    fn now_ns(&self) -> i64 {
-        self.inner.now_ns()
-    }
-
-    fn random(&self, out: &mut [u8]) {
-        self.inner.random(out);
     }
 }
 
@@ -346,58 +299,22 @@ mod tests {
         }
     }
 
-    impl Storage for Forgetful {
+    impl Layer for Forgetful {
+        fn below(&self) -> &dyn Storage {
+            &self.sim
+        }
         fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
             let generation = self.generation.load(Ordering::Relaxed);
             let file = self.sim.open(path, how)?;
             Ok(Arc::new(Handle { file, now: self.generation.clone(), generation }))
         }
-        fn create_dir(&self, path: &Path) -> io::Result<()> {
-            self.sim.create_dir(path)
-        }
-        fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-            self.sim.create_dir_all(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.sim.rename(from, to)
-        }
-        fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.sim.rename_noreplace(from, to)
-        }
-        fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.sim.link(from, to)
-        }
-        fn unlink(&self, path: &Path) -> io::Result<()> {
-            self.sim.unlink(path)
-        }
-        fn remove_dir(&self, path: &Path) -> io::Result<()> {
-            self.sim.remove_dir(path)
-        }
-        fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
-            self.sim.list(dir, each)
-        }
-        fn stat(&self, path: &Path) -> io::Result<Stat> {
-            self.sim.stat(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.sim.sync_dir(dir)
-        }
-        fn sync_filesystem(&self, path: &Path) -> io::Result<()> {
-            self.sim.sync_filesystem(path)
-        }
-        fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
-            self.sim.lock(path)
-        }
-        fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-            self.sim.free_bytes(path)
-        }
     }
 
-    fn storage() -> (Network, Sim, Arc<AtomicU32>) {
+    fn storage() -> (Arc<dyn Storage>, Sim, Arc<AtomicU32>) {
         let (sim, generation) = (Sim::new(1), Arc::<AtomicU32>::default());
         sim.create_dir_all(Path::new(ROOT)).unwrap();
         let inner = Forgetful { sim: sim.clone(), generation: generation.clone() };
-        (Network::new(Arc::new(inner), vec![ROOT.into()]), sim, generation)
+        (Arc::new(Network::new(Arc::new(inner), vec![ROOT.into()])), sim, generation)
     }
 
     #[test]
