@@ -18,6 +18,9 @@ const FORMAT: &str = "mailboxes.db";
 /// rights away.
 pub type Acl = Vec<(String, String)>;
 
+/// Rights of an owner whose mailbox is his alone, as Cyrus writes them.
+pub const ALL_RIGHTS: &str = "lrswipkxtecdan";
+
 /// What is in the old form's type number.
 mod bit {
     pub const REMOTE: u32 = 1;

@@ -172,8 +172,8 @@ impl Target<'_> {
         if let Some(cache) = cache {
             stage.put(&self.path(site, "cache", "cyrus.cache")?, &cache)?;
         }
-        let pairs = sorted(annotations.iter().map(Annotation::write).collect());
-        if pairs != sorted(before.annotations.clone()) {
+        let pairs = db::sorted(annotations.iter().map(Annotation::write).collect());
+        if pairs != db::sorted(before.annotations.clone()) {
             let bytes = db::write(Form::Twoskip, &pairs, before.annotations_generation, 0);
             stage.put(&self.path(site, "annotations", "cyrus.annotations")?, &bytes)?;
         }
@@ -496,9 +496,4 @@ fn flags(message: &MessageToAdopt) -> u32 {
     ];
     let set = named.iter().filter(|(ours, _)| message.flags.contains(*ours));
     set.fold(0, |all, (_, bit)| all | bit)
-}
-
-fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
-    pairs.sort();
-    pairs
 }

@@ -1,11 +1,15 @@
 //! `cursus takeover cyrus`, `cursus handback cyrus`.
 
+mod given;
 mod hand_back;
 mod ledger;
+mod lists;
 mod locks;
 mod mailbox;
 mod moves;
 mod plan;
+mod quota_roots;
+mod retire;
 mod site;
 mod source;
 mod watch;
@@ -95,8 +99,8 @@ pub fn takeover(
         Some(locks::take(&conf, imapd_conf, &config_dir, &list)?)
     };
     let mut site = Site::read(imapd_conf)?;
-    if !args.dry_run && hand_back::is_retiring(config) {
-        hand_back::retire(config, &site, now())?;
+    if !args.dry_run && retire::is_retiring(config) {
+        retire::retire(config, &site, now())?;
     }
     let planner = Planner::new(&mut site, config, now(), args.rebuild_damaged)?;
     let plan = planner.plan();
@@ -192,8 +196,8 @@ pub fn give_back(
     let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
     let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
     let mut site = Site::read(imapd_conf)?;
-    if hand_back::is_retiring(config) {
-        let aside = hand_back::retire(config, &site, now)?;
+    if retire::is_retiring(config) {
+        let aside = retire::retire(config, &site, now)?;
         let text = format!("all was handed back before; {} has what was here", aside.display());
         out.line(&Given { aside, ..Given::default() }, &text);
         return Ok(());
@@ -201,11 +205,11 @@ pub fn give_back(
     let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
     let opened = Opened::open(config)?;
     let ledger = Ledger::read(config);
-    let done = Giver::new(site, config, now, partitions).write(opened.store(), &ledger);
+    let done = Giver::new(&site, config, now, &partitions).write(opened.store(), &ledger);
     opened.close()?;
     let done = done?;
     let site = Site::read(imapd_conf)?;
-    let aside = hand_back::retire(config, &site, now)?;
+    let aside = retire::retire(config, &site, now)?;
     let hand_back::Done { users, mailboxes, messages, findings } = done;
     for finding in &findings {
         eprintln!("cursus: {finding}");

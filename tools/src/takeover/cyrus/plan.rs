@@ -14,7 +14,7 @@ use foreign::cyrus::annotations::{Annotation, OWNER};
 use foreign::cyrus::db;
 use foreign::cyrus::header::Header;
 use foreign::cyrus::index::{Index, Record, flag, option};
-use foreign::cyrus::mboxlist::{Acl, Entry};
+use foreign::cyrus::mboxlist::{ALL_RIGHTS, Acl, Entry};
 use foreign::cyrus::name::{Name, Owner};
 use foreign::cyrus::quota::Quota;
 use foreign::cyrus::seen::Seen;
@@ -26,8 +26,6 @@ use crate::failure::{Failed, Kind};
 
 /// Keywords of a mailbox at most.
 const KEYWORDS_MAX: usize = 64;
-/// Rights of a mailbox that is its owner's alone, as Cyrus writes them.
-const ALL_RIGHTS: &str = "lrswipkxtecdan";
 /// What Cyrus computes where we do, or keeps for itself in its index.
 const NOT_KEPT: [&str; 1] = ["/specialuse"];
 

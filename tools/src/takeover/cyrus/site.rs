@@ -79,11 +79,11 @@ impl Site {
         let spread = conf.spread().map_err(|e| bad(imapd_conf, e))?;
         let words = conf.get("metapartition_files").unwrap_or_default();
         let meta_files = words.split_ascii_whitespace().map(str::to_owned).collect();
-        let path = |option, name| conf.database(option, name).map_err(|e| bad(imapd_conf, e));
         let bytes = fs::read(&list_path).map_err(|e| bad(&list_path, e))?;
         let list = db::read(&bytes).map_err(|e| bad(&list_path, e))?;
         let mailboxes = mboxlist::read(&list).map_err(|e| bad(&list_path, e))?;
-        let annotations_path = path("annotation_db_path", "annotations.db")?;
+        let annotations_path = conf.database("annotation_db_path", "annotations.db");
+        let annotations_path = annotations_path.map_err(|e| bad(imapd_conf, e))?;
         let bytes = read_if_any(&annotations_path)?.unwrap_or_default();
         let pairs = db::read(&bytes).map_err(|e| bad(&annotations_path, e))?;
         let read: Result<_, _> = pairs.iter().map(Annotation::read).collect();
@@ -136,8 +136,7 @@ impl Site {
                 found.push((Name { domain: domain.clone(), ..name }, path, bytes));
             }
         }
-        let path = self.conf.database("quota_db_path", "quotas.db");
-        let path = path.unwrap_or_else(|_| self.config_dir.join("quotas.db"));
+        let path = self.database("quota_db_path", "quotas.db");
         if let Some(bytes) = read_if_any(&path)? {
             for (key, value) in db::read(&bytes).map_err(|e| bad(&path, e))? {
                 let key = String::from_utf8_lossy(&key).into_owned();
@@ -161,6 +160,12 @@ impl Site {
         Ok(dirs.into_iter().filter_map(named).collect())
     }
 
+    /// The path of a database, where an option names it; else below `configdirectory`.
+    pub fn database(&self, option: &str, name: &str) -> PathBuf {
+        let path = self.conf.get(option).map(PathBuf::from);
+        path.unwrap_or_else(|| self.config_dir.join(name))
+    }
+
     /// The root that a file of a partition's mailboxes lies below: `what` as `metapartition_files`
     /// calls it.
     pub fn root(&self, partition: &str, what: &str) -> Result<PathBuf, Failed> {
@@ -177,6 +182,16 @@ impl Site {
             return paths::by_id(entry.unique_id.as_deref()?);
         }
         Some(self.spread.by_name(&entry.name))
+    }
+
+    /// Whether a mailbox was ours: one that was left alone has its own directory as it was.
+    pub fn was_taken(&self, entry: &Entry) -> bool {
+        let Some(partition) = &entry.partition else { return false };
+        let Ok(root) = self.root(partition, "") else { return false };
+        let Some(dir) = self.directory(entry) else { return false };
+        let dir = root.join(dir);
+        // Ours to serve, or ours and deleted since.
+        dir.join("cursus.index").exists() || !dir.join("cyrus.header").exists()
     }
 
     /// Locks a mailbox that Cyrus may have open: its name, where 3.6 locks that, and its index.

@@ -114,7 +114,8 @@ fn pass(
     if changed.is_empty() {
         return Ok(passed);
     }
-    let mut giver = Giver::new(Site::read(imapd_conf)?, config, now(), partitions.clone());
+    let site = Site::read(imapd_conf)?;
+    let mut giver = Giver::new(&site, config, now(), partitions);
     let mut written = Ok(());
     for (user, names) in changed {
         written = giver.follow(client, user, &names, ledger);

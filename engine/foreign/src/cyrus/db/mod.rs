@@ -12,6 +12,12 @@ use super::Damage;
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
+/// Records in the order of their keys' bytes.
+pub fn sorted(mut pairs: Vec<Pair>) -> Vec<Pair> {
+    pairs.sort();
+    pairs
+}
+
 /// The form of a database file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
