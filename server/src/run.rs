@@ -105,7 +105,7 @@ pub fn run(config: Config, sources: Sources) -> Result<(), RunError> {
         Signals::new().map_err(system("wait for signals"))?
     };
     make_dir(&config.state_dir)?;
-    admin::store::check_owner(&config.state_dir)
+    admin::store::check(&config.state_dir)
         .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })?;
     let (bound, admin_socket) = bind_all(&config)?;
     let tls = Arc::new(TlsSwitch::new(&config)?);

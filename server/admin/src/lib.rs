@@ -7,6 +7,7 @@
 //! | [`accounts`] | the configured back ends of accounts |
 //! | [`store`] | a configured store: settings, opening, a user's options |
 //! | [`operator`] | doing a request on an open store |
+//! | [`unfinished`] | what of a command that was cut off forbids to open the store |
 //! | `shared_index` | who is seen below Courier's `#shared`, and where that lies |
 //!
 //! In a crate of its own because `cursusd` answers these requests for a running server and
@@ -18,6 +19,7 @@ pub mod exchange;
 pub mod operator;
 mod shared_index;
 pub mod store;
+pub mod unfinished;
 pub mod wire;
 
 pub use client::Client;

@@ -21,6 +21,7 @@ use engine::{
 
 use crate::accounts::{self, MaildirPlace};
 use crate::shared_index;
+use crate::unfinished::{self, Unfinished};
 
 /// A server as the engine knows it.
 pub fn old_server(server: config::OldServer) -> OldServer {
@@ -143,6 +144,9 @@ pub enum OpenError {
         /// Whose directory it is.
         owner: u32,
     },
+    /// A command that has to be finished before.
+    #[error(transparent)]
+    Unfinished(#[from] Unfinished),
     /// Another process has it.
     #[error("another process has it open")]
     Locked,
@@ -158,6 +162,17 @@ pub fn open(
     storage: Arc<dyn Storage>,
     drive: Drive,
 ) -> Result<Store, OpenError> {
+    unfinished::check(&config.state_dir)?;
+    open_unfinished(config, hostname, storage, drive)
+}
+
+/// The same for a command that finishes what was cut off.
+pub fn open_unfinished(
+    config: &Config,
+    hostname: &str,
+    storage: Arc<dyn Storage>,
+    drive: Drive,
+) -> Result<Store, OpenError> {
     check_owner(&config.state_dir)?;
     Store::open(store_config(config, hostname), storage, drive).map_err(|error| match error {
         Error::Locked(_) => OpenError::Locked,
@@ -165,8 +180,14 @@ pub fn open(
     })
 }
 
+/// Refuses root a directory of somebody else, and everybody one that a command has to finish.
+pub fn check(dir: &Path) -> Result<(), OpenError> {
+    check_owner(dir)?;
+    Ok(unfinished::check(dir)?)
+}
+
 /// Refuses root a directory of somebody else.
-pub fn check_owner(dir: &Path) -> Result<(), OpenError> {
+fn check_owner(dir: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::MetadataExt;
     // A directory that isn't there yet will be ours.
     let owner = std::fs::metadata(dir).map_or(0, |meta| meta.uid());
@@ -251,6 +272,27 @@ mod tests {
             let config = Config::embedded(dir.path());
             let opened = open(&config, "h", storage, Drive::Inline);
             assert!(matches!(opened, Err(OpenError::Owner { owner: 65534 })));
+        }
+    }
+
+    #[test]
+    fn what_was_cut_off_is_finished_before_anything_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::embedded(dir.path());
+        for name in [unfinished::MOVES_NAME, unfinished::RETIRING_NAME] {
+            let file = config.state_dir.join(name);
+            std::fs::create_dir_all(&config.state_dir).unwrap();
+            std::fs::write(&file, "").unwrap();
+            let storage = || Arc::new(engine::io::blocking::Blocking::new());
+            let refused = open(&config, "h", storage(), Drive::Inline).err().unwrap();
+            assert!(refused.to_string().contains("`cursus handback cyrus`"), "{refused}");
+            assert!(matches!(check(&config.state_dir), Err(OpenError::Unfinished(_))));
+            assert!(!config.log_dir().exists(), "nothing is made");
+            let opened = open_unfinished(&config, "h", storage(), Drive::Inline).unwrap();
+            opened.close().unwrap();
+            std::fs::remove_file(&file).unwrap();
+            assert!(check(&config.state_dir).is_ok());
+            std::fs::remove_dir_all(&config.state_dir).unwrap();
         }
     }
 

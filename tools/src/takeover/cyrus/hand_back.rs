@@ -112,11 +112,17 @@ impl<'a> Giver<'a> {
         for one in &given {
             wanted.append(&mut one.wanted(self.site)?);
         }
+        let is_first = moved.is_empty();
         let mut moves = Moves::in_order(wanted, moved);
         let state_dir = &self.config.state_dir;
-        moves.prepare(state_dir).map_err(failed)?;
         // From here on hardly anything is written that needs room.
-        stage.publish().map_err(failed)?;
+        let begun = moves.prepare(state_dir).and_then(|()| stage.publish());
+        if let Err(reason) = begun {
+            if is_first {
+                moves.forget(state_dir);
+            }
+            return Err(failed(reason));
+        }
         moves.finish(state_dir).map_err(failed)?;
         lists.stage.publish().map_err(failed)?;
         roots.remove_others(self.site)?;

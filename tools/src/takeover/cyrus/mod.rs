@@ -203,7 +203,7 @@ pub fn give_back(
         return Ok(());
     }
     let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
-    let opened = Opened::open(config)?;
+    let opened = Opened::open_unfinished(config)?;
     let ledger = Ledger::read(config);
     let done = Giver::new(&site, config, now, &partitions).write(opened.store(), &ledger);
     opened.close()?;

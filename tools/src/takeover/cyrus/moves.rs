@@ -1,19 +1,17 @@
 //! Directories that have another place in Cyrus: moved one after another, none over another.
 //!
 //! The steps are in a journal in the state directory before the first of them is done, and how many
-//! are done is in it behind each. A step that was done and not counted is done again: of what it
+//! are done is in it behind each. While it is there, [nobody else](admin::unfinished) opens the store. A step that was done and not counted is done again: of what it
 //! moved nothing is left where it came from, so nothing happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use admin::unfinished::MOVES_NAME;
 use serde::{Deserialize, Serialize};
 
 use super::write::Stage;
-
-/// In the state directory.
-pub const JOURNAL_NAME: &str = "handback-cyrus.moves";
 
 /// A mailbox's directory, and where it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +67,7 @@ impl Moves {
 
     /// What an earlier hand-back left to be done.
     pub fn read(state_dir: &Path) -> Result<Moves, String> {
-        let path = state_dir.join(JOURNAL_NAME);
+        let path = state_dir.join(MOVES_NAME);
         match fs::read(&path) {
             Ok(bytes) => {
                 serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))
@@ -84,6 +82,18 @@ impl Moves {
         self.places.get(unique_id).map(PathBuf::as_path)
     }
 
+    /// Whether no directory was to be moved.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Removes the journal: nothing was moved, and the store may be served on.
+    pub fn forget(&self, state_dir: &Path) {
+        if self.done == 0 {
+            let _ = fs::remove_file(state_dir.join(MOVES_NAME));
+        }
+    }
+
     /// Makes the directories that are missing, and the journal.
     pub fn prepare(&self, state_dir: &Path) -> Result<(), String> {
         for (_, to) in &self.steps {
@@ -95,7 +105,7 @@ impl Moves {
     fn note(&self, state_dir: &Path) -> Result<(), String> {
         let text = serde_json::to_vec(self).map_err(|e| e.to_string())?;
         let mut stage = Stage::default();
-        stage.put(&state_dir.join(JOURNAL_NAME), &text)?;
+        stage.put(&state_dir.join(MOVES_NAME), &text)?;
         stage.publish().map(drop)
     }
 

@@ -10,10 +10,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use admin::unfinished::{MOVES_NAME, RETIRING_NAME};
 use config::Config;
 
 use super::ledger::LEDGER_NAME;
-use super::moves;
 use super::site::Site;
 use super::write::Stage;
 use crate::failure::{Failed, Kind};
@@ -21,10 +21,6 @@ use crate::failure::{Failed, Kind};
 fn failed(reason: String) -> Failed {
     Failed::new(Kind::Incomplete, reason)
 }
-
-/// In the state directory: all is Cyrus's again, and our own files are on their way to the directory
-/// that it names.
-const RETIRING_NAME: &str = "handback-cyrus.retiring";
 
 /// Whether an earlier hand-back was cut off while it set our own files aside: what the store says
 /// then is not what there is.
@@ -51,7 +47,7 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     };
     let aside = config.state_dir.join(name);
     fs::create_dir_all(&aside).map_err(|e| named(&aside, e))?;
-    let ours = ["catalog.redb", moves::JOURNAL_NAME, LEDGER_NAME];
+    let ours = ["catalog.redb", MOVES_NAME, LEDGER_NAME];
     let ours = ours.iter().map(|name| config.state_dir.join(name));
     for path in ours.chain([config.log_dir(), config.index_dir()]) {
         let Some(name) = path.file_name() else { continue };
