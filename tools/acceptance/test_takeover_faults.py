@@ -4,30 +4,23 @@ Whatever happens half-way, Cyrus's own files are whole, what is wrong is named, 
 finishes.
 """
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 
-import test_takeover
-from harness import proc
-from test_takeover import LETTER
+from harness import proc, taken
+from harness.cyrus_case import LETTER, CyrusCase
 
 # Holds a lock as Cyrus's programs do, until its input ends.
 LOCKER = ("import fcntl, sys; f = open(sys.argv[1], 'r+b'); fcntl.lockf(f, fcntl.LOCK_EX); "
           "print('locked', flush=True); sys.stdin.read()")
 
 
-class CyrusFaults(test_takeover.CyrusHandback):
-    # Those of the class above are not to be run twice.
-    test_an_unchanged_store_comes_back_as_it_was = test_lists_of_2_4_and_back_to_3_6 = None
-    test_by_name_changed_and_back_and_forth = test_by_id_changed_and_back_and_forth = None
-
-    def cyrus_files(self, one):
-        """What is Cyrus's, without rewrites that were cut off, and all messages that it knows."""
-        return {path: data for path, data in self.tree(one).items()
-                if "cursus." not in path and not path.endswith(".NEW")}
+class CyrusFaults(CyrusCase):
+    seconds = 300
 
     def back_in_order(self, one, names):
         """After the hand-back Cyrus finds nothing to mend and has what was here."""
@@ -79,18 +72,11 @@ class CyrusFaults(test_takeover.CyrusHandback):
         one.tool("check")
         one.add_users()
         one.start()
-        self.compare(one, test_takeover.taken.answers(one.name))
+        self.compare(one, taken.answers(one.name))
 
     def test_no_room_for_a_hand_back(self):
-        one = self.store("cyrus-3.6-uuid")
+        one, names = self.changed_and_stopped("cyrus-3.6-uuid")
         leave = self.small_spool(one)
-        one.take_over()
-        one.add_users()
-        one.start()
-        names = self.change(one, one.separator)
-        with one.imap() as client:
-            self.inbox = client.select("INBOX")["exists"]
-        self.assertEqual(one.stop(), 0)
         before = self.cyrus_files(one)
         refused = 0
         for kibibytes in (0, 8, 24):
@@ -110,29 +96,14 @@ class CyrusFaults(test_takeover.CyrusHandback):
 
     def test_a_hand_back_goes_on_after_kill_9(self):
         """Killed ever later: each file of Cyrus's is the one before or the one behind, whole."""
-        one = self.store("cyrus-3.6-legacydirs")
-        one.take_over()
-        one.add_users()
-        one.start()
-        names = self.change(one, one.separator)
-        with one.imap() as client:
-            self.inbox = client.select("INBOX")["exists"]
-        self.assertEqual(one.stop(), 0)
+        one, names = self.changed_and_stopped("cyrus-3.6-legacydirs")
         states = [self.cyrus_files(one)]
-        argv = [proc.BINARIES / "cursus", "--config", one.config, "handback", "cyrus",
-                "--imapd-conf", one.imapd_conf]
-        pause = 0.02
-        while True:
-            child = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-            try:
-                _, told = child.communicate(timeout=pause)
-                self.assertEqual(child.returncode, 0, told)
-                break
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.communicate()
+
+        def look():
             states.append(self.cyrus_files(one))
-            pause *= 1.15
+            if list(one.state.glob("handback-cyrus.[mr]*")):
+                self.refused(one)
+        self.killed_ever_later(one, "handback", 0.02, 1.15, look)
         self.assertGreater(len(states), 5)
         after = self.cyrus_files(one)
         # A cache only grows: what was written of it before a kill stays, and more comes behind it.
@@ -151,11 +122,32 @@ class CyrusFaults(test_takeover.CyrusHandback):
         (one.state / "handed-back-1").mkdir()
         (one.state / "catalog.redb").rename(one.state / "handed-back-1/catalog.redb")
         (one.state / "handback-cyrus.retiring").write_text("handed-back-1")
+        self.refused(one)
         self.assertIn("all was handed back before", one.hand_back().stdout)
         self.assertEqual(self.tree(one), before)
         self.assertEqual(["catalog.redb", "log"],
                          sorted(path.name for path in (one.state / "handed-back-1").iterdir()))
         self.assertIn(" taken over", one.take_over().stdout)
+
+    def refused(self, one):
+        """Nobody opens a store that a hand-back has to be finished of, nor makes anything there."""
+        before = self.tree(one), sorted(one.state.rglob("*"))
+        for argv in (["cursus", "--config", one.config, "check"], ["cursusd", "--config", one.config]):
+            done = proc.run([proc.BINARIES / argv[0], *argv[1:]], check=False)
+            self.assertNotEqual(done.returncode, 0, argv)
+            self.assertIn("`cursus handback cyrus` finishes it", done.stderr.decode(), argv)
+        self.assertEqual((self.tree(one), sorted(one.state.rglob("*"))), before)
+
+    def test_a_store_whose_files_take_their_places_is_not_opened(self):
+        one, names = self.changed_and_stopped("cyrus-3.6-legacydirs")
+        journal = {"steps": [], "done": 0, "places": {}}
+        (one.state / "handback-cyrus.moves").write_text(json.dumps(journal))
+        self.refused(one)
+        done = one.take_over(check=False)
+        self.assertIn("`cursus handback cyrus` finishes it", done.stderr)
+        one.hand_back()
+        self.assertFalse((one.state / "handback-cyrus.moves").exists())
+        self.back_in_order(one, names)
 
     def damage(self, path, how):
         whole = path.read_bytes()
@@ -200,6 +192,31 @@ class CyrusFaults(test_takeover.CyrusHandback):
             self.assertEqual(client.select("INBOX/Work")["exists"], 3)
             self.assertEqual(len(client.bodies()), 3)
         peer.stop()
+
+    def test_damaged_annotations_are_made_anew(self):
+        """Where there were none, too: Cyrus's programs would end with a failed assertion."""
+        one = self.store("cyrus-3.6-uuid")
+        one.take_over()
+        ours = [path for path in one.spool.rglob("cyrus.annotations")
+                if path.with_name("cursus.index").exists()]
+        self.assertGreater(len(ours), 5)
+        for path in ours:
+            self.damage(path, lambda data: data[:len(data) // 2])
+        done = one.hand_back(check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr.count("cyrus.annotations: made anew"), len(ours))
+        self.nothing_to_mend(self.cyrus(one))
+
+    def test_messages_without_a_place_in_cyrus_are_not_lost(self):
+        one = self.store("cyrus-3.6-uuid")
+        self.serve_taken(one)
+        one.deliver(LETTER, taken.SHARED_USER)
+        self.assertEqual(one.stop(), 0)
+        before = self.tree(one)
+        done = one.hand_back(check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"{taken.SHARED_USER}: its INBOX has messages, and no place in Cyrus", done.stderr)
+        self.assertEqual(self.tree(one), before)
 
     def locked(self, path):
         """A process that holds a lock."""
@@ -256,15 +273,13 @@ class CyrusFaults(test_takeover.CyrusHandback):
 
     def test_files_follow_while_cursus_serves(self):
         one = self.store("cyrus-3.6-legacydirs")
-        one.take_over()
-        one.add_users()
-        one.start()
+        self.serve_taken(one)
         stamps = lambda: {path: (path.stat().st_ino, path.stat().st_mtime_ns)
                           for path in one.spool.rglob("cyrus.index")}
         watch = self.watch(one)
         wrote = lambda n: proc.wait_until(lambda: watch.log().count(" mailboxes written") >= n, 20, watch.log())
         wrote(1)
-        names = self.change(one, one.separator)
+        names = self.change(one)
         with one.imap() as client:
             self.inbox = client.select("INBOX")["exists"]
             # Cyrus's files go with their mailbox.
