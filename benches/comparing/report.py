@@ -44,10 +44,28 @@ def markdown(results):
     if disk:
         lines += ["", "The disk itself, files created, written, synced and renamed: "
                   + "; ".join(disk)]
+        lines += against_disk(results)
     for title, what in (("Notes", results["notes"]), ("Failures", results["failures"])):
         if what:
             lines += ["", f"{title}:"] + [f"- {one}" for one in what]
     return "\n".join(lines)
+
+
+def against_disk(results):
+    """Deliveries of Cursus as shares of what as many threads do that only make files."""
+    floors = {entry["metric"]: statistics.median(entry["peers"]["disk itself"])
+              for entry in results["samples"] if entry["workload"] == "disk"}
+    shares = []
+    for entry in results["samples"]:
+        kind, _, connections = entry["workload"].partition(" ")
+        floor = floors.get(f"files, {connections} threads")
+        if kind not in ("lmtp", "append") or not floor or entry["unit"] != "1/s":
+            continue
+        ours = [f"{name} {statistics.median(values) / floor:.0%}"
+                for name, values in entry["peers"].items() if name.startswith(OURS) and values]
+        shares.append(f"{entry['workload']}: {', '.join(ours)}")
+    text = "Of the files that as many threads make there, messages: " + "; ".join(shares)
+    return ["", text] if shares else []
 
 
 def facts(results):

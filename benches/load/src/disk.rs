@@ -21,7 +21,7 @@ pub(crate) struct Disk {
     #[arg(long)]
     directory: PathBuf,
     /// Numbers of threads to measure with.
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
+    #[arg(long, value_delimiter = ',', default_value = "1,8,16,64")]
     threads: Vec<u32>,
     /// Files in a round, over all threads.
     #[arg(long, default_value_t = 2_000)]
