@@ -1,12 +1,15 @@
 //! A store on a simulated disk, its history, and looks at it.
 //!
-//! The store has no threads: [`Bench::wait`] and [`crate::together`] do its work, a piece at a
-//! time, so that a seed decides on everything.
+//! Most often the store has no threads: [`Bench::wait`] and [`crate::together`] do its work, a
+//! piece at a time, so that a seed decides on everything. With [`Drive::Inline`], which is the
+//! tools', calls do the work that they wait for, and helpers are threads.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use engine::io::sim::Sim;
 use engine::io::{Lane, Open, Storage};
@@ -23,6 +26,18 @@ use crate::model::{Folder, Msg, Place, Space, World};
 pub const USERS: [(&str, &str); 2] = [("alice", "maildir"), ("bob", "cyrus")];
 /// How often work that failed is tried again before a call counts as unanswered.
 const RETRIES_MAX: usize = 4;
+/// How long a call that waits for a thread may go on after the power went.
+const CUT_GRACE: Duration = Duration::from_millis(300);
+/// How long such a call may take at all.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
 
 /// What was seen of one mailbox, ever.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +68,7 @@ pub struct Bench {
     pub store: Store,
     lane: Lane,
     sync_names: bool,
+    pub drive: Drive,
     /// Texts that were read since the last start, so that each is read once.
     read: HashMap<(MailboxId, u32), u32>,
     pub seen: Memory,
@@ -105,14 +121,22 @@ fn token_of(text: &str) -> Option<u32> {
 impl Bench {
     /// Opens the store; fails when the power goes meanwhile.
     pub fn open(sim: &Sim, sync_names: bool) -> Result<Bench> {
-        let store = Store::open(config(sync_names), storage(sim), Drive::Manual)?;
+        Bench::driven(sim, sync_names, Drive::Manual)
+    }
+
+    /// The same with another drive.
+    pub fn driven(sim: &Sim, sync_names: bool, drive: Drive) -> Result<Bench> {
+        let store = Store::open(config(sync_names), storage(sim), drive)?;
         let lane = Lane::inline(storage(sim));
         let (read, seen) = Default::default();
-        Ok(Bench { sim: sim.clone(), store, lane, sync_names, read, seen })
+        Ok(Bench { sim: sim.clone(), store, lane, sync_names, drive, read, seen })
     }
 
     /// Runs a future to its end; `None` when nothing brings it on any more, as after a power cut.
     pub fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        if self.drive == Drive::Inline {
+            return self.parked(future);
+        }
         let mut future = std::pin::pin!(future);
         let mut context = Context::from_waker(Waker::noop());
         let mut retries = RETRIES_MAX;
@@ -128,6 +152,33 @@ impl Bench {
                 return None;
             }
             retries -= 1;
+        }
+    }
+
+    /// The same where threads may bring it on.
+    fn parked<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = std::pin::pin!(future);
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let began = Instant::now();
+        let mut cut: Option<Instant> = None;
+        loop {
+            if let Poll::Ready(out) = future.as_mut().poll(&mut context) {
+                return Some(out);
+            }
+            if self.sim.is_stopped() && cut.get_or_insert_with(Instant::now).elapsed() > CUT_GRACE {
+                return None;
+            }
+            assert!(began.elapsed() < PATIENCE, "a call hangs");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Lets the helpers end what they have.
+    pub fn finish_helpers(&self) {
+        match self.drive {
+            Drive::Inline => drop(self.wait(self.store.helpers().run(|| ()))),
+            Drive::Manual | Drive::Threads => while self.store.turn(Turn::Helper) {},
         }
     }
 
@@ -303,7 +354,7 @@ impl Bench {
         // With the power gone this changes nothing but memory.
         let _ = self.store.close();
         // Jobs that a dropped call left behind see the cut, too.
-        while self.store.turn(Turn::Helper) {}
+        self.finish_helpers();
     }
 
     /// A power cut; the bytes that survive depend on `seed`.
@@ -314,7 +365,7 @@ impl Bench {
 
     /// Goes on with a store opened anew.
     pub fn reopened(&mut self) -> Result<()> {
-        self.store = Store::open(config(self.sync_names), storage(&self.sim), Drive::Manual)?;
+        self.store = Store::open(config(self.sync_names), storage(&self.sim), self.drive)?;
         self.read.clear();
         Ok(())
     }

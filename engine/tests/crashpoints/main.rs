@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use engine::io::Storage;
 use engine::io::sim::{Fault, Image, Mode, Sim};
-use engine::{Drive, Store, Turn};
+use engine::{Drive, Store};
 
 use bench::{Bench, Memory, USERS, config, storage};
 use explore::{Count, Known, explore};
@@ -152,9 +152,14 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn begin(seed: u64, mode: Mode) -> Run<'a> {
+        Run::driven(seed, mode, Drive::Manual)
+    }
+
+    fn driven(seed: u64, mode: Mode, drive: Drive) -> Run<'a> {
         let sim = Sim::with_mode(seed, mode);
         sim.set_syncfs(!seed.is_multiple_of(3));
-        let mut bench = Bench::open(&sim, mode == Mode::Weak).expect("a fresh store opens");
+        let mut bench =
+            Bench::driven(&sim, mode == Mode::Weak, drive).expect("a fresh store opens");
         for (name, _) in USERS {
             bench.user(name).expect("a fresh user");
         }
@@ -193,7 +198,7 @@ impl<'a> Run<'a> {
             assert!(!over || outcome.effects.is_empty(), "a limit was passed");
             if over {
                 // The removal of what was staged goes without a waiter.
-                while self.bench.store.turn(Turn::Helper) {}
+                self.bench.finish_helpers();
                 let left = self.bench.staged();
                 let cut = self.bench.sim.is_stopped();
                 assert!(cut || left == staged, "a refused delivery leaves {left:?}");
@@ -376,6 +381,21 @@ fn every_moment_is_a_good_one_for_a_power_cut() {
     );
     assert!(alone || points() > 0, "no crash point was reached");
     assert!(alone || wanted.is_none_or(|wanted| points() >= wanted), "too few crash points");
+}
+
+#[test]
+fn calls_that_do_the_work_themselves_keep_what_they_acknowledge() {
+    with_seeds(
+        "inline",
+        || false,
+        |seed| {
+            let (mode, faults) = kind(seed);
+            let mut run = Run::driven(seed, mode, Drive::Inline);
+            for _ in 0..CYCLES {
+                run.cycle(faults);
+            }
+        },
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use engine::{MailboxId, Turn};
+use engine::{Drive, MailboxId, Turn};
 
 use crate::bench::{Bench, Memory, Seen};
 use crate::model::{Chain, Effect};
@@ -92,6 +92,13 @@ pub fn run(bench: &Bench, random: &mut Random, ops: Vec<Op>) -> History {
         running.push((i, op.run));
     }
     bench.sim.set_mark(0);
+    if bench.drive == Drive::Inline {
+        // Each does what it waits for: nothing comes in between.
+        for (i, op) in running {
+            history.ops[i].2 = bench.wait(op);
+        }
+        return history;
+    }
     let mut idle = 0;
     while !running.is_empty() && idle < IDLE_MAX {
         let before = bench.sim.operations();
