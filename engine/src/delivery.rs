@@ -96,6 +96,8 @@ pub struct Delivery {
     spools: Vec<Spool>,
     /// Targets whose limits don't count.
     unlimited: Vec<usize>,
+    /// The UID that it gets; the next one when absent.
+    uid: Option<Uid>,
     size: u64,
     now: i64,
     /// The staged files belong to transactions now.
@@ -153,7 +155,8 @@ impl Delivery {
         }
         let (lane, size, now) = (lane.clone(), 0, shared.now_seconds());
         let unlimited = Vec::new();
-        Ok(Delivery { shared, lane, targets, spools, unlimited, size, now, committed: false })
+        let uid = None;
+        Ok(Delivery { shared, lane, targets, spools, unlimited, uid, size, now, committed: false })
     }
 
     /// Takes the next piece of the message as it came over the wire.
@@ -177,6 +180,13 @@ impl Delivery {
     /// Has the message come into the target at this place whatever the limits of its mailbox.
     pub fn ignore_quota(&mut self, place: usize) {
         self.unlimited.push(place);
+    }
+
+    /// Gives the message, which goes to one mailbox, the UID that another server gave it.
+    ///
+    /// The commit fails with [`Error::NotAllowed`] where that is not above all that were given.
+    pub fn keep_uid(&mut self, uid: Uid) {
+        self.uid = Some(uid);
     }
 
     /// Gives the message these annotations, in all of its mailboxes.
@@ -237,6 +247,10 @@ impl Delivery {
         let (appended, heard, bodies) = {
             let inner = &target.mailbox.0;
             let mut state = inner.open_state()?;
+            // Looked at before any is taken: what is taken and not pushed is lost.
+            deliveries.iter().filter_map(|one| one.uid).try_fold(state.uid_next, |next, uid| {
+                state.allow_uid_given(uid, next).map(|()| Uid(uid.0 + 1))
+            })?;
             let mut frames = Vec::new();
             let mut appended = Vec::new();
             let mut bodies = Vec::new();
@@ -375,7 +389,11 @@ impl Delivery {
     ) -> Result<Appended> {
         let target = &self.targets[one.target];
         let keywords = state.keyword_bits(&target.keywords, true)?;
-        let (uid, modseq) = (state.take_uid()?, state.take_modseq());
+        let uid = match self.uid {
+            Some(uid) => state.take_uid_given(uid)?,
+            None => state.take_uid()?,
+        };
+        let modseq = state.take_modseq();
         let facts = &one.facts;
         let internal_date = target.internal_date.unwrap_or(self.now);
         let layout = &one.place.partition.layout;

@@ -10,7 +10,7 @@ use engine::{
     Appended, Delivery, Drive, Error, Mailbox, MountOptions, Partition, Store, StoreConfig,
     StoreMode, StoreRequest, Target, User, UserOptions,
 };
-use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid};
+use protocol::types::{Keyword, ModSeq, SeqNum, SystemFlags, Uid, UidValidity};
 
 fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
@@ -356,6 +356,89 @@ fn a_replaced_message_is_never_gone_without_its_replacement() {
         let bench = Bench::open(dir.path(), kind, Drive::Inline);
         assert_eq!(bench.mailbox("INBOX").view().exists(), 0);
         assert!(bench.mailbox("Sent").view().record_of(sent.uid).is_some());
+        bench.store.close().unwrap();
+    }
+}
+
+/// UIDVALIDITY, UIDs and UIDNEXT of another server, also after a crash.
+#[test]
+fn numbers_of_another_server_are_kept_where_nothing_was_stored() {
+    for kind in KINDS {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = Bench::open(dir.path(), kind, Drive::Inline);
+        let given = |uids: &[u32]| {
+            let target = Target {
+                user: bench.user(),
+                mailbox: bench.mailbox("INBOX"),
+                flags: SystemFlags::empty(),
+                keywords: vec![],
+                internal_date: None,
+                annotations: vec![],
+            };
+            block(async {
+                let mut all = Vec::new();
+                for uid in uids {
+                    let mut one = Delivery::new(&bench.store, &bench.lane, vec![target.clone()])?;
+                    one.keep_uid(Uid(*uid));
+                    one.write(message(*uid as usize).as_bytes()).await?;
+                    all.push(one);
+                }
+                Delivery::commit_all(all).await
+            })
+        };
+        let user = bench.user();
+        block(user.set_uid_validity("INBOX", UidValidity(77))).unwrap();
+        assert_eq!(bench.mailbox("INBOX").uid_validity(), UidValidity(77));
+        given(&[5, 9, 10]).unwrap();
+        // All or none, and what is refused takes no UID.
+        assert!(matches!(given(&[11, 3]), Err(Error::NotAllowed(_))));
+        assert!(matches!(given(&[10]), Err(Error::NotAllowed(_))));
+        given(&[11]).unwrap();
+        let late = block(user.set_uid_validity("INBOX", UidValidity(78)));
+        assert!(matches!(late, Err(Error::NotAllowed(_))), "{late:?}");
+        block(user.create("Raised", &[])).unwrap();
+        for uid_next in [0, 1, 40, 30] {
+            block(bench.mailbox("Raised").raise_uid_next(Uid(uid_next))).unwrap();
+        }
+        assert_eq!(bench.mailbox("Raised").view().uid_next(), Uid(40));
+        let late = block(user.set_uid_validity("Raised", UidValidity(78)));
+        assert!(late.is_err(), "its UIDs were told");
+        let crash = tempfile::tempdir().unwrap();
+        let status = std::process::Command::new("cp")
+            .arg("-a")
+            .args([dir.path().join("."), crash.path().to_owned()])
+            .status();
+        assert!(status.unwrap().success());
+        let look = |bench: &Bench, when: &str| {
+            assert_eq!(bench.mailbox("INBOX").uid_validity(), UidValidity(77), "{kind:?} {when}");
+            assert_eq!(bench.uids("INBOX"), [5, 9, 10, 11], "{kind:?} {when}");
+            assert_eq!(bench.mailbox("INBOX").view().uid_next(), Uid(12), "{kind:?} {when}");
+            assert_eq!(bench.read("INBOX", Uid(9)), message(9), "{kind:?} {when}");
+            let raised = bench.mailbox("Raised");
+            assert_eq!((raised.view().uid_next(), raised.view().exists()), (Uid(40), 0), "{when}");
+            bench.clean();
+        };
+        look(&bench, "at once");
+        drop(user);
+        bench.store.close().unwrap();
+        drop(bench);
+        let bench = Bench::open(dir.path(), kind, Drive::Inline);
+        look(&bench, "after a stop");
+        bench.store.close().unwrap();
+        let bench = Bench::open(crash.path(), kind, Drive::Inline);
+        look(&bench, "after a crash");
+        assert_eq!(bench.append("Raised", &message(1)).uid, Uid(40));
+        // A mailbox of the same name, made later, has a larger one.
+        block(bench.user().set_uid_validity("Raised", UidValidity(5))).unwrap_err();
+        block(bench.user().create("New", &[])).unwrap();
+        let large = UidValidity(4_000_000_000);
+        block(bench.user().set_uid_validity("New", large)).unwrap();
+        block(bench.user().delete("New")).unwrap();
+        block(bench.user().create("New", &[])).unwrap();
+        assert!(bench.mailbox("New").uid_validity() > large);
+        let all = block(bench.user().create("Top", &[]))
+            .and_then(|()| block(bench.user().set_uid_validity("Top", UidValidity(u32::MAX))));
+        assert!(matches!(all, Err(Error::NotAllowed(_))), "none would be left above it");
         bench.store.close().unwrap();
     }
 }

@@ -155,6 +155,7 @@ fn the_admin_socket_answers_good_and_bad_requests() {
             bytes,
             flags: vec!["\\Seen".to_owned(), "$Label1".to_owned()],
             internal_date: Some(1_700_000_000),
+            uid: None,
             annotations_bytes: 0,
         }],
         uid_next: None,

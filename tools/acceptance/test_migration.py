@@ -28,6 +28,8 @@ class Migration:
     peer = None
     port = None
     tls = ("--tls", "none")
+    # Options of every run.
+    more = ()
 
     def setUp(self):
         super().setUp()
@@ -65,14 +67,14 @@ class Migration:
         port = self.port or self.source_server.ports["imap"]
         return [proc.BINARIES / "cursus", "--config", self.here.config, "--json", "migrate", "imap",
                 "--host", "localhost", "--port", port, *self.tls, "--users", self.users,
-                "--exclude", "Trash", "--exclude", "Sent", *options]
+                "--exclude", "Trash", "--exclude", "Sent", *self.more, *options]
 
     def migrate(self, *options, check=True):
         done = proc.run(self.argv(*options), seconds=self.seconds, check=check)
         return json.loads(done.stdout)[0] if done.stdout.startswith(b"[") else done
 
-    def compare(self, folders=FOLDERS):
-        there = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+    def compare(self, folders=FOLDERS, user="ann"):
+        there = moving.login(self.here.ports["imap"], user, PASSWORD)
         for folder in folders:
             wanted, found = self.source.messages(folder), moving.messages(there, folder)
             missing, more = wanted - found, found - wanted
@@ -117,6 +119,11 @@ class Migration:
         self.compare(folders)
         self.nothing(self.migrate("--delete"))
 
+        # What rules leave out is neither gone nor under another name.
+        part = self.migrate("--delete", "--only", "INBOX")
+        self.nothing(part)
+        self.compare(folders)
+
         # What was changed here stays, where the source does not change it.
         own = corpus.plain("delivered here")
         self.here.deliver(own, user="ann")
@@ -127,7 +134,7 @@ class Migration:
             self.assertEqual(client.select("INBOX")["exists"],
                              sum(self.source.messages("INBOX").values()) + 1)
 
-    def check_killed_and_run_again(self):
+    def check_killed_and_run_again(self, user="ann"):
         """kill -9 at any moment: nothing is missing, nothing is twice, mail arrives meanwhile."""
         self.fill(MESSAGES)
         self.add("Work", 9001, octets=2 << 20)
@@ -137,14 +144,14 @@ class Migration:
                 [str(a) for a in self.argv("--max-rate", "600K")],
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
             time.sleep(self.random.uniform(0.1, 1.0) * (1 + round % 3) / 2)
-            self.here.deliver(corpus.plain(f"meanwhile {round}"), user="ann")
+            self.here.deliver(corpus.plain(f"meanwhile {round}"), user=user)
             arrived += 1
             child.send_signal(signal.SIGKILL)
             child.communicate()
         last = self.migrate()
         self.assertEqual(last["status"], "done", last)
-        self.compare([folder for folder in FOLDERS if folder != "INBOX"])
-        there = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+        self.compare([folder for folder in FOLDERS if folder != "INBOX"], user)
+        there = moving.login(self.here.ports["imap"], user, PASSWORD)
         wanted, found = self.source.messages("INBOX"), moving.messages(there, "INBOX")
         self.assertEqual(sum((wanted - found).values()), 0)
         self.assertEqual(sum((found - wanted).values()), arrived)

@@ -366,6 +366,7 @@ impl Copy<'_> {
                 bytes: message.bytes.len() as u64,
                 flags: message.flags.clone(),
                 internal_date: Some(message.internal_date),
+                uid: None,
                 annotations_bytes: message.annotations.len() as u64,
             })
             .collect();

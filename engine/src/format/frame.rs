@@ -9,7 +9,7 @@
 //! | 4 | Subscription | - | user text, name text, on u8 |
 //! | 5 | Append | yes | see below |
 //! | 6 | Flags | yes | modseq u64, count u32, then (uid u32, flags u32, keywords u64) each; flags: system flags in bits 0-4, those of the file name before in bits 8-13 |
-//! | 7 | Expunge | yes | modseq u64, moved u8, count u32, then (first u32, last u32) each |
+//! | 7 | Expunge | yes | modseq u64, moved u8, count u32, then (first u32, last u32) each; UIDNEXT is above them, also of UIDs that nobody has |
 //! | 8 | Keywords | yes | count u32, then text each: bit n of a record's keywords is the nth |
 //! | 9 | Acl | yes | user text, set u8, then, if set, count u32 and (identifier text, rights text) each; not set: the owner's alone |
 //! | 10 | Annotations | yes | count u32, (first uid u32, last uid u32) each; count u32, then (whose text (empty: shared), entry text, set u8, value bytes if set) each: every message has every value |
@@ -54,7 +54,7 @@ pub enum Frame {
         name: String,
         /// Where its files are.
         partition: String,
-        /// Never changes for an id.
+        /// Changes for an id only while nothing was stored, or where an old server's files say so.
         uid_validity: UidValidity,
         /// Bits of [`crate::SpecialUse`].
         special_use: u32,

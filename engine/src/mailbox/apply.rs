@@ -412,7 +412,7 @@ pub(crate) fn apply_flags(
 }
 
 /// Makes tombstones; returns their positions. A record may be one already: a redo finds what the
-/// first time wrote.
+/// first time wrote. What is removed was given: UIDNEXT is above it, also where nobody has it.
 pub(crate) fn apply_expunge(
     files: &mut Files,
     modseq: ModSeq,
@@ -438,6 +438,8 @@ pub(crate) fn apply_expunge(
     dead.sort_unstable_by_key(|(position, _)| *position);
     files.rewrite(&dead)?;
     files.head.modseq_highest = files.head.modseq_highest.max(modseq);
+    let last = ranges.iter().map(|&(_, last)| last).max().unwrap_or(0);
+    files.head.uid_next = files.head.uid_next.max(Uid(last.saturating_add(1)));
     Ok(dead.into_iter().map(|(position, _)| position).collect())
 }
 

@@ -28,6 +28,7 @@ mod keywords;
 mod latest;
 mod message;
 mod names;
+mod numbers;
 pub(crate) mod opening;
 mod ops;
 mod order;
@@ -119,8 +120,8 @@ pub(crate) struct State {
 
 pub(crate) struct MailboxInner {
     pub(crate) id: MailboxId,
-    /// UIDVALIDITY. Rises only at the first look at what an old server did, before anybody has the
-    /// mailbox: see [`crate::takeover`].
+    /// UIDVALIDITY. Changes only at the first look at what an old server did, before anybody has the
+    /// mailbox (see [`crate::takeover`]), and while nothing was stored in it (see `numbers`).
     pub(crate) uid_validity: AtomicU32,
     /// Whether that look has been.
     pub(crate) looked: AtomicBool,

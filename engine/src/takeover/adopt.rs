@@ -132,15 +132,15 @@ impl UserInner {
         if inner.looked.load(Ordering::Acquire) {
             return Ok(());
         }
+        // Recovery may have opened it before it met the frame that changed it.
+        let entry = self.namespace.load().mailboxes.get(name).map(|entry| entry.uid_validity);
+        if let Some(uid_validity) = entry.filter(|told| *told != inner.uid_validity()) {
+            inner.set_uid_validity(uid_validity);
+        }
         let place = inner.place.read().clone();
         if place.partition.layout.kind() != LayoutKind::Maildir {
             inner.looked.store(true, Ordering::Release);
             return Ok(());
-        }
-        // Recovery may have opened it before it met the frame that raised it.
-        let entry = self.namespace.load().mailboxes.get(name).map(|entry| entry.uid_validity);
-        if let Some(uid_validity) = entry.filter(|raised| *raised != inner.uid_validity()) {
-            inner.set_uid_validity(uid_validity);
         }
         let looked = self.look_at_list(inner.id, &place.dir);
         looked.and_then(|()| self.look(name, inner, &place.dir)).inspect_err(|error| {
@@ -379,7 +379,7 @@ impl MailboxInner {
         }
     }
 
-    fn set_uid_validity(self: &Arc<Self>, uid_validity: UidValidity) {
+    pub(crate) fn set_uid_validity(self: &Arc<Self>, uid_validity: UidValidity) {
         let mut files = self.files.lock();
         files.head.uid_validity = uid_validity;
         self.uid_validity.store(uid_validity.0, Ordering::Release);

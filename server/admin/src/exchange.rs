@@ -151,7 +151,12 @@ impl Operator {
         Ok(Bodies(found))
     }
 
-    async fn same(&self, user: &str, mailbox: &str, uid_validity: u32) -> Result<Mailbox, Failure> {
+    pub(crate) async fn same(
+        &self,
+        user: &str,
+        mailbox: &str,
+        uid_validity: u32,
+    ) -> Result<Mailbox, Failure> {
         let open = self.open_mailbox(user, mailbox).await?;
         let found = open.uid_validity().0;
         if found != uid_validity {
@@ -192,6 +197,21 @@ impl Operator {
         let mailbox = self.same(user, mailbox, uid_validity).await?;
         mailbox.expunge(&mailbox.view(), ascending(&uids)).await.map_err(failure)?;
         Ok(Reply::Done)
+    }
+
+    /// A move within the mailbox: all or none of each transaction.
+    pub(crate) async fn renumber(
+        &self,
+        user: &str,
+        mailbox: &str,
+        uid_validity: u32,
+        uids: &[u32],
+    ) -> Result<Reply, Failure> {
+        let mailbox = self.same(user, mailbox, uid_validity).await?;
+        let view = mailbox.refresh().await.map_err(failure)?;
+        let moved = mailbox.move_to(&view, ascending(uids), &mailbox).await.map_err(failure)?;
+        let uids = moved.pairs.iter().map(|(before, now)| (before.0, now.0)).collect();
+        Ok(Reply::Renumbered { uids })
     }
 
     pub(crate) async fn set_acl(

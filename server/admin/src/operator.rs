@@ -15,7 +15,7 @@ use engine::{
     AnnotationValue, Delivery, Error, ScrubOptions, ScrubReport, SpecialUse, Store, Target, User,
     UserToAdopt,
 };
-use protocol::types::{Keyword, SystemFlags};
+use protocol::types::{Keyword, SystemFlags, Uid, UidValidity};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::exchange::Turns;
@@ -73,6 +73,20 @@ impl Operator {
             Request::MailboxRename { user, from, to } => {
                 self.user(&user).await?.rename(&from, &to).await.map_err(failure)?;
                 Ok(Reply::Done)
+            }
+            Request::UidValiditySet { user, mailbox, uid_validity } => {
+                let user = self.user(&user).await?;
+                let given = user.set_uid_validity(&mailbox, UidValidity(uid_validity)).await;
+                given.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::UidNextRaise { user, mailbox, uid_validity, uid_next } => {
+                let mailbox = self.same(&user, &mailbox, uid_validity).await?;
+                mailbox.raise_uid_next(Uid(uid_next)).await.map_err(failure)?;
+                Ok(Reply::Done)
+            }
+            Request::Renumber { user, mailbox, uid_validity, uids } => {
+                self.renumber(&user, &mailbox, uid_validity, &uids).await
             }
             Request::MailboxSubscribe { user, name, on } => {
                 self.user(&user).await?.subscribe(&name, on).await.map_err(failure)?;
@@ -410,6 +424,11 @@ impl Operator {
         if messages.is_empty() {
             return Err(Failure::new(FailureCode::BadRequest, "expected at least one message"));
         }
+        let with_uids = messages.iter().filter(|message| message.uid.is_some()).count();
+        if with_uids != 0 && with_uids != messages.len() {
+            let message = "UIDs of some messages, expected those of all or of none";
+            return Err(Failure::new(FailureCode::BadRequest, message));
+        }
         let user = self.user(user).await?;
         let open = user.mailbox(mailbox).await.map_err(failure)?;
         let mut deliveries = Vec::with_capacity(messages.len());
@@ -420,6 +439,9 @@ impl Operator {
             let annotations = Vec::new();
             let target = Target { user, mailbox, flags, keywords, internal_date, annotations };
             let mut delivery = self.receive(target, message.bytes, body).await?;
+            if let Some(uid) = message.uid {
+                delivery.keep_uid(Uid(uid));
+            }
             if message.annotations_bytes > 0 {
                 let annotations = annotations_of(message.annotations_bytes, body).await?;
                 open.check_annotations(&annotations).map_err(failure)?;

@@ -70,6 +70,38 @@ pub enum Request {
         /// New name.
         to: String,
     },
+    /// Gives a mailbox in which nothing was ever stored the UIDVALIDITY that it had on another server;
+    /// else [`FailureCode::NotAllowed`].
+    UidValiditySet {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// Not 0.
+        uid_validity: u32,
+    },
+    /// Has the next message get at least this UID.
+    UidNextRaise {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// The mailbox's; another one: [`FailureCode::Changed`].
+        uid_validity: u32,
+        /// No message has it, nor one above.
+        uid_next: u32,
+    },
+    /// Gives messages new UIDs, above all others. Those that are gone are passed over.
+    Renumber {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// The mailbox's; another one: [`FailureCode::Changed`].
+        uid_validity: u32,
+        /// Which.
+        uids: Vec<u32>,
+    },
     /// Subscribes to a mailbox, or no longer.
     MailboxSubscribe {
         /// Whose.
@@ -314,6 +346,10 @@ pub struct ImportMessage {
     pub flags: Vec<String>,
     /// Unix seconds; absent: now.
     pub internal_date: Option<i64>,
+    /// The UID that it had on another server; absent: the next one. Those of one request ascend, the
+    /// first is not below UIDNEXT, and where one has a UID all have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// How many bytes of annotations (RFC 5257) follow behind it, at most
     /// [`ANNOTATIONS_BYTES_MAX`]: JSON, a list of [`ImportAnnotation`]; 0: it has none.
     #[serde(default)]
@@ -361,6 +397,11 @@ pub enum Reply {
         uids: Vec<u32>,
         /// UIDVALIDITY of its mailbox.
         uid_validity: u32,
+    },
+    /// To [`Request::Renumber`]: durable.
+    Renumbered {
+        /// UIDs before and now.
+        uids: Vec<(u32, u32)>,
     },
     /// To [`Request::Check`].
     Checked {

@@ -192,6 +192,10 @@ pub struct MigrateImap {
     /// Find messages that are here already, by another tool's work, in folders not yet migrated
     #[arg(long, value_name = "WHAT", value_parser = ["message-id"])]
     pub r#match: Option<String>,
+    /// UIDVALIDITY and UIDs as they are at the source, for mailboxes that are new or were never used:
+    /// mail programs fetch nothing anew. A folder where that cannot be does not come over
+    #[arg(long, conflicts_with_all = ["merge", "match"])]
+    pub keep_uids: bool,
     /// Leave access control lists alone
     #[arg(long)]
     pub no_acl: bool,

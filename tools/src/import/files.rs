@@ -274,6 +274,7 @@ impl Importing<'_> {
                 bytes: found.octets.len() as u64,
                 flags: crate::migrate::taken_flags(&found.flags, &mut dropped),
                 internal_date: found.internal_date,
+                uid: None,
                 annotations_bytes: 0,
             };
             let request = Request::Import {

@@ -237,6 +237,7 @@ fn ask(messages: &[Found], args: &ImportArgs, place: &mut Place) -> Result<(), F
         bytes: incoming.octets.len() as u64,
         flags: args.flags.iter().chain(&incoming.flags).cloned().collect(),
         internal_date: incoming.internal_date,
+        uid: None,
         annotations_bytes: 0,
     };
     let request = Request::Import {

@@ -49,6 +49,16 @@ pub struct Planned {
     wire: Vec<u8>,
 }
 
+/// What is at the source, and what becomes of it.
+struct Plan {
+    /// In order of the names at the source, parents first.
+    folders: Vec<Planned>,
+    /// Names of all folders of the source that hold messages, also those that rules leave out.
+    there: BTreeSet<String>,
+    /// What is left out.
+    notes: Vec<String>,
+}
+
 /// A user's run.
 pub struct Run<'m> {
     migration: &'m Migration,
@@ -134,30 +144,33 @@ impl<'m> Run<'m> {
         };
         let mut session = self.open().map_err(said)?;
         let mailboxes = Target::new(&self.account.target, place).mailboxes()?;
-        let (plan, _) = self.plan(&mut session, &mailboxes).map_err(said)?;
+        let plan = self.plan(&mut session, &mailboxes).map_err(said)?;
         session.log_out();
-        Ok(plan)
+        Ok(plan.folders)
     }
 
-    /// Folders of the source in order of their names, parents first, and prefixes that were left out.
+    /// Folders of the source, and prefixes that were left out.
     fn plan(
         &self,
         session: &mut Session,
         mailboxes: &BTreeMap<String, Existing>,
-    ) -> Result<(Vec<Planned>, Vec<String>), Stop> {
+    ) -> Result<Plan, Stop> {
         let namespace = session.namespace()?;
         let personal = namespace.personal.first().map_or("", |(prefix, _)| prefix.as_str());
         let elsewhere: Vec<&String> = namespace.others.iter().chain(&namespace.shared).collect();
         let subscribed: BTreeSet<Vec<u8>> =
             session.subscribed()?.into_iter().map(|one| one.wire).collect();
         let known = self.migration.state.folders(&self.key)?;
-        let (mut plan, mut others) = (Vec::new(), BTreeSet::new());
+        let (mut plan, mut others, mut there) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for listed in session.list()? {
             let above =
                 |prefix: &&&String| !prefix.is_empty() && listed.name.starts_with(prefix.as_str());
             if let Some(prefix) = elsewhere.iter().find(above) {
                 others.insert(format!("{prefix}: others' mailboxes are not copied"));
                 continue;
+            }
+            if listed.is_selectable() {
+                there.insert(listed.name.clone());
             }
             let mapped = self.migration.rules.map(&listed.name, listed.separator, personal);
             let (Some(target), true) = (mapped.target, listed.is_selectable()) else { continue };
@@ -178,14 +191,14 @@ impl<'m> Run<'m> {
         plan.dedup_by(|a, b| a.source == b.source);
         let pairs = plan.iter().map(|one| (one.source.as_str(), one.target.as_str()));
         self.migration.rules.check(pairs).map_err(|failed| Stop::User(failed.to_string()))?;
-        Ok((plan, others.into_iter().collect()))
+        Ok(Plan { folders: plan, there, notes: others.into_iter().collect() })
     }
 
     fn attempt(&mut self, place: &mut Place) -> Result<(), Stop> {
         let mut session = self.open()?;
         let mut target = Target::new(&self.account.target, place);
         let mut mailboxes = target.mailboxes()?;
-        let (plan, notes) = self.plan(&mut session, &mailboxes)?;
+        let Plan { folders: plan, there, notes } = self.plan(&mut session, &mailboxes)?;
         let progress = &self.migration.progress;
         if !std::mem::replace(&mut self.counted, true) {
             progress.folders.fetch_add(plan.len() as u64, Ordering::Relaxed);
@@ -195,8 +208,9 @@ impl<'m> Run<'m> {
             self.report.notes.extend(notes);
         }
         let mut known = self.migration.state.folders(&self.key)?;
-        self.follow_renames(&mut session, &mut target, &plan, &mut known, &mut mailboxes)?;
-        for planned in &plan {
+        let (plan, there) = (&plan, &there);
+        self.follow_renames(&mut session, &mut target, (plan, there), &mut known, &mut mailboxes)?;
+        for planned in plan {
             if self.done.contains(&planned.source) {
                 continue;
             }
@@ -219,7 +233,7 @@ impl<'m> Run<'m> {
             self.done.insert(planned.source.clone());
         }
         if self.migration.choice.delete {
-            self.remove_folders(&mut target, &plan, &mailboxes)?;
+            self.remove_folders(&mut target, (plan, there), &mailboxes)?;
         }
         session.log_out();
         Ok(())
@@ -271,6 +285,10 @@ impl<'m> Run<'m> {
             uid_next: None,
             former: HashMap::new(),
             fruitless: self.fruitless,
+            source_next: 0,
+            kept_from: 0,
+            way_made: false,
+            unkept: 0,
         };
         work.sync(&planned.wire, &mut folder)?;
         let before = folder.clone();
@@ -301,20 +319,17 @@ impl<'m> Run<'m> {
         &mut self,
         session: &mut Session,
         target: &mut Target<'_>,
-        plan: &[Planned],
+        (plan, there): (&[Planned], &BTreeSet<String>),
         known: &mut BTreeMap<String, Folder>,
         mailboxes: &mut BTreeMap<String, Existing>,
     ) -> Result<(), Stop> {
-        let there: BTreeSet<&str> = plan.iter().map(|one| one.source.as_str()).collect();
         for planned in plan {
             if known.contains_key(&planned.source) {
                 continue;
             }
             let vanished: Vec<Folder> = known
                 .values()
-                .filter(|folder| {
-                    !there.contains(folder.source.as_str()) && folder.uid_validity != 0
-                })
+                .filter(|folder| !there.contains(&folder.source) && folder.uid_validity != 0)
                 .cloned()
                 .collect();
             if vanished.is_empty() {
@@ -415,15 +430,13 @@ impl<'m> Run<'m> {
     fn remove_folders(
         &mut self,
         target: &mut Target<'_>,
-        plan: &[Planned],
+        (plan, there): (&[Planned], &BTreeSet<String>),
         mailboxes: &BTreeMap<String, Existing>,
     ) -> Result<(), Stop> {
-        let there: BTreeSet<&str> = plan.iter().map(|one| one.source.as_str()).collect();
         let used: BTreeSet<&str> = plan.iter().map(|one| one.target.as_str()).collect();
         for folder in self.migration.state.folders(&self.key)?.into_values() {
             // Those that rules leave out are not gone.
-            let excluded = self.migration.rules.map(&folder.source, Some('/'), "").target.is_none();
-            if there.contains(folder.source.as_str()) || excluded {
+            if there.contains(&folder.source) {
                 continue;
             }
             let is_ours = mailboxes

@@ -43,8 +43,9 @@ impl Facts {
         Known { target, size, internal_date, flags }
     }
 
-    fn line(&self, bytes: u64, flags: Vec<String>) -> ImportMessage {
-        ImportMessage { bytes, flags, internal_date: self.internal_date, annotations_bytes: 0 }
+    fn line(&self, bytes: u64, flags: Vec<String>, keeps_uid: bool) -> ImportMessage {
+        let (internal_date, uid) = (self.internal_date, keeps_uid.then_some(self.uid));
+        ImportMessage { bytes, flags, internal_date, uid, annotations_bytes: 0 }
     }
 }
 
@@ -283,11 +284,13 @@ impl Work<'_, '_> {
                 flags: joined(&one.facts.flags),
                 content_id: content_id(&one.octets),
             };
+            let first = batch.first().map_or(last, |one| one.facts.uid);
+            let keeps_uid = self.keeps_uid(folder, first)?;
             let uid_next = self.intend(folder, batch.iter().map(intended).collect())?;
             let lines = batch.iter().map(|one| {
                 let system = |flag: &&String| !plain_flags || flag.starts_with('\\');
                 let flags = one.facts.flags.iter().filter(system).cloned().collect();
-                one.facts.line(one.octets.len() as u64, flags)
+                one.facts.line(one.octets.len() as u64, flags, keeps_uid)
             });
             let empty: Box<dyn Read + '_> = Box::new(std::io::empty());
             let mut body =
@@ -300,6 +303,7 @@ impl Work<'_, '_> {
                         let octets = one.octets.len() as u64;
                         self.imported(folder, &one.facts, *uid, octets);
                     }
+                    self.unkept += u64::from(folder.keeps_uids && !keeps_uid) * uids.len() as u64;
                     self.uid_next = uids.last().map(|uid| uid + 1);
                     folder.uid_last = folder.uid_last.max(last);
                     return Ok(());
@@ -415,8 +419,8 @@ impl Work<'_, '_> {
             let mut outcome: Option<Result<(u32, u64), Failed>> = None;
             let mut stopped: Option<Stop> = None;
             // Asked for before the message comes, so that no other answers are between.
-            let uid_next = self.target.numbers(&folder.target)?.1;
-            self.uid_next = Some(uid_next);
+            self.uid_next = Some(self.target.numbers(&folder.target)?.1);
+            let keeps_uid = self.keeps_uid(folder, facts.uid)?;
             let intended = Intended {
                 uid: facts.uid,
                 size: facts.size,
@@ -424,7 +428,7 @@ impl Work<'_, '_> {
                 flags: joined(&facts.flags),
                 content_id: String::new(),
             };
-            self.intend(folder, vec![intended.clone()])?;
+            let uid_next = self.intend(folder, vec![intended.clone()])?;
             let (state, account, target) = (self.state, self.account, &mut *self.target);
             let (progress, throttle) = (self.progress, self.throttle);
             let there = self.session.fetch_message(facts.uid, &mut |octets, from| {
@@ -437,7 +441,7 @@ impl Work<'_, '_> {
                         return Err(Error::Sink("the state cannot be stored".to_owned()));
                     }
                 }
-                let lines = vec![facts.line(octets, facts.flags.clone())];
+                let lines = vec![facts.line(octets, facts.flags.clone(), keeps_uid)];
                 let mut body = Metered { from, left: octets, progress, throttle };
                 match target.import(&folder.target, uid_next, lines, &mut body) {
                     Ok(uids) => outcome = uids.first().map(|uid| Ok((*uid, octets))),
@@ -463,6 +467,7 @@ impl Work<'_, '_> {
             }
             match outcome {
                 Some(Ok((uid, octets))) => {
+                    self.unkept += u64::from(folder.keeps_uids && !keeps_uid);
                     self.imported(folder, &facts, uid, octets);
                     folder.uid_last = folder.uid_last.max(facts.uid);
                     self.progress_add(1);

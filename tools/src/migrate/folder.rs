@@ -25,6 +25,8 @@ pub struct Choice {
     pub delete: bool,
     /// Copies that are there already are found by Message-ID.
     pub match_message_id: bool,
+    /// UIDVALIDITY and UIDs are the source's.
+    pub keep_uids: bool,
 }
 
 /// All that the work on folders needs.
@@ -57,6 +59,14 @@ pub struct Work<'w, 'p> {
     pub(super) former: HashMap<u32, String>,
     /// How often a connection broke without anything done: batches get smaller.
     pub(super) fruitless: u32,
+    /// UIDNEXT of the source; 0: it was not told.
+    pub(super) source_next: u32,
+    /// The lowest UID that no message of the folder had when it was begun.
+    pub(super) kept_from: u32,
+    /// Whether the next message is above all UIDs of the source.
+    pub(super) way_made: bool,
+    /// Messages that could not have their UIDs.
+    pub(super) unkept: u64,
 }
 
 impl<'w, 'p> Work<'w, 'p> {
@@ -74,10 +84,20 @@ impl<'w, 'p> Work<'w, 'p> {
         if examined.uid_validity == 0 {
             return Err(Stop::Folder("the server tells no UIDVALIDITY".to_owned()));
         }
+        self.source_next = examined.uid_next;
         self.identify(&examined, folder)?;
         if let Some(intent) = folder.intent.take() {
             self.settle(&intent, folder)?;
             self.suspect = Some(intent);
+        }
+        self.kept_from = folder.uid_next.max(folder.uid_last.saturating_add(1));
+        if folder.keeps_uids && self.source_next > self.kept_from {
+            let (_, uid_next) = self.target.numbers(&folder.target)?;
+            self.uid_next = Some(uid_next);
+            if uid_next > self.kept_from {
+                self.way_made = true;
+                self.make_way(folder, self.kept_from)?;
+            }
         }
         let known = self.state.count(folder.id)?;
         self.progress_add(known.min(u64::from(examined.exists)));
@@ -89,6 +109,7 @@ impl<'w, 'p> Work<'w, 'p> {
         if !all_seen || !folder.failed.is_empty() {
             self.arrivals(folder)?;
         }
+        self.end_numbers(folder)?;
         folder.uid_last = folder.uid_last.max(examined.uid_next.saturating_sub(1));
         folder.uid_next = examined.uid_next;
         folder.modseq = examined.modseq_highest.unwrap_or(0);
@@ -105,6 +126,12 @@ impl<'w, 'p> Work<'w, 'p> {
 
     /// Sees that source and target are the mailboxes that they were.
     fn identify(&mut self, examined: &Examined, folder: &mut Folder) -> Result<(), Stop> {
+        if self.choice.keep_uids && folder.uid_validity == 0 {
+            self.keep_uids(examined, folder)?;
+        } else if self.choice.keep_uids && !folder.keeps_uids {
+            let message = "UIDs cannot be kept: it came over before, with new ones";
+            return Err(Stop::Folder(message.to_owned()));
+        }
         let (target_validity, uid_next) = self.target.numbers(&folder.target)?;
         self.uid_next = Some(uid_next);
         let source_same = folder.uid_validity == examined.uid_validity;
@@ -118,6 +145,10 @@ impl<'w, 'p> Work<'w, 'p> {
                 folder.source
             );
             self.report.notes.push(note);
+            if folder.keeps_uids {
+                let note = format!("{}: UIDs are no longer kept", folder.source);
+                self.report.notes.push(note);
+            }
             if target_same {
                 let known = self.state.messages(folder.id)?;
                 self.former = known.into_values().map(|one| (one.target, one.flags)).collect();

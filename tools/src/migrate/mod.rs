@@ -7,6 +7,7 @@
 //! | [`mapping`] | which folder becomes which mailbox |
 //! | `account` | one user's run: plan, renames, folder by folder, new connections |
 //! | `folder`, `arrivals` | one folder: flags, removals; new messages |
+//! | `numbers` | UIDVALIDITY and UIDs of the source, kept |
 //! | `flags`, `sharing` | flags and access control lists of the source as the target has them |
 //! | [`state`] | what was done: a run that is killed is followed by one that does the rest |
 //! | `target` | the store as a migration needs it |
@@ -17,6 +18,7 @@ mod arrivals;
 mod flags;
 mod folder;
 pub mod mapping;
+mod numbers;
 mod progress;
 mod report;
 mod sharing;
@@ -151,7 +153,11 @@ fn migration(
             exclude: args.exclude.clone(),
             merge: args.merge,
         },
-        choice: Choice { delete: args.delete, match_message_id: args.r#match.is_some() },
+        choice: Choice {
+            delete: args.delete,
+            match_message_id: args.r#match.is_some(),
+            keep_uids: args.keep_uids,
+        },
         state: State::open(&state)?,
         progress: Progress::new(accounts.len() as u64),
         throttle: Throttle::new(args.max_rate),

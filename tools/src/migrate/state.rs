@@ -46,6 +46,8 @@ pub struct Folder {
     pub target_uid_validity: u32,
     /// UIDs that the target refused; tried again.
     pub failed: Vec<u32>,
+    /// Whether UIDVALIDITY and UIDs in the target are those of the source.
+    pub keeps_uids: bool,
     /// Whether copies may be in the target that are not known: they are looked for by Message-ID.
     pub matching: bool,
     /// Whether the source had it subscribed.

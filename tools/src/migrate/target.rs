@@ -120,6 +120,42 @@ impl<'p> Target<'p> {
         Ok((uid_validity, uid_next))
     }
 
+    /// Gives a mailbox in which nothing was ever stored a UIDVALIDITY.
+    pub fn set_uid_validity(&mut self, name: &str, uid_validity: u32) -> Result<(), Failed> {
+        let (user, mailbox) = (self.user.clone(), name.to_owned());
+        self.done(Request::UidValiditySet { user, mailbox, uid_validity })
+    }
+
+    /// Has the next message get at least this UID.
+    pub fn raise_uid_next(
+        &mut self,
+        name: &str,
+        uid_validity: u32,
+        uid_next: u32,
+    ) -> Result<(), Failed> {
+        let (user, mailbox) = (self.user.clone(), name.to_owned());
+        self.done(Request::UidNextRaise { user, mailbox, uid_validity, uid_next })
+    }
+
+    /// Gives messages new UIDs, above all others: pairs of the old and the new ones.
+    pub fn renumber(
+        &mut self,
+        name: &str,
+        uid_validity: u32,
+        uids: &[u32],
+    ) -> Result<Vec<(u32, u32)>, Failed> {
+        let mut pairs = Vec::new();
+        for uids in uids.chunks(UIDS_MAX) {
+            let (user, mailbox) = (self.user.clone(), name.to_owned());
+            let request = Request::Renumber { user, mailbox, uid_validity, uids: uids.to_vec() };
+            match self.place.ask(request)? {
+                Reply::Renumbered { uids } => pairs.extend(uids),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(pairs)
+    }
+
     /// The messages above a UID, all of them.
     pub fn messages(
         &mut self,

@@ -76,6 +76,8 @@ pub struct Examined {
     pub uid_validity: u32,
     /// 0: it was not told.
     pub uid_next: u32,
+    /// UIDs are not the same in other sessions (RFC 4315).
+    pub uids_not_sticky: bool,
     /// RFC 7162; `None`: the mailbox has no MODSEQs.
     pub modseq_highest: Option<u64>,
 }
@@ -214,6 +216,9 @@ impl Session {
                     {
                         found.exists = narrow(number.number());
                     }
+                }
+                Response::Status(condition) if condition.word == Word::No => {
+                    found.uids_not_sticky |= condition.code("UIDNOTSTICKY").is_some();
                 }
                 Response::Status(condition) if condition.word == Word::Ok => {
                     let number = |name| condition.code(name)?.first()?.number();
