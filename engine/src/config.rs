@@ -71,6 +71,10 @@ pub struct StoreConfig {
     pub mapped_bytes_max: u64,
     /// Users in memory, likewise.
     pub open_users_max: usize,
+    /// Bytes of the orders and threads that are kept of open mailboxes; 0: none is kept.
+    pub orders_bytes_max: usize,
+    /// Of mailboxes with at least so many messages.
+    pub order_messages_min: u32,
     /// Index records and cache blobs that were found whole are not verified again for so many
     /// seconds; 0: at every read.
     pub verified_seconds: u64,
@@ -129,6 +133,8 @@ impl StoreConfig {
             descriptors_max: 16 << 10,
             mapped_bytes_max: 8 << 30,
             open_users_max: 4096,
+            orders_bytes_max: 64 << 20,
+            order_messages_min: 256,
             sync_names: false,
             verified_seconds: 60,
             network_state: false,

@@ -25,6 +25,7 @@ use crate::mailbox::MailboxInner;
 use crate::mapped::Trust;
 use crate::metadata::Unwritten;
 use crate::mount::Mount;
+use crate::order::Budget;
 use crate::owner::Owners;
 use crate::search::crew::Crew;
 use crate::seen::PrivateSeens;
@@ -186,6 +187,8 @@ pub(crate) struct Shared {
     /// How long records and blobs that were found whole count as whole.
     pub(crate) trust: Arc<Trust>,
     pub(crate) mailboxes: Registry,
+    /// What the open mailboxes keep for SORT and THREAD.
+    pub(crate) orders: Arc<Budget>,
     pub(crate) checkpointer: Checkpointer,
     /// LSN of the last committed checkpoint: header slots above it count for nothing.
     pub(crate) checkpointed: AtomicU64,
@@ -279,6 +282,7 @@ impl Shared {
             stalled: Mutex::default(),
             watches: Watches::default(),
             mailboxes: Registry::default(),
+            orders: Arc::default(),
             checkpointer: Checkpointer::default(),
             checkpointed: AtomicU64::new(start.checkpoint.0),
             closing: AtomicBool::new(false),

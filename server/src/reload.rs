@@ -47,6 +47,7 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "limits.descriptors_max" => limits.descriptors_max;
         "limits.mapped_bytes_max" => limits.mapped_bytes_max;
         "limits.open_users_max" => limits.open_users_max;
+        "limits.orders_bytes_max" => limits.orders_bytes_max;
         "archive" => archive;
         "admin" => admin;
         "log" => log;

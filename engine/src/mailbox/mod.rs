@@ -24,6 +24,7 @@ mod foreign;
 pub(crate) mod heal;
 mod inspect;
 mod intake;
+mod kept;
 mod keywords;
 mod latest;
 mod message;
@@ -78,6 +79,7 @@ use crate::error::{Error, Result};
 use crate::events::Hub;
 use crate::fulltext::MailboxIndex;
 use crate::ids::{Lsn, MailboxId};
+use crate::order::Shelf;
 use crate::owner::Owner;
 use crate::quota::Share;
 use crate::seen::Touches;
@@ -166,6 +168,8 @@ pub(crate) struct MailboxInner {
     pub(crate) deleted: AtomicBool,
     /// Its full-text index.
     pub(crate) index: MailboxIndex,
+    /// Orders and threads of all its messages.
+    pub(crate) kept: Shelf,
 }
 
 /// An open mailbox. Cheap to clone; stays usable, read-only, after its deletion.
@@ -277,6 +281,7 @@ impl MailboxInner {
             used: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             index: MailboxIndex::default(),
+            kept: Shelf::default(),
             shared,
         });
         if names_differ {

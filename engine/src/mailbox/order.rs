@@ -1,16 +1,18 @@
 //! SORT and THREAD over a view. Keys and clues are read in the turns of the search, each turn orders
 //! its own, and the last one puts all together: the session's core has no part in it.
 
+use std::sync::Arc;
+
 use protocol::imap::search::SearchKey;
 use protocol::imap::sort::{SortCriterion, ThreadAlgorithm, ThreadNode};
 use protocol::types::{ModSeq, SeqNum, SequenceSet, Uid};
 
 use super::search::{Gather, Match};
-use super::{Mailbox, View};
+use super::{Mailbox, MailboxInner, View};
 use crate::annotation::SortValues;
 use crate::collation::Collation;
 use crate::error::{Error, Result};
-use crate::order::{self, Clue, ClueMaker, KeyMaker, Keyed, Room};
+use crate::order::{self, Clue, ClueMaker, KeyMaker, Keyed, Node, Room};
 use crate::search::{WordHit, relevancy};
 
 /// Messages in the order that SORT asked for.
@@ -20,7 +22,7 @@ pub struct Sorted {
     pub messages: Vec<(SeqNum, Uid)>,
     /// How relevant each of them is, 1 to 100, if that was asked for.
     pub scores: Vec<u8>,
-    /// The highest MODSEQ among them.
+    /// The highest MODSEQ among them; `None` may stand for it where all were asked for.
     pub modseq: Option<ModSeq>,
 }
 
@@ -32,6 +34,21 @@ impl Mailbox {
     /// # Errors
     /// As [`Mailbox::search`].
     pub async fn sort(
+        &self,
+        view: &View,
+        key: &SearchKey,
+        (criteria, values): (&[SortCriterion], SortValues),
+        collation: Collation,
+        rates: bool,
+    ) -> Result<Sorted> {
+        if !rates && let Some(sorted) = self.sorted_by_kept(view, key, criteria, collation).await? {
+            return Ok(sorted);
+        }
+        self.sort_plain(view, key, (criteria, values), collation, rates).await
+    }
+
+    /// The same by the keys of the messages.
+    pub(super) async fn sort_plain(
         &self,
         view: &View,
         key: &SearchKey,
@@ -56,15 +73,30 @@ impl Mailbox {
         key: &SearchKey,
         algorithm: ThreadAlgorithm,
         collation: Collation,
-    ) -> Result<Vec<ThreadNode<(SeqNum, Uid)>>> {
-        let thread = Thread { maker: ClueMaker::new(algorithm, collation), algorithm };
-        self.gather(view, self.program(view, key, collation), thread).await
+    ) -> Result<Arc<[ThreadNode<(SeqNum, Uid)>]>> {
+        if let Some(nodes) = self.threads_by_kept(view, key, algorithm, collation).await? {
+            return Ok(nodes);
+        }
+        let maker = Arc::new(ClueMaker::new(algorithm, collation));
+        Ok(self.clues(view, key, maker, Some(algorithm)).await?.nodes)
+    }
+
+    /// The clues of the messages that match; with their threads, if an algorithm is given.
+    pub(super) async fn clues(
+        &self,
+        view: &View,
+        key: &SearchKey,
+        maker: Arc<ClueMaker>,
+        algorithm: Option<ThreadAlgorithm>,
+    ) -> Result<Threaded> {
+        let program = self.program(view, key, maker.collation());
+        self.gather(view, program, Thread { maker, algorithm }).await
     }
 }
 
 /// Messages for each of which another place can be looked for in a list before all are sorted anew:
 /// that many reads one look takes.
-const PROBES: usize = 24;
+pub(super) const PROBES: usize = 24;
 
 impl Mailbox {
     /// Where in `order`, messages of a view as [`Mailbox::sort`] sorts them, others belong: by the
@@ -100,33 +132,45 @@ impl Mailbox {
         let (inner, view) = (self.0.clone(), view.clone());
         let (order, come) = (order.to_vec(), come.to_vec());
         let maker = KeyMaker::new(criteria, collation, SortValues::default());
-        let look = move || {
-            let mut room = Room::default();
-            let mut key_of = |uid: Uid| {
-                let mut octets = Vec::new();
-                if let Some((seq, _)) = view.record_of(uid) {
-                    inner.sweep(&view, seq, seq, &mut |record, mut swept| {
-                        let wanted = maker.wants_fields(record.sent_date);
-                        // One that can't be read comes first.
-                        let _ = swept.as_match().with_fields(wanted, |record, fields| {
-                            maker.write(record, &fields, &mut room, &mut octets)
-                        });
-                        true
-                    });
-                }
-                (octets, uid)
-            };
-            let mut places = Vec::with_capacity(come.len());
-            let mut from = 0;
-            for uid in come {
-                let key = key_of(uid);
-                from += order[from..].partition_point(|there| key_of(*there) < key);
-                places.push(from);
-            }
-            places
-        };
+        let look = move || places_among(&inner, &view, &maker, &order, &come).unwrap_or_default();
         self.0.shared.helpers.run(look).await.map_err(|_| Error::Closing)
     }
+}
+
+/// As [`Mailbox::places`], by looks into the order; blocks. `None` when a message can't be read.
+pub(super) fn places_among(
+    inner: &Arc<MailboxInner>,
+    view: &View,
+    maker: &KeyMaker,
+    order: &[Uid],
+    come: &[Uid],
+) -> Option<Vec<usize>> {
+    let mut room = Room::default();
+    let mut missed = false;
+    let mut key_of = |uid: Uid| {
+        let mut octets = Vec::new();
+        let mut written = false;
+        if let Some((seq, _)) = view.record_of(uid) {
+            inner.sweep(view, seq, seq, &mut |record, mut swept| {
+                let wanted = maker.wants_fields(record.sent_date);
+                let write = |record: &_, fields: crate::search::Fields<'_>| {
+                    maker.write(record, &fields, &mut room, &mut octets)
+                };
+                written = swept.as_match().with_fields(wanted, write).is_ok();
+                true
+            });
+        }
+        missed |= !written;
+        (octets, uid)
+    };
+    let mut places = Vec::with_capacity(come.len());
+    let mut from = 0;
+    for uid in come {
+        let key = key_of(*uid);
+        from += order[from..].partition_point(|there| key_of(*there) < key);
+        places.push(from);
+    }
+    (!missed).then_some(places)
 }
 
 struct Sort {
@@ -215,8 +259,17 @@ impl Gather for Sort {
 }
 
 struct Thread {
-    maker: ClueMaker,
-    algorithm: ThreadAlgorithm,
+    maker: Arc<ClueMaker>,
+    algorithm: Option<ThreadAlgorithm>,
+}
+
+/// Messages and their threads.
+pub(super) struct Threaded {
+    /// In the order of the view.
+    pub(super) clues: Vec<Clue>,
+    pub(super) references: Vec<u64>,
+    /// None if no algorithm was given.
+    pub(super) nodes: Arc<[Node]>,
 }
 
 #[derive(Default)]
@@ -228,7 +281,7 @@ struct ThreadBatch {
 
 impl Gather for Thread {
     type Batch = ThreadBatch;
-    type Answer = Vec<ThreadNode<(SeqNum, Uid)>>;
+    type Answer = Threaded;
 
     fn keep(&self, mut found: Match<'_, '_>, batch: &mut ThreadBatch) -> Result<()> {
         let ThreadBatch { clues, references, room } = batch;
@@ -251,13 +304,10 @@ impl Gather for Thread {
             };
             clues.extend(batch.clues.into_iter().map(moved));
         }
-        let message = |place: u32| {
-            let clue = &clues[place as usize];
-            (SeqNum(clue.seq), Uid(clue.uid))
+        let nodes = match self.algorithm {
+            Some(algorithm) => order::nodes(algorithm, &clues, &references),
+            None => Arc::default(),
         };
-        order::threads(self.algorithm, &clues, &references)
-            .into_iter()
-            .map(|node| ThreadNode { message: node.message.map(message), children: node.children })
-            .collect()
+        Threaded { clues, references, nodes }
     }
 }

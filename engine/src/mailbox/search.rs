@@ -32,7 +32,7 @@ use crate::search::{
 
 /// Messages that are looked through on the session's core when the index alone decides; more are a
 /// helper's work, ten milliseconds for a million.
-const INLINE_MESSAGES_MAX: u32 = 4096;
+pub(super) const INLINE_MESSAGES_MAX: u32 = 4096;
 /// Messages of a turn when files may have to be read.
 const TURN_FILES: u32 = 32;
 /// Messages of a turn when records and cached extras tell all, nearly always.
@@ -397,7 +397,7 @@ fn searched(seq: SeqNum, record: &Record) -> crate::search::Record {
     }
 }
 
-fn by_index(view: &View, program: &Program) -> Vec<(SeqNum, Matched)> {
+pub(super) fn by_index(view: &View, program: &Program) -> Vec<(SeqNum, Matched)> {
     let matches = |(seq, record): &(SeqNum, Record)| {
         program.decide_by_index(&searched(*seq, record)) == Some(true)
     };

@@ -51,6 +51,11 @@ impl ClueMaker {
         ClueMaker { collation, subjects, ids, hasher: RandomState::new() }
     }
 
+    /// How its subjects compare.
+    pub(crate) fn collation(&self) -> Collation {
+        self.collation
+    }
+
     /// The clue of a message; the ids that it refers to are appended to `references`.
     pub(crate) fn clue(
         &self,

@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use protocol::imap::sort::{ThreadAlgorithm, ThreadNode};
+use protocol::types::{SeqNum, Uid};
 
-use super::Clue;
+use super::{Clue, Node};
 
 /// No node, no message.
 const NONE: u32 = u32::MAX;
@@ -41,11 +43,7 @@ type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsItIs>>;
 
 /// The threads of messages given in mailbox order; `references` holds what their clues point to.
 /// Messages are told by their place in `clues`.
-pub(crate) fn threads(
-    algorithm: ThreadAlgorithm,
-    clues: &[Clue],
-    references: &[u64],
-) -> Vec<ThreadNode<u32>> {
+fn threads(algorithm: ThreadAlgorithm, clues: &[Clue], references: &[u64]) -> Vec<ThreadNode<u32>> {
     let order = by_date(clues);
     match algorithm {
         ThreadAlgorithm::OrderedSubject => {
@@ -62,6 +60,18 @@ pub(crate) fn threads(
             forest.told_by_newest(&order)
         }
     }
+}
+
+/// The same, with the messages' numbers.
+pub(crate) fn nodes(algorithm: ThreadAlgorithm, clues: &[Clue], references: &[u64]) -> Arc<[Node]> {
+    let message = |place: u32| {
+        let clue = &clues[place as usize];
+        (SeqNum(clue.seq), Uid(clue.uid))
+    };
+    threads(algorithm, clues, references)
+        .into_iter()
+        .map(|node| ThreadNode { message: node.message.map(message), children: node.children })
+        .collect()
 }
 
 /// Places in `clues` by sent date, those of one date in mailbox order.

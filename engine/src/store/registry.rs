@@ -186,6 +186,27 @@ impl Shared {
         let _ = self.helpers.run(move || shared.free_descriptors()).await;
     }
 
+    /// Lets what mailboxes keep for SORT and THREAD go where it takes more than it may: the least
+    /// recently used, until an eighth is free.
+    pub(crate) fn let_orders_go(&self) {
+        let max = self.config.orders_bytes_max;
+        if self.orders.bytes() <= max {
+            return;
+        }
+        let mailboxes = self.mailboxes.all();
+        let mut uses: Vec<(u64, usize)> = mailboxes.iter().flat_map(|m| m.kept.uses()).collect();
+        uses.sort_unstable();
+        let (mut left, mut oldest) = (self.orders.bytes(), 0);
+        for (used, bytes) in uses {
+            if left <= max / 8 * 7 {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            oldest = used;
+        }
+        mailboxes.iter().for_each(|mailbox| mailbox.kept.let_go(oldest));
+    }
+
     fn let_users_go(&self, max: usize) {
         let mut users = self.users.lock();
         if users.len() <= max {

@@ -88,6 +88,7 @@ pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
         descriptors_max: config.limits.descriptors_max,
         mapped_bytes_max: config.limits.mapped_bytes_max,
         open_users_max: config.limits.open_users_max,
+        orders_bytes_max: config.limits.orders_bytes_max,
         helpers: config.store.helper_threads,
         network_state: config.store.network_state,
         hand_back: config.store.hand_back.iter().copied().map(old_server).collect(),

@@ -52,6 +52,8 @@ pub struct Limits {
     pub mapped_bytes_max: u64,
     /// Users in memory, likewise.
     pub open_users_max: usize,
+    /// Bytes of what SORT and THREAD keep of open mailboxes.
+    pub orders_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -82,6 +84,7 @@ impl Default for Limits {
             descriptors_max: 16 << 10,
             mapped_bytes_max: 8 << 30,
             open_users_max: 4096,
+            orders_bytes_max: 64 << 20,
         }
     }
 }

@@ -37,12 +37,12 @@ pub(in super::super) async fn run(session: &mut Session, thread: Thread) -> Outc
     let many = nodes.len() > INLINE_FOUND_MAX;
     let make = move || {
         let number = |(seq, message): (SeqNum, Uid)| if uid { message.0 } else { seq.0 };
-        let told = |node: ThreadNode<_>| ThreadNode {
+        let told = |node: &ThreadNode<_>| ThreadNode {
             message: node.message.map(number),
             children: node.children,
         };
         let mut lines = Vec::new();
-        encode::threads(&mut lines, nodes.into_iter().map(told));
+        encode::threads(&mut lines, nodes.iter().map(told));
         lines
     };
     let made = match many {
