@@ -9,6 +9,9 @@
 //! A mailbox's file lock is held only while handles and counts are taken. A record that a writer
 //! changes under the copy is read again until it is whole.
 
+mod log;
+mod mailbox;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,34 +25,20 @@ use super::format::{
     ANNOTATIONS, BaseManifest, FORMAT, MAILBOX_FILES, METADATA, MailboxLine, MessageName,
     MetadataLine, PartitionLine, UserLine, base_dir, time_text, to_json, write_whole,
 };
-use super::pool::{Pool, Put};
-use super::taker::live_path;
+use super::pool::Pool;
 use super::target::{BACKUP_LOCK, claim, lock};
 use super::verify::digest;
-use super::writer::{Lines, Writer, Written};
+use super::writer::Lines;
+use crate::catalog::Meta;
 use crate::error::{Error, Result};
-use crate::format::facts::{FACTS_BYTES, Facts};
-use crate::format::frame::Frame;
-use crate::format::index::{
-    RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot, words_from_bytes, words_to_bytes,
-};
-use crate::format::segment::BLOCK_BYTES;
 use crate::ids::{Lsn, MailboxId};
-use crate::io::{Open, Storage};
+use crate::io::Storage;
 use crate::layout::{LayoutKind, create_durable};
-use crate::log::{kept_name, scan_segment};
-use crate::mailbox::MailboxInner;
-use crate::mailbox::files::Image;
 use crate::metadata::Key;
 use crate::shared::Shared;
 
-/// Records copied at a time.
-const CHUNK_RECORDS: usize = 1024;
 /// Bytes copied at a time.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Times that a record that is being changed is read again, and the wait between.
-const TORN_RETRIES: u32 = 500;
-const TORN_WAIT: Duration = Duration::from_millis(1);
 /// How long the backup waits for a checkpoint, and at its end for what is being applied.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 const SETTLE_POLL: Duration = Duration::from_millis(20);
@@ -117,9 +106,16 @@ pub struct BackupReport {
     pub findings: Vec<String>,
 }
 
-/// The copied log: where it ends, when that was (microseconds since 1970), and the segments by name
-/// with their checksums.
-type CopiedLog = (Lsn, u64, Vec<(String, String)>);
+/// The copied catalog, with the checksums of its files.
+struct CopiedCatalog {
+    meta: Meta,
+    users: u64,
+    /// User, name and id of each.
+    mailboxes: Vec<(String, String, MailboxId)>,
+    blake3: String,
+    metadata_blake3: String,
+    annotations_blake3: String,
+}
 
 /// Ends the hold however the backup ends.
 struct Hold<'a>(&'a Arc<Shared>);
@@ -193,36 +189,13 @@ impl Backup<'_> {
             create_durable(storage, &dir).map_err(Error::io("create", dir))?;
         }
         self.progress.enter("catalog");
-        let mut catalog = Lines::new(storage, making.join("catalog.jsonl"), self.sync)?;
-        let mut all: Vec<(String, String, MailboxId)> = Vec::new();
-        let mut users = 0;
-        let meta = shared.catalog.snapshot(&mut |user, namespace| {
-            catalog.add(&UserLine::of(user, &namespace))?;
-            users += 1;
-            for (name, entry) in &namespace.mailboxes {
-                all.push((user.to_owned(), name.clone(), entry.id));
-            }
-            Ok(())
-        })?;
-        let catalog_blake3 = catalog.finish()?;
-        let mut values = Lines::new(storage, making.join(METADATA), self.sync)?;
-        let add = &mut |key, value: Arc<[u8]>| values.add(&MetadataLine::of(&key, &value));
-        shared.catalog.metadata_all(add)?;
-        let metadata_blake3 = Some(values.finish()?);
-        let mut values = Lines::new(storage, making.join(ANNOTATIONS), self.sync)?;
-        let from = (MailboxId::default(), Uid(0));
-        shared.catalog.annotations(from, &mut |(mailbox, uid, whose, entry), value| {
-            let (whose, entry) = (whose.to_owned(), entry.to_owned());
-            values.add(&MetadataLine::of(&Key { mailbox, uid, whose, entry }, value))?;
-            Ok(true)
-        })?;
-        let annotations_blake3 = Some(values.finish()?);
-        shared.log.hold(meta.checkpoint);
-        self.progress.mailboxes_total.store(all.len() as u64, Ordering::Relaxed);
+        let catalog = self.catalog(&making)?;
+        shared.log.hold(catalog.meta.checkpoint);
+        self.progress.mailboxes_total.store(catalog.mailboxes.len() as u64, Ordering::Relaxed);
         self.progress.enter("mailboxes");
         let mut lines = Lines::new(storage, making.join("mailboxes.jsonl"), self.sync)?;
         let mut mailboxes = 0;
-        for (user, name, id) in all {
+        for (user, name, id) in catalog.mailboxes {
             self.check_cancel()?;
             if let Some(line) = self.mailbox(&making, &user, &name, id)? {
                 lines.add(&line)?;
@@ -232,7 +205,7 @@ impl Backup<'_> {
         }
         let mailboxes_blake3 = lines.finish()?;
         self.progress.enter("log");
-        let (end, consistent_us, log) = self.log(&making, meta.checkpoint)?;
+        let (end, consistent_us, log) = self.log(&making, catalog.meta.checkpoint)?;
         self.pool.flush()?;
         for (name, from) in &self.options.extra {
             let bytes = super::format::read_text(storage, from)?;
@@ -249,22 +222,22 @@ impl Backup<'_> {
             store: shared.store_id.to_string(),
             owner_epoch: shared.owner_epoch,
             epoch: shared.log.epoch(),
-            checkpoint_lsn: meta.checkpoint.0,
+            checkpoint_lsn: catalog.meta.checkpoint.0,
             end_lsn: end.0,
             consistent_us,
-            uid_validity_last: meta.uid_validity_last.max(*shared.uid_validity_last.lock()),
+            uid_validity_last: catalog.meta.uid_validity_last.max(*shared.uid_validity_last.lock()),
             partition_default: shared.config.partition_default.clone(),
             partitions: shared.config.partitions.iter().map(partition).collect(),
-            users,
+            users: catalog.users,
             mailboxes,
             messages: self.messages,
             bytes: self.octets,
             absent: std::mem::take(&mut self.absent),
             log,
-            catalog_blake3,
+            catalog_blake3: catalog.blake3,
             mailboxes_blake3,
-            metadata_blake3,
-            annotations_blake3,
+            metadata_blake3: Some(catalog.metadata_blake3),
+            annotations_blake3: Some(catalog.annotations_blake3),
         };
         let dir = base_dir(&root, end.0);
         empty(storage, &dir)?;
@@ -282,7 +255,7 @@ impl Backup<'_> {
             dir,
             end_lsn: end.0,
             consistent_us,
-            users,
+            users: catalog.users,
             mailboxes,
             messages: self.messages,
             messages_copied: copied,
@@ -327,6 +300,37 @@ impl Backup<'_> {
         Ok(())
     }
 
+    /// The catalog, with the values of mailboxes and messages that lie in it.
+    fn catalog(&self, making: &Path) -> Result<CopiedCatalog> {
+        let shared = self.shared;
+        let storage = &*shared.storage;
+        let mut lines = Lines::new(storage, making.join("catalog.jsonl"), self.sync)?;
+        let mut mailboxes = Vec::new();
+        let mut users = 0;
+        let meta = shared.catalog.snapshot(&mut |user, namespace| {
+            lines.add(&UserLine::of(user, &namespace))?;
+            users += 1;
+            for (name, entry) in &namespace.mailboxes {
+                mailboxes.push((user.to_owned(), name.clone(), entry.id));
+            }
+            Ok(())
+        })?;
+        let blake3 = lines.finish()?;
+        let mut values = Lines::new(storage, making.join(METADATA), self.sync)?;
+        let add = &mut |key, value: Arc<[u8]>| values.add(&MetadataLine::of(&key, &value));
+        shared.catalog.metadata_all(add)?;
+        let metadata_blake3 = values.finish()?;
+        let mut values = Lines::new(storage, making.join(ANNOTATIONS), self.sync)?;
+        let from = (MailboxId::default(), Uid(0));
+        shared.catalog.annotations(from, &mut |(mailbox, uid, whose, entry), value| {
+            let (whose, entry) = (whose.to_owned(), entry.to_owned());
+            values.add(&MetadataLine::of(&Key { mailbox, uid, whose, entry }, value))?;
+            Ok(true)
+        })?;
+        let annotations_blake3 = values.finish()?;
+        Ok(CopiedCatalog { meta, users, mailboxes, blake3, metadata_blake3, annotations_blake3 })
+    }
+
     /// Counts written octets, and waits where there is a limit.
     fn wrote(&self, bytes: u64) {
         let all = self.progress.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -335,257 +339,6 @@ impl Backup<'_> {
         while self.began.elapsed() < due && self.check_cancel().is_ok() {
             std::thread::sleep((due - self.began.elapsed()).min(Duration::from_millis(100)));
         }
-    }
-
-    /// Copies one mailbox; `None` for one that was deleted meanwhile: the log says so, too.
-    fn mailbox(
-        &mut self,
-        making: &Path,
-        user: &str,
-        name: &str,
-        id: MailboxId,
-    ) -> Result<Option<MailboxLine>> {
-        let shared = self.shared;
-        let open = {
-            let owner = shared.known_user(user)?;
-            let _one = owner.changes.lock();
-            let namespace = owner.namespace.load_full();
-            // Renamed, maybe, since the catalog was read.
-            match namespace
-                .name_of(id)
-                .or_else(|| namespace.mailboxes.get_key_value(name).map(|(n, _)| n))
-            {
-                Some(name) if namespace.mailboxes[name].id == id => owner.open(name)?.0,
-                _ => return Ok(None),
-            }
-        };
-        let image = {
-            let mut files = open.files.lock();
-            open.fold_into_head(&mut files);
-            files.image(shared.owner_epoch)
-        };
-        let base = making.join("mailbox");
-        let path = |ending: &str| base.join(format!("{id}.{ending}"));
-        // In this order: facts may come to point to names behind the heap's end of before.
-        let (facts, messages) = self.facts(&image, &path("facts"))?;
-        let heap = self.heap(&image, &path("heap"))?;
-        let index = self.index(&open, &image, heap.0, &messages, &path("index"))?;
-        Ok(Some(MailboxLine {
-            id: id.to_string(),
-            uid_validity: open.uid_validity().0,
-            files: [index, facts, heap],
-        }))
-    }
-
-    /// The index, without places in a cache; and the messages of all live records.
-    fn index(
-        &mut self,
-        open: &Arc<MailboxInner>,
-        image: &Image,
-        heap_bytes: u64,
-        messages: &[Option<MessageName>],
-        to: &Path,
-    ) -> Result<Written> {
-        let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
-        let mut head = vec![0; 2 * SLOT_BYTES as usize];
-        let mut slot = image.slot;
-        slot.heap_bytes = heap_bytes.into();
-        for at in [0, SLOT_BYTES as usize] {
-            head[at..at + size_of::<Slot>()].copy_from_slice(&slot.encode());
-        }
-        out.write(&head)?;
-        let mut bytes = vec![0; CHUNK_RECORDS * RECORD_BYTES];
-        for start in (0..image.count).step_by(CHUNK_RECORDS) {
-            let n = CHUNK_RECORDS.min(image.count - start);
-            let at = RECORDS_OFFSET + (start * RECORD_BYTES) as u64;
-            let chunk = &mut bytes[..n * RECORD_BYTES];
-            image.index.read_exact_at(chunk, at).map_err(Error::io("read", to))?;
-            for (i, one) in chunk.chunks_exact_mut(RECORD_BYTES).enumerate() {
-                let again =
-                    |one: &mut [u8]| image.index.read_exact_at(one, at + (i * RECORD_BYTES) as u64);
-                let whole = whole(one, again, |b| Record::decode(&words_from_bytes(b)))
-                    .map_err(Error::io("read", to))?;
-                let mut record = match whole {
-                    Some(record) => record,
-                    None => {
-                        let place = to.file_name().unwrap_or_default().to_string_lossy();
-                        self.findings.push(format!("{place}: record {} is damaged", start + i));
-                        Record::decode_unchecked(&words_from_bytes(one))
-                    }
-                };
-                (record.cache_offset, record.cache_len) = (0, 0);
-                one.copy_from_slice(&words_to_bytes(&record.encode()));
-                if let (false, Some(name)) = (record.expunged, messages[start + i]) {
-                    self.message(open, record.uid, name)?;
-                }
-            }
-            out.write(chunk)?;
-            self.wrote(chunk.len() as u64);
-        }
-        out.finish()
-    }
-
-    /// The facts, and the messages that they name, by position.
-    fn facts(&mut self, image: &Image, to: &Path) -> Result<(Written, Vec<Option<MessageName>>)> {
-        let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
-        let mut messages = Vec::with_capacity(image.count);
-        let mut bytes = vec![0; CHUNK_RECORDS * FACTS_BYTES];
-        let own_uid = |b: &[u8]| u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-        for start in (0..image.count).step_by(CHUNK_RECORDS) {
-            let n = CHUNK_RECORDS.min(image.count - start);
-            let at = (start * FACTS_BYTES) as u64;
-            let chunk = &mut bytes[..n * FACTS_BYTES];
-            image.facts.read_exact_at(chunk, at).map_err(Error::io("read", to))?;
-            for (i, one) in chunk.chunks_exact_mut(FACTS_BYTES).enumerate() {
-                let again =
-                    |one: &mut [u8]| image.facts.read_exact_at(one, at + (i * FACTS_BYTES) as u64);
-                let facts = whole(one, again, |b| Facts::decode(b, own_uid(b)))
-                    .map_err(Error::io("read", to))?;
-                if facts.is_none() {
-                    let place = to.file_name().unwrap_or_default().to_string_lossy();
-                    self.findings.push(format!("{place}: facts {} are damaged", start + i));
-                }
-                messages.push(facts.map(|facts| MessageName {
-                    content_id: facts.content_id,
-                    stored: facts.stored.get(),
-                }));
-            }
-            out.write(chunk)?;
-            self.wrote(chunk.len() as u64);
-        }
-        Ok((out.finish()?, messages))
-    }
-
-    fn heap(&mut self, image: &Image, to: &Path) -> Result<Written> {
-        let mut out = Writer::new(&*self.shared.storage, to.to_owned(), self.sync)?;
-        let size = image.heap.size().map_err(Error::io("stat", to))?;
-        // Entries are multiples of 8; of one that is just being written nothing speaks yet.
-        let end = (size / 8 * 8).max(image.heap_bytes);
-        let mut bytes = vec![0; CHUNK_BYTES.min(end as usize)];
-        let mut at = 0;
-        while at < end {
-            let n = (end - at).min(bytes.len() as u64) as usize;
-            image.heap.read_exact_at(&mut bytes[..n], at).map_err(Error::io("read", to))?;
-            out.write(&bytes[..n])?;
-            self.wrote(n as u64);
-            at += n as u64;
-        }
-        out.finish()
-    }
-
-    /// One message of a mailbox.
-    fn message(
-        &mut self,
-        open: &Arc<MailboxInner>,
-        uid: protocol::types::Uid,
-        name: MessageName,
-    ) -> Result<()> {
-        self.check_cancel()?;
-        self.messages += 1;
-        self.octets += u64::from(name.stored);
-        self.progress.messages.fetch_add(1, Ordering::Relaxed);
-        // Names change under us; the view knows the latest.
-        let find = || open.path_of(uid).map(|(path, ..)| path);
-        self.put(&name, find)
-    }
-
-    fn put(&mut self, name: &MessageName, find: impl Fn() -> Option<PathBuf>) -> Result<()> {
-        let shared = self.shared;
-        let mut found = Put::Missing;
-        for _ in 0..3 {
-            let kept = shared.aside.find(&*shared.storage, &shared.config.partitions, name);
-            for path in find().into_iter().chain(kept) {
-                found = self.pool.put(name, &path)?;
-                match found {
-                    Put::Present => return Ok(()),
-                    Put::Written(bytes) => {
-                        self.written.push(*name);
-                        self.wrote(bytes);
-                        return Ok(());
-                    }
-                    Put::Missing | Put::Differs => {}
-                }
-            }
-            std::thread::sleep(TORN_WAIT);
-        }
-        if found == Put::Differs {
-            self.findings.push(format!("message {name}: its file is not what the index says"));
-        }
-        self.absent.push(*name);
-        Ok(())
-    }
-
-    /// The log from the checkpoint to a point behind everything that was copied.
-    fn log(&mut self, making: &Path, from: Lsn) -> Result<CopiedLog> {
-        let shared = self.shared;
-        let storage = &*shared.storage;
-        shared.pump();
-        let (segments, durable) = shared.log.segments_from(from);
-        let consistent_us = shared.log.time_us();
-        // What is below is in its place by then, or will never be.
-        self.wait("frames to be applied", || {
-            shared.pump();
-            Ok(shared.log.applied_below() >= durable)
-        })?;
-        let mut names = Vec::new();
-        for segment in segments {
-            let end = segment.end.min(durable);
-            if end <= segment.first && end <= from {
-                continue;
-            }
-            let bytes = BLOCK_BYTES as u64 + end.0.saturating_sub(segment.first.0);
-            let file = storage.open(&segment.path, Open::Read);
-            let file = file.map_err(Error::io("open", &segment.path))?;
-            let mut head = vec![0; BLOCK_BYTES];
-            file.read_exact_at(&mut head, 0).map_err(Error::io("read", &segment.path))?;
-            let header = crate::format::segment::SegmentHeader::decode(&head).map_err(|e| {
-                super::format::not_as_expected(&segment.path, "a log segment", e.to_string())
-            })?;
-            let name = kept_name(header.first_lsn.get(), header.epoch.get());
-            let to = making.join("log").join(&name);
-            let mut out = Writer::new(storage, to.clone(), self.sync)?;
-            let mut buffer = vec![0; CHUNK_BYTES];
-            let mut at = 0;
-            while at < bytes {
-                let n = (bytes - at).min(buffer.len() as u64) as usize;
-                let read = file.read_at(&mut buffer[..n], at);
-                let n = read.map_err(Error::io("read", &segment.path))?;
-                if n == 0 {
-                    break;
-                }
-                out.write(&buffer[..n])?;
-                at += n as u64;
-            }
-            let (_, digest) = out.finish()?;
-            self.wrote(at);
-            self.messages_of(&to, from)?;
-            names.push((name, digest));
-        }
-        Ok((durable.max(from), consistent_us, names))
-    }
-
-    /// The messages that frames at or above `from` name.
-    fn messages_of(&mut self, segment: &Path, from: Lsn) -> Result<()> {
-        let shared = self.shared;
-        let mut appends = Vec::new();
-        let mut each = |transaction: crate::log::Transaction| {
-            for (mailbox, frame) in transaction.frames {
-                if let (Frame::Append(append), true) = (frame, transaction.end > from) {
-                    appends.push((mailbox, append));
-                }
-            }
-            Ok(())
-        };
-        let read = scan_segment(&*shared.storage, segment, shared.store_id, &mut each)?;
-        if let Err(damage) = read {
-            self.findings.push(damage);
-        }
-        for (mailbox, append) in appends {
-            self.check_cancel()?;
-            let name = MessageName { content_id: append.content_id, stored: append.stored };
-            self.put(&name, || live_path(shared, mailbox, append.uid))?;
-        }
-        Ok(())
     }
 
     /// Everything durable, then under its final name.
@@ -643,22 +396,6 @@ impl Backup<'_> {
         }
         Ok(())
     }
-}
-
-/// A thing that decodes, read again for as long as it does not.
-fn whole<T>(
-    bytes: &mut [u8],
-    mut again: impl FnMut(&mut [u8]) -> std::io::Result<()>,
-    decode: impl Fn(&[u8]) -> Option<T>,
-) -> std::io::Result<Option<T>> {
-    for _ in 0..TORN_RETRIES {
-        if let Some(out) = decode(bytes) {
-            return Ok(Some(out));
-        }
-        std::thread::sleep(TORN_WAIT);
-        again(bytes)?;
-    }
-    Ok(decode(bytes))
 }
 
 /// The name of a layout in manifests.
