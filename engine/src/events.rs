@@ -142,6 +142,11 @@ impl Hub {
         Hub { owner: owner.into(), listeners, count }
     }
 
+    /// Whose mailboxes it tells of.
+    pub(crate) fn owner(&self) -> Arc<str> {
+        self.owner.clone()
+    }
+
     /// Whether anybody listens.
     pub(crate) fn is_heard(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0

@@ -100,6 +100,8 @@ pub use namespace::{INBOX, MailboxEntry, Namespace, SEPARATOR, SpecialUse};
 pub use quota::{QuotaLimits, QuotaRoot, Usage};
 pub use seen::PrivateSeen;
 pub use shared::{Drive, Turn};
-pub use store::{CheckReport, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus};
+pub use store::{
+    CheckReport, Moment, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus,
+};
 pub use takeover::{OldServer, SharedAccount, SharedIndex, SharedNames, common_user};
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, NewMailbox, User, UserOptions};

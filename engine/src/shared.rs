@@ -200,6 +200,8 @@ pub(crate) struct Shared {
     pub(crate) users: Mutex<BTreeMap<String, Arc<UserInner>>>,
     /// Users whose catalog record is older than their namespace.
     pub(crate) dirty_users: Mutex<BTreeMap<String, Arc<UserInner>>>,
+    /// Whose mailboxes changed lately.
+    pub(crate) changed_users: crate::store::ChangedUsers,
     /// Deleted mailboxes that the catalog still has.
     pub(crate) gone: Mutex<Vec<MailboxId>>,
     pub(crate) maildrops: Maildrops,
@@ -291,6 +293,7 @@ impl Shared {
             catalog: start.catalog,
             users: Mutex::default(),
             dirty_users: Mutex::default(),
+            changed_users: Default::default(),
             gone: Mutex::default(),
             maildrops: Maildrops::default(),
             departed: Mutex::default(),

@@ -1,4 +1,5 @@
-//! A user who is removed leaves nothing, whatever happens meanwhile, and begins anew.
+//! A user who is removed leaves nothing, whatever happens meanwhile, and begins anew; who follows a
+//! store hears whose mailboxes changed.
 
 mod site;
 
@@ -224,4 +225,41 @@ fn unseen(owner: &User, who: &str) -> u32 {
     let inbox = block(owner.mailbox("INBOX")).unwrap();
     let seen = block(owner.private_seen(&inbox, who)).unwrap();
     inbox.view().unseen_by(Some(&seen))
+}
+
+#[test]
+fn who_follows_a_store_is_told_whose_mailboxes_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), LayoutKind::Cyrus);
+    for name in ["alice", "bob"] {
+        site::user(&store, name);
+    }
+    let (start, all) = store.changed_since(None);
+    assert_eq!(all, None, "nothing is known of before");
+    block(store.checkpoint()).unwrap();
+    let (rested, _) = store.changed_since(Some(start));
+    let named = |since| store.changed_since(Some(since)).1.unwrap();
+    let told = |names: &[&str]| -> std::collections::BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
+    assert_eq!(named(start), told(&["alice", "bob"]));
+    assert_eq!(named(rested), told(&[]));
+    // Before a checkpoint has it, and behind that.
+    let alice = site::user(&store, "alice");
+    site::append(&store, &alice, "INBOX").unwrap();
+    assert_eq!(named(rested), told(&["alice"]));
+    let (meanwhile, _) = store.changed_since(Some(rested));
+    block(store.checkpoint()).unwrap();
+    assert_eq!(named(rested), told(&["alice"]));
+    assert_eq!(named(meanwhile), told(&["alice"]), "told twice rather than never");
+    let (rested, _) = store.changed_since(Some(rested));
+    block(alice.create("New", &[])).unwrap();
+    block(alice.rename("New", "Newer")).unwrap();
+    block(alice.delete("Newer")).unwrap();
+    assert_eq!(named(rested), told(&["alice"]));
+    block(store.checkpoint()).unwrap();
+    assert_eq!(named(rested), told(&["alice"]));
+    store.close().unwrap();
+    let store = open(dir.path(), LayoutKind::Cyrus);
+    assert_eq!(store.changed_since(Some(rested)).1, None, "another start");
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::changed::Taken;
 use crate::catalog::{Batch, Meta, Summary, UserChanges};
 use crate::error::{Error, Result};
 use crate::fulltext::IndexMode;
@@ -63,8 +64,7 @@ impl Shared {
         // Of flags below C the names are told now: recovery takes a name that differs for
         // another program's doing, unless a frame from C on accounts for it.
         self.finish_names();
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        let users = std::mem::take(&mut *self.dirty_users.lock());
+        let Taken { mailboxes: dirty, users } = self.take_changed();
         let gone = std::mem::take(&mut *self.gone.lock());
         let metadata = self.metadata.all();
         let changes: Vec<UserChanges> = users.values().map(|user| user.take_unsaved()).collect();

@@ -1,5 +1,6 @@
 //! The store: one state directory, its partitions, one process.
 
+mod changed;
 mod check;
 mod checkpoint;
 mod rebuild;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+pub(crate) use changed::ChangedUsers;
+pub use changed::Moment;
 pub use check::CheckReport;
 pub(crate) use checkpoint::Checkpointer;
 pub(crate) use rebuild::rebuild;

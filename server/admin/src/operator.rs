@@ -12,8 +12,8 @@ use config::Config;
 use engine::archive::{BackupOptions, BackupProgress};
 use engine::io::Lane;
 use engine::{
-    AnnotationValue, Delivery, Error, ScrubOptions, ScrubReport, SpecialUse, Store, Target, User,
-    UserToAdopt,
+    AnnotationValue, Delivery, Error, Moment, ScrubOptions, ScrubReport, SpecialUse, Store, Target,
+    User, UserToAdopt,
 };
 use protocol::types::{Keyword, SystemFlags, Uid, UidValidity};
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -60,7 +60,12 @@ impl Operator {
     ) -> Result<Reply, Failure> {
         match request {
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::Mailboxes { user } => self.mailboxes(user.as_deref()).await,
+            Request::Mailboxes { user } => {
+                let names = self.names(user.as_deref()).await?;
+                let lines = self.mailboxes(&names, user.as_deref()).await?;
+                Ok(Reply::Mailboxes(lines))
+            }
+            Request::MailboxesChanged { since, also } => self.mailboxes_changed(since, also).await,
             Request::MailboxCreate { user, name, special_use } => {
                 let uses = special_use.iter().map(|u| special(u)).collect::<Result<Vec<_>, _>>()?;
                 self.user(&user).await?.create(&name, &uses).await.map_err(failure)?;
@@ -338,10 +343,39 @@ impl Operator {
         Ok(Reply::Quotas(lines))
     }
 
-    async fn mailboxes(&self, user: Option<&str>) -> Result<Reply, Failure> {
+    async fn mailboxes_changed(
+        &self,
+        since: Option<Moment>,
+        also: Vec<String>,
+    ) -> Result<Reply, Failure> {
+        // Before they are listed: what changes meanwhile changed since, too.
+        let (now, mut users) = self.store.changed_since(since);
+        users.iter_mut().for_each(|users| users.extend(also.iter().cloned()));
+        let names = match &users {
+            None => self.names(None).await?,
+            Some(users) => {
+                let mut there = Vec::new();
+                for name in users {
+                    if self.store.has_user(name).await.map_err(failure)? {
+                        there.push(name.clone());
+                    }
+                }
+                there
+            }
+        };
+        let mailboxes = self.mailboxes(&names, None).await?;
+        Ok(Reply::MailboxesChanged { now, users, mailboxes })
+    }
+
+    /// `asked`: the user who was named.
+    async fn mailboxes(
+        &self,
+        names: &[String],
+        asked: Option<&str>,
+    ) -> Result<Vec<MailboxLine>, Failure> {
         let mut lines = Vec::new();
-        for name in self.names(user).await? {
-            let user = self.one_of(&name, user).await?;
+        for name in names {
+            let user = self.one_of(name, asked).await?;
             let namespace = user.namespace();
             for (mailbox, entry) in &namespace.mailboxes {
                 let status = match user.status(mailbox).await {
@@ -365,7 +399,7 @@ impl Operator {
                 });
             }
         }
-        Ok(Reply::Mailboxes(lines))
+        Ok(lines)
     }
 
     async fn index(

@@ -7,7 +7,9 @@
 //! Version rule: a change that an older peer would misread raises [`VERSION`], and either side
 //! refuses a version that it doesn't know, by name.
 
-use engine::UserToAdopt;
+use std::collections::BTreeSet;
+
+use engine::{Moment, UserToAdopt};
 use serde::{Deserialize, Serialize};
 
 /// What this build speaks.
@@ -44,6 +46,13 @@ pub enum Request {
     Mailboxes {
         /// Whose; absent: everybody's.
         user: Option<String>,
+    },
+    /// The mailboxes of everybody who has some that changed since.
+    MailboxesChanged {
+        /// From the last answer; absent: the mailboxes of all.
+        since: Option<Moment>,
+        /// Of these users, too.
+        also: Vec<String>,
     },
     /// Makes a mailbox.
     MailboxCreate {
@@ -389,6 +398,15 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Request::Mailboxes`].
     Mailboxes(Vec<MailboxLine>),
+    /// To [`Request::MailboxesChanged`].
+    MailboxesChanged {
+        /// To ask with the next time.
+        now: Moment,
+        /// Whose are told, all of them; absent: everybody's.
+        users: Option<BTreeSet<String>>,
+        /// What they have.
+        mailboxes: Vec<MailboxLine>,
+    },
     /// To [`Request::Quotas`] and [`Request::QuotaSet`].
     Quotas(Vec<QuotaLine>),
     /// To [`Request::Import`]: durable.

@@ -74,7 +74,8 @@ impl<'a> Giver<'a> {
         let mut given = Vec::new();
         for user in store.all_users().map_err(|e| failed(e.to_string()))? {
             let mut described = source.heads(&user)?;
-            for mailbox in std::mem::take(&mut described.mailboxes) {
+            let mailboxes = std::mem::take(&mut described.mailboxes);
+            for mailbox in mailboxes {
                 given.extend(self.place(source, &user, mailbox, &moved)?);
             }
             users.insert(user, described);
@@ -209,17 +210,26 @@ impl<'a> Giver<'a> {
         target.write(self.site, stage, &mut self.done.findings).map_err(named)
     }
 
-    /// Writes the files of some mailboxes of a user while a server serves them.
+    /// Begins a pass.
+    pub fn begin(&mut self, now: u64) {
+        self.now = now;
+        self.done = Done::default();
+    }
+
+    /// Writes the files of some mailboxes of a user while a server serves them; says whether all
+    /// could be.
     pub fn follow(
         &mut self,
         source: &mut dyn Source,
         user: &str,
         names: &BTreeSet<&str>,
         ledger: &mut Ledger,
-    ) -> Result<(), Failed> {
+    ) -> Result<bool, Failed> {
+        let mut is_whole = true;
         let mut described = source.heads(user)?;
         let mut given = Vec::new();
-        for mailbox in std::mem::take(&mut described.mailboxes) {
+        let mailboxes = std::mem::take(&mut described.mailboxes);
+        for mailbox in mailboxes {
             // One without a place is for the hand-back to name.
             given.extend(self.places.place(user, mailbox, self.now).ok().flatten());
         }
@@ -242,10 +252,13 @@ impl<'a> Giver<'a> {
                     self.done.messages += written.weight.messages;
                     ledger.insert(written);
                 }
-                Err(reason) => findings.push(format!("{}: not written: {reason}", one.name)),
+                Err(reason) => {
+                    is_whole = false;
+                    findings.push(format!("{}: not written: {reason}", one.name));
+                }
             }
             self.done.findings.append(&mut findings);
         }
-        Ok(())
+        Ok(is_whole)
     }
 }

@@ -59,7 +59,7 @@ pub struct Target<'a> {
 }
 
 /// What quota roots count of a mailbox.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Weight {
     /// Octets of messages.
     pub bytes: u64,

@@ -195,14 +195,14 @@ pub fn give_back(
     let now = now();
     let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
     let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
-    let mut site = Site::read(imapd_conf)?;
+    let site = Site::read(imapd_conf)?;
     if retire::is_retiring(config) {
         let aside = retire::retire(config, &site, now)?;
         let text = format!("all was handed back before; {} has what was here", aside.display());
         out.line(&Given { aside, ..Given::default() }, &text);
         return Ok(());
     }
-    let partitions = Planner::new(&mut site, config, now, false)?.partitions().clone();
+    let partitions = plan::partitions(&site, config)?;
     let opened = Opened::open_unfinished(config)?;
     let ledger = Ledger::read(config);
     let done = Giver::new(&site, config, now, &partitions).write(opened.store(), &ledger);

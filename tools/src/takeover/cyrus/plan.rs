@@ -72,40 +72,8 @@ impl<'a> Planner<'a> {
         rebuild_damaged: bool,
     ) -> Result<Planner<'a>, Failed> {
         let seen = site.seen()?;
-        let same = |a: &Path, b: &Path| match (fs::metadata(a), fs::metadata(b)) {
-            (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-            _ => false,
-        };
-        let mut partitions = BTreeMap::new();
-        let mut missing = Vec::new();
-        let served = site.mailboxes.iter().filter(|entry| entry.is_served());
-        let used: BTreeSet<String> = served.filter_map(|entry| entry.partition.clone()).collect();
-        for name in used {
-            let root = site.root(&name, "")?;
-            let ours = config.partition.iter().find(|p| same(&p.path, &root));
-            match ours {
-                Some(ours) if ours.layout == LayoutKind::Cyrus => {
-                    partitions.insert(name, ours.name.clone());
-                }
-                Some(ours) => {
-                    missing.push(format!("layout = \"cyrus\" in the partition {:?}", ours.name))
-                }
-                None => missing.push(format!(
-                    "[[partition]] name = {name:?}, path = {:?}, layout = \"cyrus\"",
-                    root.display().to_string()
-                )),
-            }
-        }
-        if !missing.is_empty() {
-            let message = format!("the configuration lacks: {}", missing.join("; "));
-            return Err(Failed::new(Kind::Config, message));
-        }
+        let partitions = partitions(site, config)?;
         Ok(Planner { site, config, seen, now, rebuild_damaged, partitions })
-    }
-
-    /// Our partitions by Cyrus's names for them.
-    pub fn partitions(&self) -> &BTreeMap<String, String> {
-        &self.partitions
     }
 
     /// Whose the mailboxes are: names and owners only.
@@ -481,6 +449,42 @@ fn acl(
         }
     }
     Some(texts)
+}
+
+/// Our partitions by Cyrus's names for those that it has mailboxes on: they have the same roots.
+///
+/// # Errors
+/// What the configuration lacks.
+pub fn partitions(site: &Site, config: &Config) -> Result<BTreeMap<String, String>, Failed> {
+    let same = |a: &Path, b: &Path| match (fs::metadata(a), fs::metadata(b)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    };
+    let mut partitions = BTreeMap::new();
+    let mut missing = Vec::new();
+    let served = site.mailboxes.iter().filter(|entry| entry.is_served());
+    let used: BTreeSet<String> = served.filter_map(|entry| entry.partition.clone()).collect();
+    for name in used {
+        let root = site.root(&name, "")?;
+        let ours = config.partition.iter().find(|p| same(&p.path, &root));
+        match ours {
+            Some(ours) if ours.layout == LayoutKind::Cyrus => {
+                partitions.insert(name, ours.name.clone());
+            }
+            Some(ours) => {
+                missing.push(format!("layout = \"cyrus\" in the partition {:?}", ours.name))
+            }
+            None => missing.push(format!(
+                "[[partition]] name = {name:?}, path = {:?}, layout = \"cyrus\"",
+                root.display().to_string()
+            )),
+        }
+    }
+    if !missing.is_empty() {
+        let message = format!("the configuration lacks: {}", missing.join("; "));
+        return Err(Failed::new(Kind::Config, message));
+    }
+    Ok(partitions)
 }
 
 /// Rights without the letters of RFC 2086 where those that took their place are there, too: Cyrus

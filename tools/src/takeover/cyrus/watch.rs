@@ -1,25 +1,28 @@
 //! `cursus handback cyrus --watch`: Cyrus's files of mailboxes kept current while Cursus serves, so that
 //! the hand-back itself has little left to write.
 //!
-//! A pass asks the server for the figures of all mailboxes and writes those whose UIDVALIDITY, UIDNEXT or
-//! HIGHESTMODSEQ are others than in the [ledger](super::ledger), one after another: header, index, cache,
-//! annotations of messages. Lists (`mailboxes.db`, subscriptions, quotas, …), rights that changed alone
-//! and directories with another place are for the hand-back. No directory is made: one that is gone was
-//! deleted or renamed meanwhile, and the next pass sees that.
+//! A pass asks the server for the figures of everybody who has mailboxes that changed since the pass
+//! before, and writes those mailboxes whose UIDVALIDITY, UIDNEXT or HIGHESTMODSEQ are others than in the
+//! [ledger](super::ledger), one after another: header, index, cache, annotations of messages. So it costs
+//! what changed; the first one looks at all. Lists (`mailboxes.db`, subscriptions, quotas, …), rights that
+//! changed alone and directories with another place are for the hand-back. No directory is made: one that
+//! is gone was deleted or renamed meanwhile, and the next pass sees that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use admin::wire::MailboxLine;
 use admin::{Client, Reply, Request};
 use config::Config;
+use engine::Moment;
 use serde_json::json;
 
 use super::hand_back::Giver;
-use super::ledger::Ledger;
+use super::ledger::{FileStamp, Ledger};
 use super::locks;
 use super::now;
-use super::plan::Planner;
+use super::plan;
 use super::site::Site;
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
@@ -30,7 +33,7 @@ use crate::store::unexpected;
 struct Passed {
     mailboxes: u64,
     messages: u64,
-    /// All mailboxes that there are.
+    /// Mailboxes that were looked at.
     of: usize,
     findings: Vec<String>,
 }
@@ -42,33 +45,44 @@ pub fn watch(
     config: &Config,
     out: &Output,
 ) -> Result<(), Failed> {
-    let partitions =
-        Planner::new(&mut Site::read(imapd_conf)?, config, now(), false)?.partitions().clone();
     let mut ledger = Ledger::read(config);
     let mut is_waiting = false;
     loop {
-        let (conf, config_dir, _) = Site::whereabouts(imapd_conf)?;
-        if let Some(who) = locks::server(&conf, imapd_conf, &config_dir) {
-            return Err(Failed::new(Kind::Temporary, format!("{who}: stop Cyrus before")));
-        }
-        match place::connect(config)? {
-            Some(mut client) => {
-                is_waiting = false;
-                let began = Instant::now();
-                match pass(&mut client, imapd_conf, config, &partitions, &mut ledger) {
-                    Ok(Passed { mailboxes: 0, .. }) => {}
-                    Ok(passed) => tell(&passed, began.elapsed(), out),
-                    // The server was stopped, the disk is full: the next pass may do better.
-                    Err(error) => eprintln!("cursus: {error}"),
+        // Nobody changes Cyrus's lists while it does not run, as a rule.
+        let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
+        let site = Site::read(imapd_conf)?;
+        let lists =
+            [imapd_conf.to_owned(), list, site.database("annotation_db_path", "annotations.db")];
+        let stamps = || lists.each_ref().map(|path| FileStamp::of(path));
+        let read = stamps();
+        let mut watcher = Watcher {
+            giver: Giver::new(&site, config, now(), &plan::partitions(&site, config)?),
+            since: None,
+            again: BTreeSet::new(),
+        };
+        while stamps() == read {
+            if let Some(who) = locks::server(&conf, imapd_conf, &config_dir) {
+                return Err(Failed::new(Kind::Temporary, format!("{who}: stop Cyrus before")));
+            }
+            match place::connect(config)? {
+                Some(mut client) => {
+                    is_waiting = false;
+                    let began = Instant::now();
+                    match watcher.pass(&mut client, &mut ledger) {
+                        Ok(Passed { mailboxes: 0, findings, .. }) if findings.is_empty() => {}
+                        Ok(passed) => tell(&passed, began.elapsed(), out),
+                        // The server was stopped, the disk is full: the next pass may do better.
+                        Err(error) => eprintln!("cursus: {error}"),
+                    }
+                }
+                None if is_waiting => {}
+                None => {
+                    is_waiting = true;
+                    eprintln!("cursus: cursusd does not run: waiting for it");
                 }
             }
-            None if is_waiting => {}
-            None => {
-                is_waiting = true;
-                eprintln!("cursus: cursusd does not run: waiting for it");
-            }
+            std::thread::sleep(interval);
         }
-        std::thread::sleep(interval);
     }
 }
 
@@ -88,49 +102,70 @@ fn tell(passed: &Passed, took: Duration, out: &Output) {
     );
 }
 
-fn pass(
-    client: &mut Client,
-    imapd_conf: &Path,
-    config: &Config,
-    partitions: &BTreeMap<String, String>,
-    ledger: &mut Ledger,
-) -> Result<Passed, Failed> {
-    let lines = match client.ask(Request::Mailboxes { user: None })? {
-        Reply::Mailboxes(lines) => lines,
-        other => return Err(unexpected(&other)),
-    };
-    let mut changed: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for line in &lines {
-        let is_current = ledger.get(&line.user, &line.name).is_some_and(|there| {
-            there.uid_validity == line.uid_validity
-                && there.uid_next == line.uid_next
-                && there.modseq_highest == line.modseq_highest
+/// Who makes passes.
+struct Watcher<'a> {
+    giver: Giver<'a>,
+    /// What was written down before this moment of the store was looked at.
+    since: Option<Moment>,
+    /// Whose mailboxes could not all be looked at or written, and are next time.
+    again: BTreeSet<String>,
+}
+
+impl Watcher<'_> {
+    fn pass(&mut self, client: &mut Client, ledger: &mut Ledger) -> Result<Passed, Failed> {
+        let also = self.again.iter().cloned().collect();
+        let (moment, users, lines) =
+            match client.ask(Request::MailboxesChanged { since: self.since, also })? {
+                Reply::MailboxesChanged { now, users, mailboxes } => (now, users, mailboxes),
+                other => return Err(unexpected(&other)),
+            };
+        let users = users.unwrap_or_else(|| {
+            let listed = lines.iter().map(|line| line.user.clone());
+            listed.chain(ledger.users().map(str::to_owned)).collect()
         });
-        if !is_current {
-            changed.entry(&line.user).or_default().insert(&line.name);
+        self.since = Some(moment);
+        self.again.clone_from(&users);
+        let mut by_user: BTreeMap<&str, Vec<&MailboxLine>> =
+            users.iter().map(|user| (user.as_str(), Vec::new())).collect();
+        for line in &lines {
+            by_user.entry(&line.user).or_default().push(line);
         }
-    }
-    let mut passed = Passed { mailboxes: 0, messages: 0, of: lines.len(), findings: Vec::new() };
-    if changed.is_empty() {
-        return Ok(passed);
-    }
-    let site = Site::read(imapd_conf)?;
-    let mut giver = Giver::new(&site, config, now(), partitions);
-    let mut written = Ok(());
-    for (user, names) in changed {
-        written = giver.follow(client, user, &names, ledger);
-        if written.is_err() {
-            break;
+        self.giver.begin(now());
+        let mut written = Ok(true);
+        for (user, lines) in by_user {
+            ledger.retain(user, &lines.iter().map(|line| line.name.as_str()).collect());
+            let changed: BTreeSet<&str> = lines
+                .iter()
+                .filter(|line| !is_current(line, ledger))
+                .map(|line| line.name.as_str())
+                .collect();
+            written = match changed.is_empty() {
+                true => Ok(true),
+                false => self.giver.follow(client, user, &changed, ledger),
+            };
+            match written {
+                Ok(true) => drop(self.again.remove(user)),
+                Ok(false) => {}
+                Err(_) => break,
+            }
         }
+        // What was written counts, also where something else could not be.
+        ledger.write().map_err(|reason| Failed::new(Kind::Incomplete, reason))?;
+        written?;
+        let done = std::mem::take(&mut self.giver.done);
+        Ok(Passed {
+            mailboxes: done.mailboxes,
+            messages: done.messages,
+            of: lines.len(),
+            findings: done.findings,
+        })
     }
-    let there: BTreeSet<(&str, &str)> =
-        lines.iter().map(|line| (line.user.as_str(), line.name.as_str())).collect();
-    ledger.mailboxes.retain(|(user, name), _| there.contains(&(user.as_str(), name.as_str())));
-    // What was written counts, also where something else could not be.
-    ledger.write().map_err(|reason| Failed::new(Kind::Incomplete, reason))?;
-    written?;
-    passed.mailboxes = giver.done.mailboxes;
-    passed.messages = giver.done.messages;
-    passed.findings = std::mem::take(&mut giver.done.findings);
-    Ok(passed)
+}
+
+fn is_current(line: &MailboxLine, ledger: &Ledger) -> bool {
+    ledger.get(&line.user, &line.name).is_some_and(|there| {
+        there.uid_validity == line.uid_validity
+            && there.uid_next == line.uid_next
+            && there.modseq_highest == line.modseq_highest
+    })
 }
