@@ -88,7 +88,7 @@ class CyrusCase(Case):
         return peer
 
     def nothing_to_mend(self, peer):
-        """`reconstruct -n` names mailboxes and says no word more; `quota -f` corrects nothing."""
+        """`reconstruct -n` names mailboxes and says no word more; `quota -f` corrects nothing. Gives the names."""
         told = peer.tool("reconstruct", "-n").splitlines()
         more = [line for line in told if " " in line.strip()]
         self.assertEqual(more, [])
@@ -96,6 +96,7 @@ class CyrusCase(Case):
         before = self.quota_files(peer)
         peer.tool("quota", "-f")
         self.assertEqual(self.quota_files(peer), before)
+        return told
 
     def quota_files(self, peer):
         # What `quota -f` writes has its own MODSEQ.

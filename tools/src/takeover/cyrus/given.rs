@@ -1,6 +1,6 @@
 //! Mailboxes on their way: how Cyrus calls them, what its list says of them, where it wants them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use config::Config;
@@ -94,6 +94,8 @@ pub struct Places<'a> {
     site: &'a Site,
     /// Whose mailboxes are Cyrus's shared ones, without domain; maybe nobody's.
     shared_user: &'a str,
+    /// Here or in Cyrus.
+    admins: BTreeSet<&'a str>,
     /// Cyrus's names of our partitions.
     partitions: BTreeMap<String, String>,
     /// Those of mailboxes in Cyrus's list by unique id.
@@ -104,10 +106,12 @@ impl<'a> Places<'a> {
     /// With our partitions by Cyrus's names for them.
     pub fn new(site: &'a Site, config: &'a Config, partitions: &BTreeMap<String, String>) -> Self {
         let swapped = |(theirs, ours): (&String, &String)| (ours.clone(), theirs.clone());
+        let theirs = site.conf.get("admins").unwrap_or_default().split_ascii_whitespace();
         let listed = site.mailboxes.iter().filter(|entry| entry.is_served());
         Places {
             site,
             shared_user: &config.sharing.shared_user,
+            admins: theirs.chain(config.auth.admins.iter().map(String::as_str)).collect(),
             partitions: partitions.iter().map(swapped).collect(),
             before: listed.filter_map(|entry| Some((entry.unique_id.as_deref()?, entry))).collect(),
         }
@@ -140,6 +144,18 @@ impl<'a> Places<'a> {
             Some((owner, name)) => {
                 self.name(owner, name).unwrap_or_else(|| Name::of_user(owner, &Self::levels(name)))
             }
+        }
+    }
+
+    /// What Cyrus is to have of a user's mailboxes. An administrator gets an INBOX here at the first
+    /// login, and none in Cyrus: unless mail came into it, or there are others.
+    pub fn wanted_of(&self, user: &str, mailboxes: Vec<MailboxToAdopt>) -> Vec<MailboxToAdopt> {
+        let is_bare = matches!(mailboxes.as_slice(), [inbox] if inbox.name == INBOX
+            && inbox.uid_next <= 1
+            && !self.before.contains_key(inbox.unique_id.as_str()));
+        match is_bare && self.admins.contains(user) {
+            true => Vec::new(),
+            false => mailboxes,
         }
     }
 

@@ -75,7 +75,7 @@ impl<'a> Giver<'a> {
         for user in store.all_users().map_err(|e| failed(e.to_string()))? {
             let mut described = source.heads(&user)?;
             let mailboxes = std::mem::take(&mut described.mailboxes);
-            for mailbox in mailboxes {
+            for mailbox in self.places.wanted_of(&user, mailboxes) {
                 given.extend(self.place(source, &user, mailbox, &moved)?);
             }
             users.insert(user, described);
@@ -229,7 +229,7 @@ impl<'a> Giver<'a> {
         let mut described = source.heads(user)?;
         let mut given = Vec::new();
         let mailboxes = std::mem::take(&mut described.mailboxes);
-        for mailbox in mailboxes {
+        for mailbox in self.places.wanted_of(user, mailboxes) {
             // One without a place is for the hand-back to name.
             given.extend(self.places.place(user, mailbox, self.now).ok().flatten());
         }
