@@ -134,6 +134,9 @@ impl Delivery {
         let mut spools: Vec<Spool> = Vec::new();
         for (i, target) in targets.iter().enumerate() {
             target.mailbox.check_open()?;
+            if !target.mailbox.0.takes_deliveries() {
+                return Err(Error::NotAllowed("nothing is delivered into a shared folder"));
+            }
             let place = target.mailbox.0.place.read().clone();
             let same = |s: &&mut Spool| s.place.partition.name == place.partition.name;
             if let Some(spool) = spools.iter_mut().find(same) {

@@ -103,5 +103,5 @@ pub use shared::{Drive, Turn};
 pub use store::{
     CheckReport, Moment, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus,
 };
-pub use takeover::{OldServer, SharedAccount, SharedIndex, SharedNames, common_user};
+pub use takeover::{Arrivals, OldServer, SharedAccount, SharedIndex, SharedNames, common_user};
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, NewMailbox, User, UserOptions};

@@ -23,6 +23,7 @@ use crate::mailbox::files::INDEX_NAME;
 use crate::mailbox::{MailboxStatus, rescan};
 use crate::namespace::{MailboxEntry, Namespace};
 use crate::shared::Shared;
+use crate::takeover::is_copy;
 use crate::user::User;
 
 /// Mailboxes that one turn of a helper thread looks up.
@@ -150,6 +151,9 @@ fn from_figures(
 /// The answer for a mailbox that nobody has opened since it was made: what its index will say.
 fn untouched(shared: &Shared, entry: &MailboxEntry, dir: &Path) -> Option<MailboxStatus> {
     let partition = shared.partition(&entry.partition).ok()?;
+    if is_copy(dir) {
+        return None;
+    }
     let index = shared.storage.stat(&dir.join(INDEX_NAME));
     let is_begun = !index.is_err_and(|error| error.kind() == ErrorKind::NotFound);
     if is_begun || !is_empty(shared, partition, dir) {

@@ -67,7 +67,8 @@ impl Watches {
     pub(crate) fn linger(&self, mailbox: &Arc<MailboxInner>) {
         let shared = &mailbox.shared;
         let partition = mailbox.place.read().partition.name.clone();
-        let may = !mailbox.deleted.load(Ordering::Acquire)
+        let may = mailbox.copy.is_none()
+            && !mailbox.deleted.load(Ordering::Acquire)
             && shared.drive == Drive::Threads
             && !shared.closing.load(Ordering::Acquire)
             && shared.mount(&partition).is_ok_and(|mount| mount.events)
@@ -147,7 +148,9 @@ impl Watches {
         }
         let mut state = self.state.lock();
         let mut watches = Vec::new();
-        let events = mailbox.shared.mount(&place.partition.name).is_ok_and(|m| m.events);
+        // What comes to a copy's original is told by nobody: both are polled.
+        let events = mailbox.copy.is_none()
+            && mailbox.shared.mount(&place.partition.name).is_ok_and(|m| m.events);
         if events
             && mailbox.shared.drive == Drive::Threads
             && let Some(fd) = state.instance(&mailbox.shared)

@@ -32,6 +32,7 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "default_partition" => default_partition;
         "partition" => partition;
         "sharing.courier_index" => sharing.courier_index;
+        "sharing.courier_maildirs" => sharing.courier_maildirs;
         "store.log_dir" => store.log_dir;
         "store.log_bytes_max" => store.log_bytes_max;
         "store.checkpoint_seconds" => store.checkpoint_seconds;

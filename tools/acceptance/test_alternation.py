@@ -11,6 +11,7 @@ from harness import proc
 from harness.alternation import MAIL_UID, PASSWORD, USER, Alternation, Turn
 from harness.case import Case
 from harness.cyrus_alternation import CyrusAlternation
+from harness.filesystem_folders import FilesystemFolders
 from harness.shared_folders import SharedFolders
 
 
@@ -39,6 +40,84 @@ class Takeover(Case):
         told = run.run(2)
         self.assertEqual(told["user2", ("select", "#shared.lists.News")], "OK")
         self.assertIn(("#shared.staff.boss.Box", False), told["user2", ("list", "#shared.*")])
+        self.assertEqual(run.cursus.complaints(), [])
+
+    def test_couriers_folders_on_the_filesystem(self):
+        """A reader's copies, his flags in them, and what is removed of the original."""
+        if os.getuid() != 0:
+            self.skipTest("peers take root")
+        run = FilesystemFolders()
+        self.addCleanup(run.stop)
+        run.make()
+        client = run.session()
+        client.subscribe("shared.team.Ro")
+        client.select("shared.team.Open")
+        client.store("1", "+FLAGS", "(\\Seen kw1)")
+        client.store("2", "+FLAGS", "(\\Flagged)")
+        client.logout()
+        run.turn("cursus")
+        self.assertEqual(run.kinds("Open"), (0, 4))
+        told = run.told()
+        self.assertEqual(told["list", "shared.%"], [("shared.team", True)])
+        self.assertIn(("shared.team.Open.Deep", False), told["list", "*"])
+        self.assertNotIn("Hidden", str(told))
+        self.assertEqual(told["messages", "shared.team.Open"][2][0][1], {b"\\Seen", b"kw1"})
+
+        client = run.session()
+        client.select("shared.team.Open")
+        client.store("3", "+FLAGS", "(\\Answered kw2)")
+        # The owner's flags are his; messages come and go in the session.
+        seen = run.original("Open", 1)
+        seen.rename(seen.with_name(seen.name + "F"))
+        run.deliver_to("Open", "new")
+        run.original("Open", 2).unlink()
+        client.noop()
+        self.assertEqual(client.select("shared.team.Open"), ("OK", [b"4"]))
+        lines = client.fetch("1:*", "(UID FLAGS)")[1]
+        self.assertEqual([re.search(rb"UID (\d+)", line)[1] for line in lines], [b"1", b"3", b"4", b"5"])
+        self.assertIn(b"(\\Seen kw1)", lines[0])
+        # Removed for everybody.
+        client.store("4", "+FLAGS", "(\\Deleted)")
+        client.expunge()
+        self.assertIsNone(run.original("Open", run.count))
+        self.assertEqual(client.copy("1", "INBOX")[0], "OK")
+        # Added for everybody, as the reader wants it.
+        kind, data = client.append("shared.team.Open", "(\\Flagged)", None, b"Subject: added\r\n\r\nx\r\n")
+        self.assertRegex(data[-1], rb"APPENDUID \d+ 6\]")
+        run.count += 1
+        self.assertEqual(client.copy("1", "shared.team.Open.Deep")[0], "OK")
+        self.assertIn(b"(UID 6 FLAGS (\\Flagged", client.fetch("4", "(UID FLAGS)")[1][0])
+        added = [path for path in (run.share / ".Open/cur").iterdir() if "Subject: added" in path.read_text()]
+        self.assertEqual([path.name[-4:] for path in added], [":2,F"])
+        self.assertEqual(len(list((run.share / ".Open.Deep/cur").iterdir())), 5)
+        run.make_unwritable("Ro")
+        self.assertEqual(client.append("shared.team.Ro", None, None, b"x")[0], "NO")
+        self.assertEqual(client.copy("1", "shared.team.Ro")[0], "NO")
+        self.assertEqual(client.create("shared.team.Mine")[0], "NO")
+        self.assertEqual(client.select("shared.team.Hidden")[0], "NO")
+        client.select("INBOX")
+        self.assertEqual(client.delete("shared.team.Ro")[0], "OK")
+        self.assertFalse((run.copies / "Ro").exists())
+        self.assertEqual(len(list((run.share / ".Ro/cur").iterdir())), 4)
+        client.logout()
+        run.turn("courier")
+        self.assertEqual(run.kinds("Open"), (4, 0))
+
+        client = run.session()
+        client.select("shared.team.Open")
+        client.store("2", "+FLAGS", "(\\Deleted \\Seen)")
+        client.expunge()
+        self.assertIsNone(run.original("Open", 3))
+        client.logout()
+        run.deliver_to("Open")
+        run.turn("cursus")
+        client = run.session()
+        client.select("INBOX")
+        moved = client.uid("MOVE", "1", "shared.team.Open")
+        self.assertEqual((moved[0], client.select("INBOX")[1]), ("OK", [b"0"]))
+        client.logout()
+        self.assertEqual(run.kinds("Open"), (0, 5))
+        run.turn("courier")
         self.assertEqual(run.cursus.complaints(), [])
 
     def test_dovecot(self):

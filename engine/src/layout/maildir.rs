@@ -45,6 +45,13 @@ pub(crate) use file_name::{file_name as file_name_of, parse as parse_name};
 /// In a folder's directory: tells a delivery agent that the quota file is one level up.
 const FOLDER_MARKER: &str = "maildirfolder";
 
+/// What the internal names of copies of shared folders begin with: then the name that the reader's
+/// `shared-maildirs` gives the other Maildir, then the folder's.
+pub const SHARED_COPIES: &str = "#shared-folders/";
+
+/// Where a Maildir has these copies: `shared-folders/NAME/FOLDER`, without a dot in front.
+const COPIES_DIR: &str = "shared-folders";
+
 /// How folder names are written in directory names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Names {
@@ -67,11 +74,19 @@ pub struct Maildir {
     /// Maildirs of single users, one level below the root, where there are any: then the others have
     /// none here, and `user_path` says nothing.
     pub homes: BTreeMap<String, String>,
+    /// Whether copies of folders that others share on the filesystem are mailboxes, as they are
+    /// Courier's: those below [`SHARED_COPIES`].
+    pub shared_folders: bool,
 }
 
 impl Default for Maildir {
     fn default() -> Maildir {
-        Maildir { user_path: "{user}".to_owned(), names: Names::default(), homes: BTreeMap::new() }
+        Maildir {
+            user_path: "{user}".to_owned(),
+            names: Names::default(),
+            homes: BTreeMap::new(),
+            shared_folders: false,
+        }
     }
 }
 
@@ -186,6 +201,22 @@ impl Maildir {
         depth > self.user_path.split('/').count()
     }
 
+    /// A folder's directory name, with its dot in front. `mailbox` is for the error.
+    fn stored_name(&self, mailbox: &str, folder: &str) -> Result<String, NameError> {
+        let mut stored = String::new();
+        for level in levels(folder, |reason| refusal(mailbox, reason))? {
+            stored.push('.');
+            match self.names {
+                Names::Utf8 => stored.push_str(level),
+                Names::ModifiedUtf7 => stored.push_str(&mutf7::encode(level)),
+            }
+        }
+        if stored.len() > FILE_NAME_BYTES_MAX {
+            return Err(refusal(mailbox, "the name is longer than 254 bytes as it is stored"));
+        }
+        Ok(stored)
+    }
+
     /// The name that a folder's directory stands for.
     fn read_name(&self, stored: &str, legacy_possible: bool) -> String {
         let decode = self.names == Names::ModifiedUtf7 || legacy_possible;
@@ -197,9 +228,33 @@ impl Maildir {
     }
 }
 
+/// Whether a directory has the place of a copy of a shared folder.
+pub(crate) fn lies_among_copies(dir: &Path) -> bool {
+    let above = dir.parent().and_then(Path::parent).and_then(Path::file_name);
+    above.is_some_and(|name| name == COPIES_DIR)
+}
+
 /// Whether the name of a directory in a Maildir can be a folder's.
 fn is_folder_name(name: &[u8]) -> bool {
     name.len() > 1 && name[0] == b'.' && name[1..].split(|b| *b == b'.').all(|l| !l.is_empty())
+}
+
+/// Directories in one that need not be there, in order; those whose names are no text are left out.
+fn directories(storage: &dyn Storage, dir: &Path) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let listed = storage.list(dir, &mut |name, kind| {
+        if kind == Kind::Directory
+            && let Ok(name) = std::str::from_utf8(name)
+        {
+            found.push(name.to_owned());
+        }
+    });
+    match listed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    found.sort();
+    Ok(found)
 }
 
 impl Layout for Maildir {
@@ -215,23 +270,20 @@ impl Layout for Maildir {
         if mailbox.contains('.') {
             return Err(refusal(mailbox, "'.' separates levels on disk and cannot be in a name"));
         }
-        let mut stored = String::new();
-        for level in levels(mailbox, |reason| refusal(mailbox, reason))? {
-            stored.push('.');
-            match self.names {
-                Names::Utf8 => stored.push_str(level),
-                Names::ModifiedUtf7 => stored.push_str(&mutf7::encode(level)),
-            }
+        if let Some(rest) = mailbox.strip_prefix(SHARED_COPIES).filter(|_| self.shared_folders) {
+            let (name, folder) = rest.split_once('/').ok_or_else(|| {
+                refusal(mailbox, "a shared folder has the name of its Maildir and its own")
+            })?;
+            levels(name, |reason| refusal(mailbox, reason))?;
+            let stored = self.stored_name(mailbox, folder)?;
+            return Ok(dir.join(COPIES_DIR).join(name).join(&stored[1..]));
         }
-        if stored.len() > FILE_NAME_BYTES_MAX {
-            return Err(refusal(mailbox, "the name is longer than 254 bytes as it is stored"));
-        }
-        Ok(dir.join(stored))
+        Ok(dir.join(self.stored_name(mailbox, mailbox)?))
     }
 
     fn create(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> io::Result<()> {
         create_durable(storage, dir)?;
-        if self.is_folder(root, dir) {
+        if self.is_folder(root, dir) && !lies_among_copies(dir) {
             storage.open(&dir.join(FOLDER_MARKER), Open::Create)?;
         }
         for sub in ["tmp", "new", "cur"] {
@@ -316,6 +368,14 @@ impl Layout for Maildir {
         vec![dir.join("new"), dir.join("cur")]
     }
 
+    fn has_copies(&self) -> bool {
+        self.shared_folders
+    }
+
+    fn folder_name(&self, stored: &str) -> String {
+        self.read_name(stored, false)
+    }
+
     fn discover(
         &self,
         storage: &dyn Storage,
@@ -355,6 +415,21 @@ impl Layout for Maildir {
                 continue;
             }
             found.push(FoundMailbox { name, dir });
+        }
+        if self.shared_folders {
+            let copies = base.join(COPIES_DIR);
+            for name in directories(storage, &copies)? {
+                for folder in directories(storage, &copies.join(&name))? {
+                    let dir = copies.join(&name).join(&folder);
+                    if is_maildir(&dir)? {
+                        let folder = self.folder_name(&folder);
+                        found.push(FoundMailbox {
+                            name: format!("{SHARED_COPIES}{name}/{folder}"),
+                            dir,
+                        });
+                    }
+                }
+            }
         }
         Ok(found)
     }

@@ -134,6 +134,14 @@ pub trait Layout: Send + Sync {
     ) -> io::Result<()>;
     /// Directories whose modification time changes when messages come or go.
     fn watched_dirs(&self, dir: &Path) -> Vec<PathBuf>;
+    /// Whether mailboxes below [`maildir::SHARED_COPIES`] are copies of what others share.
+    fn has_copies(&self) -> bool {
+        false
+    }
+    /// The internal name that a folder's directory stands for, without a dot in front.
+    fn folder_name(&self, stored: &str) -> String {
+        stored.to_owned()
+    }
     /// Every mailbox of a user that exists below `root`.
     fn discover(
         &self,

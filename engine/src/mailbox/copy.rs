@@ -111,6 +111,11 @@ impl Mailbox {
         target.check_open()?;
         let shared = self.0.shared.clone();
         let mut copied = Copied { uid_validity: target.uid_validity(), pairs: Vec::new() };
+        // The original may go when what is elsewhere is durable, and not before; what comes into a
+        // copy of a shared folder is there when the original has it.
+        let arrivals = target.arrivals().await?;
+        let expunges = remove && (self.0.copy.is_some() || arrivals.is_some());
+        let remove = remove && !expunges;
         uids.sort_unstable();
         let mut rest = &uids[..];
         while !rest.is_empty() {
@@ -128,6 +133,12 @@ impl Mailbox {
             let Some((pairs, heard)) = pushed else { continue };
             settle(&shared, heard).await?;
             copied.pairs.extend(pairs);
+        }
+        if arrivals.is_some() {
+            target.publish(copied.pairs.iter().map(|(_, to)| *to).collect()).await?;
+        }
+        if expunges {
+            self.expunge(view, copied.pairs.iter().map(|(from, _)| *from).collect()).await?;
         }
         Ok(copied)
     }

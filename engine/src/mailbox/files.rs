@@ -106,6 +106,8 @@ pub(crate) struct Files {
     /// Tombstones that the header counts and that no whole record is.
     pub(crate) suspect_removed: u32,
     pub(super) bases: Option<Bases>,
+    /// A copy of a shared folder: it counts for no usage.
+    pub(crate) is_copy: bool,
     /// Messages and bytes that the user's usage counts for this mailbox.
     pub(super) accounted: (u64, u64),
     /// What the batch that is being applied means for the user's `maildirsize`.
@@ -532,7 +534,7 @@ impl Files {
     /// What is to be added to the user's usage (wrapping) since the last call.
     pub(crate) fn account(&mut self) -> (u64, u64) {
         let messages = (self.head.count - self.tombs.total() as usize) as u64;
-        let now = (messages, self.head.bytes);
+        let now = if self.is_copy { (0, 0) } else { (messages, self.head.bytes) };
         let before = std::mem::replace(&mut self.accounted, now);
         (now.0.wrapping_sub(before.0), now.1.wrapping_sub(before.1))
     }
@@ -545,15 +547,22 @@ impl Files {
     /// What the catalog keeps of the mailbox.
     pub(crate) fn summary(&self) -> Summary {
         let head = &self.head;
+        let (uid_next, uid_validity) = (head.uid_next.0, head.uid_validity.0);
+        let modseq = head.modseq_highest.0;
+        if self.is_copy {
+            // The rest depends on the original.
+            let (messages, bytes, detail) = (0, 0, None);
+            return Summary { messages, bytes, uid_next, uid_validity, modseq, detail };
+        }
         let messages = head.count - self.tombs.total() as usize;
         let recent_from = self.lower_bound(head.recent_uid);
         let before = recent_from - self.tombs.rank(recent_from) as usize;
         Summary {
             messages: messages as u64,
             bytes: head.bytes,
-            uid_next: head.uid_next.0,
-            uid_validity: head.uid_validity.0,
-            modseq: head.modseq_highest.0,
+            uid_next,
+            uid_validity,
+            modseq,
             detail: Some(Detail {
                 unseen: head.unseen,
                 deleted: head.deleted,

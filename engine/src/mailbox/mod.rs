@@ -84,6 +84,7 @@ use crate::owner::Owner;
 use crate::quota::Share;
 use crate::seen::Touches;
 use crate::shared::Shared;
+use crate::takeover::Copy;
 use files::Files;
 pub(crate) use latest::{Latest, LatestFlags};
 
@@ -166,6 +167,8 @@ pub(crate) struct MailboxInner {
     /// When somebody last asked for it: see [`crate::store::Registry`].
     pub(crate) used: AtomicU64,
     pub(crate) deleted: AtomicBool,
+    /// That it is a copy of a shared folder.
+    pub(crate) copy: Option<Copy>,
     /// Its full-text index.
     pub(crate) index: MailboxIndex,
     /// Orders and threads of all its messages.
@@ -239,6 +242,7 @@ impl MailboxInner {
         let reverted = Arc::default();
         let view = files.view(&recent, &reverted);
         let names_differ = head.names_differ;
+        let copy = files.is_copy.then(Copy::default);
         let inner = Arc::new(MailboxInner {
             id,
             uid_validity: AtomicU32::new(head.uid_validity.0),
@@ -280,6 +284,7 @@ impl MailboxInner {
             lingers: AtomicBool::new(false),
             used: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
+            copy,
             index: MailboxIndex::default(),
             kept: Shelf::default(),
             shared,

@@ -20,7 +20,7 @@ use crate::format::{FormatError, cache, heap, turn_one_bit_back};
 use crate::ids::{Lsn, MailboxId, StoreId};
 use crate::io::{Open, Storage, StoredFile};
 use crate::mapped::{Blobs, Table, Trust};
-use crate::takeover::Tallied;
+use crate::takeover::{Tallied, is_copy};
 
 /// Puts an empty header into an index that has lost both of its own: [`Files::catch_up`] tells the
 /// rest.
@@ -161,6 +161,7 @@ impl Files {
             fileless: BTreeSet::new(),
             suspect_removed: 0,
             bases: None,
+            is_copy: is_copy(dir),
             accounted: (0, 0),
             tallied: Tallied::default(),
             changed: None,

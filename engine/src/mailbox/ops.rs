@@ -367,6 +367,7 @@ impl Mailbox {
     /// the removal when it is durable and visible.
     pub async fn expunge(&self, view: &View, uids: Vec<Uid>) -> Result<ModSeq> {
         let _ = view;
+        let uids = self.without_originals(uids).await?;
         let mut modseq = None;
         let mut open = VecDeque::new();
         for part in uids.chunks(REMOVALS_MAX) {

@@ -71,6 +71,10 @@ impl MailboxInner {
         if !self.is_maildir() {
             return false;
         }
+        if self.is_behind_original() {
+            self.foreign.lock().distrust();
+            return true;
+        }
         let mut foreign = self.foreign.lock();
         if foreign.distrusted || foreign.listed_at == 0 {
             return true;

@@ -126,6 +126,7 @@ impl Store {
         }
         shared.closing.store(true, Ordering::Release);
         shared.let_go();
+        shared.give_copies_back();
         shared.owners.release();
         drop(lock);
         result

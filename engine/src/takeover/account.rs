@@ -15,6 +15,7 @@ use protocol::imap::mutf7;
 
 use super::OldServer;
 use super::SharedNames;
+use super::copies::is_copy;
 use super::files::{self, stamp};
 use super::lists::first_list;
 use super::memory::{Memory, OF_ACCOUNT, SUBSCRIPTIONS_NAME};
@@ -134,7 +135,7 @@ impl UserInner {
             // One that leaves no room above is none that a server gave.
             *last = (*last).max(if told < VALIDITY_MAX { told } else { 0 });
         }
-        for (id, dir) in mailboxes {
+        for (id, dir) in mailboxes.iter().filter(|(_, dir)| !is_copy(dir)) {
             if let Some(acl) = first_list(storage, main, dir) {
                 frames.push((*id, Frame::Acl { user: user(), acl: Some(Arc::new(acl)) }));
             }
@@ -261,7 +262,7 @@ impl UserInner {
             fresh.push((frame.0, mailbox.dir));
             frames.push(frame);
         }
-        for (id, dir) in &fresh {
+        for (id, dir) in fresh.iter().filter(|(_, dir)| !is_copy(dir)) {
             if let Some(acl) = first_list(storage, &main, dir) {
                 let user = self.name.clone();
                 frames.push((*id, Frame::Acl { user, acl: Some(Arc::new(acl)) }));
@@ -475,6 +476,9 @@ impl User {
     /// # Errors
     /// [`Error::Locked`] where a server does not give its lock back; what was written stays.
     pub async fn hand_back(&self, servers: &[OldServer]) -> Result<usize> {
+        if servers.contains(&OldServer::Courier) {
+            self.0.shared.hand_back.courier_is_next.store(true, Ordering::Release);
+        }
         let mut count = 0;
         for name in self.namespace().mailboxes.keys() {
             let mailbox = match self.mailbox(name).await {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foreign::courier::keywords::{LIST_NAME, List};
 use foreign::courier::uiddb::UidDb;
@@ -40,11 +40,19 @@ pub(crate) struct Due {
     users: Mutex<BTreeMap<String, Arc<UserInner>>>,
     /// Users whose `maildirsize` asks to be looked at.
     tallies: Mutex<BTreeSet<String>>,
+    /// Copies of shared folders that were looked at since the start.
+    copies: Mutex<BTreeSet<PathBuf>>,
+    /// Somebody asked for what Courier needs.
+    pub(super) courier_is_next: AtomicBool,
     /// Locks of old servers that a thread of ours holds.
     held: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl Due {
+    pub(super) fn copies(&self) -> &Mutex<BTreeSet<PathBuf>> {
+        &self.copies
+    }
+
     pub(super) fn held(&self) -> &Mutex<BTreeSet<PathBuf>> {
         &self.held
     }

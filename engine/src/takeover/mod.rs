@@ -32,6 +32,7 @@
 
 mod account;
 mod adopt;
+mod copies;
 mod dotlock;
 mod files;
 mod give;
@@ -44,6 +45,8 @@ mod uidls;
 mod words;
 
 pub(crate) use adopt::Told;
+pub use copies::Arrivals;
+pub(crate) use copies::{Copy, is_copy};
 pub(crate) use give::{Due, Mark};
 pub(crate) use memory::remember_promise;
 pub use shared_names::{SharedAccount, SharedIndex, SharedNames, common_user};

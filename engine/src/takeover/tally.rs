@@ -178,7 +178,8 @@ impl Tally {
             return Tallied::default();
         }
         let state = self.state.lock();
-        let counts = dir.starts_with(&state.main) && (state.all || !is_trash(dir));
+        let counts =
+            dir.starts_with(&state.main) && (state.all || !is_trash(dir)) && !super::is_copy(dir);
         Tallied { began: counts.then_some(state.generation), all: state.all, ..Default::default() }
     }
 

@@ -35,7 +35,10 @@ pub fn old_server(server: config::OldServer) -> OldServer {
 pub fn store_config(config: &Config, hostname: &str) -> StoreConfig {
     let layout = |p: &config::Partition| -> Arc<dyn Layout> {
         match p.layout {
-            LayoutKind::Maildir => Arc::new(maildir_of(p)),
+            LayoutKind::Maildir => Arc::new(Maildir {
+                shared_folders: config.sharing.courier_maildirs,
+                ..maildir_of(p)
+            }),
             LayoutKind::Cyrus => Arc::new(Cyrus {
                 hashed: p.spread != Spread::None,
                 full_hash: p.spread == Spread::Full,

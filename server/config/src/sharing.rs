@@ -22,6 +22,9 @@ pub struct Sharing {
     /// Courier's shared index: who is seen below `#shared`, under which name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub courier_index: Option<PathBuf>,
+    /// Whether the Maildirs that a user's `shared-maildirs` names are seen below `shared`, as Courier
+    /// has it.
+    pub courier_maildirs: bool,
 }
 
 /// Whose `\Seen` users see in mailboxes of others.
@@ -44,6 +47,7 @@ impl Default for Sharing {
             cross_domains: false,
             seen: SeenState::default(),
             courier_index: None,
+            courier_maildirs: false,
         }
     }
 }

@@ -12,6 +12,9 @@
 //! Where Courier's shared index is read, Courier's form has its names of accounts, which may have
 //! several levels, and no others.
 //!
+//! Copies of folders that others share on the filesystem are the user's own for the engine, below
+//! `#shared-folders`. Courier's form has them as `shared.NAME.folder`, the others not at all.
+//!
 //! Administrators see the internal form everywhere, as Cyrus has it. A user of one's own domain is
 //! written without it; of another one whole, `bob@example.org`, or for an administrator who has no
 //! domain as Cyrus does: `user.bob.Sent@example.org`.
@@ -24,12 +27,15 @@ use std::sync::Arc;
 
 use auth::UserName;
 use config::{Listener, NameForm, Sharing};
+use engine::layout::maildir::SHARED_COPIES;
 use engine::{INBOX, Namespace, SEPARATOR, SharedNames, domain_of};
 
 /// What lies below this is other users', in the internal form.
 const USERS: &str = "user";
 /// And in Courier's.
 const COURIER_SHARED: &str = "#shared";
+/// And what others share on the filesystem.
+const COURIER_COPIES: &str = "shared";
 
 /// What a client's name of a mailbox means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub(super) struct Names {
     shared_prefix: String,
     /// User of the shared ones, without domain; empty: nobody.
     shared_user: String,
+    /// Whether there are copies of what others share on the filesystem.
+    copies: bool,
     /// Who is seen, in Courier's form.
     index: Option<Arc<SharedNames>>,
 }
@@ -88,8 +96,24 @@ impl Names {
             },
             shared_prefix: sharing.shared_prefix.clone(),
             shared_user: shared.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            copies: sharing.courier_maildirs && others,
             index: None,
         }
+    }
+
+    /// Whether copies of what others share on the filesystem are seen.
+    pub(super) fn shows_copies(&self) -> bool {
+        self.copies && self.form == NameForm::Courier
+    }
+
+    /// Whether one of the user's own mailboxes is such a copy.
+    pub(super) fn is_copy(&self, mailbox: &str) -> bool {
+        self.copies && mailbox.starts_with(SHARED_COPIES)
+    }
+
+    /// What the copies' names begin with.
+    pub(super) fn copies_prefix(&self) -> Option<String> {
+        self.shows_copies().then(|| format!("{COURIER_COPIES}{}", self.separator))
     }
 
     /// Has Courier's form show whom this index names.
@@ -130,6 +154,35 @@ impl Names {
 
     /// What a client's name means; `None` for what is no name here.
     pub(super) fn parse(&self, wire: &str) -> Option<Name> {
+        let name = self.parse_whole(wire)?;
+        match &name {
+            Name::Own(own) if self.is_copy(own) && !self.is_copys_name(wire) => None,
+            _ => Some(name),
+        }
+    }
+
+    fn is_copys_name(&self, wire: &str) -> bool {
+        self.copies_prefix().is_some_and(|prefix| wire.starts_with(&prefix))
+    }
+
+    fn parse_whole(&self, wire: &str) -> Option<Name> {
+        if self.shows_copies()
+            && let Some(rest) = wire.strip_prefix(COURIER_COPIES)
+        {
+            let levels = rest.strip_prefix(self.separator).map(|rest| self.levels(rest));
+            match levels {
+                None if rest.is_empty() => return Some(Name::Root),
+                None => {}
+                Some(levels) => {
+                    let levels = levels?;
+                    let is_whole = levels.split_once(SEPARATOR).is_some();
+                    return Some(match is_whole {
+                        true => Name::Own(format!("{SHARED_COPIES}{levels}")),
+                        false => Name::Root,
+                    });
+                }
+            }
+        }
         if self.form == NameForm::Internal && domain_of(&self.viewer).is_empty() && self.others {
             let split = wire.rsplit_once('@').filter(|(_, domain)| is_domain(domain));
             if let Some((name, domain)) = split {
@@ -199,6 +252,11 @@ impl Names {
 
     /// How one of the user's own mailboxes is called.
     pub(super) fn own<'n>(&self, mailbox: &'n str) -> Cow<'n, str> {
+        if let Some(prefix) = self.copies_prefix()
+            && let Some(copy) = mailbox.strip_prefix(SHARED_COPIES)
+        {
+            return format!("{prefix}{}", self.outward(copy)).into();
+        }
         match self.form {
             NameForm::Alternate => self.outward(mailbox),
             NameForm::Internal | NameForm::Courier if mailbox == INBOX => mailbox.into(),
@@ -288,6 +346,16 @@ impl Names {
                 _ => Cow::Owned(format!("{}{domain}", &levels[..at])),
             });
         }
+    }
+
+    /// What is subscribed: copies of what others share on the filesystem are, too.
+    pub(super) fn subscriptions<'n>(
+        &self,
+        namespace: &'n Namespace,
+    ) -> impl Iterator<Item = &'n String> {
+        let shows = self.shows_copies();
+        let copies = namespace.mailboxes.keys().filter(move |name| shows && self.is_copy(name));
+        namespace.subscriptions.iter().chain(copies)
     }
 
     /// How a subscribed name is called.
@@ -471,6 +539,45 @@ mod tests {
         );
         assert_eq!(above(&admin, "INBOX.x@b.org"), ["INBOX", "INBOX.x@b"]);
         assert_eq!(above(&user, "user.bob.x"), ["user", "user.bob"]);
+    }
+
+    #[test]
+    fn copies_of_shared_folders_have_names_in_couriers_form_alone() {
+        let listener = |form| Listener {
+            tls: TlsMode::None,
+            plain_login: PlainLogin::Loopback,
+            names: form,
+            ..Listener::new(Protocol::Imap, "127.0.0.1:143".to_owned().into())
+        };
+        let sharing = Sharing { courier_maildirs: true, ..Sharing::default() };
+        let names = |form, others| Names::new(&listener(form), &sharing, "jo", false, others);
+        let courier = names(NameForm::Courier, true);
+        both_ways(
+            &courier,
+            &[
+                ("shared", Some(Name::Root)),
+                ("shared.team", Some(Name::Root)),
+                ("shared.team.Open.Deep", own("#shared-folders/team/Open/Deep")),
+                ("shared.team/x", None),
+                ("sharedx", None),
+                ("INBOX.shared.team.Open", own("shared/team/Open")),
+                ("INBOX.#shared-folders.team.Open", None),
+            ],
+        );
+        assert_eq!(courier.copies_prefix(), Some("shared.".into()));
+        let alternate = names(NameForm::Alternate, true);
+        assert_eq!(alternate.parse("#shared-folders/team/Open"), None);
+        assert_eq!(alternate.parse("shared/team/Open"), own("shared/team/Open"));
+        assert_eq!(names(NameForm::Courier, false).parse("shared.team.Open"), None);
+        // Where nothing is shared so, the name is one as any other.
+        let off = super::Names::new(
+            &listener(NameForm::Alternate),
+            &Sharing::default(),
+            "jo",
+            false,
+            true,
+        );
+        assert_eq!(off.parse("#shared-folders/x/y"), own("#shared-folders/x/y"));
     }
 
     #[test]

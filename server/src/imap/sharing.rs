@@ -24,6 +24,16 @@ use super::reply::{End, Reply};
 use super::session::Session;
 use crate::net::Conn;
 
+/// What users may do with their copies of what others share on the filesystem. What is removed there
+/// is removed from the other Maildir, if its permissions let them.
+pub(super) const COPY_RIGHTS: Rights = Rights::LOOKUP
+    .union(Rights::READ)
+    .union(Rights::SEEN)
+    .union(Rights::WRITE)
+    .union(Rights::INSERT)
+    .union(Rights::DELETE_MESSAGES)
+    .union(Rights::EXPUNGE);
+
 /// What a session knows of its user beside the mailboxes.
 pub(super) struct Viewer {
     pub(super) principal: Arc<Principal>,
@@ -149,7 +159,15 @@ impl Session {
         let viewer = self.viewer()?;
         let nowhere = || Reply::failure(&engine::Error::NoSuchMailbox, missing);
         match viewer.names.parse(wire).ok_or_else(nowhere)? {
-            Name::Own(name) => Ok(self.own_place(viewer, self.user()?, name)),
+            Name::Own(name) => {
+                let user = self.user()?;
+                if viewer.names.is_copy(&name) {
+                    let copied = user.copy_shared_folder(&name).await;
+                    copied
+                        .map_err(|error| self.failure("copy a shared folder", &error, missing))?;
+                }
+                Ok(self.own_place(viewer, user, name))
+            }
             Name::Others { owner, mailbox } => {
                 self.place_of(&owner, &mailbox).await?.ok_or_else(nowhere)
             }
@@ -177,8 +195,16 @@ impl Session {
     fn own_place(&self, viewer: &Viewer, user: User, name: String) -> Place {
         let namespace = user.namespace();
         let entry = namespace.mailboxes.get(&name);
-        let rights = entry.map(|entry| viewer.rights(user.name(), &namespace, entry.id));
+        let rights = entry.map(|entry| match viewer.names.is_copy(&name) {
+            true => COPY_RIGHTS,
+            false => viewer.rights(user.name(), &namespace, entry.id),
+        });
         Place { user, name, own: true, rights }
+    }
+
+    /// Whether a mailbox is the user's copy of what another shares on the filesystem.
+    pub(super) fn is_copy(&self, place: &Place) -> bool {
+        place.own && self.viewer.as_ref().is_some_and(|viewer| viewer.names.is_copy(&place.name))
     }
 
     /// Where a name leads, if the user has these rights there.
@@ -350,6 +376,9 @@ impl Session {
             return Ok(());
         };
         let namespace = selected.owner.namespace();
+        if selected.mailbox.is_copy() {
+            return Ok(());
+        }
         let now = viewer.rights(selected.owner.name(), &namespace, selected.mailbox.id());
         if now == selected.rights {
             return Ok(());

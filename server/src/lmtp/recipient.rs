@@ -171,6 +171,8 @@ async fn open_detail(user: &User, detail: &str) -> engine::Result<Option<(Mailbo
         }
     };
     match user.mailbox(&name).await {
+        // What others share is theirs to have mail delivered into.
+        Ok(mailbox) if mailbox.is_copy() => Ok(None),
         Ok(mailbox) => Ok(Some((mailbox, name))),
         Err(engine::Error::NoSuchMailbox | engine::Error::MailboxGone) => Ok(None),
         Err(error) => Err(error),

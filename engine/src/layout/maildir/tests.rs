@@ -291,3 +291,22 @@ fn discover_finds_what_it_made_on_a_real_filesystem() {
         assert_eq!(dir, mailbox.dir);
     }
 }
+
+#[test]
+fn copies_of_shared_folders_lie_beside_folders() {
+    let layout = Maildir { shared_folders: true, ..Maildir::default() };
+    let dir = |name: &str| layout.mailbox_dir(Path::new("/r"), "jo", name);
+    let copy = dir("#shared-folders/team/Open/Deep").unwrap();
+    assert_eq!(copy, Path::new("/r/jo/shared-folders/team/Open.Deep"));
+    assert!(lies_among_copies(&copy) && !lies_among_copies(Path::new("/r/jo/.Open")));
+    for bad in [
+        "#shared-folders/team",
+        "#shared-folders//x",
+        "#shared-folders/../x",
+        "#shared-folders/a/..",
+    ] {
+        assert!(dir(bad).is_err(), "{bad}");
+    }
+    let plain = Maildir::default().mailbox_dir(Path::new("/r"), "jo", "#shared-folders/a/b");
+    assert_eq!(plain.unwrap(), Path::new("/r/jo/.#shared-folders.a.b"));
+}

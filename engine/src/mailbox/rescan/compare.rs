@@ -61,6 +61,7 @@ impl MailboxInner {
         self: &Arc<Self>,
         files: &mut Files,
     ) -> Result<Option<Arc<Tx>>> {
+        self.follow_original();
         let place = self.place.read().clone();
         if files.head.count >= self.shared.config.linger_messages_min && self.is_maildir() {
             self.shared.watches.linger(self);

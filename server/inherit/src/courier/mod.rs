@@ -187,6 +187,11 @@ impl Reading<'_> {
             "shared",
             "Courier: \\Seen is in files' names, everybody's",
         );
+        self.draft.imply(
+            "sharing.courier_maildirs",
+            true,
+            "Courier: a Maildir's shared-maildirs names others that are shared",
+        );
         self.draft.imply("pop3.uidl", "courier", "Courier: its own form of UIDLs");
         let hand_back = Value::Array(vec!["courier".into()]);
         let what = "Courier: its files are kept up to date for the way back";

@@ -4,7 +4,7 @@
 //! Messages stream from the connection, or from those that URLs name, into the store's staging; at
 //! most one piece is in memory. All of one command become visible together or not at all.
 
-use engine::{Appended, Delivery, FlagScope, Mailbox, PrivateSeen, Rights, Target, User};
+use engine::{Appended, Arrivals, Delivery, FlagScope, Mailbox, PrivateSeen, Rights, Target, User};
 use protocol::imap::command::{AppendHead, AppendItem, AppendOptions, Replaced};
 use protocol::imap::decode::AppendText;
 use protocol::imap::encode::{Code, Status};
@@ -38,6 +38,16 @@ struct Destination {
     replaced: Option<(Mailbox, Uid)>,
     /// What comes there is sent.
     is_outbox: bool,
+    /// It is a copy of what another shares on the filesystem, who has to get the messages, too.
+    arrivals: Option<Arrivals>,
+}
+
+impl Destination {
+    /// Whether what REPLACE removes goes by itself, after the new message has got where it is to be.
+    fn replaces_apart(&self) -> bool {
+        let from_copy = self.replaced.as_ref().is_some_and(|(source, _)| source.is_copy());
+        self.is_outbox || self.arrivals.is_some() || from_copy
+    }
 }
 
 /// The messages of one command.
@@ -140,7 +150,11 @@ async fn open(session: &mut Session, head: &AppendHead) -> Result<Destination, R
     let seen = seen.map_err(|error| session.failure("read what was seen", &error, "TRYCREATE"))?;
     let (scope, seen) = own_scope(place.scope(), seen);
     let rights = place.rights.unwrap_or_default();
-    Ok(Destination { user: place.user, mailbox, rights, scope, seen, replaced, is_outbox })
+    let arrivals = mailbox.arrivals().await;
+    let arrivals =
+        arrivals.map_err(|error| session.failure("begin a delivery", &error, "TRYCREATE"))?;
+    let user = place.user;
+    Ok(Destination { user, mailbox, rights, scope, seen, replaced, is_outbox, arrivals })
 }
 
 /// The message that REPLACE removes.
@@ -501,7 +515,7 @@ async fn commit(
     let committed: engine::Result<Vec<Appended>> = match (deliveries.len(), deliveries.pop()) {
         (1, Some(delivery)) => match &destination.replaced {
             // What is sent has to be there before, and the old message until it is sent.
-            Some((source, old)) if !destination.is_outbox => {
+            Some((source, old)) if !destination.replaces_apart() => {
                 delivery.replace(source, *old).await.map(|new| vec![new])
             }
             _ => delivery.commit().await.into_iter().collect(),
@@ -520,15 +534,22 @@ async fn commit(
         Ok(appended) => appended,
         Err(error) => return Ok(session.failure("append messages", &error, "TRYCREATE")),
     };
+    if destination.arrivals.is_some() {
+        let uids = appended.iter().map(|appended| appended.uid).collect();
+        if let Err(error) = destination.mailbox.publish(uids).await {
+            return Ok(session.failure("append to a shared folder", &error, "TRYCREATE"));
+        }
+    }
     if destination.is_outbox
         && let Some(refusal) = send(session, &destination.mailbox, &appended).await?
     {
         return Ok(refusal);
     }
-    if let Some((source, old)) = destination.replaced.as_ref().filter(|_| destination.is_outbox)
+    if let Some((source, old)) =
+        destination.replaced.as_ref().filter(|_| destination.replaces_apart())
         && let Err(error) = source.expunge(&source.view(), vec![*old]).await
     {
-        // It is sent: a client that heard of a failure would send it again.
+        // It is there, or sent: a client that heard of a failure would send it again.
         session.failure("remove a replaced message", &error, "NONEXISTENT");
     }
     if let Some(seen) = &destination.seen {

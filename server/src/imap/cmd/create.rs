@@ -84,6 +84,10 @@ pub(super) async fn target(session: &Session, name: &str) -> Result<Target, Repl
         }
     };
     let name = name.strip_suffix(engine::SEPARATOR).unwrap_or(&name).to_owned();
+    if own && viewer.names.is_copy(&name) {
+        // What others share is theirs to make.
+        return Err(denied());
+    }
     demand_above(session, &user, &name)?;
     let rights = None;
     Ok(Target { place: Place { user, name, own, rights }, made_now })

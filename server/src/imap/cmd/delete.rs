@@ -18,7 +18,9 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
     if place.rights.is_none() && user.namespace().has_children(name) && place.own {
         return Ok(Reply::no("Only its children exist").word("HASCHILDREN"));
     }
-    if let Err(reply) = place.demand(Rights::DELETE_MAILBOX, "NONEXISTENT") {
+    // Of what others share on the filesystem only the copy goes, as its subscription.
+    let needed = if session.is_copy(&place) { Rights::LOOKUP } else { Rights::DELETE_MAILBOX };
+    if let Err(reply) = place.demand(needed, "NONEXISTENT") {
         return Ok(reply);
     }
     let administers =

@@ -16,7 +16,7 @@ use super::super::names::Names;
 use super::super::pattern::Pattern;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::Session;
-use super::super::sharing::Place;
+use super::super::sharing::{COPY_RIGHTS, Place};
 use super::{acl, metadata, status};
 
 pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome {
@@ -186,6 +186,8 @@ struct Asked {
     names: Arc<Names>,
     principal: Arc<Principal>,
     sources: Vec<Source>,
+    /// What others share on the filesystem, by internal name.
+    offered: Vec<String>,
     utf8: bool,
 }
 
@@ -218,8 +220,20 @@ async fn asked(session: &Session, list: &List) -> Result<Asked, Reply> {
         let found = session.services.store.namespaces(owners).await.map_err(failed)?;
         sources.extend(found.into_iter().map(|(owner, namespace)| Source { owner, namespace }));
     }
+    let mut offered = Vec::new();
+    if names.copies_prefix().is_some_and(|prefix| may_show(&prefix)) {
+        let failed = |error| session.failure("look up shared folders", &error, "NONEXISTENT");
+        offered = user.shared_folders().await.map_err(failed)?;
+    }
     let utf8 = session.features.utf8();
-    Ok(Asked { list: list.clone(), names, principal: viewer.principal.clone(), sources, utf8 })
+    Ok(Asked {
+        list: list.clone(),
+        names,
+        principal: viewer.principal.clone(),
+        sources,
+        offered,
+        utf8,
+    })
 }
 
 impl Asked {
@@ -240,7 +254,8 @@ impl Asked {
         let namespaces =
             self.sources.iter().map(|source| (source.owner.as_str(), &*source.namespace));
         let namespaces: Vec<_> = namespaces.collect();
-        let found = entries(&namespaces, &self.names, &self.principal, &self.list);
+        let offered = &self.offered;
+        let found = entries(&namespaces, offered, &self.names, &self.principal, &self.list);
         found.into_iter().map(listed).collect()
     }
 }
@@ -251,6 +266,8 @@ struct Entry<'n> {
     name: Cow<'n, str>,
     /// Source, internal name, rights; `None`: there is no such mailbox.
     mailbox: Option<(usize, &'n str, Rights)>,
+    /// Another user's folder on the filesystem, of which there is no copy yet.
+    offered: bool,
     subscribed: bool,
     has_children: bool,
     special_use: Vec<&'static str>,
@@ -260,7 +277,7 @@ struct Entry<'n> {
 impl Entry<'_> {
     fn line(&self, list: &List, rev2: bool) -> ListLine<'_> {
         let mut attributes = Vec::new();
-        if self.mailbox.is_none() {
+        if self.mailbox.is_none() && !self.offered {
             attributes.push("\\NonExistent");
             if !rev2 {
                 attributes.push("\\Noselect");
@@ -288,6 +305,7 @@ impl Entry<'_> {
 /// What LIST has to list, by name. Of others, what the user may see (`l`).
 fn entries<'n>(
     sources: &[(&str, &'n Namespace)],
+    offered: &'n [String],
     names: &Names,
     principal: &Principal,
     list: &List,
@@ -308,7 +326,11 @@ fn entries<'n>(
     let mut found: BTreeMap<Cow<'n, str>, Entry<'n>> = BTreeMap::new();
     for (source, (owner, namespace)) in sources.iter().enumerate() {
         for (name, mailbox) in &namespace.mailboxes {
-            let rights = principal.rights(owner, namespace.acl(mailbox.id));
+            let rights = match source == 0 && names.is_copy(name) {
+                true if !names.shows_copies() => continue,
+                true => COPY_RIGHTS,
+                false => principal.rights(owner, namespace.acl(mailbox.id)),
+            };
             let shown = match source {
                 0 => Some(names.own(name)),
                 _ => names.others(owner, name).map(Cow::Owned),
@@ -327,12 +349,22 @@ fn entries<'n>(
             }
         }
     }
+    for shown in offered.iter().map(|name| names.own(name)) {
+        names.each_above(&shown, &mut |parent| {
+            let entry = found.entry(parent.clone()).or_default();
+            entry.name = parent;
+            entry.has_children = true;
+        });
+        let entry = found.entry(shown.clone()).or_default();
+        (entry.name, entry.offered) = (shown, true);
+    }
     for name in names.shared_levels() {
         let name: Cow<'n, str> = Cow::Owned(name);
         let entry = found.entry(name.clone()).or_default();
         (entry.name, entry.has_children) = (name, true);
     }
-    let subscriptions = sources.first().into_iter().flat_map(|(_, own)| &own.subscriptions);
+    let own = sources.first().into_iter();
+    let subscriptions = own.flat_map(|(_, own)| names.subscriptions(own));
     for name in subscriptions.filter_map(|name| names.subscribed(name)) {
         if list.select_subscribed && !found.contains_key(&name) {
             found.insert(name.clone(), Entry { name: name.clone(), ..Entry::default() });
@@ -406,7 +438,7 @@ mod tests {
         };
         let principal = Principal::of_user("jo");
         let names = names("jo");
-        entries(&[("jo", namespace)], &names, &principal, list).iter().map(line).collect()
+        entries(&[("jo", namespace)], &[], &names, &principal, list).iter().map(line).collect()
     }
 
     #[test]

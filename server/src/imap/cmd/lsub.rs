@@ -54,7 +54,7 @@ fn write(
 ) {
     let separator = names.separator();
     let all: BTreeSet<Cow<'_, str>> =
-        namespace.subscriptions.iter().filter_map(|name| names.subscribed(name)).collect();
+        names.subscriptions(namespace).filter_map(|name| names.subscribed(name)).collect();
     // A pattern ending in % also shows parents of subscribed names, as \Noselect.
     let matches =
         |name: &str| !names.hides(name, head) && pattern.matches(name, names.levels_end(name));

@@ -26,32 +26,42 @@ pub(super) fn line(session: &Session) -> Result<Vec<u8>, Reply> {
     let viewer = session.viewer()?;
     let separator = viewer.names.separator();
     let mut line = b"* NAMESPACE".to_vec();
-    for prefix in viewer.names.prefixes() {
+    let [own, users, shared] = viewer.names.prefixes();
+    let kinds = [(own, None), (users, None), (shared, viewer.names.copies_prefix())];
+    for (first, second) in kinds {
         line.push(b' ');
-        let Some(prefix) = prefix else {
+        if first.is_none() && second.is_none() {
             line.extend_from_slice(b"NIL");
             continue;
-        };
-        line.extend_from_slice(b"((");
-        let mut name = Vec::new();
-        encode::mailbox(&mut name, &prefix, session.features.utf8());
-        // A string always, as the grammar has it.
-        if !name.starts_with(b"\"") && !name.starts_with(b"{") {
-            name.insert(0, b'"');
-            name.push(b'"');
         }
-        line.extend_from_slice(&name);
-        encode::print(&mut line, format_args!(" \"{separator}\""));
-        let words = prefix.trim_end_matches(separator);
-        if let Cow::Borrowed(said) = session.language.say(words)
-            && said != words
-        {
-            // In modified UTF-7 whatever was enabled: there is no other form of it.
-            let said = mutf7::encode(&format!("{said}{separator}"));
-            encode::print(&mut line, format_args!(" \"TRANSLATION\" (\"{said}\")"));
+        line.push(b'(');
+        for prefix in first.into_iter().chain(second) {
+            write(&mut line, session, &prefix, separator);
         }
-        line.extend_from_slice(b"))");
+        line.push(b')');
     }
     line.extend_from_slice(b"\r\n");
     Ok(line)
+}
+
+fn write(line: &mut Vec<u8>, session: &Session, prefix: &str, separator: char) {
+    line.push(b'(');
+    let mut name = Vec::new();
+    encode::mailbox(&mut name, prefix, session.features.utf8());
+    // A string always, as the grammar has it.
+    if !name.starts_with(b"\"") && !name.starts_with(b"{") {
+        name.insert(0, b'"');
+        name.push(b'"');
+    }
+    line.extend_from_slice(&name);
+    encode::print(line, format_args!(" \"{separator}\""));
+    let words = prefix.trim_end_matches(separator);
+    if let Cow::Borrowed(said) = session.language.say(words)
+        && said != words
+    {
+        // In modified UTF-7 whatever was enabled: there is no other form of it.
+        let said = mutf7::encode(&format!("{said}{separator}"));
+        encode::print(line, format_args!(" \"TRANSLATION\" (\"{said}\")"));
+    }
+    line.push(b')');
 }

@@ -23,6 +23,9 @@ pub(in super::super) async fn run(
         Ok(place) => place,
         Err(reply) => return Ok(reply),
     };
+    if session.is_copy(&place) {
+        return Ok(Reply::no_permission());
+    }
     let namespace = place.user.namespace();
     // A name that only has children is the owner's to change; of others it does not exist.
     let only_children = place.own && place.rights.is_none() && namespace.has_children(&place.name);

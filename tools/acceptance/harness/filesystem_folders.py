@@ -1,0 +1,136 @@
+"""Courier's shared folders on the filesystem, served by Courier and by Cursus in turn.
+
+`Share` is a sharable Maildir of user1's that no index names; user2 has it as `team` in his
+`shared-maildirs`. He reads copies of its folders, with flags of his own.
+"""
+
+import base64
+import imaplib
+import os
+import re
+
+from .alternation import MAIL_UID, Alternation, Turn
+from .peers import PASSWORD
+from .shared_folders import selected
+
+READER = "user2"
+PATTERNS = ["*", "%", "INBOX*", "shared", "shared.*", "shared.%", "shared.team.%", "shared.team.Open*", "s*"]
+FOLDERS = ["shared.team.Open", "shared.team.Open.Deep", "shared.team.Ro"]
+
+
+class FilesystemTurn(Turn):
+    """cursusd with Courier's names."""
+
+    def __init__(self, maildir):
+        super().__init__(maildir, "courier")
+        self.config.write_text(self.config.read_text().replace(
+            'protocol = "imap"\n', 'protocol = "imap"\nnames = "courier"\n')
+            + "[sharing]\ncourier_maildirs = true\n")
+        secret = base64.b64encode(PASSWORD.encode()).decode()
+        (self.state / "users").write_text(
+            "".join(f"{user}:{{PLAIN.B64}}{secret}\n" for user in ("user1", READER)))
+
+
+class FilesystemFolders(Alternation):
+    def __init__(self, seed=1):
+        super().__init__("courier", seed)
+        self.peer.users = 2
+        self.who = "courier"
+        self.count = 0
+
+    # -- the tree --------------------------------------------------------------
+
+    def make(self):
+        self.start_old().close()
+        mail = self.peer.dir / "mail"
+        self.share = mail / "user1" / "Share"
+        self.reader = mail / READER / "Maildir"
+        self.copies = self.reader / "shared-folders" / "team"
+        self.tool("maildirmake.courier", "-S", self.share)
+        for mode, folder in [("write", "Open"), ("write", "Open.Deep"), ("read", "Ro")]:
+            self.tool("maildirmake.courier", "-s", mode, "-f", folder, self.share)
+            for _ in range(4):
+                self.deliver_to(folder)
+        # A folder that the reader may not look into.
+        self.tool("maildirmake.courier", "-f", "Hidden", self.share)
+        for path in [self.share / ".Hidden", *(self.share / ".Hidden").iterdir()]:
+            os.chown(path, 0, 0)
+        self.tool("maildirmake.courier", "--add", f"team={self.share}", self.reader)
+        self.cursus = FilesystemTurn(self.maildir)
+
+    def deliver_to(self, folder, sub="cur"):
+        self.count += 1
+        name = f"17000000{self.count:02}.M{self.count}.h" + (":2,S" if sub == "cur" else "")
+        path = self.share / f".{folder}" / sub / name
+        path.write_text(f"From: a@b\nSubject: {folder} {self.count}\n\nbody {self.count}\n")
+        os.chown(path, MAIL_UID, MAIL_UID)
+        return path
+
+    def make_unwritable(self, folder):
+        """Has a folder belong to somebody else, who lets others read."""
+        for path in [self.share / f".{folder}", *(self.share / f".{folder}").iterdir()]:
+            os.chown(path, 0, 0)
+
+    def original(self, folder, number):
+        """The file of a message, under the name that it has now."""
+        found = list((self.share / f".{folder}" / "cur").glob(f"*.M{number}.h*"))
+        return found[0] if found else None
+
+    # -- what the reader is told -----------------------------------------------
+
+    def session(self):
+        server = self.peer if self.who == "courier" else self.cursus
+        client = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=30)
+        client.login(READER, PASSWORD)
+        return client
+
+    def told(self):
+        client = self.session()
+        out = {"namespace": b'"shared." "."' in client.namespace()[1][0]}
+        for verb in ("list", "lsub"):
+            for pattern in PATTERNS:
+                lines = [line for line in getattr(client, verb)('""', f'"{pattern}"')[1] if line]
+                names = [re.fullmatch(rb'\((.*)\) "\." "?([^"]*)"?', line).groups() for line in lines]
+                found = sorted((name.decode(), b"\\Noselect" in attributes) for attributes, name in names)
+                if verb == "lsub":
+                    # Courier's shows what is above a name for `*`, too.
+                    found = [one for one in found if not one[1] and one[0] != "INBOX"]
+                out[verb, pattern] = found
+        for name in FOLDERS:
+            kind, exists = selected(client, name)
+            lines = client.fetch("1:*", "(UID FLAGS RFC822.SIZE INTERNALDATE)")[1] if exists else []
+            flags = lambda line: frozenset(re.search(rb"FLAGS \(([^)]*)\)", line)[1].split()) - {b"\\Recent"}
+            # Courier calls a folder read-only that the reader may not write into, and keeps his flags.
+            out["messages", name] = (kind != "NO", client.response("UIDVALIDITY")[1][0], [
+                (re.search(rb"UID (\d+)", line)[1], flags(line), re.search(rb"SIZE (\d+)", line)[1],
+                 re.search(rb'DATE "([^"]*)"', line)[1]) for line in lines if line])
+        client.logout()
+        return out
+
+    def compare(self, before, now):
+        wrong = [f"{what}: {self.who} tells {now[what]}, the other {before[what]}"
+                 for what in before if before[what] != now[what]]
+        if wrong:
+            raise AssertionError("\n".join(wrong))
+
+    # -- turns -----------------------------------------------------------------
+
+    def turn(self, who):
+        """Stops one, starts the other, which has to tell the same."""
+        # Whatever is selected is subscribed by that.
+        self.told()
+        before = self.told()
+        if who == "cursus":
+            self.peer.stop()
+            self.cursus.start()
+        else:
+            self.cursus.stop()
+            self.start_old().close()
+        self.who = who
+        self.compare(before, self.told())
+
+    def kinds(self, folder):
+        """What lies in a copy: (symbolic links, other files)."""
+        files = [path for sub in ("new", "cur") for path in (self.copies / folder / sub).iterdir()]
+        links = [path for path in files if path.is_symlink()]
+        return len(links), len(files) - len(links)
