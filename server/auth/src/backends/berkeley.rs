@@ -127,12 +127,14 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
     }
     let last = u32_at(bytes, LAST_PAGE_AT).unwrap_or(0) as usize;
     let mut pairs = Vec::new();
+    // No two values share bytes: all of them are no larger than the file.
+    let mut held = 0;
     for (number, page) in bytes.chunks(page_bytes).enumerate().skip(1) {
         if number > last {
             break;
         }
         if matches!(page.get(KIND_AT), Some(&(KIND_HASH | KIND_HASH_UNSORTED))) {
-            read_page(bytes, page_bytes, number, page, &mut pairs)?;
+            read_page(bytes, page_bytes, number, page, &mut held, &mut pairs)?;
         }
     }
     Ok(pairs)
@@ -143,6 +145,7 @@ fn read_page(
     page_bytes: usize,
     number: usize,
     page: &[u8],
+    held: &mut usize,
     pairs: &mut Vec<Pair>,
 ) -> Result<(), Damage> {
     let place = number.saturating_mul(page_bytes);
@@ -161,6 +164,10 @@ fn read_page(
             }
             _ => return Err(damage("keys and values, without duplicates")),
         };
+        *held += value.len();
+        if *held > bytes.len() {
+            return Err(damage("values on pages of their own"));
+        }
         match key.take() {
             None => key = Some(value),
             Some(key) => pairs.push((key, value)),
@@ -197,6 +204,38 @@ mod tests {
     use proptest::prelude::*;
 
     const SASLDB: &[u8] = include_bytes!("../../tests/fixtures/sasldb2");
+
+    /// Or a file of 64 KiB would take gigabytes.
+    #[test]
+    fn values_that_are_all_on_the_same_pages_are_refused() {
+        const PAGE: usize = 512;
+        let mut bytes = vec![0; 3 * PAGE];
+        let put = |bytes: &mut Vec<u8>, at: usize, number: u32| {
+            bytes[at..][..4].copy_from_slice(&number.to_le_bytes());
+        };
+        put(&mut bytes, MAGIC_AT, MAGIC_HASH);
+        put(&mut bytes, VERSION_AT, 9);
+        put(&mut bytes, PAGE_BYTES_AT, PAGE as u32);
+        bytes[KIND_AT] = KIND_HASH_META;
+        put(&mut bytes, LAST_PAGE_AT, 2);
+        bytes[PAGE + KIND_AT] = KIND_HASH;
+        bytes[PAGE + ITEMS_AT] = 20;
+        for item in 0..20 {
+            let from = PAGE - 12 * (item + 1);
+            bytes[PAGE + HEADER_BYTES + 2 * item..][..2]
+                .copy_from_slice(&(from as u16).to_le_bytes());
+            bytes[PAGE + from] = ITEM_OVERFLOW;
+            put(&mut bytes, PAGE + from + 4, 2);
+            put(&mut bytes, PAGE + from + 8, 400);
+        }
+        // A page that goes on with itself.
+        put(&mut bytes, 2 * PAGE + NEXT_PAGE_AT, 2);
+        bytes[2 * PAGE + OVERFLOW_BYTES_AT..][..2].copy_from_slice(&400u16.to_le_bytes());
+        bytes[2 * PAGE + KIND_AT] = KIND_OVERFLOW;
+        assert!(read(&bytes).unwrap_err().to_string().contains("pages of their own"));
+        bytes[PAGE + ITEMS_AT] = 2;
+        assert_eq!(read(&bytes).unwrap(), [(vec![0; 400], vec![0; 400])][..]);
+    }
 
     #[test]
     fn what_saslpasswd2_wrote_is_read() {

@@ -95,18 +95,28 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
         .ok_or(Damage::new(DIRECTORY_AT, "a directory within the file"))?;
     let mut seen = HashSet::new();
     let mut pairs = Vec::new();
+    // Buckets and elements lie beside each other: all of them are no larger than the file.
+    let mut held = 0;
     for at in (0..directory.len()).step_by(8) {
         let Some(bucket_at) = u64_at(directory, at) else { break };
         if !seen.insert(bucket_at) {
             continue;
         }
         let place = usize::try_from(bucket_at).unwrap_or(usize::MAX);
+        if seen.len().saturating_mul(bucket_bytes) > bytes.len() {
+            return Err(Damage::new(place, "buckets that do not overlap"));
+        }
         let bucket = slice(bytes, bucket_at, bucket_bytes)
             .ok_or(Damage::new(place, "a bucket within the file"))?;
         for element in 0..elements {
             let from = ELEMENTS_AT + element * ELEMENT_BYTES;
             let Some(element) = bucket.get(from..from + ELEMENT_BYTES) else { break };
-            pairs.extend(pair(bytes, element, place)?);
+            let Some(pair) = pair(bytes, element, place)? else { continue };
+            held += pair.0.len() + pair.1.len();
+            if held > bytes.len() {
+                return Err(Damage::new(place, "elements that do not overlap"));
+            }
+            pairs.push(pair);
         }
     }
     Ok(pairs)
@@ -152,6 +162,31 @@ mod tests {
         swapped[..4].reverse();
         assert!(is_gdbm(&swapped));
         assert!(read(&swapped).unwrap_err().to_string().contains("machine"));
+    }
+
+    /// Or a file of 32 KiB would take gigabytes.
+    #[test]
+    fn elements_that_are_all_the_same_bytes_are_refused() {
+        const ELEMENTS: usize = 100;
+        let bucket_bytes = ELEMENTS_AT + ELEMENTS * ELEMENT_BYTES;
+        let mut bytes = vec![0; HEADER_BYTES + 8 + bucket_bytes];
+        bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[DIRECTORY_AT..][..8].copy_from_slice(&(HEADER_BYTES as u64).to_le_bytes());
+        for (at, number) in [
+            (DIRECTORY_BYTES_AT, 8),
+            (BUCKET_BYTES_AT, bucket_bytes),
+            (BUCKET_ELEMENTS_AT, ELEMENTS),
+        ] {
+            bytes[at..][..4].copy_from_slice(&(number as u32).to_le_bytes());
+        }
+        bytes[HEADER_BYTES..][..8].copy_from_slice(&(HEADER_BYTES as u64 + 8).to_le_bytes());
+        // Hash 0, at byte 0, key of nothing.
+        assert_eq!(read(&bytes).map(|pairs| pairs.len()), Ok(ELEMENTS));
+        for element in 0..ELEMENTS {
+            let at = HEADER_BYTES + 8 + ELEMENTS_AT + element * ELEMENT_BYTES;
+            bytes[at + 20..][..4].copy_from_slice(&1000u32.to_le_bytes());
+        }
+        assert!(read(&bytes).unwrap_err().to_string().contains("overlap"));
     }
 
     proptest! {

@@ -130,6 +130,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
     };
     let count = number(32);
     let mut pairs = Vec::new();
+    let mut held = 0;
     let mut next = next_of(&entry(committed, HEADER_BYTES).map_err(wrong)?);
     // Each record is visited once; more steps than places go round in a circle.
     for _ in 0..=committed.len() / 24 {
@@ -140,6 +141,10 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
         let one = entry(committed, at).map_err(wrong)?;
         match one.kind {
             RECORD => {
+                held += one.key.len() + one.value.len();
+                if held > committed.len() {
+                    return Err(wrong((at, "a record that was not read yet")));
+                }
                 pairs.push((one.key.to_vec(), one.value.to_vec()));
                 next = next_of(&one);
             }
@@ -214,4 +219,25 @@ fn put(out: &mut Vec<u8>, kind: u8, level: u32, (key, value): (&[u8], &[u8]), po
     tail.resize(tail.len().next_multiple_of(8), 0);
     out.extend(crc32fast::hash(&tail).to_be_bytes());
     out.extend(tail);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or a file of a megabyte would take gigabytes.
+    #[test]
+    fn a_record_that_leads_to_itself_is_read_once() {
+        let at = HEADER_BYTES + DUMMY_BYTES;
+        let mut bytes = write(&[(b"key".to_vec(), vec![b'x'; 4000])], 1);
+        assert_eq!(read(&bytes).map(|pairs| pairs.len()).ok(), Some(1));
+        let pointers = usize::from(bytes[at + 1]) + 1;
+        for pointer in 0..pointers.min(2) {
+            bytes[at + 8 + 8 * pointer..][..8].copy_from_slice(&(at as u64).to_be_bytes());
+        }
+        let head = at + 8 + 8 * pointers;
+        let crc = crc32fast::hash(&bytes[at..head]);
+        bytes[head..][..4].copy_from_slice(&crc.to_be_bytes());
+        assert!(read(&bytes).unwrap_err().to_string().contains("not read yet"));
+    }
 }
