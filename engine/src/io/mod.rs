@@ -3,7 +3,8 @@
 //! Two faces:
 //! - [`Storage`] and [`StoredFile`]: synchronous, object-safe, used by the engine's own threads
 //!   (log writer, appliers, checkpoint), by recovery and by tools. Backends: [`blocking`] (the
-//!   operating system) and [`sim`] (tests: a live and a durable image, faults from a seed).
+//!   operating system) and [`sim`] (tests: a live and a durable image, faults from a seed);
+//!   [`network`] and tests' doubles are a [`layer`] over another one.
 //! - [`Lane`]: asynchronous, one per session core; carries the bodies of messages. Backends:
 //!   [`uring`] (the core's ring), a pool of helper threads where the ring is refused, and inline
 //!   calls over any [`Storage`] for tools and tests.

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 
 use crate::backends::on_a_thread;
 use crate::credential::Credentials;
-use crate::directory::{BoxFuture, Candidate, PassDb, PasswordCheck, RemoteCheck, Unavailable};
+use crate::directory::{Asked, BoxFuture, Candidate, PassDb, RemoteCheck, Unavailable};
 use crate::name::UserName;
 use crate::users::{EditError, edit};
 
@@ -91,7 +91,10 @@ impl PassDb for Learning {
             match self.file.find(user, service).await? {
                 Candidate::Known { check, version } if check.is_blank() => {
                     let (shared, user) = (self.shared.clone(), user.clone());
-                    Ok(Candidate::Known { check: Arc::new(Question { shared, user }), version })
+                    Ok(Candidate::Known {
+                        check: Arc::new(Asked(Question { shared, user })),
+                        version,
+                    })
                 }
                 _ => Ok(found),
             }
@@ -103,16 +106,6 @@ impl PassDb for Learning {
 struct Question {
     shared: Arc<Shared>,
     user: UserName,
-}
-
-impl PasswordCheck for Question {
-    fn check(&self, _password: &[u8]) -> Result<bool, Unavailable> {
-        Err(Unavailable("the old server is asked without waiting".to_owned()))
-    }
-
-    fn remote(&self) -> Option<&dyn RemoteCheck> {
-        Some(self)
-    }
 }
 
 impl RemoteCheck for Question {

@@ -25,8 +25,7 @@ use tokio::sync::Semaphore;
 
 use super::{Backend, Listed, Listing, courier};
 use crate::directory::{
-    Account, Attributes, BoxFuture, Candidate, PassDb, PasswordCheck, RemoteCheck, Unavailable,
-    UserDb,
+    Account, Asked, Attributes, BoxFuture, Candidate, PassDb, RemoteCheck, Unavailable, UserDb,
 };
 use crate::hash::HashKind;
 use crate::name::UserName;
@@ -188,7 +187,7 @@ impl PassDb for Authdaemon {
         service: &'a str,
     ) -> BoxFuture<'a, Result<Candidate, Unavailable>> {
         Box::pin(async move {
-            let check = Arc::new(Check { daemon: self.clone(), user: user.clone() });
+            let check = Arc::new(Asked(Check { daemon: self.clone(), user: user.clone() }));
             Ok(match self.pre(user, service).await? {
                 // The answer has the hash of the password, where there is one.
                 Some(lines) => {
@@ -197,16 +196,6 @@ impl PassDb for Authdaemon {
                 None => Candidate::Unknown { decoy: Some(check) },
             })
         })
-    }
-}
-
-impl PasswordCheck for Check {
-    fn check(&self, _password: &[u8]) -> Result<bool, Unavailable> {
-        Err(self.daemon.unavailable("asked without waiting"))
-    }
-
-    fn remote(&self) -> Option<&dyn RemoteCheck> {
-        Some(self)
     }
 }
 

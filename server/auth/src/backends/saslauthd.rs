@@ -17,8 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::{Backend, Listing};
 use crate::directory::{
-    Account, Attributes, BoxFuture, Candidate, PassDb, PasswordCheck, RemoteCheck, Unavailable,
-    UserDb,
+    Account, Asked, Attributes, BoxFuture, Candidate, PassDb, RemoteCheck, Unavailable, UserDb,
 };
 use crate::name::UserName;
 
@@ -116,18 +115,8 @@ impl PassDb for Saslauthd {
         service: &'a str,
     ) -> BoxFuture<'a, Result<Candidate, Unavailable>> {
         let version = Sha256::digest(format!("{KIND} {service}")).into();
-        let check = Arc::new(Check { daemon: self.clone(), user: user.clone() });
+        let check = Arc::new(Asked(Check { daemon: self.clone(), user: user.clone() }));
         Box::pin(async move { Ok(Candidate::Known { check, version }) })
-    }
-}
-
-impl PasswordCheck for Check {
-    fn check(&self, _password: &[u8]) -> Result<bool, Unavailable> {
-        Err(self.daemon.unavailable("asked without waiting"))
-    }
-
-    fn remote(&self) -> Option<&dyn RemoteCheck> {
-        Some(self)
     }
 }
 
