@@ -232,6 +232,55 @@ class Files(Case):
         self.assertEqual(told["failed"], [])
         self.assertEqual(self.all_of("bob"), wanted)
 
+    def test_dovecot_reads_an_exported_sdbox_as_it_is(self):
+        """Messages, flags, keywords, dates and numbers; nothing is rebuilt or mended."""
+        if os.getuid() != 0:
+            self.skipTest("peers take root")
+        self.fill()
+        with self.here.imap("ann") as client:
+            client.select("Work")
+            client.ok(r"STORE 1 +FLAGS (\Deleted)")
+            client.ok("EXPUNGE")
+        self.tool("export", "dbox", "--user", "ann", "--to", self.work / "dbox")
+        again = self.tool("export", "dbox", "--user", "ann", "--to", self.work / "dbox", check=False)
+        self.assertEqual(again.returncode, 1, "what is there stays")
+        peer = peers.Dovecot(1)
+        self.addCleanup(peer.stop)
+        mail = peer.dir / "mail"
+        mail.mkdir()
+        shutil.copytree(self.work / "dbox", mail / "user1")
+        proc.run(["chown", "-R", "mail:mail", mail])
+        peer.base = proc.free_base(peers.PORTS)
+        peer.script("start", "--users", 1, "--port", peer.base, "--layout", "sdbox")
+        there = json.loads((peer.dir / "peer.json").read_text())["imap"]
+        theirs = moving.login(there, "user1", peers.PASSWORD)
+        ours = moving.login(self.here.ports["imap"], "ann", PASSWORD)
+        for name in ("INBOX", "Work", "Work/Old", "Entw&APw-rfe"):
+            self.assertEqual(moving.messages(theirs, name), moving.messages(ours, name), name)
+            numbers = [{what: client.untagged_responses[what] for what in ("UIDVALIDITY", "UIDNEXT")}
+                       for client in (theirs, ours)]
+            self.assertEqual(*numbers)
+            uids = [moving.ok(client.uid("SEARCH", "ALL")) for client in (theirs, ours)]
+            self.assertEqual(*uids)
+        ours.logout()
+        # Dovecot goes on with it.
+        moving.ok(theirs.select("Work"))
+        moving.ok(theirs.append("Work", r"(\Seen Later)", None, corpus.plain("behind")))
+        moving.ok(theirs.store("1", "+FLAGS", r"(\Flagged New)"))
+        wanted = moving.messages(theirs, "Work")
+        theirs.logout()
+        log = (peer.dir / "dovecot.log").read_text()
+        for word in ("Error", "Warning", "Corrupted", "ebuild", "Fatal", "Panic"):
+            self.assertNotIn(word, log)
+        done = proc.run([proc.find_program("doveadm"), "-c", peer.dir / "dovecot.conf", "fetch", "-u", "user1",
+                         "uid flags date.received", "mailbox", "Work"])
+        self.assertEqual(done.stdout.count(b"uid:"), sum(wanted.values()))
+        peer.stop()
+        peer.stop = lambda: None
+        told = json.loads(self.tool("--json", "import", "dbox", "--user", "bob", mail / "user1").stdout)
+        self.assertEqual(told["failed"], [])
+        self.assertEqual(self.all_of("bob")["Work"], wanted)
+
 
 class FolderNames(Case):
     def test_folders_of_many_get_other_names_and_back(self):

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::cli::{ExportFiles, FileForm};
 use crate::failure::{Failed, Kind};
-use crate::mailfiles::{eml, maildir, mbox, mh};
+use crate::mailfiles::{dbox, eml, maildir, mbox, mh};
 use crate::output::{Output, Table, human_bytes};
 use crate::place::Place;
 use crate::store::unexpected;
@@ -39,14 +39,12 @@ enum Writer {
     Maildir(maildir::Writer),
     Mh(mh::Writer),
     Eml(eml::Writer),
+    Dbox(dbox::Writer),
     Nowhere,
 }
 
 /// Does `cursus export …`.
 pub fn run(args: &ExportFiles, config: &Config, out: &Output) -> Result<(), Failed> {
-    if args.form == FileForm::Dbox {
-        return Err(Failed::new(Kind::Data, "dbox is read, not written: export a maildir instead"));
-    }
     let mut place = Place::find(config)?;
     let done = all(args, &mut place, out);
     let closed = place.close();
@@ -140,7 +138,17 @@ fn open(args: &ExportFiles, name: &str) -> Result<(Writer, PathBuf), Failed> {
                 )),
             };
         }
-        FileForm::Mh | FileForm::Eml | FileForm::Dbox => {
+        FileForm::Dbox => {
+            let bad = |e| refused(&args.to, e);
+            let path = dbox::Writer::place(&args.to, name).map_err(bad)?;
+            let bad = |e| refused(&path, e);
+            let writer = match args.dry_run {
+                true => Writer::Nowhere,
+                false => Writer::Dbox(dbox::Writer::new(&args.to, name).map_err(bad)?),
+            };
+            return Ok((writer, path));
+        }
+        FileForm::Mh | FileForm::Eml => {
             let path = match args.mailbox.len() {
                 1 => args.to.clone(),
                 _ => below(&args.to, name)?,
@@ -196,12 +204,14 @@ fn one(
         changed: Vec::new(),
     };
     let mut above = 0;
-    loop {
+    let numbers = loop {
         let (user, mailbox) = (args.user.clone(), name.to_owned());
         let limit = MESSAGE_LINES_MAX;
         let request = Request::Messages { user, mailbox, above, limit, message_ids: false };
-        let (messages, more) = match place.ask(request)? {
-            Reply::Messages { messages, more, .. } => (messages, more),
+        let (numbers, messages, more) = match place.ask(request)? {
+            Reply::Messages { uid_validity, uid_next, messages, more } => {
+                ((uid_validity, uid_next), messages, more)
+            }
             other => return Err(unexpected(&other)),
         };
         for chunk in messages.chunks(READ_MESSAGES) {
@@ -216,9 +226,9 @@ fn one(
         }
         match messages.last() {
             Some(last) if more => above = last.uid,
-            _ => break,
+            _ => break numbers,
         }
-    }
+    };
     let bad = |e| refused(&path, e);
     match writer {
         Writer::Mbox(writer, beside, path) => {
@@ -230,6 +240,7 @@ fn one(
         }
         Writer::Maildir(writer) => writer.finish().map_err(bad)?,
         Writer::Mh(writer) => writer.finish().map_err(bad)?,
+        Writer::Dbox(writer) => writer.finish(numbers).map_err(bad)?,
         Writer::Eml(_) | Writer::Nowhere => {}
     }
     Ok(written)
@@ -273,6 +284,7 @@ impl Writer {
             Writer::Mbox(writer, ..) => writer.add(octets, &line.flags, line.internal_date),
             Writer::Maildir(writer) => writer.add(octets, &line.flags, line.internal_date),
             Writer::Mh(writer) => writer.add(octets, &line.flags, line.internal_date),
+            Writer::Dbox(writer) => writer.add(line, octets),
             Writer::Eml(writer) => writer.add(line.uid, octets, line.internal_date).map(|()| None),
             Writer::Nowhere => Ok(None),
         }

@@ -1,9 +1,11 @@
 //! Dovecot's sdbox and mdbox, read while Dovecot is stopped: messages from `u.N` or `m.N`, flags and
-//! keywords from the index and its log.
+//! keywords from the index and its log. What is written is an sdbox, by [`Writer`].
 //!
 //! Of an sdbox the files say what is there; without an index they come without flags. Of an mdbox the
 //! indexes say it; without them all that the files hold comes, into the mailboxes into which it was
 //! stored first, also what was expunged and not yet purged; what could not be used is named.
+
+mod writer;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,6 +16,7 @@ use foreign::dovecot::dbox::{self, Head};
 use foreign::dovecot::index::Index;
 use protocol::imap::mutf7;
 
+pub use self::writer::Writer;
 use super::{Damage, Found, Messages, entries, file_name, line_ends};
 
 /// Directory of a mailbox's messages.

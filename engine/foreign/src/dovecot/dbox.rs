@@ -121,6 +121,23 @@ pub fn message<'f>(file: &'f [u8], head: Head, at: usize) -> Result<Option<Messa
     Ok(Some(found))
 }
 
+/// A file of an sdbox with one message, whose line ends are as Dovecot stores them. `created` and `date`
+/// are seconds since 1970; `guid` is hexadecimal.
+pub fn write(text: &[u8], created: u32, date: i64, guid: &str) -> Vec<u8> {
+    // With CRLF for each LF.
+    let bare = |(at, byte): (usize, &u8)| {
+        *byte == b'\n' && (at == 0 || text.get(at - 1).is_none_or(|before| *before != b'\r'))
+    };
+    let served = text.len() + text.iter().enumerate().filter(|one| bare(*one)).count();
+    let date = date.clamp(0, i64::from(u32::MAX));
+    let size = text.len();
+    let mut file = format!("2 M1e C{created:x}\n\x01\x02N          {size:016X}\n").into_bytes();
+    file.extend_from_slice(text);
+    file.extend_from_slice(MAGIC_BEHIND);
+    file.extend_from_slice(format!("R{date:x}\nV{served:x}\nG{guid}\n\n").as_bytes());
+    file
+}
+
 /// Where the next message may begin behind a damaged one.
 pub fn next_message(file: &[u8], at: usize) -> Option<usize> {
     let rest = file.get(at..)?;

@@ -19,6 +19,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// The extension that keywords are.
+const KEYWORDS: &str = "keywords";
 /// Messages of one index, at most.
 const MESSAGES_MAX: usize = 1 << 26;
 /// Where the base file names the log.
@@ -156,7 +158,7 @@ impl Index {
             let name_size = file.u16(at + 14)?;
             let name = String::from_utf8_lossy(file.slice(at + 16, name_size)?).into_owned();
             let data = aligned(at + 16 + name_size, 8);
-            if name == "keywords" {
+            if name == KEYWORDS {
                 keywords = keyword_names(file.slice(data, data_size)?);
             }
             index.extensions.push(Extension { name, record_size });
@@ -168,7 +170,7 @@ impl Index {
             let mut found = Record { flags: chunk[4] & 0x1f, ..Record::default() };
             for (extension, offset) in index.extensions.iter().zip(&offsets) {
                 let Ok(data) = record.slice(*offset, extension.record_size) else { continue };
-                if extension.name == "keywords" {
+                if extension.name == KEYWORDS {
                     let set = |n: &usize| data.get(n / 8).is_some_and(|b| b >> (n % 8) & 1 == 1);
                     let set = (0..keywords.len()).filter(set);
                     found.keywords = set.filter_map(|n| keywords.get(n).cloned()).collect();
@@ -273,6 +275,10 @@ impl Index {
                 }
             }
             KEYWORD_UPDATE => {
+                // The first one introduces the extension, without an entry of its own.
+                if !self.extensions.iter().any(|one| one.name == KEYWORDS) {
+                    self.extensions.push(Extension { name: KEYWORDS.to_owned(), record_size: 0 });
+                }
                 let how = entry.slice(0, 1)?[0];
                 let size = entry.u16(2)?;
                 let name = String::from_utf8_lossy(entry.slice(4, size)?).into_owned();

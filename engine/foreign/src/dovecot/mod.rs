@@ -1,5 +1,5 @@
 //! Dovecot 2.x: what lies in a Maildir beside the messages; its own formats of messages, sdbox and
-//! mdbox, to be read.
+//! mdbox, to be read, and the first to be written.
 //!
 //! | module | file |
 //! |---|---|
@@ -10,6 +10,7 @@
 //! | [`acl`] | `dovecot-acl` of a folder |
 //! | [`dbox`] | `u.N` of sdbox, `m.N` of mdbox: messages |
 //! | [`index`] | `dovecot.index`, `dovecot.index.log`: their flags and keywords |
+//! | [`index_log`] | `dovecot.index.log` of an sdbox, written anew |
 //! | [`crate::maildirsize`] | `maildirsize` |
 //!
 //! Of a Maildir, `dovecot.index*`, `dovecot.list.index*` and `dovecot.mailbox.log` are Dovecot's caches of these
@@ -18,6 +19,7 @@
 pub mod acl;
 pub mod dbox;
 pub mod index;
+pub mod index_log;
 pub mod keywords;
 pub mod subscriptions;
 pub mod uidlist;
