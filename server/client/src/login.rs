@@ -35,7 +35,7 @@ pub fn try_password(
                 user: user.to_owned(),
                 master: None,
                 secret: password.to_owned(),
-                bearer: false,
+                bearer: None,
             })?;
             session.log_out();
             Ok(())

@@ -24,7 +24,7 @@ pub enum FileForm {
     Mh,
     /// A file for each message
     Eml,
-    /// Dovecot's sdbox and mdbox, of a Dovecot that is stopped
+    /// Dovecot's sdbox, and to be read its mdbox, of a Dovecot that is stopped
     Dbox,
 }
 
@@ -149,9 +149,16 @@ pub struct MigrateImap {
     /// The master user logs in as USER*MASTER, not by SASL with an authorization identity
     #[arg(long, requires = "master_user")]
     pub master_star: bool,
-    /// Passwords are OAuth 2.0 access tokens, for XOAUTH2
+    /// Passwords are OAuth 2.0 access tokens, for OAUTHBEARER where the source offers it, else XOAUTH2
     #[arg(long, conflicts_with = "master_user")]
+    pub bearer: bool,
+    /// Passwords are OAuth 2.0 access tokens, for XOAUTH2
+    #[arg(long, conflicts_with_all = ["master_user", "bearer"])]
     pub xoauth2: bool,
+    /// The folders that the source shows users as shared, instead of the users' own: for one user who
+    /// sees them all, into one whose mailboxes are shared here
+    #[arg(long)]
+    pub shared: bool,
     /// Users at one time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = jobs)]
     pub jobs: usize,

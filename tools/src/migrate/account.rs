@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use client::imap::{Listed, Session};
+use client::imap::{Listed, Session, Whose};
 use config::Config;
 use engine::SpecialUse;
 use serde::Serialize;
@@ -76,10 +76,15 @@ impl<'m> Run<'m> {
     /// A run that has not begun.
     pub fn new(migration: &'m Migration, account: &'m Account) -> Run<'m> {
         let (source, target) = (account.source.clone(), account.target.clone());
+        let mut key = format!("{}@{}:{}", source, migration.server.host, migration.server.port);
+        if migration.shared {
+            // Of their own, so that they are not taken for the user's that are gone.
+            key.push_str("#shared");
+        }
         Run {
             migration,
             account,
-            key: format!("{}@{}:{}", source, migration.server.host, migration.server.port),
+            key,
             report: UserReport { source, target, ..UserReport::default() },
             dropped: BTreeMap::new(),
             done: BTreeSet::new(),
@@ -157,22 +162,30 @@ impl<'m> Run<'m> {
     ) -> Result<Plan, Stop> {
         let namespace = session.namespace()?;
         let personal = namespace.personal.first().map_or("", |(prefix, _)| prefix.as_str());
-        let elsewhere: Vec<&String> = namespace.others.iter().chain(&namespace.shared).collect();
         let subscribed: BTreeSet<Vec<u8>> =
             session.subscribed()?.into_iter().map(|one| one.wire).collect();
         let known = self.migration.state.folders(&self.key)?;
         let (mut plan, mut others, mut there) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for listed in session.list()? {
-            let above =
-                |prefix: &&&String| !prefix.is_empty() && listed.name.starts_with(prefix.as_str());
-            if let Some(prefix) = elsewhere.iter().find(above) {
-                others.insert(format!("{prefix}: others' mailboxes are not copied"));
-                continue;
-            }
             if listed.is_selectable() {
                 there.insert(listed.name.clone());
             }
-            let mapped = self.migration.rules.map(&listed.name, listed.separator, personal);
+            let prefix = match (namespace.whose(&listed.name), self.migration.shared) {
+                (Whose::Own, false) => personal.to_owned(),
+                (Whose::Shared(prefix), true) => prefix,
+                (Whose::Own, true) => continue,
+                (Whose::Others(prefix), _) => {
+                    others.insert(format!("{prefix:?}: other users' mailboxes are not copied"));
+                    continue;
+                }
+                (Whose::Shared(prefix), false) => {
+                    others.insert(format!(
+                        "{prefix:?}: shared mailboxes are not copied: once, with --shared"
+                    ));
+                    continue;
+                }
+            };
+            let mapped = self.migration.rules.map(&listed.name, listed.separator, &prefix);
             let (Some(target), true) = (mapped.target, listed.is_selectable()) else { continue };
             let state = known.get(&listed.name);
             plan.push(Planned {

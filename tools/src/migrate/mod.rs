@@ -37,6 +37,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use client::imap::Bearer;
 use client::{Server, Tls};
 use config::Config;
 
@@ -63,6 +64,8 @@ pub struct Migration {
     retries: u32,
     acl: bool,
     subscriptions: bool,
+    /// What the source shows as shared comes over, instead of users' own folders.
+    shared: bool,
     /// Names here of users at the source.
     names: HashMap<String, String>,
 }
@@ -106,8 +109,13 @@ fn accounts(args: &MigrateImap) -> Result<Vec<Account>, Failed> {
         }
         _ => None,
     };
+    let bearer = match (args.bearer, args.xoauth2) {
+        (true, _) => Some(Bearer::Offered),
+        (_, true) => Some(Bearer::Xoauth2),
+        _ => None,
+    };
     if let Some(file) = &args.users {
-        return users::parse(&users::read_secret(file)?, master.as_ref(), args.xoauth2);
+        return users::parse(&users::read_secret(file)?, master.as_ref(), bearer);
     }
     let Some(user) = &args.user else {
         return Err(Failed::new(Kind::Data, "expected --users or --user"));
@@ -120,7 +128,7 @@ fn accounts(args: &MigrateImap) -> Result<Vec<Account>, Failed> {
         }
     };
     let target = args.target.as_ref().unwrap_or(user);
-    Ok(vec![users::account(user, &password, target, master.as_ref(), args.xoauth2)?])
+    Ok(vec![users::account(user, &password, target, master.as_ref(), bearer)?])
 }
 
 fn migration(
@@ -164,6 +172,7 @@ fn migration(
         retries: args.retries,
         acl: !args.no_acl,
         subscriptions: !args.no_subscriptions,
+        shared: args.shared,
         names: names.collect(),
     })
 }

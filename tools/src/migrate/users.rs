@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use auth::UserName;
-use client::imap::Login;
+use client::imap::{Bearer, Login};
 
 use crate::failure::{Failed, Kind};
 
@@ -34,7 +34,11 @@ pub struct Master {
 /// them, or blanks where there is no tab. Without a target user it is the source's. With a master
 /// user, a line is source user and target user. Empty lines and those with `#` in front count for
 /// nothing.
-pub fn parse(text: &str, master: Option<&Master>, bearer: bool) -> Result<Vec<Account>, Failed> {
+pub fn parse(
+    text: &str,
+    master: Option<&Master>,
+    bearer: Option<Bearer>,
+) -> Result<Vec<Account>, Failed> {
     let mut accounts: Vec<Account> = Vec::new();
     let mut targets: HashMap<String, String> = HashMap::new();
     for (number, line) in text.lines().enumerate() {
@@ -76,7 +80,7 @@ pub fn account(
     password: &str,
     target: &str,
     master: Option<&Master>,
-    bearer: bool,
+    bearer: Option<Bearer>,
 ) -> Result<Account, Failed> {
     if source.is_empty() {
         return Err(Failed::new(Kind::Data, "expected a user"));
@@ -92,7 +96,7 @@ pub fn account(
             },
             master: (!master.star).then(|| master.name.clone()),
             secret: master.password.clone(),
-            bearer: false,
+            bearer: None,
         },
     };
     let target = UserName::new(target)?.as_str().to_owned();
@@ -119,29 +123,29 @@ mod tests {
     #[test]
     fn lines_are_source_password_target() {
         let text = "# who\n\nann\tpass word\tAnn@Example.org\nbob secret\r\n";
-        let accounts = parse(text, None, false).unwrap();
+        let accounts = parse(text, None, None).unwrap();
         assert_eq!(accounts[0].login.secret, "pass word");
         assert_eq!(accounts[0].target, "ann@example.org");
         assert_eq!(
             (accounts[1].login.secret.as_str(), accounts[1].target.as_str()),
             ("secret", "bob")
         );
-        let told = parse("ann\n", None, false).err().unwrap().to_string();
+        let told = parse("ann\n", None, None).err().unwrap().to_string();
         assert!(told.contains("line 1"), "{told}");
-        let twice = parse("a x jo\nb hidden jo\n", None, false).err().unwrap().to_string();
+        let twice = parse("a x jo\nb hidden jo\n", None, None).err().unwrap().to_string();
         assert!(twice.contains("one mail") && !twice.contains("hidden"), "{twice}");
-        assert!(parse("# nobody\n", None, false).is_err());
+        assert!(parse("# nobody\n", None, None).is_err());
     }
 
     #[test]
     fn a_master_logs_in_for_others() {
         let (name, password) = ("root".to_owned(), "p".to_owned());
         let mut master = Master { name, password, star: false };
-        let plain = parse("ann\tann@x\n", Some(&master), false).unwrap();
+        let plain = parse("ann\tann@x\n", Some(&master), None).unwrap();
         assert_eq!(plain[0].login.user, "ann");
         assert_eq!(plain[0].login.master.as_deref(), Some("root"));
         master.star = true;
-        let star = parse("ann\n", Some(&master), false).unwrap();
+        let star = parse("ann\n", Some(&master), None).unwrap();
         assert_eq!((star[0].login.user.as_str(), &star[0].login.master), ("ann*root", &None));
     }
 }

@@ -67,6 +67,46 @@ pub struct Namespace {
     pub shared: Vec<String>,
 }
 
+/// Whose a mailbox is, as its namespace tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The user's own.
+    Own,
+    /// Another user's, below this prefix.
+    Others(String),
+    /// Shared, below this prefix.
+    Shared(String),
+}
+
+impl Namespace {
+    /// Whose a mailbox is: of the prefixes that it begins with, the longest tells. One that begins
+    /// with none is the user's own.
+    pub fn whose(&self, name: &str) -> Whose {
+        if name.eq_ignore_ascii_case("INBOX") {
+            return Whose::Own;
+        }
+        let mut longest: Option<(usize, Whose)> = None;
+        let mut take = |prefix: &str, whose: Whose| {
+            let fits = match prefix
+                .get(..5)
+                .is_some_and(|first| first.eq_ignore_ascii_case("INBOX"))
+            {
+                // Of any case, as everywhere.
+                true => name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix)),
+                false => name.starts_with(prefix),
+            };
+            if fits && longest.as_ref().is_none_or(|(length, _)| prefix.len() > *length) {
+                longest = Some((prefix.len(), whose));
+            }
+        };
+        // Of equal ones the first counts.
+        self.personal.iter().for_each(|(prefix, _)| take(prefix, Whose::Own));
+        self.others.iter().for_each(|prefix| take(prefix, Whose::Others(prefix.clone())));
+        self.shared.iter().for_each(|prefix| take(prefix, Whose::Shared(prefix.clone())));
+        longest.map_or(Whose::Own, |(_, whose)| whose)
+    }
+}
+
 /// What EXAMINE told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Examined {
@@ -302,6 +342,34 @@ mod tests {
 
     fn parse(text: &str) -> Response {
         response::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_longest_prefix_tells_whose_a_mailbox_is() {
+        let namespace = |personal: &str, others: &[&str], shared: &[&str]| Namespace {
+            personal: vec![(personal.to_owned(), Some('.'))],
+            others: others.iter().map(|one| (*one).to_owned()).collect(),
+            shared: shared.iter().map(|one| (*one).to_owned()).collect(),
+        };
+        let shared = |prefix: &str| Whose::Shared(prefix.to_owned());
+        let others = |prefix: &str| Whose::Others(prefix.to_owned());
+        // Cyrus without altnamespace: what is shared has no prefix at all.
+        let cyrus = namespace("INBOX.", &["user."], &[""]);
+        assert_eq!(cyrus.whose("inbox"), Whose::Own);
+        assert_eq!(cyrus.whose("INBOX.Sent"), Whose::Own);
+        assert_eq!(cyrus.whose("inbox.Sent"), Whose::Own);
+        assert_eq!(cyrus.whose("user.bob.Work"), others("user."));
+        assert_eq!(cyrus.whose("board"), shared(""));
+        let alt = namespace("", &["Other Users/"], &["Shared Folders/"]);
+        assert_eq!(alt.whose("Work"), Whose::Own);
+        assert_eq!(alt.whose("Other Users/bob/Work"), others("Other Users/"));
+        assert_eq!(alt.whose("Shared Folders/board"), shared("Shared Folders/"));
+        let courier = namespace("INBOX.", &[], &["#shared.", "shared."]);
+        assert_eq!(courier.whose("INBOX.Work"), Whose::Own);
+        assert_eq!(courier.whose("#shared.bob.Work"), shared("#shared."));
+        // What no namespace is told of.
+        assert_eq!(courier.whose("elsewhere"), Whose::Own);
+        assert_eq!(Namespace::default().whose("any/thing"), Whose::Own);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 
 use protocol::imap::response::{self, Condition, Response, Value, Word};
 
-pub use answers::{Examined, Fetched, Listed, Namespace, acl_of, vanished_of};
+pub use answers::{Examined, Fetched, Listed, Namespace, Whose, acl_of, vanished_of};
 pub use command::Command;
 
 use crate::connect::{Server, Stream, Tls};
@@ -39,6 +39,9 @@ pub struct Session {
     tag: u32,
     capabilities: BTreeSet<String>,
     preauthenticated: bool,
+    /// Of the server, as OAUTHBEARER tells it.
+    host: String,
+    port: u16,
 }
 
 /// Who logs in, and how.
@@ -51,8 +54,26 @@ pub struct Login {
     pub master: Option<String>,
     /// The password, or with `bearer` the token.
     pub secret: String,
-    /// XOAUTH2 with a token instead of a password.
-    pub bearer: bool,
+    /// How a token goes, where there is one instead of a password.
+    pub bearer: Option<Bearer>,
+}
+
+/// A mechanism for OAuth 2.0 access tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// OAUTHBEARER (RFC 7628) where that is offered, else XOAUTH2.
+    Offered,
+    /// Google's and Microsoft's older one.
+    Xoauth2,
+}
+
+impl Bearer {
+    /// The initial response of OAUTHBEARER; commas and equals signs in a name are written `=2C` and `=3D`
+    /// (RFC 5801 section 4).
+    fn oauthbearer(user: &str, host: &str, port: u16, token: &str) -> String {
+        let name = user.replace('=', "=3D").replace(',', "=2C");
+        format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01")
+    }
 }
 
 impl Session {
@@ -61,7 +82,7 @@ impl Session {
     /// # Errors
     /// [`Error::Connection`], [`Error::Tls`], [`Error::Protocol`], [`Error::Unavailable`]
     pub fn open(server: &Server) -> Result<Session, Error> {
-        let mut session = Session::over(server.connect()?);
+        let mut session = Session::over(server.connect()?, server);
         session.greeting()?;
         if server.tls == Tls::StartTls {
             if !session.has("STARTTLS")? {
@@ -71,17 +92,19 @@ impl Session {
             if !session.reader.buffer().is_empty() {
                 return Err(Error::Tls("the server speaks on before TLS has begun".to_owned()));
             }
-            session = Session::over(server.secure(session.reader.into_inner())?);
+            session = Session::over(server.secure(session.reader.into_inner())?, server);
         }
         Ok(session)
     }
 
-    fn over(stream: Stream) -> Session {
+    fn over(stream: Stream, server: &Server) -> Session {
         Session {
             reader: BufReader::with_capacity(READ_BYTES, stream),
             tag: 0,
             capabilities: BTreeSet::new(),
             preauthenticated: false,
+            host: server.host.clone(),
+            port: server.port,
         }
     }
 
@@ -118,9 +141,17 @@ impl Session {
             return Ok(());
         }
         let plain = self.has("AUTH=PLAIN")?;
-        let command = if login.bearer {
-            let initial = format!("user={}\x01auth=Bearer {}\x01\x01", login.user, login.secret);
-            self.authenticate("XOAUTH2", initial.as_bytes())?
+        let command = if let Some(bearer) = login.bearer {
+            let (user, token) = (&login.user, &login.secret);
+            if bearer == Bearer::Offered && self.has("AUTH=OAUTHBEARER")? {
+                let initial = Bearer::oauthbearer(user, &self.host, self.port, token);
+                let command = self.authenticate("OAUTHBEARER", initial.as_bytes())?;
+                // Why it is refused comes in a challenge, which 0x01 answers (RFC 7628 section 3.2.3).
+                command.after_continuation(b"AQ==")
+            } else {
+                let initial = format!("user={user}\x01auth=Bearer {token}\x01\x01");
+                self.authenticate("XOAUTH2", initial.as_bytes())?
+            }
         } else if let Some(master) = &login.master {
             let initial = format!("{}\0{master}\0{}", login.user, login.secret);
             self.authenticate("PLAIN", initial.as_bytes())?
@@ -374,6 +405,12 @@ mod tests {
         assert_eq!(literal_at_end(b"x {}\r\n"), None);
         assert_eq!(literal_at_end(b"x {1} \r\n"), None);
         assert_eq!(literal_at_end(b"x {99999999999999999999999}\r\n"), None);
+    }
+
+    #[test]
+    fn names_in_oauthbearer_are_escaped() {
+        let initial = Bearer::oauthbearer("a=b,c", "h", 993, "t");
+        assert_eq!(initial, "n,a=a=3Db=2Cc,\x01host=h\x01port=993\x01auth=Bearer t\x01\x01");
     }
 
     #[test]
