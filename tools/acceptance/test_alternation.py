@@ -118,6 +118,18 @@ class Takeover(Case):
         client.logout()
         self.assertEqual(run.kinds("Open"), (0, 5))
         run.turn("courier")
+
+        # Killed, it has not made the copies Courier's: `cursus handback` does.
+        run.turn("cursus")
+        told = run.told()
+        run.cursus.kill()
+        self.assertEqual(run.kinds("Open"), (0, 5))
+        cursus = [*run.cursus.launcher, proc.BINARIES / "cursus", "--config", run.cursus.config]
+        proc.run([*cursus, "handback", "courier"])
+        self.assertEqual(run.kinds("Open"), (5, 0))
+        run.start_old().close()
+        run.who = "courier"
+        run.compare(told, run.told())
         self.assertEqual(run.cursus.complaints(), [])
 
     def test_dovecot(self):
