@@ -13,9 +13,10 @@ use cursus_benches::{
     names, sparse_set,
 };
 use engine::format::frame::Frame;
-use engine::format::index::{Record, words_from_bytes};
+use engine::format::index::{Record, words_from_bytes, words_to_bytes};
 use engine::message::{Extras, Ingest, LineEnds};
 use gungraun::{library_benchmark, library_benchmark_group, main};
+use protocol::imap::encode;
 use protocol::imap::framing::Framer;
 use protocol::types::SequenceSet;
 
@@ -99,9 +100,32 @@ fn scan_records(bytes: Vec<u8>) -> usize {
     records.filter(|bytes| Record::decode_unchecked(&words_from_bytes(bytes)).flags.0 != 0).count()
 }
 
+#[library_benchmark]
+#[bench::ten_thousand(sound_records(10_000))]
+fn verify_records(bytes: Vec<u8>) -> usize {
+    let records = black_box(&bytes).chunks_exact(64);
+    records.filter(|bytes| Record::decode(&words_from_bytes(bytes)).is_some()).count()
+}
+
+fn sound_records(count: u32) -> Vec<u8> {
+    let numbered = |n: u32| {
+        let words = [u64::from(n), 0, 0, 0, 0, 0, 0, 0];
+        words_to_bytes(&Record::decode_unchecked(&words).encode())
+    };
+    (1..=count).flat_map(numbered).collect()
+}
+
+#[library_benchmark]
+#[bench::thirty_thousand((1..=30_000).rev().collect())]
+fn encode_sort(numbers: Vec<u32>) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::sort(&mut out, black_box(&numbers).iter().copied(), None);
+    out
+}
+
 library_benchmark_group!(
     name = hot_paths;
     benchmarks = decode_commands, resolve_set, encode_fetch, encode_list, encode_frames, ingest,
-        copy_envelopes, scan_records
+        copy_envelopes, scan_records, verify_records, encode_sort
 );
 main!(library_benchmark_groups = hot_paths);

@@ -11,7 +11,8 @@ use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use cursus_benches::messages;
 use engine::io::blocking::Blocking;
 use engine::io::{Lane, Storage};
@@ -19,8 +20,8 @@ use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::message::{Ingest, LineEnds};
 use engine::search::{Context, Program, Record, Scratch, SearchKey, Source};
 use engine::{
-    Collation, Delivery, Drive, IndexMode, Partition, SortValues, Store, StoreConfig, Target,
-    UserOptions,
+    Collation, Delivery, Drive, IndexMode, Mailbox, Partition, SortValues, Store, StoreConfig,
+    Target, UserOptions,
 };
 use protocol::imap::sort::{SortCriterion, SortKey, ThreadAlgorithm};
 use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
@@ -176,7 +177,10 @@ fn mailbox(c: &mut Criterion) {
     // An index is used when there is one, and made when this bench says so.
     config.index.mode = IndexMode::Searched;
     config.index.messages_min = usize::MAX;
-    let store = Store::open(config, storage, Drive::Threads).expect("an empty store");
+    // What is measured first is the sorting.
+    let orders_bytes_max = std::mem::take(&mut config.orders_bytes_max);
+    let store =
+        Store::open(config.clone(), storage.clone(), Drive::Threads).expect("an empty store");
     let lane = Lane::pool(store.helpers().clone());
     let mailbox = runtime.block_on(async {
         let user = store.user("u", &UserOptions::default()).await.expect("a new user");
@@ -235,6 +239,30 @@ fn mailbox(c: &mut Criterion) {
             });
         }
     }
+    orders(&mut group, &runtime, &mailbox, "");
+    drop((mailbox, view));
+    store.close().expect("a clean stop");
+    config.orders_bytes_max = orders_bytes_max;
+    let store = Store::open(config, storage, Drive::Threads).expect("the store from before");
+    let mailbox = runtime.block_on(async {
+        let user = store.user("u", &UserOptions::default()).await.expect("the user");
+        user.mailbox("INBOX").await.expect("an INBOX")
+    });
+    orders(&mut group, &runtime, &mailbox, ", again");
+    group.finish();
+    drop(mailbox);
+    store.close().expect("a clean stop");
+}
+
+/// SORT and THREAD of all messages.
+fn orders(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    runtime: &tokio::runtime::Runtime,
+    mailbox: &Mailbox,
+    how: &str,
+) {
+    let view = mailbox.view();
+    let count = u64::from(view.exists());
     group.throughput(Throughput::Elements(count));
     let all = SearchKey::All;
     for (name, criteria) in [
@@ -247,7 +275,7 @@ fn mailbox(c: &mut Criterion) {
         let criterion = |key| SortCriterion { key, reverse: false };
         let criteria: Vec<_> = criteria.into_iter().map(criterion).collect();
         let collation = Collation::default();
-        group.bench_function(name, |b| {
+        group.bench_function(format!("{name}{how}"), |b| {
             b.iter(|| {
                 let sort =
                     mailbox.sort(&view, &all, (&criteria, SortValues::default()), collation, false);
@@ -256,15 +284,13 @@ fn mailbox(c: &mut Criterion) {
         });
     }
     for (name, algorithm) in ThreadAlgorithm::ALL {
-        group.bench_function(format!("THREAD {name}"), |b| {
+        group.bench_function(format!("THREAD {name}{how}"), |b| {
             b.iter(|| {
                 let thread = mailbox.thread(&view, &all, algorithm, Collation::default());
                 assert!(runtime.block_on(thread).expect("an answer").len() as u64 >= count);
             });
         });
     }
-    group.finish();
-    store.close().expect("a clean stop");
 }
 
 criterion_group!(benches, one_core, mailbox);

@@ -259,6 +259,7 @@ impl Table {
         }
     }
 
+    #[inline]
     fn whole(&self) -> Option<usize> {
         match &self.memory {
             Memory::Map(map) => map.whole(),
@@ -266,6 +267,7 @@ impl Table {
         }
     }
 
+    #[inline]
     fn still(&self, before: usize) -> bool {
         match &self.memory {
             Memory::Map(map) => map.still(before),

@@ -11,6 +11,7 @@ pub mod facts;
 pub mod frame;
 pub mod heap;
 pub mod index;
+mod record_crc;
 pub mod segment;
 pub mod wire;
 

@@ -8,7 +8,6 @@
 //! (`name_flags`, `in_new`), the base of three-way merges with other programs' changes, so it is
 //! written right after the rename.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,30 +34,47 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Messages of a mailbox whose file names should follow their flags.
 #[derive(Default)]
 pub(crate) struct NamesDue {
-    uids: BTreeSet<Uid>,
+    /// Ascending, behind those that were taken: a change of all messages adds thousands at a time.
+    uids: Vec<Uid>,
+    taken: usize,
     /// Since when there are some, and when the last came.
     times: Option<(Instant, Instant)>,
 }
 
 impl NamesDue {
     pub(crate) fn is_empty(&self) -> bool {
-        self.uids.is_empty()
+        self.left().is_empty()
     }
 
+    fn left(&self) -> &[Uid] {
+        &self.uids[self.taken..]
+    }
+
+    /// `uids` come in any order.
     fn add(&mut self, uids: &[Uid]) {
         let now = Instant::now();
-        let since = self.times.filter(|_| !self.uids.is_empty()).map_or(now, |(since, _)| since);
+        let since = self.times.filter(|_| !self.is_empty()).map_or(now, |(since, _)| since);
         self.times = Some((since, now));
-        if uids.len() > self.uids.len() / 8 {
-            // One walk over both, rather than a look-up for each.
-            self.uids.append(&mut uids.iter().copied().collect());
-        } else {
-            self.uids.extend(uids);
+        self.uids.drain(..std::mem::take(&mut self.taken));
+        if let [uid] = uids {
+            if let Err(at) = self.uids.binary_search(uid) {
+                self.uids.insert(at, *uid);
+            }
+            return;
         }
+        // Takes advantage of runs that are in order, which these are but for the border.
+        self.uids.extend_from_slice(uids);
+        self.uids.sort();
+        self.uids.dedup();
     }
 
     fn take(&mut self, count: usize) -> Vec<Uid> {
-        (0..count).map_while(|_| self.uids.pop_first()).collect()
+        let some = self.left().iter().take(count).copied().collect::<Vec<Uid>>();
+        self.taken += some.len();
+        if self.is_empty() {
+            (self.uids, self.taken) = (Vec::new(), 0);
+        }
+        some
     }
 
     /// Whether more changes are worth waiting for.
@@ -144,7 +160,7 @@ impl MailboxInner {
             record.is_some_and(|record| record.name_flags_wanted(passed) != record.name_flags)
         };
         let mut late = self.names_late.lock();
-        late.extend(&self.names_due.lock().uids);
+        late.extend(self.names_due.lock().left());
         late.retain(differs);
         !late.is_empty()
     }
@@ -306,5 +322,11 @@ mod tests {
         assert!(due.is_empty());
         due.add(&[Uid(8)]);
         assert!(due.may_wait());
+        // What was taken comes again when it changes again.
+        due.add(&[12, 10, 11, 8].map(Uid));
+        assert_eq!(due.take(2), [8, 10].map(Uid));
+        due.add(&[Uid(9)]);
+        due.add(&[Uid(8), Uid(13)]);
+        assert_eq!(due.take(10), [8, 9, 11, 12, 13].map(Uid));
     }
 }

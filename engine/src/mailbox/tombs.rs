@@ -27,6 +27,7 @@ impl Tombstones {
     }
 
     /// Whether the record at `index` is one.
+    #[inline]
     pub(crate) fn contains(&self, index: usize) -> bool {
         self.total > 0 && self.word(index / 64) & (1 << (index % 64)) != 0
     }

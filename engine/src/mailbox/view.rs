@@ -250,6 +250,7 @@ impl View {
     }
 
     /// The record at a position, tombstone or not; `None` when it stays damaged.
+    #[inline]
     pub(crate) fn record_at(&self, position: usize) -> Option<Record> {
         let mut record = self.plain_record_at(position)?;
         if let Some(seen) = &self.1 {
@@ -259,10 +260,22 @@ impl View {
     }
 
     /// As the owner has it.
+    #[inline]
     fn plain_record_at(&self, position: usize) -> Option<Record> {
-        if let Some(heir) = self.0.heir.get()
-            && let Some(newest) = heir.record(position)
-        {
+        if self.0.heir.get().is_some() {
+            return self.inherited_record_at(position);
+        }
+        let found = self.0.table.record(position, self.0.count);
+        if found.is_none() {
+            self.0.damage.note(position);
+        }
+        found
+    }
+
+    /// Where the table has an heir.
+    #[cold]
+    fn inherited_record_at(&self, position: usize) -> Option<Record> {
+        if let Some(newest) = self.0.heir.get().and_then(|heir| heir.record(position)) {
             return newest;
         }
         let found = self.0.table.record(position, self.0.count);

@@ -103,6 +103,7 @@ impl Guarded {
 
     /// The number to compare with after loads; `None` when pages are lost. The first one to hear
     /// of it says so in the log.
+    #[inline]
     pub(super) fn whole(&self) -> Option<usize> {
         let state = self.range.state.load(Ordering::Acquire);
         if state.is_multiple_of(2) {
@@ -116,6 +117,7 @@ impl Guarded {
     }
 
     /// Whether all that was loaded since [`Guarded::whole`] gave `before` was the file's.
+    #[inline]
     pub(super) fn still(&self, before: usize) -> bool {
         // What the caller loaded from the map comes before the look at the number.
         fence(Ordering::Acquire);

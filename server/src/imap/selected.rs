@@ -302,6 +302,7 @@ impl Selected {
     }
 
     /// `FLAGS (…)` of one message, as the client sees it.
+    #[inline]
     pub(super) fn write_flags(&self, out: &mut Vec<u8>, record: &Record, features: Features) {
         let recent = !features.rev2 && self.is_recent(record.uid);
         if record.keywords == 0 && !recent {
@@ -546,6 +547,7 @@ impl Selected {
 }
 
 /// `* 23 FETCH (`, or with UIDONLY `* 25900 UIDFETCH (`.
+#[inline]
 pub(super) fn begin_fetch(out: &mut Vec<u8>, seq: SeqNum, uid: Uid, features: Features) {
     out.extend_from_slice(b"* ");
     if features.uid_only {

@@ -50,6 +50,7 @@ impl Records<'_> {
 impl Iterator for Records<'_> {
     type Item = (SeqNum, Record);
 
+    #[inline]
     fn next(&mut self) -> Option<(SeqNum, Record)> {
         while self.seq <= self.last {
             while self.view.0.tombs.contains(self.position) {

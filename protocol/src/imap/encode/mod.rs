@@ -33,14 +33,23 @@ pub fn print(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// A decimal number, faster than by [`print`].
+#[inline]
 pub fn number(out: &mut Vec<u8>, n: u64) {
-    const EIGHT_DIGITS: u64 = 100_000_000;
-    if n >= EIGHT_DIGITS {
-        number(out, n / EIGHT_DIGITS);
-        let digits = eight_digits(n % EIGHT_DIGITS) | u64::from_le_bytes([b'0'; 8]);
-        out.extend_from_slice(&digits.to_le_bytes());
-        return;
-    }
+    if n >= EIGHT_DIGITS { long_number(out, n) } else { short_number(out, n) }
+}
+
+/// The least number of more than eight digits.
+const EIGHT_DIGITS: u64 = 100_000_000;
+
+#[cold]
+fn long_number(out: &mut Vec<u8>, n: u64) {
+    number(out, n / EIGHT_DIGITS);
+    let digits = eight_digits(n % EIGHT_DIGITS) | u64::from_le_bytes([b'0'; 8]);
+    out.extend_from_slice(&digits.to_le_bytes());
+}
+
+#[inline]
+fn short_number(out: &mut Vec<u8>, n: u64) {
     let digits = eight_digits(n);
     // At least the last one is written.
     let zeros = (digits.trailing_zeros() / 8).min(7);
@@ -53,6 +62,7 @@ pub fn number(out: &mut Vec<u8>, n: u64) {
 
 /// The decimal digits of a number below 10^8, each as a byte of its value, the first one lowest: the
 /// halves, quarters and digits are taken apart side by side in one word.
+#[inline]
 fn eight_digits(n: u64) -> u64 {
     let halves = (n / 10_000) | ((n % 10_000) << 32);
     // A division by 100, exact below 10,000.

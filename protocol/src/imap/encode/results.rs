@@ -132,6 +132,9 @@ pub fn search(out: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>, modseq:
     found(out, b"* SEARCH", numbers, modseq);
 }
 
+/// What a number takes in most answers, with its blank.
+const FOUND_BYTES: usize = 7;
+
 fn found(
     out: &mut Vec<u8>,
     what: &[u8],
@@ -139,6 +142,8 @@ fn found(
     modseq: Option<ModSeq>,
 ) {
     out.extend_from_slice(what);
+    let numbers = numbers.into_iter();
+    out.reserve(numbers.size_hint().0.saturating_mul(FOUND_BYTES));
     for n in numbers {
         out.push(b' ');
         number(out, u64::from(n));
