@@ -15,6 +15,9 @@
 //! mail, and `shared-maildirs` is the reader's to write. Owners, groups and modes of directories and
 //! files are asked as the kernel would for that user, with the Maildir's own group alone.
 //!
+//! Calls go to the operating system, past [`crate::io::Storage`], which knows neither symbolic links nor
+//! owners; so no simulated disk has such folders, and what is left by a crash is shown by tests of files.
+//!
 //! These files are other programs' as well: changes here are made as a delivery agent makes them, and
 //! the rescan takes them in. A crash leaves at most a file in `tmp/`; the next look finds the rest.
 
