@@ -68,6 +68,14 @@ pub struct Location {
     pub in_new: bool,
 }
 
+impl Location {
+    /// Whether a message of this base has the same name at both.
+    pub(crate) fn has_name_of(&self, other: &Location) -> bool {
+        (self.flags, self.in_new, &self.other_letters)
+            == (other.flags, other.in_new, &other.other_letters)
+    }
+}
+
 /// A message file met in a listing.
 pub type Found = Location;
 

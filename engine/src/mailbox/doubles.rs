@@ -13,16 +13,19 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::Place;
+use super::placing::is_same_file;
 use crate::error::{Error, Result};
 use crate::io::Storage;
 use crate::layout::Found;
 
 /// Removes the second names of files; of what is left there is one name each. A name in `cur/`
-/// stays rather than one in `new/`.
+/// stays rather than one in `new/`, and rather than any other the one that the index `knows`: letters
+/// of a name that it does not know would pass for another program's change.
 pub(crate) fn drop_doubles(
     storage: &dyn Storage,
     place: &Place,
     found: Vec<Found>,
+    knows: impl Fn(&Found) -> bool,
 ) -> Result<Vec<Found>> {
     let mut kept: Vec<Found> = Vec::with_capacity(found.len());
     let mut by_base: HashMap<Vec<u8>, usize> = HashMap::with_capacity(found.len());
@@ -37,16 +40,14 @@ pub(crate) fn drop_doubles(
         };
         let path = |file: &Found| place.partition.layout.path(&place.dir, file);
         let (first, second) = (path(&kept[at]), path(&file));
-        let same = match (storage.stat(&first), storage.stat(&second)) {
-            (Ok(a), Ok(b)) => (a.device, a.inode) == (b.device, b.inode),
-            _ => false,
-        };
+        let same = is_same_file(storage, &first, &second);
         if !same {
             // Two messages of one name, or gone meanwhile: not ours to judge.
             kept.push(file);
             continue;
         }
-        let second_stays = kept[at].in_new && !file.in_new;
+        let rank = |file: &Found| (knows(file), !file.in_new);
+        let second_stays = rank(&file) > rank(&kept[at]);
         let gone = if second_stays { first } else { second };
         tracing::info!(path = %gone.display(), "removed a message file's second name");
         storage.unlink(&gone).map_err(Error::io("unlink", &gone))?;

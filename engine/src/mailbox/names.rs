@@ -149,20 +149,38 @@ impl MailboxInner {
         self.names_fall_due(&differing);
     }
 
+    /// Whether a message's file name should say something else, under the file lock.
+    fn name_differs(files: &Files, uid: Uid) -> bool {
+        let live = files.position_of(uid).filter(|p| !files.is_tombstone(*p));
+        let record = live.map(|position| files.record(position));
+        let passed = files.keywords().passed_bit();
+        record.is_some_and(|record| record.name_flags_wanted(passed) != record.name_flags)
+    }
+
     /// At a checkpoint, under the file lock: no frame tells any more of the flags whose names are
     /// still to come. Returns whether there are such, which whoever opens the mailbox next has to
     /// know, too.
     pub(crate) fn names_stay_behind(&self, files: &Files) -> bool {
-        let passed = files.keywords().passed_bit();
-        let differs = |uid: &Uid| {
-            let live = files.position_of(*uid).filter(|p| !files.is_tombstone(*p));
-            let record = live.map(|position| files.record(position));
-            record.is_some_and(|record| record.name_flags_wanted(passed) != record.name_flags)
-        };
         let mut late = self.names_late.lock();
         late.extend(self.names_due.lock().left());
-        late.retain(differs);
+        late.retain(|uid| MailboxInner::name_differs(files, *uid));
         !late.is_empty()
+    }
+
+    /// Behind a listing: names that could not be given are tried again.
+    pub(crate) fn try_late_names(self: &Arc<Self>, files: &Files) {
+        let late: Vec<Uid> = self.names_late.lock().iter().copied().collect();
+        let differ: Vec<Uid> =
+            late.into_iter().filter(|uid| MailboxInner::name_differs(files, *uid)).collect();
+        if !differ.is_empty() {
+            self.names_fall_due(&differ);
+        }
+    }
+
+    /// Whether a name of one of these is only noted once it is durable: see [`Self::follow_flags`].
+    pub(crate) fn is_late(&self, mut uids: impl Iterator<Item = Uid>) -> bool {
+        let late = self.names_late.lock();
+        !late.is_empty() && uids.any(|uid| late.contains(&uid))
     }
 
     /// Renames files whose flags changed. Returns whether some are left for another turn.
@@ -201,21 +219,30 @@ impl MailboxInner {
                 self.mark_dirty();
             }
         }
-        let is_late = {
-            let mut late = self.names_late.lock();
-            changed.iter().fold(false, |any, (_, record)| late.remove(&record.uid) || any)
-        };
-        if !changed.is_empty() {
-            let durable = match old {
-                Some(old) => old.remove(&*self.shared.storage),
-                None if is_late => self.shared.sync_dirs(self),
-                None => Ok(()),
-            };
-            if let Err(error) = durable.and_then(|()| files.rewrite(&changed)) {
-                tracing::error!(mailbox = %self.id, %error, "cannot note new file names");
-            }
-            self.mark_dirty();
+        if changed.is_empty() {
+            return left;
         }
+        let uids = || changed.iter().map(|(_, record)| record.uid);
+        let durable = match old {
+            Some(old) => old.remove(&*self.shared.storage),
+            None if self.is_late(uids()) => self.shared.sync_dirs(self),
+            None => Ok(()),
+        };
+        match durable.and_then(|()| files.rewrite(&changed)) {
+            Ok(()) => {
+                let mut late = self.names_late.lock();
+                uids().for_each(|uid| {
+                    late.remove(&uid);
+                });
+            }
+            Err(error) => {
+                tracing::error!(mailbox = %self.id, %error, "cannot note new file names");
+                // Some have their new names, maybe beside the old ones. The next listing sees which.
+                self.names_late.lock().extend(uids());
+                self.foreign.lock().distrust();
+            }
+        }
+        self.mark_dirty();
         left
     }
 

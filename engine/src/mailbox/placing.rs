@@ -102,10 +102,22 @@ pub(crate) fn give_name(
     old: Option<&mut OldNames>,
 ) -> io::Result<()> {
     let Some(old) = old else { return storage.rename_noreplace(from, to) };
-    storage.link(from, to)?;
+    match storage.link(from, to) {
+        // An earlier attempt was cut short behind this.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && is_same_file(storage, from, to) => {}
+        linked => linked?,
+    }
     old.new.push(to.to_owned());
     old.old.push(from.to_owned());
     Ok(())
+}
+
+/// Whether two names are one file's.
+pub(super) fn is_same_file(storage: &dyn Storage, first: &Path, second: &Path) -> bool {
+    match (storage.stat(first), storage.stat(second)) {
+        (Ok(first), Ok(second)) => (first.device, first.inode) == (second.device, second.inode),
+        _ => false,
+    }
 }
 
 /// Gives a file the name of another, which it replaces. Without a journal the file keeps its own name
@@ -130,10 +142,7 @@ pub(crate) fn replace(storage: &dyn Storage, from: &Path, to: &Path) -> io::Resu
 /// A file that no index knows has the name that a message is to get: it is kept, under another
 /// name. When it is the message itself (a link of before a crash), it makes way.
 fn clear_the_way(storage: &dyn Storage, from: &Path, to: &Path) -> Result<()> {
-    let (new, old) = (storage.stat(from), storage.stat(to));
-    if let (Ok(new), Ok(old)) = (new, old)
-        && (new.device, new.inode) == (old.device, old.inode)
-    {
+    if is_same_file(storage, from, to) {
         return storage.unlink(to).map_err(Error::io("unlink", to));
     }
     let mut aside = to.as_os_str().to_owned();

@@ -79,14 +79,18 @@ impl MailboxInner {
         let began = self.shared.storage.now_ns();
         let times = self.directory_times();
         let mut found = self.list(&place, false)?;
-        if after_crash {
-            found = drop_doubles(&*self.shared.storage, &place, found)?;
-        }
         let mut names = files.names()?;
         if files.damage.any() && !self.heal_files(files, false).mended.is_empty() {
             names = files.names()?;
         }
         let known = Known::of(files, &names);
+        if after_crash {
+            let knows = |file: &Found| {
+                let at = known.find(&file.base).and_then(|position| files.location(position));
+                at.is_some_and(|at| file.has_name_of(&at))
+            };
+            found = drop_doubles(&*self.shared.storage, &place, found, knows)?;
+        }
         let told = self.foreign.lock().told.clone();
         let mut seen = vec![false; files.head.count];
         let mut fresh = Vec::new();
@@ -135,6 +139,7 @@ impl MailboxInner {
         let removed = missing.iter().map(|&p| known.names.of(p).0.to_vec());
         let removed = removed.filter(|base| !base.is_empty()).collect();
         let last = self.push_differences(files, &place, fresh, moved, missing)?;
+        self.try_late_names(files);
         let mut foreign = self.foreign.lock();
         foreign.removed(removed);
         foreign.looked(times, began);

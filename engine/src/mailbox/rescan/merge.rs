@@ -182,6 +182,9 @@ impl MailboxInner {
             record.in_new = file.in_new;
             records.push((position, record));
         }
+        if self.is_late(records.iter().map(|(_, record)| record.uid)) {
+            self.shared.sync_dirs(self)?;
+        }
         records.sort_unstable_by_key(|(position, _)| *position);
         // Flags of ours that the name was still to follow, and now another name is.
         let passed = files.keywords().passed_bit();

@@ -59,7 +59,7 @@ impl Redo<'_> {
         let layout = place.partition.layout.clone();
         let mut places = vec![None];
         if layout.kind() == LayoutKind::Maildir {
-            places.extend(self.name_now(mailbox, &append.base)?.map(Some));
+            places.extend(self.name_now(mailbox, &append.base, None)?.map(Some));
         }
         for at in places {
             let path = layout.path(&place.dir, at.as_ref().unwrap_or(&location_of(append)));
@@ -91,7 +91,7 @@ impl Redo<'_> {
         // Only now, since a look for another name may have to list the directory.
         let mut candidates = Vec::new();
         if layout.kind() == LayoutKind::Maildir
-            && let Some(at) = self.name_now(mailbox, &append.base)?
+            && let Some(at) = self.name_now(mailbox, &append.base, None)?
         {
             candidates.push((layout.path(&place.dir, &at), Source::Foreign, Some(at)));
         }
@@ -146,7 +146,7 @@ impl Redo<'_> {
             };
             let Some(mut at) = at else { return Ok(None) };
             if place.partition.layout.kind() == LayoutKind::Maildir
-                && let Some(now) = self.name_now(&source, &at.base)?
+                && let Some(now) = self.name_now(&source, &at.base, Some(&at))?
             {
                 at = now;
             }

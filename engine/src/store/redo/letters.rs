@@ -1,5 +1,7 @@
 //! What the names of a Maildir tell after a crash, beside the letters that frames gave them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use protocol::types::Uid;
@@ -48,7 +50,7 @@ impl Redo<'_> {
             let renamed = Location { flags: wanted, in_new: false, ..at.clone() };
             let now = match self.one_of(&place, [&at, &renamed]).filter(|_| !weak) {
                 Some(now) => now,
-                None => match self.name_now(mailbox, &at.base)? {
+                None => match self.name_now(mailbox, &at.base, Some(&at))? {
                     Some(now) => now,
                     None => continue,
                 },
@@ -76,22 +78,36 @@ impl Redo<'_> {
         }
     }
 
+    /// The name that a file of this base has. Of several of one file the one that the index knows is
+    /// told, and the others are left to the first listing; where none of them is known, one stays.
     pub(super) fn name_now(
         &mut self,
         mailbox: &MailboxInner,
         base: &[u8],
+        known: Option<&Location>,
     ) -> Result<Option<Location>> {
-        if !self.names.contains_key(&mailbox.id) {
-            let place = mailbox.place.read().clone();
-            let mut found = Vec::new();
-            let mut each = |file: Location| found.push(file);
-            let storage = &*self.shared.storage;
-            let listed = place.partition.layout.list(storage, &place.dir, false, &mut each);
-            listed.map_err(Error::io("list", &place.dir))?;
-            let found = drop_doubles(storage, &place, found)?;
-            let names = found.into_iter().map(|file| (file.base.clone(), file)).collect();
-            self.names.insert(mailbox.id, names);
+        let place = mailbox.place.read().clone();
+        let storage = &*self.shared.storage;
+        let names = match self.names.entry(mailbox.id) {
+            Entry::Occupied(listed) => listed.into_mut(),
+            Entry::Vacant(unlisted) => {
+                let mut names: HashMap<Vec<u8>, Vec<Location>> = HashMap::new();
+                let mut each =
+                    |file: Location| names.entry(file.base.clone()).or_default().push(file);
+                let listed = place.partition.layout.list(storage, &place.dir, false, &mut each);
+                listed.map_err(Error::io("list", &place.dir))?;
+                unlisted.insert(names)
+            }
+        };
+        let Some(files) = names.get_mut(base) else { return Ok(None) };
+        let is_known = |file: &&Location| known.is_some_and(|known| file.has_name_of(known));
+        if let Some(file) = files.iter().find(is_known) {
+            return Ok(Some(file.clone()));
         }
-        Ok(self.names[&mailbox.id].get(base).cloned())
+        if files.len() > 1 {
+            *files = drop_doubles(storage, &place, std::mem::take(files), |_| false)?;
+        }
+        // Of two messages of one name, the one that is listed last.
+        Ok(files.last().cloned())
     }
 }

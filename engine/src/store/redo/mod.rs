@@ -38,7 +38,7 @@ use crate::user::UserInner;
 pub(super) struct Redo<'a> {
     shared: &'a Arc<Shared>,
     /// Base names in a Maildir, listed once.
-    names: HashMap<MailboxId, HashMap<Vec<u8>, Location>>,
+    names: HashMap<MailboxId, HashMap<Vec<u8>, Vec<Location>>>,
     /// Letters that the frames gave to the names of messages in Maildirs.
     letters: HashMap<MailboxId, HashMap<Uid, Letters>>,
     /// UIDs that frames remove.
