@@ -235,7 +235,9 @@ impl Parser {
             }
         });
         let Some((level, closes)) = found else { return false };
-        if !closes && self.structure.parts.len() >= self.limits.parts_max {
+        // A header that this line ends may open the message inside it.
+        let opened = usize::from(self.in_header) + 1;
+        if !closes && self.structure.parts.len() + opened > self.limits.parts_max {
             return false;
         }
         self.close_above(Some(level));
@@ -632,6 +634,18 @@ mod tests {
         let structure = parser.finish();
         assert_eq!(structure.parts().len(), 3);
         assert_eq!(structure.parts()[2].body_size(), 1 + 3 * 10);
+    }
+
+    #[test]
+    fn a_boundary_that_ends_a_messages_header_opens_no_part_beyond_the_limit() {
+        let limits = Limits { parts_max: 4, ..Limits::default() };
+        let message = [
+            &b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\nx\r\n"[..],
+            b"--b\r\nContent-Type: message/rfc822\r\n--b\r\n\r\nx\r\n--b\r\n\r\ny\r\n--b--\r\n",
+        ];
+        let mut parser = Parser::new(limits);
+        parser.feed(&message.concat());
+        assert_eq!(parser.finish().parts().len(), 4);
     }
 
     #[test]
