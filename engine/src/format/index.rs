@@ -59,7 +59,7 @@ use protocol::types::{ModSeq, SystemFlags, Uid};
 use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FormatError, check_features, crc, record_crc};
+use super::{FormatError, check_features, crc};
 use crate::layout::NameFlags;
 
 /// Distance of the two header slots.
@@ -268,18 +268,18 @@ impl Record {
             u64::from(self.sent_date) | u64::from(self.subject_hash) << 32,
             u64::from(self.from_hash),
         ];
-        words[7] |= u64::from(record_crc::of(&words)) << 32;
+        words[7] |= u64::from(words_crc(&words)) << 32;
         words
     }
 
     /// Reads words whose CRC matches; `None` when it does not.
     pub fn decode(words: &Words) -> Option<Record> {
-        record_crc::is_right(words).then(|| Record::decode_unchecked(words))
+        is_right(words).then(|| Record::decode_unchecked(words))
     }
 
     /// The uid of words whose CRC matches.
     pub(crate) fn uid_if_whole(words: &Words) -> Option<Uid> {
-        record_crc::is_right(words).then_some(Uid(words[0] as u32))
+        is_right(words).then_some(Uid(words[0] as u32))
     }
 
     /// Reads words without looking at the CRC.
@@ -336,6 +336,14 @@ pub fn words_from_bytes(bytes: &[u8]) -> Words {
         *word = u64::from_le_bytes(le);
     }
     out
+}
+
+fn words_crc(words: &Words) -> u32 {
+    crc(0, &words_to_bytes(words)[..60])
+}
+
+fn is_right(words: &Words) -> bool {
+    words_crc(words) == (words[7] >> 32) as u32
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ pub mod facts;
 pub mod frame;
 pub mod heap;
 pub mod index;
-mod record_crc;
 pub mod segment;
 pub mod wire;
 
