@@ -38,6 +38,8 @@ impl Redo<'_> {
             return Ok(());
         }
         self.names.remove(&mailbox.id);
+        // Second names of the messages that no frame tells of.
+        mailbox.foreign.lock().crashed();
         // A file may then be under one of the two names, and under a third one.
         let weak = self.shared.syncs_names(&place.partition.name);
         let mut files = mailbox.files.lock();
@@ -78,8 +80,8 @@ impl Redo<'_> {
         }
     }
 
-    /// The name that a file of this base has. Of several of one file the one that the index knows is
-    /// told, and the others are left to the first listing; where none of them is known, one stays.
+    /// The name that a file of this base has. Of several of one file one stays, if it can the one that
+    /// the index knows.
     pub(super) fn name_now(
         &mut self,
         mailbox: &MailboxInner,
@@ -100,12 +102,9 @@ impl Redo<'_> {
             }
         };
         let Some(files) = names.get_mut(base) else { return Ok(None) };
-        let is_known = |file: &&Location| known.is_some_and(|known| file.has_name_of(known));
-        if let Some(file) = files.iter().find(is_known) {
-            return Ok(Some(file.clone()));
-        }
+        let knows = |file: &Location| known.is_some_and(|known| file.has_name_of(known));
         if files.len() > 1 {
-            *files = drop_doubles(storage, &place, std::mem::take(files), |_| false)?;
+            *files = drop_doubles(storage, &place, std::mem::take(files), knows)?;
         }
         // Of two messages of one name, the one that is listed last.
         Ok(files.last().cloned())
