@@ -385,17 +385,17 @@ fn every_moment_is_a_good_one_for_a_power_cut() {
 
 #[test]
 fn calls_that_do_the_work_themselves_keep_what_they_acknowledge() {
-    with_seeds(
-        "inline",
-        || false,
-        |seed| {
-            let (mode, faults) = kind(seed);
-            let mut run = Run::driven(seed, mode, Drive::Inline);
-            for _ in 0..CYCLES {
-                run.cycle(faults);
-            }
-        },
-    );
+    let run = |seed| {
+        let (mode, faults) = kind(seed);
+        let mut run = Run::driven(seed, mode, Drive::Inline);
+        for _ in 0..CYCLES {
+            run.cycle(faults);
+        }
+    };
+    // An old name could not be removed beside the new one, and a cut came: too much for `mended`.
+    run(1035);
+    JOURNAL.take();
+    with_seeds("inline", || false, run);
 }
 
 #[test]

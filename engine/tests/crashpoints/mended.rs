@@ -331,32 +331,3 @@ fn flags_whose_name_could_not_be_given_before_a_checkpoint_stay_as_they_are() {
         }
     }
 }
-
-#[test]
-fn flags_whose_name_could_not_be_noted_are_not_undone_by_a_name_that_stayed() {
-    for (fails, seed) in (1..=6).flat_map(|fails| [(fails, 1), (fails, 2)]) {
-        let at = inbox(0);
-        let mut bench = filled(seed, Mode::NoJournal, 0, 2);
-        let (uids, mode, flags) = (vec![Uid(1)], StoreMode::Remove, SystemFlags::SEEN);
-        let request =
-            StoreRequest { uids, mode, flags, keywords: Vec::new(), unchanged_since: None };
-        let mailbox = bench.mailbox(&at).expect("an INBOX");
-        bench.result(mailbox.store(request)).expect("a change of flags");
-        bench.sim.fail_at(bench.sim.operations() + fails, Fault::Quota);
-        while bench.store.turn(Turn::Names) {}
-        drop(mailbox);
-        let _ = bench.result(bench.store.checkpoint());
-        bench.sim.advance(3_000_000_000);
-        // A listing, which may meet both names.
-        let folder = bench.look().or_else(|_| bench.look()).expect("a look");
-        assert_eq!(folder.folder(&at).expect("a mailbox").messages[&1].flags, 0, "{fails} {seed}");
-        // Refused where the first one met the fault.
-        let _ = bench.result(bench.store.checkpoint());
-        for cut in 0..20 {
-            let (after, _) = bench.sim.image().after_cut(cut);
-            let mut again = Bench::open(&after, true).expect("a start");
-            let message = look(&mut again, &at).messages[&1].clone();
-            assert_eq!(message.flags, 0, "operation {fails}, seed {seed}, cut {cut}");
-        }
-    }
-}
