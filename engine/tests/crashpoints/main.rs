@@ -147,6 +147,8 @@ struct Run<'a> {
     worlds: Vec<World>,
     next_token: u32,
     mode: Mode,
+    /// Operations that fail in this cycle.
+    faults: Vec<u64>,
     exploring: Option<Exploring<'a>>,
 }
 
@@ -165,7 +167,7 @@ impl<'a> Run<'a> {
         }
         let world = bench.look().expect("a fresh store can be read");
         let (random, worlds) = (Random(seed), vec![world]);
-        Run { bench, random, worlds, next_token: 1, mode, exploring: None }
+        Run { bench, random, worlds, next_token: 1, mode, faults: Vec::new(), exploring: None }
     }
 
     /// A few operations side by side, and a look. Returns whether the store can go on.
@@ -200,8 +202,11 @@ impl<'a> Run<'a> {
                 // The removal of what was staged goes without a waiter.
                 self.bench.finish_helpers();
                 let left = self.bench.staged();
+                // The next start removes it.
+                let during = from..=self.bench.sim.operations();
+                let failed = self.faults.iter().any(|at| during.contains(at));
                 let cut = self.bench.sim.is_stopped();
-                assert!(cut || left == staged, "a refused delivery leaves {left:?}");
+                assert!(cut || failed || left == staged, "a refused delivery leaves {left:?}");
             }
         }
         for image in self.sampled() {
@@ -317,6 +322,7 @@ impl<'a> Run<'a> {
     /// Sets what will go wrong in a cycle: a cut, or faults.
     fn arm(&mut self, faults: bool) {
         let now = self.bench.sim.operations();
+        self.faults.clear();
         if faults {
             let kinds = [Fault::Io, Fault::NoSpace, Fault::Quota, Fault::ShortWrite];
             for _ in 0..1 + self.random.below(FAULTS_MAX) {
@@ -324,6 +330,7 @@ impl<'a> Run<'a> {
                 let at = now + 1 + self.random.below(150);
                 note(format!("fault {fault:?} at {at}"));
                 self.bench.sim.fail_at(at, fault);
+                self.faults.push(at);
             }
             return;
         }
