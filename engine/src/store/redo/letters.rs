@@ -38,8 +38,6 @@ impl Redo<'_> {
             return Ok(());
         }
         self.names.remove(&mailbox.id);
-        // Second names of the messages that no frame tells of.
-        mailbox.foreign.lock().crashed();
         // A file may then be under one of the two names, and under a third one.
         let weak = self.shared.syncs_names(&place.partition.name);
         let mut files = mailbox.files.lock();

@@ -105,7 +105,8 @@ impl<'a> Redo<'a> {
             state.keywords = files.keywords().clone();
             state.keywords_filed = files.keywords().clone();
             drop(state);
-            mailbox.foreign.lock().distrust();
+            // Files may be under two names, of messages that no frame tells of, too.
+            mailbox.foreign.lock().crashed();
             mailbox.publish(&files);
             drop(files);
             mailbox.find_differing_names();
