@@ -30,7 +30,9 @@ use protocol::imap::mutf7;
 use protocol::types::Uid;
 
 use super::name::{FILE_NAME_BYTES_MAX, escape_user_part, levels, split_user};
-use super::tree::{create_durable, move_contents, remove_contents, rename_directory, sync_parents};
+use super::tree::{
+    create_durable, is_directory, move_contents, remove_contents, rename_directory, sync_parents,
+};
 use super::{
     Found, FoundMailbox, Layout, LayoutKind, Location, NameError, NameFlags, Unique, is_inbox,
 };
@@ -178,6 +180,10 @@ impl Layout for Cyrus {
             dir.push(stored);
         }
         Ok(dir)
+    }
+
+    fn is_there(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> bool {
+        is_directory(storage, &root.join(STAGE_DIRECTORY)) && is_directory(storage, dir)
     }
 
     fn create(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> io::Result<()> {

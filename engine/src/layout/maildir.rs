@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use protocol::imap::mutf7;
 
 use super::name::{FILE_NAME_BYTES_MAX, escape_user_part, levels, split_user};
-use super::tree::{create_durable, move_contents, remove_contents, rename_directory};
+use super::tree::{create_durable, is_directory, move_contents, remove_contents, rename_directory};
 use super::{Found, FoundMailbox, Layout, LayoutKind, Location, NameError, Unique, is_inbox};
 use crate::io::{Kind, Open, Storage};
 
@@ -279,6 +279,13 @@ impl Layout for Maildir {
             return Ok(dir.join(COPIES_DIR).join(name).join(&stored[1..]));
         }
         Ok(dir.join(self.stored_name(mailbox, mailbox)?))
+    }
+
+    fn is_there(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> bool {
+        let has_marker =
+            || !self.is_folder(root, dir) || storage.stat(&dir.join(FOLDER_MARKER)).is_ok();
+        ["tmp", "new", "cur"].iter().all(|sub| is_directory(storage, &dir.join(sub)))
+            && has_marker()
     }
 
     fn create(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> io::Result<()> {

@@ -109,6 +109,8 @@ pub trait Layout: Send + Sync {
     fn kind(&self) -> LayoutKind;
     /// The directory of a mailbox. Never leaves `root`, whatever the names hold.
     fn mailbox_dir(&self, root: &Path, user: &str, mailbox: &str) -> Result<PathBuf, NameError>;
+    /// Whether the directory and what belongs in it are there, maybe not durably.
+    fn is_there(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> bool;
     /// Makes the directory and what belongs in it; succeeds when all is there.
     fn create(&self, storage: &dyn Storage, root: &Path, dir: &Path) -> io::Result<()>;
     /// Moves what belongs to this mailbox alone (not its children) from one directory to

@@ -36,6 +36,11 @@ fn entries(storage: &dyn Storage, dir: &Path) -> io::Result<Vec<(Vec<u8>, Kind)>
     }
 }
 
+/// Whether a directory is there.
+pub(super) fn is_directory(storage: &dyn Storage, dir: &Path) -> bool {
+    storage.stat(dir).is_ok_and(|stat| stat.kind == Kind::Directory)
+}
+
 /// Makes a directory, and its missing parents, so that their names survive a power cut; one that
 /// is there already is synced too, as an earlier attempt may have ended before its sync.
 pub(crate) fn create_durable(storage: &dyn Storage, dir: &Path) -> io::Result<()> {

@@ -117,10 +117,18 @@ impl UserInner {
         let owner = shared.owners.of(shared, &partition, &self.name)?;
         let storage = &*shared.storage;
         let limit = Lsn(shared.checkpointed.load(Ordering::Acquire));
-        partition
-            .layout
-            .create(storage, &partition.path, &dir)
-            .map_err(Error::io("create", &dir))?;
+        let layout = &partition.layout;
+        let create = || {
+            let made = layout.create(storage, &partition.path, &dir);
+            made.map_err(Error::io("create", &dir))
+        };
+        // Its first checkpoint came behind an opening that made the names of its directories durable:
+        // two syncs less.
+        let is_covered = shared.catalog.summary(id)?.is_some();
+        let is_made = is_covered && layout.is_there(storage, &partition.path, &dir);
+        if !is_made {
+            create()?;
+        }
         let suspect = |files: &Files| files.head.owner_epoch <= shared.unclean_epoch;
         let open = || {
             let trust = &shared.trust;
@@ -165,8 +173,12 @@ impl UserInner {
             }
             other => Err(other),
         })?;
-        let place = Place { partition, dir };
         let suspect = suspect(&files);
+        if suspect && is_made {
+            // What stopped the server may have come between a name and its sync.
+            create()?;
+        }
+        let place = Place { partition, dir };
         let share = Share::new(self.ledger.clone(), &self.namespace.load(), id);
         let events = self.events.clone();
         let annotated = (id, shared.has_annotations(id)?);

@@ -234,12 +234,16 @@ fn a_file_whose_removal_failed_is_removed_later() {
             let mut bench = filled(operation, Mode::Ordered, user, 2);
             let messages = |sim: &Sim| files_in(sim, dir);
             assert_eq!(messages(&bench.sim), 2);
-            bench.sim.fail_at(bench.sim.operations() + operation, Fault::Io);
+            let fault_at = bench.sim.operations() + operation;
+            bench.sim.fail_at(fault_at, Fault::Io);
             let done = expunge(&bench, &at, 1..=1);
             while bench.store.turn(Turn::Retry) && bench.store.turn(Turn::Apply) {}
             let left = look(&mut bench, &at).messages.len();
             assert!(left == 1 || done.is_err(), "{at:?}, fault at {operation}: {done:?}");
-            bench.store.close().expect("a stop");
+            // Behind the removal the fault is the stop's, which says so.
+            let is_behind = bench.sim.operations() < fault_at;
+            let stopped = bench.store.close();
+            assert_eq!(stopped.is_err(), is_behind, "{at:?}, fault at {operation}: {stopped:?}");
             bench.reopened().expect("a start");
             assert_eq!(look(&mut bench, &at).messages.len(), left, "{at:?} at {operation}");
             bench.result(bench.store.checkpoint()).expect("a checkpoint");
