@@ -31,7 +31,7 @@
 //! | 136 | 8 | bytes of `cursus.heap` in use |
 //! | 144 | 8 | bytes of `cursus.cache.G` in use |
 //! | 152 | 4 | G, the cache generation |
-//! | 156 | 4 | bit 0: some file names differ from the records' flags |
+//! | 156 | 4 | bit 0: some file names differ from the records' flags; bit 1: no listing since a crash |
 //! | 160 | 8 | heap offset of the keyword names, 0 for none |
 //! | 168, 176 | 8 each | mtime of `new/` and `cur/` when last listed, ns; 0 unknown |
 //! | 184 | 8 | when that listing began, ns |
@@ -119,7 +119,7 @@ pub struct Slot {
     pub cache_bytes: U64,
     /// Which cache file.
     pub cache_generation: U32,
-    /// [`NAMES_DIFFER`]
+    /// [`NAMES_DIFFER`], [`NOT_LISTED_SINCE_CRASH`]
     pub state: U32,
     /// 0 for none.
     pub keywords_at: U64,
@@ -143,6 +143,8 @@ const _: () = assert!(std::mem::offset_of!(Slot, crc) == 508);
 
 /// Bit of [`Slot::state`]: file names wait to be changed.
 pub const NAMES_DIFFER: u32 = 1;
+/// Bit of [`Slot::state`]: the listing that removes what a crash left did not come yet.
+pub const NOT_LISTED_SINCE_CRASH: u32 = 2;
 
 impl Slot {
     /// An empty mailbox's slot.

@@ -25,7 +25,8 @@ use crate::format::cache;
 use crate::format::facts::{FACTS_BYTES, Facts};
 use crate::format::heap;
 use crate::format::index::{
-    Bits, NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES, Slot, words_to_bytes,
+    Bits, NAMES_DIFFER, NOT_LISTED_SINCE_CRASH, RECORD_BYTES, RECORDS_OFFSET, Record, SLOT_BYTES,
+    Slot, words_to_bytes,
 };
 use crate::format::wire::Writer;
 use crate::ids::{Lsn, MailboxId, StoreId};
@@ -61,6 +62,7 @@ pub(crate) struct Head {
     pub(crate) cache_bytes: u64,
     pub(crate) cache_generation: u32,
     pub(crate) names_differ: bool,
+    pub(crate) not_listed_since_crash: bool,
     pub(crate) keywords_at: u64,
     pub(crate) new_mtime: i64,
     pub(crate) cur_mtime: i64,
@@ -470,7 +472,12 @@ impl Files {
         slot.heap_bytes = head.heap_bytes.into();
         slot.cache_bytes = head.cache_bytes.into();
         slot.cache_generation = head.cache_generation.into();
-        slot.state = if head.names_differ { NAMES_DIFFER } else { 0 }.into();
+        let states = [
+            (head.names_differ, NAMES_DIFFER),
+            (head.not_listed_since_crash, NOT_LISTED_SINCE_CRASH),
+        ];
+        let set = states.into_iter().filter(|(is, _)| *is);
+        slot.state = set.fold(0, |state, (_, bit)| state | bit).into();
         slot.keywords_at = head.keywords_at.into();
         slot.new_mtime = head.new_mtime.into();
         slot.cur_mtime = head.cur_mtime.into();

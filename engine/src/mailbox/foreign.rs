@@ -38,7 +38,8 @@ pub(crate) struct Foreign {
     /// The file of a message that we removed was not where it should be, and no look at all names
     /// came since: only the tombstone tells it from a delivery of another program.
     pub(super) strayed: bool,
-    /// Staged files of a store that stopped uncleanly may be about.
+    /// No listing came since a store stopped uncleanly: its staged files may be about, and files
+    /// under two names.
     pub(super) after_crash: bool,
     /// UIDs that an old server gave to messages that are to be taken in.
     pub(crate) told: Option<Arc<Told>>,
@@ -52,7 +53,17 @@ impl Foreign {
     pub(crate) fn from_head(head: &Head) -> Foreign {
         let (new_mtime, cur_mtime, listed_at) = (head.new_mtime, head.cur_mtime, head.listed_at);
         let (new_listed_at, strayed) = (listed_at, listed_at == 0);
-        Foreign { new_mtime, cur_mtime, listed_at, new_listed_at, strayed, ..Foreign::default() }
+        let after_crash = head.not_listed_since_crash;
+        Foreign {
+            new_mtime,
+            cur_mtime,
+            listed_at,
+            new_listed_at,
+            strayed,
+            after_crash,
+            distrusted: after_crash,
+            ..Foreign::default()
+        }
     }
 
     pub(crate) fn fold_into_head(&self, head: &mut Head) {
@@ -60,6 +71,7 @@ impl Foreign {
         head.new_mtime = if known && !self.new_differs { self.new_mtime } else { 0 };
         head.cur_mtime = if known { self.cur_mtime } else { 0 };
         head.listed_at = if known { self.listed_at } else { 0 };
+        head.not_listed_since_crash = self.after_crash;
     }
 
     /// The next look lists and cleans up what a crash left.

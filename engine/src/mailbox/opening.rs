@@ -14,7 +14,9 @@ use super::keywords::KeywordTable;
 use super::tombs::Tombstones;
 use crate::error::{Error, Result};
 use crate::format::facts::FACTS_BYTES;
-use crate::format::index::{NAMES_DIFFER, RECORD_BYTES, RECORDS_OFFSET, SLOT_BYTES, Slot};
+use crate::format::index::{
+    NAMES_DIFFER, NOT_LISTED_SINCE_CRASH, RECORD_BYTES, RECORDS_OFFSET, SLOT_BYTES, Slot,
+};
 use crate::format::wire::Reader;
 use crate::format::{FormatError, cache, heap, turn_one_bit_back};
 use crate::ids::{Lsn, MailboxId, StoreId};
@@ -118,6 +120,7 @@ impl Files {
             cache_bytes: slot.cache_bytes.get().max(cache::HEADER_BYTES),
             cache_generation: slot.cache_generation.get(),
             names_differ: slot.state.get() & NAMES_DIFFER != 0,
+            not_listed_since_crash: slot.state.get() & NOT_LISTED_SINCE_CRASH != 0,
             keywords_at: slot.keywords_at.get(),
             new_mtime: slot.new_mtime.get(),
             cur_mtime: slot.cur_mtime.get(),

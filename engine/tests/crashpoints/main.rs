@@ -405,7 +405,6 @@ fn calls_that_do_the_work_themselves_keep_what_they_acknowledge() {
     // An old name could not be removed beside the new one, and a cut came: too much for `mended`.
     run(1035);
     JOURNAL.take();
-    // Of seeds from 50000 on one in some hundreds fails where an apply does: 50595, not yet explained.
     let seeds = number("CURSUS_CRASH_SEEDS").unwrap_or(INLINE_SEEDS);
     let done = AtomicU64::new(0);
     with_seeds(

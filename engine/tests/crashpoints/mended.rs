@@ -135,6 +135,38 @@ fn a_file_under_two_names_after_a_power_cut_is_one_message_with_its_flags() {
 }
 
 #[test]
+fn a_file_under_two_names_is_one_message_when_its_mailbox_is_closed_before_it_is_listed() {
+    let at = inbox(0);
+    let mut bench = filled(1, Mode::Weak, 0, 2);
+    let mailbox = bench.mailbox(&at).expect("an INBOX");
+    let (uids, mode, flags) = (vec![Uid(2)], StoreMode::Replace, SystemFlags(8));
+    let request = StoreRequest { uids, mode, flags, keywords: Vec::new(), unchanged_since: None };
+    bench.result(mailbox.store(request)).expect("a change of flags");
+    drop(mailbox);
+    // Another program's move from `new/`, of which the cut undid the half.
+    let (cur, _) = renamed(&bench.sim, &at, 1, "");
+    let name = cur.file_name().expect("a name").to_string_lossy().into_owned();
+    let base = name.split(":2,").next().expect("a base name");
+    let new = maildir_of(&at).join("new");
+    bench.sim.link(&cur, &new.join(base)).expect("a link");
+    bench.sim.sync_dir(&new).expect("a sync");
+    bench.crash(1);
+    bench.reopened().expect("a start");
+    // Only one mailbox stays open that is not in use.
+    let user = bench.user(&at.0).expect("a user");
+    for name in ["A", "B"] {
+        bench.result(user.create(name, &[])).expect("a mailbox");
+        bench.mailbox(&(at.0.clone(), name.into())).expect("it opens");
+        bench.result(bench.store.checkpoint()).expect("a checkpoint");
+    }
+    assert_eq!(look(&mut bench, &at).messages.len(), 2);
+    assert_eq!(Bench::maildir_files(&bench.sim, &at)[&1].len(), 1, "the second name stayed");
+    // Where only `new/` is listed, what is there and was not known there is a delivery.
+    fill_one_more(&bench, &at);
+    assert_eq!(look(&mut bench, &at).messages.len(), 3);
+}
+
+#[test]
 fn a_void_message_does_not_come_back_when_the_header_is_lost() {
     let at = inbox(0);
     let mut bench = filled(1, Mode::Ordered, 0, 2);

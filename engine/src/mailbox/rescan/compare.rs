@@ -62,17 +62,36 @@ impl MailboxInner {
         files: &mut Files,
     ) -> Result<Option<Arc<Tx>>> {
         self.follow_original();
-        let place = self.place.read().clone();
         if files.head.count >= self.shared.config.linger_messages_min && self.is_maildir() {
             self.shared.watches.linger(self);
         }
         // What they tell is in the listing, or comes again later.
-        let after_crash = {
+        let (strayed, after_crash) = {
             let mut foreign = self.foreign.lock();
             foreign.events().clear();
-            foreign.strayed = false;
-            std::mem::take(&mut foreign.after_crash)
+            (std::mem::take(&mut foreign.strayed), foreign.after_crash)
         };
+        let last = self.compare_all(files, after_crash);
+        let mut foreign = self.foreign.lock();
+        match last {
+            Ok(_) => foreign.after_crash = false,
+            Err(_) => foreign.strayed |= strayed,
+        }
+        drop(foreign);
+        if after_crash && last.is_ok() {
+            // The next checkpoint makes it durable, and says that it was done.
+            self.mark_dirty();
+        }
+        last
+    }
+
+    /// `after_crash`: removes what a crash left, too.
+    fn compare_all(
+        self: &Arc<Self>,
+        files: &mut Files,
+        after_crash: bool,
+    ) -> Result<Option<Arc<Tx>>> {
+        let place = self.place.read().clone();
         if after_crash {
             self.clean_stage(&place);
         }
