@@ -195,7 +195,7 @@ mod tests {
 
     fn assert_exists(root: &Path, test: &str) {
         let (file, name) = test.rsplit_once("::").expect(test);
-        let folder = if file.contains('/') { "" } else { "server/tests/" };
+        let folder = if file.contains('/') { "" } else { "server/tests/sessions/" };
         let source = std::fs::read_to_string(root.join(format!("{folder}{file}.rs"))).expect(test);
         assert!(source.contains(&format!("fn {name}(")), "{test} does not exist");
     }

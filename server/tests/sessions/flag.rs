@@ -1,11 +1,9 @@
 //! How flags are told: of early answers, of silent changes that cross others', of messages that a FETCH
 //! makes `\Seen`.
 
-mod site;
-
+use crate::site::imap::{Client, assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::imap::{Client, assert_lines, say};
-use site::{Site, on_a_core};
 
 fn imap(layout: LayoutKind) -> Site {
     Site::new(Protocol::Imap, layout, |_| {})

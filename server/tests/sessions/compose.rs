@@ -1,10 +1,8 @@
 //! Messages made on the server: REPLACE (RFC 8508), CATENATE (RFC 4469), and UTF-8 in headers and
 //! names (RFC 6855). What the RFCs show, and what must not happen.
 
-mod site;
-
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol, Utf8};
-use site::{Site, on_a_core};
 
 fn imap(layout: LayoutKind) -> Site {
     Site::new(Protocol::Imap, layout, |_| {})

@@ -1,8 +1,6 @@
 //! A server without sockets, for scripted sessions: a store of its own, accounts, and one end of a
 //! socket pair for each session.
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
 pub(crate) mod gate;
 pub(crate) mod imap;
 

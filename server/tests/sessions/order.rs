@@ -1,9 +1,7 @@
 //! SORT and THREAD over IMAP: RFC 5256, 5957, 5267 section 3, 6203 section 6.
 
-mod site;
-
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::{Site, on_a_core};
 
 const LOGIN: &str = "l LOGIN jo geheim\r\nl SELECT INBOX\r\n";
 

@@ -1,11 +1,9 @@
 //! Large mailboxes piece by piece: PARTIAL (RFC 9394), MESSAGELIMIT and SAVELIMIT (RFC 9738),
 //! UIDBATCHES (RFC 10022).
 
-mod site;
-
+use crate::site::imap::{assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::Protocol;
-use site::imap::{assert_lines, say};
-use site::{Site, on_a_core};
 
 /// RFC 9394 sections 3.1 to 3.4.
 #[test]

@@ -1,10 +1,8 @@
 //! Shared mailboxes: ACL (RFC 4314), LIST-MYRIGHTS (RFC 8440), namespaces, administrators, scripted.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say, say_as};
+use crate::site::{Site, on_a_core};
 use config::{Config, LayoutKind, NameForm, Protocol, Separator};
-use site::imap::{assert_lines, say, say_as};
-use site::{Site, on_a_core};
 
 const MESSAGE: &str = "Subject: x\r\n\r\nbody\r\n";
 
@@ -300,7 +298,8 @@ fn rights_that_change_are_heeded_by_sessions_that_have_it_selected() {
         let site = imap(layout);
         site.store("bob", "INBOX", MESSAGE).await;
         say_as(&site, "bob", "1 SETACL INBOX jo lrsw\r\n").await;
-        let mut client = site::imap::Client::login(&site, "1 SELECT \"Other Users/bob\"\r\n").await;
+        let mut client =
+            crate::site::imap::Client::login(&site, "1 SELECT \"Other Users/bob\"\r\n").await;
         client.until("1 OK [READ-WRITE]").await;
         say_as(&site, "bob", "1 SETACL INBOX jo lr\r\n").await;
         client.send("2 NOOP\r\n3 STORE 1 +FLAGS (\\Flagged)\r\n").await;

@@ -1,10 +1,8 @@
 //! Commands and answers by UID alone: RFC 9586.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::Protocol;
-use site::imap::{assert_lines, say};
-use site::{Site, on_a_core};
 
 /// RFC 9586 sections 3.1 to 3.4.
 #[test]

@@ -1,10 +1,8 @@
 //! Settings that other servers have and that are ours as well, in sessions.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say, say_as};
+use crate::site::{Site, on_a_core};
 use config::{Domain, NewMailbox, OverQuota, PlainLogin, Protocol};
-use site::imap::{assert_lines, say, say_as};
-use site::{Site, on_a_core};
 
 /// Courier's `IMAP_CAPABILITY` and Cyrus's `suppress_capabilities`.
 #[test]

@@ -1,15 +1,13 @@
 //! What lies below IMAP sessions: COMPRESS (RFC 4978), TLS, UNAUTHENTICATE (RFC 8437), ID
 //! (RFC 2971), ENABLE (RFC 5161). The same script gives the same answers on each, cut anywhere.
 
-mod site;
-
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
 use rustls_pki_types::pem::PemObject;
-use site::{Site, on_a_core};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush, Status};

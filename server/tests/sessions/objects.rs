@@ -1,11 +1,9 @@
 //! What messages and mailboxes are known by, and what is told of them: RFC 7889, 8438, 8474, 8514,
 //! 8970; registered keywords.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::Protocol;
-use site::imap::{assert_lines, say};
-use site::{Site, on_a_core};
 
 /// RFC 8438 section 2, RFC 7889 sections 2 and 3.
 #[test]

@@ -1,10 +1,8 @@
 //! METADATA (RFC 5464), scripted.
 
-mod site;
-
+use crate::site::imap::{Client, say};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::imap::{Client, say};
-use site::{Site, on_a_core};
 
 fn imap(layout: LayoutKind) -> Site {
     Site::new(Protocol::Imap, layout, |config| {

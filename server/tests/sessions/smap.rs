@@ -1,10 +1,8 @@
 //! SMAP1 sessions, scripted: the exchanges of Courier's description, and hostile bytes.
 
-mod site;
-
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
 use protocol::types::SeqNum;
-use site::{Site, on_a_core};
 
 const LOGIN: &str = "\\SMAP1 LOGIN jo geheim\r\n";
 const FIRST: &str = "Subject: one\r\nFrom: a@example.net\r\n\r\n.dot\r\nlast\r\n";

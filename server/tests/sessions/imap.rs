@@ -1,12 +1,10 @@
 //! IMAP sessions, scripted: what the RFCs show, every cut of the input, hostile clients.
 
-mod site;
-
 use std::time::Duration;
 
+use crate::site::imap::{Client, assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, PlainLogin, Protocol};
-use site::imap::{Client, assert_lines, say};
-use site::{Site, on_a_core};
 use tokio::io::AsyncReadExt;
 
 fn imap(layout: LayoutKind) -> Site {

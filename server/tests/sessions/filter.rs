@@ -1,10 +1,8 @@
 //! Named searches: RFC 5466.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::Protocol;
-use site::imap::{assert_lines, say};
-use site::{Site, on_a_core};
 
 async fn fill(site: &Site) {
     for (from, subject) in [("boss@example.com", "one"), ("x@example.com", "two"), ("y@z", "grüße")]

@@ -1,7 +1,5 @@
 //! SEARCH over IMAP with a full-text index, the operator's requests on it, and SEARCH=FUZZY.
 
-mod site;
-
 use admin::operator::Operator;
 use admin::wire::{IndexAction, IndexLine};
 use admin::{Reply, Request};
@@ -27,7 +25,7 @@ async fn ask(client: &mut UnixStream, command: &str) -> String {
     }
 }
 
-async fn index(site: &site::Site, action: IndexAction) -> IndexLine {
+async fn index(site: &crate::site::Site, action: IndexAction) -> IndexLine {
     let shared = site.services.shared();
     let operator = Operator {
         store: shared.store.clone(),
@@ -45,10 +43,10 @@ async fn index(site: &site::Site, action: IndexAction) -> IndexLine {
     }
 }
 
-fn run(fuzzy: bool, test: impl AsyncFnOnce(site::Site)) {
+fn run(fuzzy: bool, test: impl AsyncFnOnce(crate::site::Site)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let site = site::Site::new(Protocol::Imap, LayoutKind::Maildir, |config| {
+        let site = crate::site::Site::new(Protocol::Imap, LayoutKind::Maildir, |config| {
             config.search.index = SearchIndex::Searched;
             config.search.index_messages_min = 1000;
             config.search.fuzzy = fuzzy;
@@ -66,7 +64,7 @@ fn run(fuzzy: bool, test: impl AsyncFnOnce(site::Site)) {
 fn an_index_changes_no_answer_and_operators_make_and_drop_it() {
     run(false, async |site| {
         let mut client = site.connect();
-        ask(&mut client, &format!("a LOGIN jo {}", site::PASSWORD)).await;
+        ask(&mut client, &format!("a LOGIN jo {}", crate::site::PASSWORD)).await;
         ask(&mut client, "b SELECT INBOX").await;
         let questions = [
             "c SEARCH BODY voice",
@@ -98,7 +96,7 @@ fn an_index_changes_no_answer_and_operators_make_and_drop_it() {
 fn fuzzy_is_offered_where_configured_and_tells_relevancy() {
     run(true, async |site| {
         let mut client = site.connect();
-        ask(&mut client, &format!("a LOGIN jo {}", site::PASSWORD)).await;
+        ask(&mut client, &format!("a LOGIN jo {}", crate::site::PASSWORD)).await;
         assert!(ask(&mut client, "b CAPABILITY").await.contains(" SEARCH=FUZZY"));
         ask(&mut client, "c SELECT INBOX").await;
         let plain = ask(&mut client, "d SEARCH FUZZY BODY invocie").await;
@@ -114,7 +112,7 @@ fn fuzzy_is_offered_where_configured_and_tells_relevancy() {
     });
     run(false, async |site| {
         let mut client = site.connect();
-        ask(&mut client, &format!("a LOGIN jo {}", site::PASSWORD)).await;
+        ask(&mut client, &format!("a LOGIN jo {}", crate::site::PASSWORD)).await;
         assert!(!ask(&mut client, "b CAPABILITY").await.contains("SEARCH=FUZZY"));
         ask(&mut client, "c SELECT INBOX").await;
         assert!(ask(&mut client, "d SEARCH FUZZY BODY invoice").await.contains("d BAD"));

@@ -1,12 +1,10 @@
 //! What Courier's clients find besides: XMAGICTRASH, emptying by age, XCOURIEROUTBOX.
 
-mod site;
-
 use std::path::Path;
 
+use crate::site::imap::{assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::{Expiry, LayoutKind, Protocol};
-use site::imap::{assert_lines, say};
-use site::{Site, on_a_core};
 
 fn with_trash(layout: LayoutKind) -> Site {
     Site::new(Protocol::Imap, layout, |config| config.trash.move_expunged = true)

@@ -1,12 +1,10 @@
 //! NOTIFY (RFC 5465), scripted.
 
-mod site;
-
+use crate::site::imap::{Client, say};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
 use engine::{AclEntry, Identifier, Rights, RightsChange, UserOptions};
 use protocol::types::{SystemFlags, Uid};
-use site::imap::{Client, say};
-use site::{Site, on_a_core};
 
 const MESSAGE: &str = "From: bob@example.org\r\nSubject: Re: good morning\r\n\r\nbody\r\n";
 

@@ -1,10 +1,8 @@
 //! `\Seen` in mailboxes of others: each user's own, scripted.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say, say_as};
+use crate::site::{Site, on_a_core};
 use config::Protocol;
-use site::imap::{assert_lines, say, say_as};
-use site::{Site, on_a_core};
 
 const MESSAGE: &str = "Subject: x\r\n\r\nbody\r\n";
 
@@ -23,9 +21,10 @@ fn seen_is_each_users_own_in_others_mailboxes() {
         )
         .await;
         let mut watching =
-            site::imap::Client::login(&site, "1 SELECT \"Other Users/bob\"\r\n2 IDLE\r\n").await;
+            crate::site::imap::Client::login(&site, "1 SELECT \"Other Users/bob\"\r\n2 IDLE\r\n")
+                .await;
         watching.until("+ idling").await;
-        let mut owner = site::imap::Client { stream: site.connect(), read: String::new() };
+        let mut owner = crate::site::imap::Client { stream: site.connect(), read: String::new() };
         owner.send("l LOGIN bob geheim\r\n1 SELECT INBOX\r\n2 IDLE\r\n").await;
         owner.until("+ idling").await;
         let said = say(

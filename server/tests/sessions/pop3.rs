@@ -1,9 +1,7 @@
 //! POP3 sessions, scripted: what the RFCs show, every cut of the input, hostile clients.
 
-mod site;
-
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, PlainLogin, Protocol, TlsMode};
-use site::{Site, on_a_core};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn pop3(layout: LayoutKind) -> Site {

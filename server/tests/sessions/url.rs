@@ -1,10 +1,8 @@
 //! URLs that their owners authorise: URLAUTH (RFC 4467), URLAUTH=BINARY (RFC 5524), URL-PARTIAL
 //! (RFC 5550).
 
-mod site;
-
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::{Site, on_a_core};
 
 const PARTS: &str = "Subject: two\r\nMIME-Version: 1.0\r\n\
     Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\n\

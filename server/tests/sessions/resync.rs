@@ -1,15 +1,13 @@
 //! CONDSTORE and QRESYNC: RFC 7162, as its examples have it.
 
-mod site;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::site::gate::{GATED, Gate};
+use crate::site::imap::{Client, assert_lines, say};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::gate::{GATED, Gate};
-use site::imap::{Client, assert_lines, say};
-use site::{Site, on_a_core};
 
 /// A site with `count` messages in INBOX.
 async fn with_messages(layout: LayoutKind, count: usize) -> Site {

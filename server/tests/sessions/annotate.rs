@@ -1,12 +1,10 @@
 //! ANNOTATE-EXPERIMENT-1 (RFC 5257), scripted.
 
-mod site;
-
 use std::collections::BTreeSet;
 
+use crate::site::imap::{Client, assert_lines, say, say_as};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::imap::{Client, assert_lines, say, say_as};
-use site::{Site, on_a_core};
 
 const MESSAGE: &str = "Subject: x\r\n\r\nbody\r\n";
 

@@ -1,10 +1,8 @@
 //! LIST with its extensions (RFC 5258, 5819, 6154, 9051, 9590) and XLIST, scripted.
 
-mod site;
-
+use crate::site::imap::say;
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::imap::say;
-use site::{Site, on_a_core};
 
 async fn with_names(layout: LayoutKind, mailboxes: &[&str], subscribed: &[&str]) -> Site {
     let site = Site::new(Protocol::Imap, layout, |_| {});

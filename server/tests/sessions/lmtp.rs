@@ -1,9 +1,7 @@
 //! LMTP sessions, scripted: what the RFCs show, every cut of the input, hostile clients.
 
-mod site;
-
+use crate::site::{Site, on_a_core, untraced};
 use config::{LayoutKind, Protocol};
-use site::{Site, on_a_core, untraced};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn lmtp(layout: LayoutKind) -> Site {

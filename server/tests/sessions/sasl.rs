@@ -1,9 +1,8 @@
 //! Logins by every mechanism, through IMAP and POP3.
 
-mod site;
-
 use std::sync::Arc;
 
+use crate::site::{PASSWORD, Site, on_a_core};
 use auth::Mechanism;
 use auth::hash::{HashKind, hex};
 use base64::Engine as _;
@@ -11,7 +10,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use config::{CertificateField, ClientCertificates, LayoutKind, Protocol, SaslMechanism, TlsMode};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use site::{PASSWORD, Site, on_a_core};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 
 /// All that can work without a certificate or a token.

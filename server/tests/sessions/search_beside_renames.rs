@@ -1,8 +1,6 @@
 //! Searching bodies while another program changes flags: in a Maildir every such change renames
 //! the file that the search is about to open.
 
-mod site;
-
 use std::path::{Path, PathBuf};
 
 use config::{LayoutKind, Protocol};
@@ -44,12 +42,12 @@ fn message_files(dir: &Path, out: &mut Vec<PathBuf>) {
 fn a_search_misses_no_message_whose_file_was_renamed() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let site = site::Site::new(Protocol::Imap, LayoutKind::Maildir, |_| {});
+        let site = crate::site::Site::new(Protocol::Imap, LayoutKind::Maildir, |_| {});
         for n in 0..MESSAGES {
             site.store("jo", "INBOX", &format!("Subject: {n}\r\n\r\nneedle\r\n")).await;
         }
         let mut client = site.connect();
-        let login = format!("a LOGIN jo {}\r\nb SELECT INBOX\r\n", site::PASSWORD);
+        let login = format!("a LOGIN jo {}\r\nb SELECT INBOX\r\n", crate::site::PASSWORD);
         ask(&mut client, &login, "b OK").await;
         for letters in ["F", "FS", "", "S"] {
             let mut files = Vec::new();

@@ -1,11 +1,9 @@
 //! QUOTA (RFC 9208), scripted.
 
-mod site;
-
+use crate::site::imap::{assert_lines, say, say_as};
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
 use engine::QuotaLimits;
-use site::imap::{assert_lines, say, say_as};
-use site::{Site, on_a_core};
 
 const MESSAGE: &str = "Subject: x\r\n\r\nbody\r\n";
 

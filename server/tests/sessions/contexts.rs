@@ -1,12 +1,10 @@
 //! Searches that are kept up to date (RFC 5267), of several mailboxes (RFC 7377), by other
 //! collations (RFC 5255) and by age (RFC 5032).
 
-mod site;
-
 use std::time::Duration;
 
+use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
-use site::{Site, on_a_core};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
