@@ -10,6 +10,7 @@ import time
 from harness import proc
 from harness.alternation import MAIL_UID, PASSWORD, USER, Alternation, Turn
 from harness.case import Case
+from harness.courier_extras import Extras, message
 from harness.cyrus_alternation import CyrusAlternation
 from harness.filesystem_folders import FilesystemFolders
 from harness.shared_folders import SharedFolders
@@ -130,6 +131,51 @@ class Takeover(Case):
         run.start_old().close()
         run.who = "courier"
         run.compare(told, run.told())
+        self.assertEqual(run.cursus.complaints(), [])
+
+    def test_couriers_trash_and_outbox(self):
+        """The same configuration files, trees and session: what is answered, sent and left."""
+        if os.getuid() != 0:
+            self.skipTest("peers take root")
+        run = Extras()
+        self.addCleanup(run.stop)
+        run.make()
+
+        def work(session):
+            say = session.say
+            say("SELECT INBOX")
+            say("STORE 2 +FLAGS.SILENT (\\Deleted \\Flagged)")
+            say("EXPUNGE")
+            # What the session has copied is removed.
+            say("COPY 1 INBOX.Kept")
+            say("STORE 1 +FLAGS.SILENT (\\Deleted)")
+            say("EXPUNGE")
+            say("UID STORE 4,5 +FLAGS.SILENT (\\Deleted)")
+            say("UID EXPUNGE 4")
+            # Sent: with Bcc, by APPEND and COPY; refused by the program; several at once.
+            say("APPEND INBOX.Outbox (\\Seen)", message("new", "Bcc: b@example.org\r\n"))
+            say("APPEND INBOX.Outbox", message("refuse"))
+            say("COPY 1 INBOX.Outbox")
+            say("COPY 1:2 INBOX.Outbox")
+            say("STATUS INBOX.Outbox (MESSAGES)")
+            say("CLOSE")
+            say("SELECT INBOX.Trash")
+            say("FETCH 1:* (FLAGS)")
+            say("STORE 1 +FLAGS.SILENT (\\Deleted)")
+            say("EXPUNGE")
+            for name in ("INBOX", "INBOX.Trash", "INBOX.Kept", "INBOX.Outbox"):
+                say(f"STATUS {name} (MESSAGES UNSEEN)")
+
+        for several in ("0", "1"):
+            run.set("OUTBOX_MULTIPLE_SEND", several)
+            told = {who: run.session(who, work) for who in ("courier", "cursus")}
+            for what in ("answers", "sent", "tree", "real"):
+                self.assertEqual(told["cursus"][what], told["courier"][what], f"{what}, {several}")
+            # Neither counts Trash. Courier goes on counting what was refused.
+            self.assertEqual(told["cursus"]["counted"], told["cursus"]["real"])
+            self.assertEqual(len(told["courier"]["sent"]), 2 * (3 if several == "0" else 5))
+        for by in ("courier", "cursus"):
+            self.assertEqual(run.shown("cursus", by), run.shown("courier", by), f"left by {by}")
         self.assertEqual(run.cursus.complaints(), [])
 
     def test_dovecot(self):

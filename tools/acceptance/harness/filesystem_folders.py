@@ -4,38 +4,23 @@
 `shared-maildirs`. He reads copies of its folders, with flags of his own.
 """
 
-import base64
-import imaplib
 import os
 import re
 
-from .alternation import MAIL_UID, Alternation, Turn
-from .peers import PASSWORD
-from .shared_folders import selected
+from .alternation import MAIL_UID
+from .sharing_turns import CouriersNames, SharingTurns, flags_of, selected
 
 READER = "user2"
 PATTERNS = ["*", "%", "INBOX*", "shared", "shared.*", "shared.%", "shared.team.%", "shared.team.Open*", "s*"]
 FOLDERS = ["shared.team.Open", "shared.team.Open.Deep", "shared.team.Ro"]
 
 
-class FilesystemTurn(Turn):
-    """cursusd with Courier's names."""
+class FilesystemFolders(SharingTurns):
+    users = ["user1", READER]
+    patterns = PATTERNS
 
-    def __init__(self, maildir):
-        super().__init__(maildir, "courier")
-        self.config.write_text(self.config.read_text().replace(
-            'protocol = "imap"\n', 'protocol = "imap"\nnames = "courier"\n')
-            + "[sharing]\ncourier_maildirs = true\n")
-        secret = base64.b64encode(PASSWORD.encode()).decode()
-        (self.state / "users").write_text(
-            "".join(f"{user}:{{PLAIN.B64}}{secret}\n" for user in ("user1", READER)))
-
-
-class FilesystemFolders(Alternation):
     def __init__(self, seed=1):
-        super().__init__("courier", seed)
-        self.peer.users = 2
-        self.who = "courier"
+        super().__init__(seed)
         self.count = 0
 
     # -- the tree --------------------------------------------------------------
@@ -56,7 +41,7 @@ class FilesystemFolders(Alternation):
         for path in [self.share / ".Hidden", *(self.share / ".Hidden").iterdir()]:
             os.chown(path, 0, 0)
         self.tool("maildirmake.courier", "--add", f"team={self.share}", self.reader)
-        self.cursus = FilesystemTurn(self.maildir)
+        self.cursus = CouriersNames(self.maildir, self.users, "courier_maildirs = true")
 
     def deliver_to(self, folder, sub="cur"):
         self.count += 1
@@ -78,40 +63,25 @@ class FilesystemFolders(Alternation):
 
     # -- what the reader is told -----------------------------------------------
 
-    def session(self):
-        server = self.peer if self.who == "courier" else self.cursus
-        client = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=30)
-        client.login(READER, PASSWORD)
-        return client
+    def session(self, user=READER):
+        return super().session(user)
+
+    def counts_as_subscribed(self, name, listed):
+        # What is above a name for `*`, too.
+        return not name[1] and name[0] != "INBOX"
 
     def told(self):
         client = self.session()
-        out = {"namespace": b'"shared." "."' in client.namespace()[1][0]}
-        for verb in ("list", "lsub"):
-            for pattern in PATTERNS:
-                lines = [line for line in getattr(client, verb)('""', f'"{pattern}"')[1] if line]
-                names = [re.fullmatch(rb'\((.*)\) "\." "?([^"]*)"?', line).groups() for line in lines]
-                found = sorted((name.decode(), b"\\Noselect" in attributes) for attributes, name in names)
-                if verb == "lsub":
-                    # Courier's shows what is above a name for `*`, too.
-                    found = [one for one in found if not one[1] and one[0] != "INBOX"]
-                out[verb, pattern] = found
+        out = {"namespace": b'"shared." "."' in client.namespace()[1][0], **self.folders_told(client)}
         for name in FOLDERS:
             kind, exists = selected(client, name)
             lines = client.fetch("1:*", "(UID FLAGS RFC822.SIZE INTERNALDATE)")[1] if exists else []
-            flags = lambda line: frozenset(re.search(rb"FLAGS \(([^)]*)\)", line)[1].split()) - {b"\\Recent"}
             # Courier calls a folder read-only that the reader may not write into, and keeps his flags.
             out["messages", name] = (kind != "NO", client.response("UIDVALIDITY")[1][0], [
-                (re.search(rb"UID (\d+)", line)[1], flags(line), re.search(rb"SIZE (\d+)", line)[1],
+                (re.search(rb"UID (\d+)", line)[1], flags_of(line), re.search(rb"SIZE (\d+)", line)[1],
                  re.search(rb'DATE "([^"]*)"', line)[1]) for line in lines if line])
         client.logout()
         return out
-
-    def compare(self, before, now):
-        wrong = [f"{what}: {self.who} tells {now[what]}, the other {before[what]}"
-                 for what in before if before[what] != now[what]]
-        if wrong:
-            raise AssertionError("\n".join(wrong))
 
     # -- turns -----------------------------------------------------------------
 
@@ -120,13 +90,8 @@ class FilesystemFolders(Alternation):
         # Whatever is selected is subscribed by that.
         self.told()
         before = self.told()
-        if who == "cursus":
-            self.peer.stop()
-            self.cursus.start()
-        else:
-            self.cursus.stop()
-            self.start_old().close()
-        self.who = who
+        if self.who != who:
+            self.change_over()
         self.compare(before, self.told())
 
     def kinds(self, folder):

@@ -5,15 +5,12 @@ user1's folders and those of user3 are in the shared index, user3 as `boss` in a
 has to be what the other one tells at the beginning of its own.
 """
 
-import base64
-import imaplib
 import os
 import random
 import re
 
-from . import proc
-from .alternation import MAIL_UID, Alternation, Turn
-from .peers import PASSWORD
+from .alternation import MAIL_UID
+from .sharing_turns import CouriersNames, SharingTurns, flags_of, selected
 
 USERS = ["user1", "user2", "user3"]
 READER = "user2"
@@ -24,33 +21,12 @@ FOLDERS = ["#shared.lists.News", "#shared.lists.News.Old", "#shared.lists.Privat
            "#shared.staff.boss", "#shared.staff.boss.Box", "#shared.user1", "#shared.nobody.x"]
 
 
-def selected(client, name):
-    """How a mailbox was opened, and how many messages it has."""
-    try:
-        kind, data = client.select(f'"{name}"')
-    except imaplib.IMAP4.readonly:
-        kind, data = "READ-ONLY", client.untagged_responses["EXISTS"]
-        client.is_readonly = True
-    return kind, int(data[-1]) if kind != "NO" else 0
+class SharedFolders(SharingTurns):
+    users = USERS
+    patterns = PATTERNS
 
-
-class SharedTurn(Turn):
-    """cursusd with Courier's index, and Courier's names."""
-
-    def __init__(self, maildir, index):
-        super().__init__(maildir, "courier")
-        self.config.write_text(self.config.read_text().replace(
-            'protocol = "imap"\n', 'protocol = "imap"\nnames = "courier"\n')
-            + f'[sharing]\ncourier_index = "{index}"\nseen = "shared"\n')
-        secret = base64.b64encode(PASSWORD.encode()).decode()
-        (self.state / "users").write_text(
-            "".join(f"{user}:{{PLAIN.B64}}{secret}\n" for user in USERS))
-
-
-class SharedFolders(Alternation):
     def __init__(self, seed=1):
-        super().__init__("courier", seed)
-        self.peer.users = len(USERS)
+        super().__init__(seed)
         self.random = random.Random(seed)
         self.tree = None
 
@@ -84,28 +60,18 @@ class SharedFolders(Alternation):
             f"# comment\nuser1\t8\t8\t{mail}/user1\nlists\t8\t8\t{self.lists.parent}\t./lists\n"
             "staff\t*\tstaffindex\n")
         (shared / "staffindex").write_text(f"boss\t8\t8\t{mail}/user3\tMaildir\n")
-        self.cursus = SharedTurn(self.maildir, shared / "index")
+        index = shared / "index"
+        self.cursus = CouriersNames(self.maildir, USERS, f'courier_index = "{index}"\nseen = "shared"')
 
     # -- what users are told ---------------------------------------------------
 
-    def session(self, user):
-        server = self.peer if self.who == "courier" else self.cursus
-        client = imaplib.IMAP4("127.0.0.1", server.ports["imap"], timeout=30)
-        client.login(user, PASSWORD)
-        return client
+    def counts_as_subscribed(self, name, listed):
+        # What is above a name for `*`, too, and not what may not be seen.
+        return name in listed and not name[1]
 
     def told(self, user):
         client = self.session(user)
-        out = {}
-        for verb in ("list", "lsub"):
-            for pattern in PATTERNS:
-                lines = [line for line in getattr(client, verb)('""', f'"{pattern}"')[1] if line]
-                names = [re.fullmatch(rb'\((.*)\) "\." "?([^"]*)"?', line).groups() for line in lines]
-                found = sorted((name.decode(), b"\\Noselect" in attributes) for attributes, name in names)
-                if verb == "lsub":
-                    # Courier's shows what is above a name for `*`, too, and not what may not be seen.
-                    found = [one for one in found if one in out["list", pattern] and not one[1]]
-                out[verb, pattern] = found
+        out = self.folders_told(client)
         out["namespace"] = b'"#shared." "."' in client.namespace()[1][0]
         for name in FOLDERS:
             kind, data = client.myrights(f'"{name}"')
@@ -116,20 +82,13 @@ class SharedFolders(Alternation):
             if kind != "NO":
                 validity = client.response("UIDVALIDITY")[1][0]
                 lines = client.fetch("1:*", "(UID FLAGS)")[1] if exists else []
-                flags = lambda line: frozenset(re.search(rb"FLAGS \(([^)]*)\)", line)[1].split()) - {b"\\Recent"}
                 out["messages", name] = (validity, [
-                    (re.search(rb"UID (\d+)", line)[1], flags(line)) for line in lines if line])
+                    (re.search(rb"UID (\d+)", line)[1], flags_of(line)) for line in lines if line])
         client.logout()
         return out
 
     def all_told(self):
         return {(user, what): told for user in USERS for what, told in self.told(user).items()}
-
-    def compare(self, before, now):
-        wrong = [f"{what}: {self.who} tells {now[what]}, the other {before[what]}"
-                 for what in before if before[what] != now[what]]
-        if wrong:
-            raise AssertionError("\n".join([*wrong[:20], *self.journal[-20:]]))
 
     # -- changes ---------------------------------------------------------------
 
@@ -162,19 +121,10 @@ class SharedFolders(Alternation):
 
     def run(self, rounds, changes=12):
         self.make()
-        self.who = "courier"
         told = self.all_told()
-        for _ in range(rounds):
+        for _ in range(2 * rounds):
             self.changes(changes)
             told = self.all_told()
-            self.peer.stop()
-            self.cursus.start()
-            self.who = "cursus"
-            self.compare(told, self.all_told())
-            self.changes(changes)
-            told = self.all_told()
-            self.cursus.stop()
-            self.start_old().close()
-            self.who = "courier"
+            self.change_over()
             self.compare(told, self.all_told())
         return told
