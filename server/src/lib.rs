@@ -7,7 +7,7 @@
 //! | [`shard`] | a core: thread, runtime, sessions |
 //! | [`net`] | one client's connection: socket, TLS, buffers |
 //! | [`imap`], [`pop3`], [`lmtp`], `smap` | a session each |
-//! | [`services`] | what every session can reach; log lines |
+//! | [`services`], [`word`] | what every session can reach, and hears; log lines |
 //! | [`tls`] | certificates |
 //! | [`reload`] | a changed configuration in a running server |
 //! | [`login`], [`certificate`] | which logins a connection is offered; what certificates say |
@@ -46,3 +46,4 @@ mod smap;
 pub mod stalls;
 pub mod tls;
 pub mod trash;
+pub mod word;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::net::Conn;
 use crate::services::Services;
+use crate::word::Leave;
 
 /// What [`LineReader::next`] got.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub(crate) enum End {
     Left,
     /// The client was silent for too long.
     Idle,
-    /// The server stops.
-    Draining,
+    /// The server stops, or the operator ends such sessions.
+    Leave(Leave),
     /// The connection failed.
     Failed(io::Error),
 }
@@ -41,7 +42,8 @@ impl End {
         match self {
             End::Left => "client left".to_owned(),
             End::Idle => "client was silent for too long".to_owned(),
-            End::Draining => "server stops".to_owned(),
+            End::Leave(Leave::Stopping) => "server stops".to_owned(),
+            End::Leave(Leave::Told(text)) => text.to_string(),
             End::Failed(error) => error.to_string(),
         }
     }
@@ -89,9 +91,10 @@ impl LineReader {
                 return Incoming::End(End::Failed(error));
             }
             self.lines = 0;
+            let protocol = conn.protocol();
             let filled = tokio::select! {
                 biased;
-                () = services.draining() => return Incoming::End(End::Draining),
+                leave = services.leaving(protocol, false) => return Incoming::End(End::Leave(leave)),
                 filled = tokio::time::timeout_at(deadline, conn.fill()) => filled,
             };
             match filled {

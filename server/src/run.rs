@@ -332,6 +332,7 @@ impl Server {
         let admin = tokio::task::spawn_local(crate::admin_socket::run(admin_socket.fd, office));
         let housekeeping =
             tokio::task::spawn_local(crate::trash::keep_emptying(self.shared.clone()));
+        let word = tokio::task::spawn_local(crate::word::keep_looking(self.shared.clone()));
         self.announce(&shown);
         if let Some(first) = &mut self.first {
             first.shown();
@@ -353,6 +354,7 @@ impl Server {
         }
         admin.abort();
         housekeeping.abort();
+        word.abort();
         // Others may have removed it.
         let _ = std::fs::remove_file(&admin_socket.path);
     }

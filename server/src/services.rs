@@ -1,5 +1,5 @@
-//! What every session on a core can reach: store, accounts, configuration, the word that the
-//! server is stopping; and the log lines that all protocols write alike.
+//! What every session on a core can reach: store, accounts, configuration, the word to everybody
+//! ([`crate::word`]); and the log lines that all protocols write alike.
 //!
 //! One [`Services`] per core, in an `Rc`. What cores share is in [`Shared`].
 //!
@@ -12,7 +12,7 @@
 //! ```text
 //! tokio::select! {
 //!     biased;
-//!     _ = services.draining() => { /* say BYE, close */ }
+//!     leave = services.leaving(protocol, stays) => { /* say BYE, close */ }
 //!     read = tokio::time::timeout(idle, conn.fill()) => { /* 0: the client left */ }
 //! }
 //! ```
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use auth::backends::Chain;
 use auth::{Account, Authenticator};
-use config::Config;
+use config::{Config, Protocol};
 use engine::io::Lane;
 use engine::{Store, User};
 use parking_lot::Mutex;
@@ -39,6 +39,7 @@ use crate::net::Conn;
 use crate::pop3::LoginDelays;
 use crate::stalls::{Meter, Stalls};
 use crate::tls::TlsSwitch;
+use crate::word::{Leave, Word};
 
 /// What all cores share.
 pub struct Shared {
@@ -65,7 +66,7 @@ pub struct Shared {
     hostname: String,
     io_backend: OnceLock<&'static str>,
     stalls: OnceLock<Vec<Arc<Stalls>>>,
-    drain: watch::Sender<bool>,
+    word: watch::Sender<Word>,
 }
 
 /// What happened since the start. Only grows.
@@ -105,7 +106,7 @@ impl Shared {
             hostname,
             stalls: OnceLock::new(),
             io_backend: OnceLock::new(),
-            drain: watch::Sender::new(false),
+            word: watch::Sender::default(),
         }
     }
 
@@ -147,19 +148,33 @@ impl Shared {
 
     /// Tells every session to say goodbye. Can't be taken back.
     pub fn drain(&self) {
-        self.drain.send_replace(true);
+        self.change_word(|word| word.stopping = true);
     }
 
     /// Whether [`Shared::drain`] was called.
     pub fn is_draining(&self) -> bool {
-        *self.drain.borrow()
+        self.word.borrow().stopping
     }
 
     /// Ready once [`Shared::drain`] was called.
     pub async fn draining(&self) {
-        let mut receiver = self.drain.subscribe();
+        let mut receiver = self.word.subscribe();
         // An error means that the sender is gone, and it lives as long as `self`.
-        let _ = receiver.wait_for(|draining| *draining).await;
+        let _ = receiver.wait_for(|word| word.stopping).await;
+    }
+
+    /// Sessions hear of it if it is another one then.
+    pub(crate) fn change_word(&self, change: impl FnOnce(&mut Word)) {
+        self.word.send_if_modified(|word| {
+            let before = word.clone();
+            change(word);
+            *word != before
+        });
+    }
+
+    /// What is told to each IMAP client behind the greeting.
+    pub(crate) fn motd(&self) -> Option<Arc<str>> {
+        self.word.borrow().motd()
     }
 }
 
@@ -244,14 +259,18 @@ impl Services {
         self.shared.hostname()
     }
 
-    /// Ready when the server stops: finish the command, say goodbye, return.
-    pub async fn draining(&self) {
-        self.shared.draining().await;
+    /// Ready when sessions of a protocol have to end: finish the command, say goodbye, return.
+    /// `stays`: only when the server stops.
+    pub(crate) async fn leaving(&self, protocol: Protocol, stays: bool) -> Leave {
+        let mut receiver = self.shared.word.subscribe();
+        let heard = receiver.wait_for(|word| word.leave(protocol, stays).is_some()).await;
+        // An error means that the sender is gone, and it lives as long as `self`.
+        heard.ok().and_then(|word| word.leave(protocol, stays)).unwrap_or(Leave::Stopping)
     }
 
-    /// Whether the server stops, for checks between commands of a pipeline.
-    pub fn is_draining(&self) -> bool {
-        self.shared.is_draining()
+    /// The same for checks between commands of a pipeline.
+    pub(crate) fn must_leave(&self, protocol: Protocol, stays: bool) -> Option<Leave> {
+        self.shared.word.borrow().leave(protocol, stays)
     }
 
     /// Logs and counts a login.

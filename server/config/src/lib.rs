@@ -12,6 +12,7 @@
 //! checks it again. A setting that is unknown, misplaced or without effect is an error that names
 //! it. Every key is described in `docs/configuration.md`; a test compares the two.
 
+mod announce;
 mod auth;
 mod backends;
 mod check;
@@ -36,6 +37,7 @@ mod store;
 mod tls;
 mod trash;
 
+pub use announce::Announce;
 pub use auth::{Auth, CertificateField, OAuth, SaslMechanism};
 pub use backends::{AuthBackend, Authdaemon, Passwd, Saslauthd, Sasldb, Userdb};
 pub use domain::{Domain, UserDefaults};
@@ -109,6 +111,9 @@ pub struct Config {
     /// A mailbox whose messages are sent.
     #[serde(default)]
     pub outbox: Outbox,
+    /// What the operator has to say to everybody.
+    #[serde(default)]
+    pub announce: Announce,
     /// How mailboxes of others are shown.
     #[serde(default)]
     pub sharing: Sharing,
@@ -168,6 +173,7 @@ impl Config {
             pop3: Pop3::default(),
             trash: Trash::default(),
             outbox: Outbox::default(),
+            announce: Announce::default(),
             sharing: Sharing::default(),
             search: Search::default(),
             lmtp: Lmtp::default(),

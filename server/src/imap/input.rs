@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use config::Protocol;
 use protocol::imap::command::{Command, Tag};
 use protocol::imap::decode::{self, DecodeError, Dialect};
 use protocol::imap::framing::{Event, Excess, Literal};
@@ -38,8 +39,10 @@ impl Session {
     /// The next command. Waits, with everything sent that is owed, until it has one.
     pub(super) async fn next_input(&mut self) -> Result<Input, End> {
         loop {
-            if self.services.is_draining() && self.framer.is_idle() {
-                return Err(End::Bye("Server is shutting down"));
+            if self.framer.is_idle()
+                && let Some(leave) = self.services.must_leave(Protocol::Imap, self.stays())
+            {
+                return Err(leave.into());
             }
             let dialect = self.dialect();
             let (used, event) = self.framer.next(self.conn.input());
@@ -110,13 +113,13 @@ impl Session {
         } else {
             self.conn.acknowledge();
         }
-        let (wait, reason) = self.patience();
+        let ((wait, reason), stays) = (self.patience(), self.stays());
         let services = &self.services;
         let read = tokio::select! {
             biased;
             // In the middle of a command the client may finish it.
-            () = services.draining(), if self.framer.is_idle() => {
-                return Err(End::Bye("Server is shutting down"));
+            leave = services.leaving(Protocol::Imap, stays), if self.framer.is_idle() => {
+                return Err(leave.into());
             }
             read = tokio::time::timeout(wait, self.conn.fill()) => read,
         };
@@ -126,6 +129,11 @@ impl Session {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(End::Io(error)),
         }
+    }
+
+    /// Whether it goes on while the operator ends users' sessions.
+    pub(super) fn stays(&self) -> bool {
+        self.viewer.as_ref().is_none_or(|viewer| viewer.administers())
     }
 
     /// How long to wait for the client's next byte, and what to say after that.

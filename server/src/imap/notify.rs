@@ -18,6 +18,7 @@ mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 
+use config::Protocol;
 use engine::{
     Event, Heard, Listener, MailboxId, MessageEvents, Namespace, SEPARATOR, User, Watcher,
 };
@@ -492,10 +493,10 @@ impl Session {
             self.tell_notices().await?;
             self.conn.flush().await?;
             self.framer.release();
-            let services = &self.services;
+            let (services, stays) = (&self.services, self.stays());
             let read = tokio::select! {
                 biased;
-                () = services.draining() => return Err(End::Bye("Server is shutting down")),
+                leave = services.leaving(Protocol::Imap, stays) => return Err(leave.into()),
                 read = tokio::time::timeout_at(deadline, self.conn.fill()) => read,
                 () = woken(&mut self.notices) => continue,
             };

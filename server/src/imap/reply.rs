@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 
 use engine::Error;
 use protocol::imap::encode::{Code, Status};
+
+use crate::word::Leave;
 
 /// The tagged answer to a command.
 #[derive(Debug)]
@@ -107,8 +110,19 @@ pub(super) enum End {
     Closed,
     /// Say BYE with this text first.
     Bye(&'static str),
+    /// The operator ends sessions: say BYE with this text first, as an ALERT.
+    Told(Arc<str>),
     /// The connection failed.
     Io(io::Error),
+}
+
+impl From<Leave> for End {
+    fn from(leave: Leave) -> End {
+        match leave {
+            Leave::Stopping => End::Bye("Server is shutting down"),
+            Leave::Told(text) => End::Told(text),
+        }
+    }
 }
 
 impl From<io::Error> for End {

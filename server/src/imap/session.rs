@@ -25,6 +25,9 @@ use crate::services::Services;
 /// The charsets that SEARCH's BADCHARSET names; others are known too.
 const CHARSETS: &[&str] = &["US-ASCII", "UTF-8", "ISO-8859-1", "WINDOWS-1252", "KOI8-R"];
 
+/// What people have to be shown (RFC 9051, section 7.1).
+const ALERT: Code = Code::Word("ALERT");
+
 /// How much of an unsent answer a session makes before it lets others run.
 pub(super) const YIELD_BYTES: usize = 64 << 10;
 
@@ -135,11 +138,14 @@ impl Session {
             End::Logout => "logout".to_owned(),
             End::Closed => "closed by the client".to_owned(),
             End::Bye(text) => (*text).to_owned(),
+            End::Told(text) => text.to_string(),
             End::Io(error) => error.to_string(),
         };
         self.services.log_end(&self.conn, self.user.as_ref().map(User::name), &reason);
-        if let End::Bye(text) = end {
-            self.untagged(Status::Bye, None, text);
+        match &end {
+            End::Bye(text) => self.untagged(Status::Bye, None, text),
+            End::Told(text) => self.untagged(Status::Bye, Some(&ALERT), text),
+            End::Logout | End::Smap | End::Closed | End::Io(_) => {}
         }
         self.selected = None;
         if matches!(end, End::Io(_)) { After::Drop } else { After::Close }
@@ -158,6 +164,9 @@ impl Session {
         let greeting = format!("{} Cursus ready", self.services.hostname());
         let code = Code::Capability(capability::words(&self.conn, None, &self.services));
         self.untagged(Status::Ok, Some(&code), &greeting);
+        if let Some(text) = self.services.shared().motd() {
+            self.untagged(Status::Ok, Some(&ALERT), &text);
+        }
     }
 
     async fn serve(&mut self) -> Result<Infallible, End> {

@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::lines::{End, Incoming, LineReader};
 use crate::net::Conn;
 use crate::services::Services;
+use crate::word::Leave;
 use receive::{Receiving, refusal};
 use recipient::{Accepted, Refused};
 
@@ -114,8 +115,11 @@ impl Session {
                 }
                 Incoming::End(end) => {
                     match end {
-                        End::Draining => {
+                        End::Leave(Leave::Stopping) => {
                             self.answer(421, Enhanced::SYSTEM_CLOSING, "server stops, come again")
+                        }
+                        End::Leave(Leave::Told(ref text)) => {
+                            self.answer(421, Enhanced::SYSTEM_CLOSING, text)
                         }
                         End::Idle => self.answer(421, Enhanced::BAD_CONNECTION, "silent too long"),
                         End::Left | End::Failed(_) => {}

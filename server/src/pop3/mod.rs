@@ -168,8 +168,8 @@ impl Session {
                     continue;
                 }
                 Incoming::End(end) => {
-                    if matches!(end, End::Draining) {
-                        self.reply(Reply::Err(Some(RespCode::SysTemp), "server stops"));
+                    if matches!(end, End::Leave(_)) {
+                        self.reply(Reply::Err(Some(RespCode::SysTemp), &end.reason()));
                     }
                     return end.reason();
                 }

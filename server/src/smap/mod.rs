@@ -124,7 +124,7 @@ impl Session {
             // Taken for a command that isn't understood.
             Incoming::TooLong => Ok(Vec::new()),
             Incoming::End(end) => {
-                if matches!(end, End::Draining | End::Idle) {
+                if matches!(end, End::Leave(_) | End::Idle) {
                     self.say(&format!("* BYE {}", end.reason()));
                 }
                 Err(Stop::Cut(end.reason()))

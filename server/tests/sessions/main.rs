@@ -3,6 +3,7 @@
 //! One program, so that the server is linked once.
 
 mod annotate;
+mod announce;
 mod compose;
 mod contexts;
 mod courier;

@@ -24,6 +24,9 @@ pub(super) fn map(reading: &mut Reading<'_>) {
             draft.set(key, set.value.as_str(), set);
         }
     }
+    if let Some(set) = conf.get("configdirectory") {
+        draft.set("announce.dir", format!("{}/msg", set.value.trim_end_matches('/')), set);
+    }
     if let Some(set) = conf.get("crossdomains") {
         let on = conf.switch(Some(set), false, draft);
         draft.set("sharing.cross_domains", on, set);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use config::Protocol;
 use protocol::imap::framing::Event;
 
 use super::super::notify;
@@ -55,10 +56,10 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
                 None => std::future::pending().await,
             }
         };
-        let services = &session.services;
+        let (services, stays) = (&session.services, session.stays());
         let wake = tokio::select! {
             biased;
-            () = services.draining() => return Err(End::Bye("Server is shutting down")),
+            leave = services.leaving(Protocol::Imap, stays) => return Err(leave.into()),
             read = session.conn.fill() => match read? {
                 0 => return Err(End::Closed),
                 _ => Wake::Input,

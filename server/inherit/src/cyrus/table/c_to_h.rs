@@ -63,7 +63,8 @@ pub(super) const ROWS: &[Row] = &[
         Text,
         "",
         Honoured(
-            "where `lmtpsocket` and what takeover reads is by default; our own state is in `state_dir`",
+            "where `lmtpsocket` and what takeover reads is by default; `announce.dir` is its `msg` \
+             (`motd`, `shutdown`, `shutdown.imap` …); our own state is in `state_dir`",
         ),
     ),
     row("conversations", Switch, "0", Refused("conversations are not there: THREAD is")),
