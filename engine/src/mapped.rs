@@ -19,6 +19,9 @@
 //!   so that blocks that changed places are noticed. What the writer writes it wrote whole; when
 //!   its write fails, the page is verified anew.
 //!
+//! A walk over neighbours asks this once for what is left of a page ([`Run`]), and after each load
+//! whether it still holds.
+//!
 //! Both need that the words were the file's: a map that lost pages ([`guard`]) is read with CRCs
 //! only, and its zeros have none.
 //!
@@ -26,6 +29,7 @@
 //! count is touched; we never cut a mapped file, and survive it when others do.
 
 mod guard;
+mod run;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +41,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use self::guard::Guarded;
+pub(crate) use self::run::Run;
 use crate::error::{Error, Result};
 use crate::format::cache;
 use crate::format::index::{RECORD_BYTES, RECORDS_OFFSET, Record, Words, words_from_bytes};
@@ -48,6 +53,8 @@ const SMALL_RECORDS: usize = 256;
 const SMALL_CACHE_BYTES: u64 = 64 << 10;
 /// Words of a record.
 const WORDS: usize = RECORD_BYTES / 8;
+/// A record in memory.
+type Cells = [AtomicU64; WORDS];
 /// Records that are verified together: one 4 KiB page of the file.
 pub(crate) const PAGE_RECORDS: usize = 64;
 /// A page whose records were compared one by one with the other files: their order counts no more.
@@ -135,6 +142,14 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.0.end();
     }
+}
+
+#[inline]
+fn load(cells: &Cells) -> Words {
+    let word = |i: usize| u64::from_le(cells[i].load(Ordering::Acquire));
+    // Spelt out, they stay in registers: as an array that is filled one by one they went through
+    // the stack, where a wide load waits for the narrow stores before it.
+    [word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)]
 }
 
 enum Memory {
@@ -275,43 +290,40 @@ impl Table {
         }
     }
 
-    /// The words of a record.
+    /// The words of records that are neighbours.
     #[inline]
-    fn cells(&self, index: usize) -> &[AtomicU64; WORDS] {
-        assert!(index < self.capacity);
+    fn cells(&self, records: Range<usize>) -> &[Cells] {
+        let (index, count) = (records.start, records.len());
+        assert!(index < self.capacity && count <= self.capacity - index);
         let first = match &self.memory {
-            Memory::Words(words) => words[index * WORDS..][..WORDS].as_ptr(),
+            Memory::Words(words) => words[index * WORDS..][..count * WORDS].as_ptr(),
             Memory::Map(map) => {
                 let offset = RECORDS_OFFSET as usize + index * RECORD_BYTES;
-                debug_assert!(offset + RECORD_BYTES <= map.len());
-                // SAFETY: the assertion above keeps the record inside the map, which was made
+                debug_assert!(offset + count * RECORD_BYTES <= map.len());
+                // SAFETY: the assertion above keeps the records inside the map, which was made
                 // `RECORDS_OFFSET + capacity * RECORD_BYTES` long.
                 unsafe { map.as_ptr().add(offset).cast::<AtomicU64>() }
             }
         };
-        // SAFETY: `WORDS` words are there, by the slice's bounds or by the above; maps begin at a
-        // page border and offsets are multiples of 8, so they are aligned; map and slice live as
+        // SAFETY: `count * WORDS` words are there, by the slice's bounds or by the above; maps begin
+        // at a page border and offsets are multiples of 8, so they are aligned; map and slice live as
         // long as `self`. Other threads change the file only through the kernel, which an atomic
-        // load tolerates. Callers keep `index` below the committed count, so the page is in the
+        // load tolerates. Callers keep the records below the committed count, so the page is in the
         // file; when it is not any more, the guard's handler lays zeros there, which are a valid
         // value too.
-        unsafe { &*first.cast::<[AtomicU64; WORDS]>() }
+        unsafe { std::slice::from_raw_parts(first.cast::<Cells>(), count) }
     }
 
     /// The words at `index`, below the committed count; possibly half changed, or damaged.
     #[inline]
     pub(crate) fn words(&self, index: usize) -> Words {
-        let cells = self.live().cells(index);
-        let word = |i: usize| u64::from_le(cells[i].load(Ordering::Acquire));
-        // Spelt out, they stay in registers: as an array that is filled one by one they went through
-        // the stack, where a wide load waits for the narrow stores before it.
-        [word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7)]
+        load(&self.live().cells(index..index + 1)[0])
     }
 
     /// The first word alone: uid and flags, possibly damaged.
     #[inline]
     pub(crate) fn first_word(&self, index: usize) -> u64 {
-        u64::from_le(self.live().cells(index)[0].load(Ordering::Acquire))
+        u64::from_le(self.live().cells(index..index + 1)[0][0].load(Ordering::Acquire))
     }
 
     /// The record at `index` of `count` committed ones; `None` when it is damaged or not where it
@@ -349,14 +361,22 @@ impl Table {
 
     #[inline]
     fn is_verified(&self, index: usize) -> bool {
+        self.verified_of(index / PAGE_RECORDS) > index % PAGE_RECORDS
+    }
+
+    /// So many records of a page, from its first one on, are verified.
+    #[inline]
+    fn verified_of(&self, page: usize) -> usize {
         if self.trust.never {
-            return false;
+            return 0;
         }
         if self.term.load(Ordering::Acquire) != self.trust.term.load(Ordering::Acquire) {
             self.forget();
         }
-        let verified = self.verified[index / PAGE_RECORDS].load(Ordering::Acquire);
-        usize::from(verified) > index % PAGE_RECORDS && verified < SUSPECT
+        match self.verified[page].load(Ordering::Acquire) {
+            SUSPECT | EXAMINED => 0,
+            verified => usize::from(verified),
+        }
     }
 
     /// Verifies everything anew at its next touch, but for pages that were examined.

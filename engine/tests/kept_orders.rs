@@ -1,6 +1,6 @@
 //! SORT and THREAD of a mailbox that keeps orders and threads, against one that keeps nothing: over random
 //! appends, flag changes, expunges and compactions, in new views and in old ones, of all messages and of
-//! some.
+//! some. Walks over the records of these views, begun before a change too, against looks at single ones.
 
 use std::sync::Arc;
 
@@ -175,14 +175,26 @@ fn compare(steps: &[Step], orders_bytes_max: usize) -> Result<(), TestCaseError>
     let mut views = Vec::new();
     let mut appended = 0;
     for step in steps {
+        let before = keeps.mailbox.view();
+        let mut on_its_way = before.all();
+        let passed = on_its_way.by_ref().take(before.exists() as usize / 2).count();
         keeps.run(step, appended);
         plain.run(step, appended);
+        for (seq, record) in on_its_way {
+            prop_assert_eq!(before.record(seq), Some(record), "behind {} of {:?}", passed, step);
+        }
         if let Step::Append(some) = step {
             appended += some.len();
         }
         views.push((keeps.mailbox.view(), plain.mailbox.view()));
         // The newest view, then one from before.
         for (view, as_plain) in [&views[views.len() - 1], &views[views.len() / 2]] {
+            for (seq, record) in view.all() {
+                prop_assert_eq!(view.record(seq), Some(record), "a walk after {:?}", step);
+            }
+            for (seq, uid) in view.uids() {
+                prop_assert_eq!(view.uid(seq), Some(uid), "a walk after {:?}", step);
+            }
             match step {
                 Step::Ask(criteria, which) => {
                     let told = keeps.sort(view, criteria, *which);

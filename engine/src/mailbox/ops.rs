@@ -7,6 +7,7 @@ use parking_lot::MutexGuard;
 use protocol::types::{Keyword, ModSeq, SystemFlags, Uid};
 use tokio::sync::oneshot;
 
+use super::view::Walk;
 use super::{Answered, Item, Latest, Mailbox, MailboxInner, State, Tx, View, settle};
 use crate::acl::FlagScope;
 use crate::error::{Error, Result};
@@ -233,15 +234,20 @@ impl State {
     /// gone.
     pub(crate) fn current(&self, view: &View, uid: Uid) -> Option<Latest> {
         let mut nowhere = usize::MAX;
-        self.current_next(view, &mut nowhere, uid)
+        self.current_next(&mut view.walk(), &mut nowhere, uid)
     }
 
-    /// As [`State::current`], for a walk over rising UIDs; `next` as for [`View::record_next`].
-    pub(crate) fn current_next(&self, view: &View, next: &mut usize, uid: Uid) -> Option<Latest> {
+    /// As [`State::current`], for a walk over rising UIDs; `next` as for [`Walk::record_next`].
+    pub(crate) fn current_next(
+        &self,
+        walk: &mut Walk<'_>,
+        next: &mut usize,
+        uid: Uid,
+    ) -> Option<Latest> {
         if let Some(latest) = self.latest.get(uid) {
             return (!latest.expunged).then_some(latest);
         }
-        let record = view.record_next(next, uid)?;
+        let record = walk.record_next(next, uid)?;
         let (flags, keywords, modseq) = (record.flags, record.keywords, record.modseq);
         Some(Latest { flags, keywords, modseq, expunged: false })
     }
@@ -465,8 +471,9 @@ impl MailboxInner {
         };
         let mut changes = Vec::with_capacity(request.uids.len());
         let mut next = request.uids.first().map_or(0, |&first| view.lower_bound(first));
+        let mut walk = view.walk();
         for &uid in &request.uids {
-            let Some(now) = state.current_next(&view, &mut next, uid) else { continue };
+            let Some(now) = state.current_next(&mut walk, &mut next, uid) else { continue };
             if request.unchanged_since.is_some_and(|since| now.modseq > since) {
                 prepared.modified.push(uid);
                 continue;

@@ -30,6 +30,7 @@ use crate::seen::PrivateSeen;
 pub use changes::Changes;
 pub(crate) use changes::RecentChanges;
 pub use records::Records;
+pub(super) use records::Walk;
 
 /// A view of so many records is let go by a thread of its own, if it is the last of its table.
 const FAREWELL_RECORDS_MIN: usize = 32 << 10;
@@ -360,22 +361,6 @@ impl View {
         Some((self.seq_at(position), self.record_at(position)?))
     }
 
-    /// The record of a UID, for a walk over rising UIDs: it is looked for at `next` first, which is
-    /// then the position behind it.
-    pub(crate) fn record_next(&self, next: &mut usize, uid: Uid) -> Option<Record> {
-        let there = |position: usize| {
-            let there = position < self.0.count && !self.0.tombs.contains(position);
-            there.then(|| self.record_at(position)).flatten().filter(|record| record.uid == uid)
-        };
-        let (mut position, mut found) = (*next, there(*next));
-        if found.is_none() {
-            position = self.lower_bound(uid);
-            found = there(position);
-        }
-        *next = position + 1;
-        found
-    }
-
     /// UIDs of an inclusive range of sequence numbers, cut to those that exist: reads a word where
     /// [`View::records`] reads the record.
     pub fn uids_within(&self, first: SeqNum, last: SeqNum) -> impl Iterator<Item = Uid> + '_ {
@@ -383,7 +368,8 @@ impl View {
         let count = (last + 1).saturating_sub(first) as usize;
         let from = if count == 0 { 0 } else { self.0.tombs.live(first as usize - 1) };
         let live = (from..).filter(|position| !self.0.tombs.contains(*position));
-        live.take(count).map(|position| self.uid_at(position))
+        let mut walk = self.walk();
+        live.take(count).map(move |position| walk.uid_at(position))
     }
 
     /// Sequence numbers of the messages in ascending UID ranges.
@@ -491,7 +477,8 @@ impl View {
     /// Sequence numbers and UIDs of all messages.
     pub fn uids(&self) -> impl Iterator<Item = (SeqNum, Uid)> + '_ {
         let live = (0..self.0.count).filter(|p| !self.0.tombs.contains(*p));
-        live.enumerate().map(|(i, p)| (SeqNum(i as u32 + 1), self.uid_at(p)))
+        let mut walk = self.walk();
+        live.enumerate().map(move |(i, p)| (SeqNum(i as u32 + 1), walk.uid_at(p)))
     }
 }
 

@@ -67,6 +67,19 @@ fn a_record_under_change_is_old_or_new_never_both() {
                 }
             });
         }
+        threads.spawn(|| {
+            let mut last = 0;
+            let mut run = None;
+            while !stop.load(Ordering::Relaxed) {
+                let Some(seen) = run.as_ref().and_then(|run: &Run<'_>| run.record(77)) else {
+                    run = b.table.run(70, COUNT);
+                    continue;
+                };
+                assert_eq!(seen, record(78, seen.modseq.0), "torn");
+                assert!(seen.modseq.0 >= last, "an older record came back");
+                last = seen.modseq.0;
+            }
+        });
         for modseq in 2..20_000 {
             let words = record(78, modseq).encode();
             let writing = b.table.writing();
@@ -76,6 +89,49 @@ fn a_record_under_change_is_old_or_new_never_both() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_run_gives_what_is_verified_until_somebody_writes() {
+    const COUNT: usize = 400;
+    let b = bench(COUNT);
+    b.file.write_at(&[0xff], at(100) + 9).unwrap();
+    assert!(b.table.run(0, COUNT).is_none(), "nothing is verified yet");
+    for index in [0, 64, 390] {
+        assert!(b.table.record(index, COUNT).is_some());
+    }
+    let given = |index| {
+        let run = b.table.run(index, COUNT).expect("verified records");
+        let of = |i| (run.record(i), run.uid(i));
+        let given: Vec<usize> = (0..COUNT + 64).filter(|i| run.record(*i).is_some()).collect();
+        for &i in &given {
+            assert_eq!(of(i), (b.table.record(i, COUNT), b.table.uid(i, COUNT)));
+        }
+        (given[0], given.len())
+    };
+    assert_eq!(given(0), (0, 64));
+    assert_eq!(given(70), (70, 30));
+    assert_eq!(given(399), (399, 1));
+    assert!(b.table.run(100, COUNT).is_none() && b.table.run(COUNT, COUNT).is_none());
+
+    let run = b.table.run(5, COUNT).unwrap();
+    let words = record(8, 2).encode();
+    let writing = b.table.writing();
+    assert!(run.record(6).is_none() && b.table.run(5, COUNT).is_none());
+    b.file.write_at(&words_to_bytes(&words), at(7)).unwrap();
+    b.table.written(7, &words);
+    drop(writing);
+    assert!(run.record(6).is_none() && run.uid(6).is_none());
+    let run = b.table.run(5, COUNT).unwrap();
+    assert_eq!(run.record(7), Some(record(8, 2)));
+
+    b.trust.expire();
+    assert!(b.table.run(5, COUNT).is_none());
+    assert!(b.table.record(5, COUNT).is_some());
+    let run = b.table.run(5, COUNT).unwrap();
+    b.file.set_len(at(64)).unwrap();
+    assert_eq!(b.table.record(399, COUNT), None);
+    assert!(run.record(7).is_none() && run.uid(7).is_none(), "a page of the map is lost");
 }
 
 #[test]

@@ -132,9 +132,10 @@ impl View {
     /// UIDs in ascending ranges that are in this view, and were given when `old` was made.
     fn uids_in_both(&self, ranges: &[(u32, u32)], old: &View) -> Vec<Uid> {
         let mut uids = Vec::new();
+        let mut walk = self.walk();
         for &(first, last) in ranges {
             for position in self.lower_bound(Uid(first))..self.0.count {
-                let uid = self.uid_at(position);
+                let uid = walk.uid_at(position);
                 if uid.0 > last || uid >= old.0.uid_next {
                     break;
                 }
