@@ -7,8 +7,11 @@
 //! | `cursus.*` files and directories of ours are removed from the partitions | some of them |
 //! | the marker goes | a store that is Cyrus's |
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use admin::unfinished::{MOVES_NAME, RETIRING_NAME};
 use config::Config;
@@ -32,11 +35,11 @@ pub fn is_retiring(config: &Config) -> bool {
 ///
 /// A crash leaves the file that says so, and the next takeover or hand-back goes on with this first.
 pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed> {
-    let named = |path: &Path, e: std::io::Error| failed(format!("{}: {e}", path.display()));
+    let named = |path: &Path, e: io::Error| failed(format!("{}: {e}", path.display()));
     let marker = config.state_dir.join(RETIRING_NAME);
     let name = match fs::read_to_string(&marker) {
         Ok(name) => name,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let name = format!("handed-back-{now}");
             let mut stage = Stage::default();
             stage.put(&marker, name.as_bytes()).map_err(failed)?;
@@ -52,7 +55,7 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     for path in ours.chain([config.log_dir(), config.index_dir()]) {
         let Some(name) = path.file_name() else { continue };
         match fs::rename(&path, aside.join(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(named(&path, e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(&path, e)),
             _ => {}
         }
     }
@@ -63,20 +66,62 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     Ok(aside)
 }
 
-/// Removes our files; a directory that held nothing else goes, too. Says whether it went.
-fn clear(dir: &Path) -> std::io::Result<bool> {
-    let mut removed = false;
+/// Threads that remove files: a filesystem that tells its device of each freed block waits for that
+/// in every removal.
+const REMOVERS: usize = 8;
+
+/// A directory in which something of ours is or was.
+struct Ours {
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    /// It is ours itself.
+    whole: bool,
+}
+
+/// Removes our files; a directory that held nothing else goes, too.
+fn clear(root: &Path) -> io::Result<()> {
+    let mut found = Vec::new();
+    find(root, false, &mut found)?;
+    let next = AtomicUsize::new(0);
+    let remove = || -> io::Result<()> {
+        while let Some(dir) = found.get(next.fetch_add(1, Ordering::Relaxed)) {
+            dir.files.iter().try_for_each(fs::remove_file)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let removers: Vec<_> = (0..REMOVERS).map(|_| scope.spawn(remove)).collect();
+        let done = removers.into_iter().map(|remover| match remover.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        // All of them end before the first error is told.
+        done.fold(Ok(()), Result::and)
+    })?;
+    // What lies deeper is in front.
+    let mut emptied = BTreeSet::new();
+    for dir in &found {
+        let had = !dir.files.is_empty() || dir.whole || emptied.contains(&dir.path);
+        if had && dir.path != root && fs::remove_dir(&dir.path).is_ok() {
+            emptied.extend(dir.path.parent().map(Path::to_owned));
+        }
+    }
+    Ok(())
+}
+
+/// All directories below one, and itself behind them.
+fn find(dir: &Path, whole: bool, found: &mut Vec<Ours>) -> io::Result<()> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if entry.file_type()?.is_dir() {
-            removed |= clear(&entry.path())?;
-            removed |= name.starts_with("..cursus-") && fs::remove_dir(entry.path()).is_ok();
+            find(&entry.path(), name.starts_with("..cursus-"), found)?;
         } else if name.starts_with("cursus.") {
-            fs::remove_file(entry.path())?;
-            removed = true;
+            files.push(entry.path());
         }
     }
-    Ok(removed && fs::remove_dir(dir).is_ok())
+    found.push(Ours { path: dir.to_owned(), files, whole });
+    Ok(())
 }
