@@ -1,8 +1,10 @@
 """Stores of other servers are served where they lie, as their own servers served them."""
 
 import json
+import pathlib
+import shutil
 
-from harness import taken
+from harness import proc, taken
 from harness.cyrus_case import LETTER, STORES, CyrusCase
 
 PARTS = "UID FETCH %s (ENVELOPE BODYSTRUCTURE BODY.PEEK[1] BODY.PEEK[2] BODY.PEEK[HEADER.FIELDS (SUBJECT X-A)])"
@@ -158,3 +160,75 @@ class CyrusHandback(CyrusCase):
 
     def test_by_id_changed_and_back_and_forth(self):
         self.back_and_forth("cyrus-3.6-uuid")
+
+
+class CyrusLeftovers(CyrusCase):
+    """What delayed expunge and delayed delete left in Cyrus's files goes when it is old."""
+
+    seconds = 300
+
+    def expire(self, one, *options, **more):
+        done = one.tool("expire", "cyrus", "--imapd-conf", one.imapd_conf, *options, **more)
+        return done.stdout.decode()
+
+    def removed_by_cyrus(self, one, peer):
+        """Message files that Debian's cyr_expire removes from a copy of the store."""
+        before = set(one.message_files())
+        kept = proc.new_dir("kept") / "store"
+        shutil.copytree(one.root, kept, symlinks=True)
+        peer.tool("cyr_expire", "-E", "1", "-X", "0", "-D", "0")
+        after = set(one.message_files())
+        shutil.rmtree(one.root)
+        shutil.copytree(kept, one.root, symlinks=True)
+        return before - after
+
+    def check_expiry(self, name):
+        one = self.store(name)
+        peer = self.cyrus(one)
+        theirs = self.removed_by_cyrus(one, peer)
+        self.serve_taken(one)
+        before = set(one.message_files())
+        both = ("--expunged", "0", "--deleted", "0")
+        dry = self.expire(one, *both, "--dry-run")
+        # Only that store has mailboxes under delayed delete.
+        self.assertEqual("DELETED.user." in dry, "uuid" in name)
+        none = "0 expunged messages (0 octets), 0 deleted mailboxes (0 files, 0 octets) removed\n"
+        self.assertEqual(self.expire(one, "--expunged", "36500", "--deleted", "36500"), none)
+        self.assertEqual(set(one.message_files()), before)
+        self.assertEqual(self.expire(one, *both), dry.replace("to be removed", "removed"))
+        self.assertEqual(before - set(one.message_files()), theirs)
+        self.assertGreater(len(theirs), 2)
+        self.assertEqual(self.expire(one, *both), none)
+        # What is served is what it was.
+        self.compare(one, taken.answers(name))
+        self.assertEqual(one.stop(), 0)
+        one.hand_back()
+        self.nothing_to_mend(peer)
+        self.assertNotIn("DELETED", peer.tool("ctl_mboxlist", "-d"))
+        self.assertNotIn("UID:", peer.tool("unexpunge", "-l", "user.alice"))
+
+    def test_as_cyr_expire_by_name(self):
+        self.check_expiry("cyrus-3.6-legacydirs")
+
+    def test_as_cyr_expire_by_id(self):
+        self.check_expiry("cyrus-3.6-uuid")
+
+    def test_files_that_are_gone_or_others(self):
+        """An expunged message's file that somebody removed is marked by the hand-back; one that is another
+        message stays."""
+        one = self.store("cyrus-3.6-uuid")
+        peer = self.cyrus(one)
+        one.take_over()
+        before = set(one.message_files())
+        dry = json.loads(self.expire(one, "--expunged", "0", "--dry-run", "--json"))
+        listed = [(mailbox["mailbox"], uid) for mailbox in dry["removed"] for uid in mailbox["uids"]]
+        self.assertGreater(len(listed), 1)
+        (gone, gone_uid), (other, other_uid) = listed[0], listed[-1]
+        place = lambda name, uid: pathlib.Path(peer.tool("mbpath", name).strip()) / f"{uid}."
+        place(gone, gone_uid).unlink()
+        place(other, other_uid).write_bytes(LETTER)
+        told = one.tool("expire", "cyrus", "--imapd-conf", one.imapd_conf, "--expunged", "0", check=False)
+        self.assertEqual(told.returncode, 1)
+        self.assertIn(b"stays: it is not the message", told.stderr)
+        self.assertEqual(place(other, other_uid).read_bytes(), LETTER)
+        self.assertEqual(len(before - set(one.message_files())), len(listed) - 1)

@@ -31,8 +31,8 @@ pub struct Cli {
     /// Courier's directory, if the server is started with it
     #[arg(long, global = true, value_name = "DIR")]
     pub courier: Option<PathBuf>,
-    /// Cyrus's imapd.conf: if the server is started with it; takeover and handback: of the other
-    /// server, /etc/imapd.conf without it
+    /// Cyrus's imapd.conf: if the server is started with it; takeover, handback and expire: of the
+    /// other server, /etc/imapd.conf without it
     #[arg(long, global = true, value_name = "FILE")]
     pub imapd_conf: Option<PathBuf>,
     /// Cyrus's cyrus.conf, if the server is started with it
@@ -123,6 +123,11 @@ pub enum Command {
     /// Dovecot: also while the server runs, as often as you like.
     #[command(subcommand)]
     Handback(HandbackCommand),
+    /// Remove what the other server kept of mail that was removed there, once it is old
+    ///
+    /// Also while the server runs: a job for every night.
+    #[command(subcommand)]
+    Expire(ExpireCommand),
     /// Bring mail in from files of other programs, with folders, flags and dates
     Import(ImportFiles),
     /// Write mail into files of other programs
@@ -234,6 +239,27 @@ pub struct HandbackCyrus {
     /// Seconds from one pass of --watch to the next
     #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "watch")]
     pub interval: u64,
+}
+
+/// Whose leftovers are removed.
+#[derive(Debug, Subcommand)]
+pub enum ExpireCommand {
+    /// Files that Cyrus's delayed expunge and delayed delete left, as cyr_expire -X and -D do
+    Cyrus(ExpireCyrus),
+}
+
+/// What of a Cyrus store is removed.
+#[derive(Debug, Args)]
+pub struct ExpireCyrus {
+    /// Message files that were expunged there so many days ago or earlier, as cyr_expire -X
+    #[arg(long, value_name = "DAYS", required_unless_present = "deleted")]
+    pub expunged: Option<u64>,
+    /// Mailboxes that were deleted there so many days ago or earlier, as cyr_expire -D
+    #[arg(long, value_name = "DAYS")]
+    pub deleted: Option<u64>,
+    /// Only list them
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Which Maildirs are given back.
@@ -555,7 +581,10 @@ impl Cli {
             imapd_conf: self.imapd_conf.clone(),
             cyrus_conf: self.cyrus_conf.clone(),
         };
-        let other = matches!(self.command, Command::Takeover(_) | Command::Handback(_));
+        let other = matches!(
+            self.command,
+            Command::Takeover(_) | Command::Handback(_) | Command::Expire(_)
+        );
         // There it says where the other server's store is, and our own configuration is whole.
         if other && self.config.is_some() {
             (sources.imapd_conf, sources.cyrus_conf) = (None, None);

@@ -3,7 +3,7 @@
 
 mod archive;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use foreign::cyrus::annotations::Annotation;
@@ -70,6 +70,35 @@ fn indexes_of_all_versions_and_what_they_point_at() {
 }
 
 /// The ten items of a cache record.
+#[test]
+fn removed_files_are_marked_in_the_version_that_an_index_has() {
+    let mut marked = 0;
+    each(
+        |path| path.ends_with("/cyrus.index"),
+        |path, bytes| {
+            let before = Index::read(bytes).unwrap();
+            assert_eq!(before.first_expunged(), before.header.first_expunged, "{path}");
+            // Live messages are none of it.
+            let all: BTreeSet<u32> = before.records.iter().map(|record| record.uid).collect();
+            let after = Index::unlinked(bytes, &all).unwrap();
+            let read = Index::read(&after).unwrap();
+            assert_eq!((read.kept().count(), read.header.first_expunged), (0, 0), "{path}");
+            assert!(read.live().eq(before.live()), "{path}");
+            assert_eq!(read.header.minor, before.header.minor);
+            assert_eq!(Index::unlinked(&after, &all).unwrap(), after);
+            assert_eq!(Index::unlinked(bytes, &BTreeSet::new()).unwrap(), bytes, "{path}");
+            for one in before.kept() {
+                let one = BTreeSet::from([one.uid]);
+                let read = Index::read(&Index::unlinked(bytes, &one).unwrap()).unwrap();
+                assert_eq!(read.kept().count() + 1, before.kept().count());
+                assert_eq!(read.header.first_expunged, read.first_expunged());
+                marked += 1;
+            }
+        },
+    );
+    assert!(marked > 2, "{marked}");
+}
+
 fn items(record: &[u8]) -> Vec<&[u8]> {
     let mut items = Vec::new();
     let mut rest = record;

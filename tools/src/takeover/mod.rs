@@ -12,7 +12,7 @@ use admin::{Reply, Request};
 use config::{Config, OldServer};
 use serde_json::json;
 
-use crate::cli::{HandbackCommand, HandbackMaildirs, TakeoverCommand};
+use crate::cli::{ExpireCommand, HandbackCommand, HandbackMaildirs, TakeoverCommand};
 use crate::failure::Failed;
 use crate::output::Output;
 use crate::place::Place;
@@ -41,6 +41,18 @@ pub fn hand_back(
         HandbackCommand::Cyrus(args) => cyrus::give_back(args, imapd_conf, config, out),
         HandbackCommand::Courier(args) => maildirs(OldServer::Courier, args, config, out),
         HandbackCommand::Dovecot(args) => maildirs(OldServer::Dovecot, args, config, out),
+    }
+}
+
+/// Does `cursus expire …`.
+pub fn expire(
+    command: &ExpireCommand,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
+    match command {
+        ExpireCommand::Cyrus(args) => cyrus::expire::expire(args, imapd_conf, config, out),
     }
 }
 

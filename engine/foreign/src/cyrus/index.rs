@@ -52,6 +52,8 @@
 //! and 40 flags, 56 cache version, 60 SHA-1, 80 MODSEQ, 88 conversation, 96 created MODSEQ, 104 Date,
 //! 112 last updated, 120 save date, 128 base conversation, 136 and 140 CRCs.
 
+use std::collections::BTreeSet;
+
 use super::{Damage, be32, be64};
 
 const FORMAT: &str = "cyrus.index";
@@ -241,6 +243,11 @@ impl Record {
     pub fn is_live(&self) -> bool {
         self.system_flags & (flag::EXPUNGED | flag::UNLINKED) == 0
     }
+
+    /// Whether its file was removed.
+    pub fn is_unlinked(&self) -> bool {
+        self.system_flags & flag::UNLINKED != 0
+    }
 }
 
 /// A whole index.
@@ -322,6 +329,60 @@ impl Index {
     /// Messages that clients see.
     pub fn live(&self) -> impl Iterator<Item = &Record> {
         self.records.iter().filter(|record| record.is_live())
+    }
+
+    /// Expunged messages whose files are kept.
+    pub fn kept(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| !record.is_live() && !record.is_unlinked())
+    }
+
+    /// What [`Header::first_expunged`] is to be.
+    pub fn first_expunged(&self) -> u64 {
+        self.kept().map(|record| record.last_updated.max(0) as u64).min().unwrap_or(0)
+    }
+
+    /// A file with these expunged messages marked as such whose files are removed, in the version that
+    /// it has; versions before 12 have no such mark and stay as they are.
+    ///
+    /// # Errors
+    /// As [`Index::read`].
+    pub fn unlinked(bytes: &[u8], uids: &BTreeSet<u32>) -> Result<Vec<u8>, Damage> {
+        let mut index = Index::read(bytes)?;
+        let mut out = bytes.to_vec();
+        let field = |at| be32(bytes, at).unwrap_or(0) as usize;
+        let (start, size) = (field(12), field(16));
+        let minor = index.header.minor;
+        let shape = SHAPES.iter().find(|shape| shape.minor == minor && minor >= 12);
+        let Some(shape) = shape else { return Ok(out) };
+        let mut freed = 0;
+        for (i, record) in index.records.iter_mut().enumerate() {
+            if !uids.contains(&record.uid) || record.is_live() || record.is_unlinked() {
+                continue;
+            }
+            record.system_flags |= flag::UNLINKED;
+            freed += record.size;
+            let at = start + i * size;
+            let one = out.get_mut(at..at + size).unwrap_or_default();
+            let mut put = Put(one);
+            put.u32(if minor == 20 { 36 } else { 32 }, record.system_flags);
+            put.crc(size - 4);
+        }
+        let first = index.first_expunged();
+        let octets = match minor {
+            18 => Some(148),
+            19 | 20 => Some(144),
+            _ => None,
+        };
+        let mut put = Put(out.get_mut(..shape.header).unwrap_or_default());
+        match minor {
+            20 => put.u64(168, first.saturating_mul(NANOSECONDS)),
+            _ => put.time(88, first),
+        }
+        if let Some(at) = octets {
+            put.u64(at, be64(bytes, at).unwrap_or(0).saturating_sub(freed));
+        }
+        put.crc(shape.header - 4);
+        Ok(out)
     }
 
     /// The file in version 17. Counts and sums are made from the records; `keywords` are the names

@@ -126,6 +126,41 @@ impl<'a> Lists<'a> {
         self.replace(&path, "mboxlist_db", Form::Twoskip, pairs.into_iter().collect())
     }
 
+    /// `mailboxes.db` and `annotations.db` without mailboxes that are no more.
+    pub fn without(&mut self, gone: &[&Entry]) -> Result<(), Failed> {
+        let site = self.site;
+        let names: BTreeSet<&Name> = gone.iter().map(|entry| &entry.name).collect();
+        let left = || site.mailboxes.iter().filter(|entry| !names.contains(&entry.name));
+        // Annotations are of unique ids, to 3.4 of names.
+        let mut of: BTreeSet<String> =
+            gone.iter().filter_map(|entry| entry.unique_id.clone()).collect();
+        for id in left().filter_map(|entry| entry.unique_id.as_ref()) {
+            of.remove(id);
+        }
+        let keys: BTreeSet<Vec<u8>> = match site.is_by_id() {
+            true => {
+                let by_name = gone.iter().map(|entry| format!("N{}", entry.name.to_database()));
+                by_name
+                    .chain(of.iter().map(|id| format!("I{id}")))
+                    .map(String::into_bytes)
+                    .collect()
+            }
+            false => gone.iter().map(|entry| entry.name.to_internal().into_bytes()).collect(),
+        };
+        of.extend(gone.iter().map(|entry| entry.name.to_internal()));
+        let is_left = |annotation: &&Annotation| !of.contains(&annotation.of);
+        let kept = site.annotations.iter().filter(is_left);
+        let pairs = db::sorted(kept.map(Annotation::write).collect());
+        let path = site.database("annotation_db_path", "annotations.db");
+        if pairs.len() < site.annotations.len() {
+            self.replace(&path, "annotation_db", Form::Twoskip, pairs)?;
+        }
+        // Last, as it decides what there is.
+        let pairs = site.list.iter().filter(|(key, _)| !keys.contains(key)).cloned().collect();
+        let path = site.database("mboxlist_db_path", "mailboxes.db");
+        self.replace(&path, "mboxlist_db", Form::Twoskip, pairs)
+    }
+
     /// What a user subscribed to.
     pub fn subscriptions(
         &mut self,

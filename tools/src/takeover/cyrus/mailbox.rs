@@ -134,6 +134,7 @@ impl Target<'_> {
                 Err(damage) => damaged("index", "cyrus.index", damage),
             }
         }
+        self.mark_removed(site, &mut before.index)?;
         if before.index.header.uid_validity != self.mailbox.uid_validity {
             before.index = Index::default();
         }
@@ -147,6 +148,29 @@ impl Target<'_> {
             }
         }
         Ok(before)
+    }
+
+    /// Marks expunged messages whose files are gone, as Cyrus does when it removes them.
+    fn mark_removed(&self, site: &Site, index: &mut Index) -> Result<(), String> {
+        let home = self.path(site, "", "")?;
+        let mut some = false;
+        for record in index.records.iter_mut().filter(|record| !record.is_live()) {
+            let elsewhere = flag::UNLINKED | flag::ARCHIVED;
+            if record.system_flags & elsewhere != 0 {
+                continue;
+            }
+            match fs::symlink_metadata(home.join(format!("{}.", record.uid))) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    record.system_flags |= flag::UNLINKED;
+                    some = true;
+                }
+                _ => {}
+            }
+        }
+        if some {
+            index.header.first_expunged = index.first_expunged();
+        }
+        Ok(())
     }
 
     /// Stages all files; returns what quota roots count. What is damaged of Cyrus's files is named,
@@ -267,8 +291,7 @@ impl Target<'_> {
     /// Annotations of messages: ours, and those of Cyrus's own that are not for clients.
     fn annotations(&self, before: &Before) -> Vec<Annotation> {
         let live: BTreeSet<u32> = self.mailbox.messages.iter().map(|message| message.uid).collect();
-        let expunged = before.index.records.iter().filter(|record| !record.is_live());
-        let expunged: BTreeSet<u32> = expunged.map(|record| record.uid).collect();
+        let expunged: BTreeSet<u32> = before.index.kept().map(|record| record.uid).collect();
         let mut kept = Vec::new();
         let mut known: BTreeMap<(String, String, String), Annotation> = BTreeMap::new();
         for annotation in before.annotations.iter().filter_map(|pair| Annotation::read(pair).ok()) {

@@ -1,5 +1,6 @@
-//! `cursus takeover cyrus`, `cursus handback cyrus`.
+//! `cursus takeover cyrus`, `cursus handback cyrus`, `cursus expire cyrus`.
 
+pub mod expire;
 mod given;
 mod hand_back;
 mod ledger;

@@ -106,7 +106,7 @@ pub const PROGRAMS: &[Row] = &[
         Text,
         "",
         NotNeeded(
-            "neither expunged messages, deleted mailboxes nor lists of duplicates are kept; `-A` is refused",
+            "expunged messages, deleted mailboxes and lists of duplicates are not kept; for what Cyrus kept before a takeover (`-X`, `-D`) there is `cursus expire cyrus`; `-A` is refused",
         ),
     ),
     row("expire", Text, "", NotNeeded("as cyr_expire, which Debian calls so")),
