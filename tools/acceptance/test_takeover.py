@@ -214,8 +214,8 @@ class CyrusLeftovers(CyrusCase):
         self.check_expiry("cyrus-3.6-uuid")
 
     def test_files_that_are_gone_or_others(self):
-        """An expunged message's file that somebody removed is marked by the hand-back; one that is another
-        message stays."""
+        """An expunged message's file that somebody removed is no finding; one that is another message
+        stays."""
         one = self.store("cyrus-3.6-uuid")
         peer = self.cyrus(one)
         one.take_over()

@@ -43,6 +43,8 @@ use crate::store::unexpected;
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
+/// Of these indexes and older ones cyr_expire of 3.6 removes nothing.
+const MINOR_VERSION_MIN: u32 = 8;
 /// Digits of the time at the end of a deleted mailbox's name.
 const TIME_DIGITS: usize = 8;
 /// Files of a mailbox as `metapartition_files` calls them; empty: its messages.
@@ -208,7 +210,8 @@ impl Expiry<'_> {
         let path = self.path(one, "index", "cyrus.index")?;
         let old = |bytes: &[u8]| -> Result<Vec<Record>, String> {
             let index = Index::read(bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-            let known = index.header.uid_validity == one.mailbox.uid_validity;
+            let known = index.header.uid_validity == one.mailbox.uid_validity
+                && index.header.minor >= MINOR_VERSION_MIN;
             let is_old = |record: &&Record| record.last_updated <= mark as i64;
             Ok(index.kept().filter(|_| known).filter(is_old).cloned().collect())
         };
