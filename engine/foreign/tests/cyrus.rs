@@ -69,7 +69,6 @@ fn indexes_of_all_versions_and_what_they_point_at() {
     assert_eq!(minors, [6, 7, 8, 9, 12, 13, 14, 15, 16, 17]);
 }
 
-/// The ten items of a cache record.
 #[test]
 fn removed_files_are_marked_in_the_version_that_an_index_has() {
     let mut marked = 0;
@@ -77,9 +76,13 @@ fn removed_files_are_marked_in_the_version_that_an_index_has() {
         |path| path.ends_with("/cyrus.index"),
         |path, bytes| {
             let before = Index::read(bytes).unwrap();
-            assert_eq!(before.first_expunged(), before.header.first_expunged, "{path}");
             // Live messages are none of it.
             let all: BTreeSet<u32> = before.records.iter().map(|record| record.uid).collect();
+            if before.header.minor < 12 {
+                assert_eq!(Index::unlinked(bytes, &all).unwrap(), bytes, "{path} has no mark");
+                return;
+            }
+            assert_eq!(before.first_expunged(), before.header.first_expunged, "{path}");
             let after = Index::unlinked(bytes, &all).unwrap();
             let read = Index::read(&after).unwrap();
             assert_eq!((read.kept().count(), read.header.first_expunged), (0, 0), "{path}");
@@ -99,6 +102,7 @@ fn removed_files_are_marked_in_the_version_that_an_index_has() {
     assert!(marked > 2, "{marked}");
 }
 
+/// The ten items of a cache record.
 fn items(record: &[u8]) -> Vec<&[u8]> {
     let mut items = Vec::new();
     let mut rest = record;
