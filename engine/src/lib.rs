@@ -18,6 +18,7 @@
 //! | `acl` | who may do what with a mailbox |
 //! | `departed` | removed users, taken out of what is others' |
 //! | `seen` | `\Seen` of users in others' mailboxes |
+//! |  `uidls` | UIDLs of POP3 that messages had elsewhere |
 //! | `metadata` | named values of mailboxes and of the server |
 //! | `annotation` | named values of messages |
 //! | `events` | what happens, for sessions that want to be told |
@@ -65,6 +66,7 @@ mod shared;
 mod status;
 mod store;
 mod takeover;
+mod uidls;
 mod user;
 mod watch;
 
@@ -92,7 +94,8 @@ pub use log::LogStatus;
 pub use mailbox::{
     Answered, Carried, CarriedAnnotations, Changes, Copied, ExtrasBlob, ExtrasPart, ExtrasRef,
     FirstLook, KeywordTable, Mailbox, MailboxStatus, Matched, MessageFile, Promised, Records,
-    SeqMatch, ServedReader, Sorted, StoreMode, StoreOutcome, StoreRequest, View, Watcher,
+    SeqMatch, ServedReader, Sorted, StoreMode, StoreOutcome, StoreRequest, UID_VALIDITY_GIVEN_MAX,
+    View, Watcher,
 };
 pub use metadata::{Depth, ENTRY_BYTES_MAX, entry_name};
 pub use mount::{IoMode, LockMode, MountOptions, NameSync, NotifyMode};
@@ -104,4 +107,5 @@ pub use store::{
     CheckReport, Moment, ScrubOptions, ScrubProgress, ScrubReport, Store, StoreStatus,
 };
 pub use takeover::{Arrivals, OldServer, SharedAccount, SharedIndex, SharedNames, common_user};
+pub use uidls::{UIDL_BYTES_MAX, is_uidl};
 pub use user::{MAILBOX_NAME_BYTES_MAX, MaildropLock, NewMailbox, User, UserOptions};

@@ -10,8 +10,8 @@
 //! Values are facts: frames in the log, rows of the catalog. What no checkpoint has written yet is
 //! in memory, in front of the catalog; nothing else is kept, since values may be large and are
 //! seldom asked for. `/private/specialuse` (RFC 6154 section 4) is not stored: it shows and changes
-//! the mailbox's special uses. One entry has a name that no client can say: `seen`, a user's
-//! `\Seen` in another's mailbox ([`crate::seen`]).
+//! the mailbox's special uses. Some entries have names that no client can say: `seen`, a user's
+//! `\Seen` in another's mailbox ([`crate::seen`]), and those below `uidl` ([`crate::uidls`]).
 //!
 //! Invariant: names of entries are in lower case here, begin with their scope and are well formed
 //! ([`entry_name`]). Changes are made under the owner's `changes` lock; those of the server's shared
@@ -34,6 +34,7 @@ use crate::namespace::{MailboxEntry, Namespace, SpecialUse};
 use crate::quota::Growth;
 use crate::seen;
 use crate::shared::Shared;
+use crate::uidls;
 use crate::user::{User, UserInner};
 
 /// Bytes of an entry's name at most.
@@ -253,7 +254,8 @@ impl UserInner {
         }
         let mut by_user: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
         // Of other UIDs.
-        all.retain(|key, _| key.entry != seen::ENTRY);
+        let uidls = format!("{}/", uidls::ENTRIES);
+        all.retain(|key, _| key.entry != seen::ENTRY && !key.entry.starts_with(&uidls));
         for (key, value) in all {
             by_user.entry(key.whose).or_default().push((key.entry, Some(value)));
         }
@@ -326,7 +328,7 @@ fn read(
 }
 
 /// What is below an entry, whatever its level.
-fn below(
+pub(crate) fn below(
     shared: &Shared,
     mailbox: MailboxId,
     whose: &str,

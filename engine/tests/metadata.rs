@@ -6,6 +6,7 @@ use std::path::Path;
 
 use engine::layout::LayoutKind;
 use engine::{Depth, Error, Event, Listener, SpecialUse, Store, User, UserOptions};
+use protocol::types::{Uid, UidValidity};
 
 use site::{block, config, copied, open_with};
 
@@ -89,6 +90,51 @@ fn values_are_shared_or_a_users_own_and_survive() {
     block(again.user("alice").rename("INBOX", "kept")).unwrap();
     assert_eq!(again.get(Some("kept"), "bob", "/private/comment").as_deref(), Some("bob's"));
     look(&again);
+}
+
+#[test]
+fn uidls_of_another_server_survive_and_are_one_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::open(dir.path());
+    let user = bench.user("alice");
+    let inbox = block(user.mailbox("INBOX")).unwrap();
+    let validity = inbox.uid_validity();
+    let set = |uidls: &[(u32, &str)]| {
+        let uidls = uidls.iter().map(|(uid, uidl)| (Uid(*uid), (*uidl).to_owned())).collect();
+        block(user.set_uidls("INBOX", validity, uidls))
+    };
+    let given = |bench: &Bench, mailbox: &str| {
+        let mailbox = block(bench.user("alice").mailbox(mailbox)).unwrap();
+        let mut given: Vec<_> = block(mailbox.given_uidls()).unwrap().into_iter().collect();
+        given.sort_by_key(|(uid, _)| uid.0);
+        given.into_iter().map(|(uid, uidl)| (uid.0, uidl)).collect::<Vec<_>>()
+    };
+    assert!(given(&bench, "INBOX").is_empty());
+    set(&[(1, "a"), (1023, "b"), (1024, "c"), (u32::MAX - 1, "d")]).unwrap();
+    block(bench.0.checkpoint()).unwrap();
+    // Another one for a message; and what was a message's becomes another's.
+    set(&[(1, "e"), (5, "b"), (7, "a")]).unwrap();
+    let wanted: Vec<(u32, String)> =
+        [(1, "e"), (5, "b"), (7, "a"), (1024, "c"), (u32::MAX - 1, "d")]
+            .map(|(uid, uidl)| (uid, uidl.to_owned()))
+            .into();
+    assert_eq!(given(&bench, "INBOX"), wanted);
+    assert!(matches!(set(&[(9, "a b")]), Err(Error::NotAllowed(_))));
+    // No client sees them, and of another UIDVALIDITY there are none.
+    assert!(bench.below("/shared", Depth::Infinity).is_empty());
+    let other = UidValidity(validity.0 + 1);
+    block(user.set_uidls("INBOX", other, vec![(Uid(3000), "x".to_owned())])).unwrap();
+    assert!(!given(&bench, "INBOX").iter().any(|(uid, _)| *uid == 3000));
+    let crash = copied(dir.path());
+    let again = Bench::open(crash.path());
+    assert_eq!(given(&again, "INBOX"), wanted);
+    again.0.close().unwrap();
+    drop(again);
+    let again = Bench::open(crash.path());
+    assert_eq!(given(&again, "INBOX"), wanted);
+    // The messages of INBOX have other UIDs in the mailbox that they go to.
+    block(again.user("alice").rename("INBOX", "kept")).unwrap();
+    assert!(given(&again, "kept").is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ Dovecot; with `ACCEPTANCE_MIGRATION_KILLS` so often, from each. More of both is 
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
@@ -81,6 +82,41 @@ class Migration:
             self.assertFalse(missing or more, f"{folder}: missing {list(missing.items())[:3]}, "
                                               f"too much {list(more.items())[:3]}")
         there.logout()
+
+    def fetchmail(self, home, user, port, password):
+        """Fetches by POP3 what it has not seen; how many."""
+        out = home / "out"
+        out.unlink(missing_ok=True)
+        (home / "rc").write_text(
+            f'poll 127.0.0.1 protocol pop3 service {port} uidl\n'
+            f'  user "{user}" password "{password}" keep\n  sslproto \'\'\n'
+            f'  mda "cat > /dev/null; echo x >> {out}"\n')
+        (home / "rc").chmod(0o600)
+        done = proc.run([self.need("fetchmail"), "-f", home / "rc", "--nosyslog", "--pidfile",
+                         home / "pid", "-i", home / "ids"],
+                        env={"FETCHMAILHOME": str(home), "HOME": str(home)}, check=False)
+        # 1: there was no mail.
+        self.assertIn(done.returncode, (0, 1), (done.stdout + done.stderr)[-3000:])
+        return out.read_text().count("x") if out.exists() else 0
+
+    def getmail(self, home, user, port, password):
+        """getmail6 by POP3; how many messages it has by now."""
+        for sub in ("cur", "new", "tmp"):
+            (home / "mail" / sub).mkdir(parents=True, exist_ok=True)
+        # What it has seen is in a file by port: the next server is to be the same one.
+        for seen in home.glob("oldmail-*"):
+            seen.rename(home / re.sub(rf"-\d+-{user}", f"-{port}-{user}", seen.name))
+        (home / "rc").write_text(
+            f"[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.1\nport = {port}\n"
+            f"username = {user}\npassword = {password}\n"
+            f"[destination]\ntype = Maildir\npath = {home}/mail/\n"
+            "[options]\nread_all = false\nverbose = 0\n")
+        # It delivers nothing as root.
+        proc.run(["chown", "-R", "65534:65534", home])
+        proc.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                  self.need("getmail"), f"--getmaildir={home}", "--rcfile=rc"], seconds=60)
+        self.assertTrue(list(home.glob(f"oldmail-*-{port}-*")), list(home.iterdir()))
+        return len(list((home / "mail" / "new").iterdir()))
 
     def nothing(self, report):
         counts = {key: report[key] for key in ("created", "renamed", "removed", "messages", "matched",
@@ -180,6 +216,39 @@ class FromDovecot(Migration, Case):
         self.assertEqual((second["status"], second["messages"]), ("done", 40))
         self.assertGreater(second["retries"], 1)
         self.compare()
+
+    def test_a_message_that_cannot_be_read_keeps_no_other_back(self):
+        self.fill(12)
+        self.add("INBOX", 9004, octets=1200000)
+        inbox = self.source_server.dir / "mail" / "user1" / "cur"
+        files = sorted(inbox.iterdir(), key=lambda path: path.stat().st_size)
+        bad = [files[0], files[-1]]
+        for path in bad:
+            path.chmod(0)
+        report = self.migrate(check=False)
+        self.assertEqual(report["status"], "partial", report)
+        self.assertEqual({one["folder"] for one in report["failed"]}, {"INBOX"})
+        self.assertEqual((len(report["failed"]), report["messages"]), (2, 11), report)
+        for path in bad:
+            path.chmod(0o600)
+        again = self.migrate()
+        self.assertEqual((again["status"], again["messages"], again["failed"]), ("done", 2, []))
+        self.source = moving.Source(self.source_server, "user1", peers.PASSWORD)
+        self.addCleanup(self.source.client.shutdown)
+        self.compare()
+
+    def test_a_source_that_cannot_be_reached_is_told_at_once(self):
+        began = time.monotonic()
+        self.tls = ("--tls", "starttls")
+        distrusted = self.migrate(check=False)
+        self.assertEqual(distrusted.returncode, 78)
+        self.assertIn(b"source localhost:", distrusted.stderr)
+        self.assertIn(b"TLS: ", distrusted.stderr)
+        self.port = proc.free_base([0])
+        nobody = self.migrate(check=False)
+        self.assertEqual(nobody.returncode, 69)
+        self.assertIn(f"source localhost:{self.port}: ".encode(), nobody.stderr)
+        self.assertLess(time.monotonic() - began, 20)
 
     def test_copies_that_are_there_are_found_and_wrong_passwords_told(self):
         self.fill(20)

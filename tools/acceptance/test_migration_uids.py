@@ -1,6 +1,7 @@
 """`cursus migrate imap --keep-uids` from Debian's Dovecot and Cyrus: mail programs fetch nothing anew."""
 
 import hashlib
+import json
 import re
 
 from harness import corpus, moving, peers, proc
@@ -79,22 +80,6 @@ SyncState {home}/state/
         return sorted(path.stat().st_ino for path in (home / "mail").rglob("*")
                       if path.is_file() and path.parent.name in ("cur", "new"))
 
-    def fetchmail(self, home, port, password):
-        """Fetches by POP3 what it has not seen; how many."""
-        out = home / "out"
-        out.unlink(missing_ok=True)
-        (home / "rc").write_text(
-            f'poll 127.0.0.1 protocol pop3 service {port} uidl\n'
-            f'  user "{USER}" password "{password}" keep\n  sslproto \'\'\n'
-            f'  mda "cat > /dev/null; echo x >> {out}"\n')
-        (home / "rc").chmod(0o600)
-        done = proc.run([self.need("fetchmail"), "-f", home / "rc", "--nosyslog", "--pidfile",
-                         home / "pid", "-i", home / "ids"],
-                        env={"FETCHMAILHOME": str(home), "HOME": str(home)}, check=False)
-        # 1: there was no mail.
-        self.assertIn(done.returncode, (0, 1), (done.stdout + done.stderr)[-3000:])
-        return out.read_text().count("x") if out.exists() else 0
-
     def test_mail_programs_fetch_nothing_anew(self):
         self.fill(MESSAGES)
         # Gaps, and UIDs behind the last message that is there.
@@ -107,7 +92,7 @@ SyncState {home}/state/
         here, there = (self.here.ports, PASSWORD), (self.source_server.ports, peers.PASSWORD)
         home = proc.new_dir("mb")
         files = self.mbsync(home, there[0]["imap"], there[1])
-        fetched = self.fetchmail(home, there[0]["pop3"], there[1])
+        fetched = self.fetchmail(home, USER, there[0]["pop3"], there[1])
         self.assertTrue(files and fetched)
         report = self.migrate("--keep-uids")
         self.assertEqual((report["status"], report["notes"]), ("done", []))
@@ -117,10 +102,10 @@ SyncState {home}/state/
         self.compare(user=USER)
         self.nothing(self.migrate("--keep-uids"))
         self.assertEqual(self.mbsync(home, here[0]["imap"], here[1]), files)
-        self.assertEqual(self.fetchmail(home, here[0]["pop3"], here[1]), 0)
+        self.assertEqual(self.fetchmail(home, USER, here[0]["pop3"], here[1]), 0)
         self.here.deliver(corpus.plain("new"), user=USER)
         self.assertEqual(len(self.mbsync(home, here[0]["imap"], here[1])), len(files) + 1)
-        self.assertEqual(self.fetchmail(home, here[0]["pop3"], here[1]), 1)
+        self.assertEqual(self.fetchmail(home, USER, here[0]["pop3"], here[1]), 1)
 
     def test_no_uid_is_that_of_two_messages_and_what_cannot_be_is_refused(self):
         self.fill(12)
@@ -150,6 +135,13 @@ SyncState {home}/state/
         # Where another message was before, or the folder came without its UIDs, nothing is done.
         self.here.deliver(own, user="bob")
         self.users.write_text(f"{USER}\t{peers.PASSWORD}\tbob\n")
+        # It is said before, too.
+        plan = proc.run(self.argv("--keep-uids", "--dry-run", "--state", self.work / "bobs"), check=False)
+        self.assertEqual(plan.returncode, 1)
+        self.assertIn(b"1 folders cannot keep their UIDs", plan.stderr)
+        told = {one["source"]: one["uids_not_kept"] for one in json.loads(plan.stdout)}
+        self.assertIn("has, or had, messages here already", told.pop("INBOX"))
+        self.assertEqual(set(told.values()), {None})
         report = self.migrate("--keep-uids", "--state", self.work / "bobs", check=False)
         self.assertEqual(report["status"], "partial")
         [refused] = report["failed"]

@@ -9,9 +9,9 @@
 //! | owners | mailbox id | user |
 //! | grants | identifier that lists let see something (`anyone@` and the owner's domain), owner | nothing |
 //! | granted | owner, identifier | nothing |
-//! | metadata | mailbox id (zeros: the server), user (empty: shared), entry; `seen`: the user's own `\Seen`; `departed/NAME` of the server: a removed user who is still in others' lists, his heir | value |
+//! | metadata | mailbox id (zeros: the server), user (empty: shared), entry; `seen`: the user's own `\Seen`; `uidl/BLOCK`: UIDLs of another server; `departed/NAME` of the server: a removed user who is still in others' lists, his heir | value |
 //! | annotations | mailbox id, UID, user (empty: shared), entry | value |
-//! | annotation_bytes | mailbox id (zeros: the server) | octets of the values of the two tables above, but for `seen` |
+//! | annotation_bytes | mailbox id (zeros: the server) | octets of the values of the two tables above, but for `seen` and `uidl/…` |
 //! | figures | mailbox id | 80 bytes: see [`Summary`] |
 //!
 //! The figures are in the same file as the catalog so that one commit makes both: usage and

@@ -61,6 +61,7 @@ pub use early::Answered;
 pub use keywords::KeywordTable;
 pub(crate) use message::line_ends as message_line_ends;
 pub use message::{ExtrasBlob, MessageFile, ServedReader};
+pub use numbers::UID_VALIDITY_GIVEN_MAX;
 pub(crate) use ops::ranges;
 pub use ops::{StoreMode, StoreOutcome, StoreRequest};
 pub use order::Sorted;

@@ -17,7 +17,7 @@ use crate::namespace::Namespace;
 use crate::user::{User, UserInner};
 
 /// The largest UIDVALIDITY that is taken from elsewhere: mailboxes that are made later have larger ones.
-const UID_VALIDITY_GIVEN_MAX: u32 = u32::MAX - (1 << 24);
+pub const UID_VALIDITY_GIVEN_MAX: u32 = u32::MAX - (1 << 24);
 
 impl User {
     /// Gives a mailbox in which nothing was ever stored the UIDVALIDITY that another server gave it.

@@ -7,7 +7,7 @@ use engine::{
 };
 use engine::{Rights, SpecialUse};
 use protocol::imap::response::{self, Response, Value};
-use protocol::types::{SystemFlags, Uid};
+use protocol::types::{SystemFlags, Uid, UidValidity};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::operator::{Operator, failure, parse_flags, special};
@@ -212,6 +212,35 @@ impl Operator {
         let moved = mailbox.move_to(&view, ascending(uids), &mailbox).await.map_err(failure)?;
         let uids = moved.pairs.iter().map(|(before, now)| (before.0, now.0)).collect();
         Ok(Reply::Renumbered { uids })
+    }
+
+    pub(crate) async fn uidls(
+        &self,
+        user: &str,
+        mailbox: &str,
+        above: u32,
+    ) -> Result<Reply, Failure> {
+        let given = self.open_mailbox(user, mailbox).await?.given_uidls().await;
+        let given = given.map_err(failure)?.into_iter().map(|(uid, uidl)| (uid.0, uidl));
+        let mut uidls: Vec<(u32, String)> = given.filter(|(uid, _)| *uid > above).collect();
+        uidls.sort_unstable();
+        let more = uidls.len() > MESSAGE_LINES_MAX as usize;
+        uidls.truncate(MESSAGE_LINES_MAX as usize);
+        Ok(Reply::Uidls { uidls, more })
+    }
+
+    pub(crate) async fn set_uidls(
+        &self,
+        user: &str,
+        mailbox: &str,
+        uid_validity: u32,
+        uidls: Vec<(u32, String)>,
+    ) -> Result<Reply, Failure> {
+        self.same(user, mailbox, uid_validity).await?;
+        let uidls = uidls.into_iter().map(|(uid, uidl)| (Uid(uid), uidl)).collect();
+        let owner = self.user(user).await?;
+        owner.set_uidls(mailbox, UidValidity(uid_validity), uidls).await.map_err(failure)?;
+        Ok(Reply::Done)
     }
 
     pub(crate) async fn set_acl(

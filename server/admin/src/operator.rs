@@ -93,6 +93,10 @@ impl Operator {
             Request::Renumber { user, mailbox, uid_validity, uids } => {
                 self.renumber(&user, &mailbox, uid_validity, &uids).await
             }
+            Request::Uidls { user, mailbox, above } => self.uidls(&user, &mailbox, above).await,
+            Request::UidlsSet { user, mailbox, uid_validity, uidls } => {
+                self.set_uidls(&user, &mailbox, uid_validity, uidls).await
+            }
             Request::MailboxSubscribe { user, name, on } => {
                 self.user(&user).await?.subscribe(&name, on).await.map_err(failure)?;
                 Ok(Reply::Done)

@@ -111,6 +111,27 @@ pub enum Request {
         /// Which.
         uids: Vec<u32>,
     },
+    /// UIDLs of POP3 that messages of a mailbox had at another server, in order of their UIDs, also
+    /// of messages that are gone.
+    Uidls {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// Only those of a UID above this.
+        above: u32,
+    },
+    /// Gives messages such UIDLs.
+    UidlsSet {
+        /// Whose.
+        user: String,
+        /// Which.
+        mailbox: String,
+        /// The mailbox's; another one: [`FailureCode::Changed`].
+        uid_validity: u32,
+        /// UIDs, and the UIDL of each.
+        uidls: Vec<(u32, String)>,
+    },
     /// Subscribes to a mailbox, or no longer.
     MailboxSubscribe {
         /// Whose.
@@ -420,6 +441,13 @@ pub enum Reply {
     Renumbered {
         /// UIDs before and now.
         uids: Vec<(u32, u32)>,
+    },
+    /// To [`Request::Uidls`].
+    Uidls {
+        /// By rising UID, at most [`MESSAGE_LINES_MAX`].
+        uidls: Vec<(u32, String)>,
+        /// Whether there are more behind the last.
+        more: bool,
     },
     /// To [`Request::Check`].
     Checked {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`connect`] | where a server is, TLS or not, time-outs: a [`connect::Stream`] |
 //! | [`imap`] | an IMAP connection: commands, responses, messages that stream |
+//! | [`pop3`] | a POP3 connection: lists, headers |
 //! | [`login`] | is this somebody's password there, by IMAP or POP3 |
 //! | [`error`] | what went wrong, and whether trying again may help |
 //!
@@ -15,6 +16,7 @@ pub mod connect;
 pub mod error;
 pub mod imap;
 pub mod login;
+pub mod pop3;
 mod tls;
 
 pub use connect::{Server, Stream, Tls};

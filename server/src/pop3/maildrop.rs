@@ -1,6 +1,6 @@
 //! The locked snapshot of INBOX, and what QUIT does to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use auth::Account;
 use engine::{Mailbox, MaildropLock, Record, StoreMode, StoreRequest, View};
@@ -61,8 +61,10 @@ pub(super) struct Maildrop {
     remove_retrieved: bool,
     /// The form of UIDLs.
     form: Box<str>,
-    /// Those that Courier's own list has.
+    /// Those that an old server's list has, and those that messages had at another server.
     uidls: HashMap<Uid, String>,
+    /// Of the latter, all that were ever given: no other message gets one of these.
+    taken: HashSet<String>,
     /// The highest number that was asked for, for LAST.
     last: u32,
     /// Its value at the login.
@@ -86,10 +88,13 @@ impl Maildrop {
         let mailbox = user.mailbox("INBOX").await?;
         let view = mailbox.refresh().await?;
         let pop3 = &services.config().pop3;
-        let uidls = match pop3.uidl == "courier" {
+        let mut uidls = match pop3.uidl == "courier" {
             true => mailbox.courier_uidls(&view).await?.unwrap_or_default(),
             false => mailbox.dovecot_uidls(&view).await?,
         };
+        let given = mailbox.given_uidls().await?;
+        let taken = given.values().cloned().collect();
+        uidls.extend(given);
         let mut all = Totals::default();
         let mut seen = 0;
         for (seq, record) in view.records(SeqNum(1), SeqNum(view.exists())) {
@@ -107,6 +112,7 @@ impl Maildrop {
             remove_retrieved: pop3.expire_days == Some(0),
             form: pop3.uidl_form().into(),
             uidls,
+            taken,
             last: seen,
             last_before: seen,
             deleted: Marks::default(),
@@ -168,7 +174,8 @@ impl Maildrop {
             false => None,
         };
         let validity = self.view.uid_validity();
-        uidl::write(&self.form, Names { validity, uid, file: file.as_deref() })
+        let names = Names { validity, uid, file: file.as_deref() };
+        uidl::distinct(uidl::write(&self.form, names), |uidl| self.taken.contains(uidl))
     }
 
     pub(super) fn delete(&mut self, message: MessageNumber) -> Result<(), NoMessage> {

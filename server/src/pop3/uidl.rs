@@ -50,6 +50,17 @@ pub(super) fn write(format: &str, names: Names<'_>) -> String {
     }
 }
 
+/// The UIDL, made another one as long as it `is_taken`.
+pub(super) fn distinct(mut uidl: String, is_taken: impl Fn(&str) -> bool) -> String {
+    while is_taken(&uidl) {
+        if uidl.len() >= UIDL_BYTES_MAX {
+            uidl.remove(0);
+        }
+        uidl.push('+');
+    }
+    uidl
+}
+
 /// Courier's way with characters that it doesn't want in a UIDL.
 fn push_file(out: &mut String, name: &str) {
     for byte in name.bytes() {
@@ -64,6 +75,18 @@ fn push_file(out: &mut String, name: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_message_has_is_not_given_again() {
+        let long = "x".repeat(UIDL_BYTES_MAX);
+        let longer = format!("{}+", &long[1..]);
+        let taken = ["a", "a+", &long];
+        let distinct = |uidl: &str| distinct(uidl.to_owned(), |one| taken.contains(&one));
+        assert_eq!(
+            [distinct("b"), distinct("a"), distinct(&long)],
+            ["b".to_owned(), "a++".to_owned(), longer]
+        );
+    }
 
     #[test]
     fn the_forms_of_other_servers() {

@@ -159,6 +159,13 @@ pub struct MigrateImap {
     /// sees them all, into one whose mailboxes are shared here
     #[arg(long)]
     pub shared: bool,
+    /// The source's POP3, for its UIDLs: clients that leave their mail on the server download nothing
+    /// anew. Port 995 with TLS from the first byte, else 110; an IPv6 address in brackets
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = host_and_port, conflicts_with = "shared")]
+    pub pop3: Option<(String, Option<u16>)>,
+    /// How its connections are protected; without it as those of IMAP
+    #[arg(long, value_enum, requires = "pop3")]
+    pub pop3_tls: Option<MigrateTls>,
     /// Users at one time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = jobs)]
     pub jobs: usize,
@@ -220,6 +227,21 @@ pub struct MigrateImap {
     pub state: Option<PathBuf>,
 }
 
+fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    let expected = || format!("{text:?}, expected HOST or HOST:PORT");
+    // Colons of an address in brackets are its own.
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_address = host.starts_with('[') && host.ends_with(']');
+    if host.is_empty() || host.contains(':') && !is_address {
+        return Err(expected());
+    }
+    let port = port.map(|port| port.parse().ok().filter(|n| *n > 0).ok_or_else(expected));
+    Ok((host.to_owned(), port.transpose()?))
+}
+
 fn jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ 1..=JOBS_MAX) => Ok(n),
@@ -251,4 +273,21 @@ pub struct FoldersRename {
     /// Only say what would be renamed
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_may_have_ports() {
+        let good = |text: &str| host_and_port(text).unwrap();
+        assert_eq!(good("a.example"), ("a.example".to_owned(), None));
+        assert_eq!(good("a.example:110"), ("a.example".to_owned(), Some(110)));
+        assert_eq!(good("[::1]"), ("[::1]".to_owned(), None));
+        assert_eq!(good("[::1]:995"), ("[::1]".to_owned(), Some(995)));
+        for bad in ["", ":1", "a:", "a:0", "a:x", "a:65536", "::1"] {
+            assert!(host_and_port(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use client::Server;
 use client::imap::{Listed, Session, Whose};
 use config::Config;
-use engine::SpecialUse;
+use engine::{INBOX, SpecialUse};
 use serde::Serialize;
 
 use super::folder::Work;
+use super::numbers::{why_not_kept, why_not_kept_on};
 use super::report::{Missing, UserReport};
 use super::state::Folder;
 use super::stop::Stop;
 use super::target::{Existing, Target, connect};
+use super::uidls::Uidls;
 use super::users::Account;
 use super::{Migration, sharing};
 use crate::failure::{Failed, Kind};
@@ -45,6 +48,8 @@ pub struct Planned {
     pub subscribed: bool,
     /// Whether the mailbox is here already.
     pub exists: bool,
+    /// Why its UIDs cannot be kept, where `--keep-uids` asks for that.
+    pub uids_not_kept: Option<String>,
     #[serde(skip)]
     wire: Vec<u8>,
 }
@@ -70,6 +75,8 @@ pub struct Run<'m> {
     counted: bool,
     /// How often a connection broke without anything done: batches get smaller.
     fruitless: u32,
+    /// How often connections broke when one message alone was asked for.
+    breaks: HashMap<(String, u32), u32>,
 }
 
 impl<'m> Run<'m> {
@@ -90,6 +97,7 @@ impl<'m> Run<'m> {
             done: BTreeSet::new(),
             counted: false,
             fruitless: 0,
+            breaks: HashMap::new(),
         }
     }
 
@@ -115,7 +123,13 @@ impl<'m> Run<'m> {
                         break;
                     }
                     self.report.retries += 1;
-                    std::thread::sleep(pause(tries));
+                    let pause = pause(tries);
+                    self.migration.progress.say(&format!(
+                        "{}: {reason}; again in {} s",
+                        self.account.source,
+                        pause.as_secs_f64().ceil()
+                    ));
+                    std::thread::sleep(pause);
                 }
                 Err(Stop::Folder(reason) | Stop::User(reason)) => {
                     self.report.error = Some(reason);
@@ -148,10 +162,46 @@ impl<'m> Run<'m> {
             }
         };
         let mut session = self.open().map_err(said)?;
-        let mailboxes = Target::new(&self.account.target, place).mailboxes()?;
-        let plan = self.plan(&mut session, &mailboxes).map_err(said)?;
+        let mut target = Target::new(&self.account.target, place);
+        let mailboxes = target.mailboxes()?;
+        let mut plan = self.plan(&mut session, &mailboxes).map_err(said)?;
+        if self.migration.choice.keep_uids {
+            self.look_at_uids(&mut session, &mut target, &mut plan.folders).map_err(said)?;
+        }
         session.log_out();
         Ok(plan.folders)
+    }
+
+    /// Finds out which folders cannot keep their UIDs.
+    fn look_at_uids(
+        &self,
+        session: &mut Session,
+        target: &mut Target<'_>,
+        folders: &mut [Planned],
+    ) -> Result<(), Stop> {
+        let known = self.migration.state.folders(&self.key)?;
+        for planned in folders {
+            let examined = match session.examine(&planned.wire, false) {
+                Ok(examined) => examined,
+                Err(client::Error::No { text, .. }) => {
+                    planned.uids_not_kept = Some(format!("the source does not open it: {text}"));
+                    continue;
+                }
+                Err(other) => return Err(other.into()),
+            };
+            let before = known.get(&planned.source).filter(|folder| folder.uid_validity != 0);
+            planned.uids_not_kept = match before {
+                Some(folder) => why_not_kept_on(&examined, folder),
+                None => {
+                    let uid_next = match planned.exists {
+                        true => target.numbers(&planned.target)?.1,
+                        false => 1,
+                    };
+                    why_not_kept(&examined, &planned.target, uid_next)
+                }
+            };
+        }
+        Ok(())
     }
 
     /// Folders of the source, and prefixes that were left out.
@@ -195,6 +245,7 @@ impl<'m> Run<'m> {
                 special_use: uses(&listed),
                 subscribed: subscribed.contains(&listed.wire),
                 exists: mailboxes.contains_key(&target),
+                uids_not_kept: None,
                 source: listed.name,
                 target,
                 wire: listed.wire,
@@ -298,6 +349,7 @@ impl<'m> Run<'m> {
             uid_next: None,
             former: HashMap::new(),
             fruitless: self.fruitless,
+            breaks: &mut self.breaks,
             source_next: 0,
             kept_from: 0,
             way_made: false,
@@ -324,7 +376,31 @@ impl<'m> Run<'m> {
         if folder != before {
             self.migration.state.store(&self.key, &mut folder, None, &[])?;
         }
-        Ok(())
+        match &self.migration.pop3 {
+            Some(server) if folder.source.eq_ignore_ascii_case(INBOX) => {
+                self.uidls(session, target, server, &planned.wire, &folder)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// UIDLs of the source's POP3, where its INBOX is the INBOX here.
+    fn uidls(
+        &mut self,
+        session: &mut Session,
+        target: &mut Target<'_>,
+        server: &Server,
+        wire: &[u8],
+        folder: &Folder,
+    ) -> Result<(), Stop> {
+        if folder.target != INBOX {
+            let note =
+                format!("{}: no UIDLs: POP3 has INBOX here, not {}", folder.source, folder.target);
+            self.report.notes.push(note);
+            return Ok(());
+        }
+        let (login, state, report) = (&self.account.login, &self.migration.state, &mut self.report);
+        Uidls { session, server, login, target, state, report }.bring(wire, folder)
     }
 
     /// Folders that have another name now: known by UIDVALIDITY, sizes and dates.
@@ -480,7 +556,10 @@ impl<'m> Run<'m> {
 }
 
 /// UIDs, sizes and dates.
-fn facts(session: &mut Session, set: &str) -> Result<Vec<(u32, u64, Option<i64>)>, Stop> {
+pub(super) fn facts(
+    session: &mut Session,
+    set: &str,
+) -> Result<Vec<(u32, u64, Option<i64>)>, Stop> {
     let mut found = Vec::new();
     if set.is_empty() {
         return Ok(found);

@@ -25,6 +25,8 @@ const BATCH_MESSAGES_MAX: usize = 32;
 const BATCH_BYTES_HIGH: u64 = 4 << 20;
 /// Larger messages stream from one server to the other.
 const STREAM_BYTES_MIN: u64 = 1 << 20;
+/// A message that breaks the connection so often, asked for alone, is passed over.
+const BREAKS_MAX: u32 = 3;
 /// How often an import is tried that finds other messages arriving.
 const TRIES_MAX: usize = 50;
 
@@ -128,7 +130,7 @@ impl Work<'_, '_> {
         };
         uids.sort_unstable();
         for chunk in uids.chunks(CHUNK_MESSAGES) {
-            let mut facts = self.facts(chunk)?;
+            let mut facts = self.all_facts(folder, chunk)?;
             if let Some(copies) = &mut copies {
                 facts = self.matched(folder, facts, copies)?;
             }
@@ -142,7 +144,67 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    fn facts(&mut self, uids: &[u32]) -> Result<Vec<Facts>, Stop> {
+    /// Facts of messages; those that the source has and tells nothing of are noted as refused.
+    fn all_facts(&mut self, folder: &mut Folder, uids: &[u32]) -> Result<Vec<Facts>, Stop> {
+        match self.facts(uids) {
+            Ok(found) => {
+                if found.len() < uids.len() {
+                    let known: BTreeSet<u32> = found.iter().map(|one| one.uid).collect();
+                    let missing = uids.iter().filter(|uid| !known.contains(uid)).copied();
+                    self.not_given(folder, missing.collect())?;
+                }
+                Ok(found)
+            }
+            Err(error) => match (refusal(&error), uids) {
+                (None, _) => Err(error.into()),
+                (Some(text), [uid]) => {
+                    self.refused(folder, *uid, format!("the source tells nothing of it: {text}"));
+                    Ok(Vec::new())
+                }
+                (Some(_), _) => {
+                    let (first, second) = uids.split_at(uids.len() / 2);
+                    let mut found = self.all_facts(folder, first)?;
+                    found.extend(self.all_facts(folder, second)?);
+                    Ok(found)
+                }
+            },
+        }
+    }
+
+    /// Of messages that were asked for and did not come, those that are still there are refused; the
+    /// others were expunged meanwhile.
+    fn not_given(&mut self, folder: &mut Folder, uids: Vec<u32>) -> Result<(), Stop> {
+        if uids.is_empty() {
+            return Ok(());
+        }
+        for uid in self.search(&format!("UID {}", set_of(&uids)))? {
+            if uids.contains(&uid) {
+                self.refused(folder, uid, "the source does not give it".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a message that is asked for alone broke the connection too often; else the next break is
+    /// its own until [`Work::is_answered`].
+    fn is_given_up(&mut self, folder: &mut Folder, uid: u32) -> bool {
+        let times = self.breaks.entry((folder.source.clone(), uid)).or_default();
+        if *times < BREAKS_MAX {
+            *times += 1;
+            return false;
+        }
+        let reason = format!("the connection broke {times} times when it was asked for");
+        self.refused(folder, uid, reason);
+        folder.uid_last = folder.uid_last.max(uid);
+        self.progress_add(1);
+        true
+    }
+
+    fn is_answered(&mut self, folder: &Folder, uid: u32) {
+        self.breaks.remove(&(folder.source.clone(), uid));
+    }
+
+    fn facts(&mut self, uids: &[u32]) -> Result<Vec<Facts>, Error> {
         let mut found: Vec<Facts> = Vec::with_capacity(uids.len());
         let dropped = &mut *self.dropped;
         self.session.fetch(
@@ -243,8 +305,13 @@ impl Work<'_, '_> {
             return Ok(());
         }
         let uids: Vec<u32> = batch.iter().map(|one| one.uid).collect();
+        if let [uid] = uids[..]
+            && self.is_given_up(folder, uid)
+        {
+            return Ok(());
+        }
         let mut bodies: HashMap<u32, Vec<u8>> = HashMap::new();
-        self.session.fetch(
+        let fetched = self.session.fetch(
             &set_of(&uids),
             "(UID BODY.PEEK[])",
             &mut |fetched| {
@@ -254,7 +321,26 @@ impl Work<'_, '_> {
                 Ok(())
             },
             &mut |_| {},
-        )?;
+        );
+        if let Err(error) = fetched {
+            return match (refusal(&error), uids.as_slice()) {
+                (None, _) => Err(error.into()),
+                (Some(text), [uid]) => {
+                    self.is_answered(folder, *uid);
+                    self.refused(folder, *uid, format!("the source does not give it: {text}"));
+                    folder.uid_last = folder.uid_last.max(*uid);
+                    self.progress_add(1);
+                    Ok(())
+                }
+                // One that cannot be read keeps no other from coming.
+                (Some(_), _) => batch.into_iter().try_for_each(|one| self.batch(folder, vec![one])),
+            };
+        }
+        if let [uid] = uids[..] {
+            self.is_answered(folder, uid);
+        }
+        let missing = uids.iter().filter(|uid| !bodies.contains_key(uid)).copied().collect();
+        self.not_given(folder, missing)?;
         let octets: u64 = bodies.values().map(|one| one.len() as u64).sum();
         self.throttle.take(octets);
         self.progress.bytes.fetch_add(octets, Ordering::Relaxed);
@@ -415,6 +501,9 @@ impl Work<'_, '_> {
 
     /// Fetches a large message and imports it while it comes.
     fn stream(&mut self, folder: &mut Folder, facts: Facts) -> Result<(), Stop> {
+        if self.is_given_up(folder, facts.uid) {
+            return Ok(());
+        }
         for _ in 0..TRIES_MAX {
             let mut outcome: Option<Result<(u32, u64), Failed>> = None;
             let mut stopped: Option<Stop> = None;
@@ -458,12 +547,29 @@ impl Work<'_, '_> {
             });
             self.uid_next = None;
             if let Some(stopped) = stopped {
+                // Not the source's fault.
+                self.is_answered(folder, facts.uid);
                 return Err(stopped);
             }
-            if !there? {
-                // Expunged meanwhile.
+            let there = match there {
+                Err(error) => match refusal(&error) {
+                    None => return Err(error.into()),
+                    Some(text) => {
+                        self.is_answered(folder, facts.uid);
+                        folder.intent = None;
+                        let reason = format!("the source does not give it: {text}");
+                        self.refused(folder, facts.uid, reason);
+                        folder.uid_last = folder.uid_last.max(facts.uid);
+                        self.progress_add(1);
+                        return Ok(());
+                    }
+                },
+                Ok(there) => there,
+            };
+            self.is_answered(folder, facts.uid);
+            if !there {
                 folder.intent = None;
-                return Ok(());
+                return self.not_given(folder, vec![facts.uid]);
             }
             match outcome {
                 Some(Ok((uid, octets))) => {
@@ -489,6 +595,17 @@ impl Work<'_, '_> {
             }
         }
         Err(Stop::Moment("the mailbox does not hold still for an import".to_owned()))
+    }
+}
+
+/// What the source says where it refuses messages that were asked for. Dovecot calls what it cannot
+/// read a bug of its own; the other codes are those of a moment.
+fn refusal(error: &Error) -> Option<String> {
+    match error {
+        Error::No { code, text, .. } if code == "SERVERBUG" || !error.is_temporary() => {
+            Some(text.clone())
+        }
+        _ => None,
     }
 }
 

@@ -12,6 +12,7 @@ use client::imap::{Command, Examined, Session};
 use protocol::imap::response::{Response, Value};
 
 use super::flags::{Differences, joined, split, taken};
+use super::numbers::CAME_WITH_NEW;
 use super::progress::{Progress, Throttle};
 use super::report::{Missing, UserReport};
 use super::state::{Folder, Intent, Known, State};
@@ -59,6 +60,8 @@ pub struct Work<'w, 'p> {
     pub(super) former: HashMap<u32, String>,
     /// How often a connection broke without anything done: batches get smaller.
     pub(super) fruitless: u32,
+    /// How often connections broke when one message alone was asked for, by folder and UID.
+    pub(super) breaks: &'w mut HashMap<(String, u32), u32>,
     /// UIDNEXT of the source; 0: it was not told.
     pub(super) source_next: u32,
     /// The lowest UID that no message of the folder had when it was begun.
@@ -129,8 +132,7 @@ impl<'w, 'p> Work<'w, 'p> {
         if self.choice.keep_uids && folder.uid_validity == 0 {
             self.keep_uids(examined, folder)?;
         } else if self.choice.keep_uids && !folder.keeps_uids {
-            let message = "UIDs cannot be kept: it came over before, with new ones";
-            return Err(Stop::Folder(message.to_owned()));
+            return Err(Stop::Folder(format!("UIDs cannot be kept: {CAME_WITH_NEW}")));
         }
         let (target_validity, uid_next) = self.target.numbers(&folder.target)?;
         self.uid_next = Some(uid_next);

@@ -8,6 +8,7 @@
 //! | `account` | one user's run: plan, renames, folder by folder, new connections |
 //! | `folder`, `arrivals` | one folder: flags, removals; new messages |
 //! | `numbers` | UIDVALIDITY and UIDs of the source, kept |
+//! | `uidls` | UIDLs of the source's POP3 |
 //! | `flags`, `sharing` | flags and access control lists of the source as the target has them |
 //! | [`state`] | what was done: a run that is killed is followed by one that does the rest |
 //! | `target` | the store as a migration needs it |
@@ -25,6 +26,7 @@ mod sharing;
 pub mod state;
 mod stop;
 mod target;
+mod uidls;
 pub mod users;
 
 pub(crate) use arrivals::content_id;
@@ -37,8 +39,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use client::imap::Bearer;
-use client::{Server, Tls};
+use client::imap::{Bearer, Session};
+use client::{Error, Server, Tls, pop3};
 use config::Config;
 
 use crate::cli::{MigrateCommand, MigrateImap, MigrateTls};
@@ -56,6 +58,8 @@ use users::{Account, Master};
 /// What all users' runs share.
 pub struct Migration {
     server: Server,
+    /// The same mail by POP3, for its UIDLs.
+    pop3: Option<Server>,
     rules: Rules,
     choice: Choice,
     state: State,
@@ -79,13 +83,13 @@ pub fn run(command: &MigrateCommand, config: &Config, out: &Output) -> Result<()
 
 fn imap(args: &MigrateImap, config: &Config, out: &Output) -> Result<(), Failed> {
     let accounts = accounts(args)?;
-    let migration = migration(args, config, &accounts)?;
+    let migration = migration(args, config, &accounts, out.is_json())?;
+    migration.reach()?;
     if args.dry_run {
         return dry_run(&migration, &accounts, config, out);
     }
-    let quiet = out.is_json();
     let reports = std::thread::scope(|scope| {
-        let shown = scope.spawn(|| migration.progress.show(quiet));
+        let shown = scope.spawn(|| migration.progress.show());
         let reports = all(&migration, &accounts, args.jobs, config);
         migration.progress.end();
         shown.thread().unpark();
@@ -135,16 +139,17 @@ fn migration(
     args: &MigrateImap,
     config: &Config,
     accounts: &[Account],
+    quiet: bool,
 ) -> Result<Migration, Failed> {
-    let tls = match args.tls {
-        MigrateTls::Implicit => Tls::Implicit,
-        MigrateTls::Starttls => Tls::StartTls,
-        MigrateTls::None => Tls::None,
-    };
+    let tls = tls(args.tls);
     let port = args.port.unwrap_or(if tls == Tls::Implicit { 993 } else { 143 });
     let timeout = Duration::from_secs(args.timeout.max(1));
     let server = Server::new(&args.host, port, tls, args.tls_ca.as_deref(), args.insecure, timeout);
     let server = server.map_err(|e| Failed::new(Kind::Config, e.to_string()))?;
+    let pop3 = match &args.pop3 {
+        Some((host, port)) => Some(pop3_server(args, host, *port, timeout)?),
+        None => None,
+    };
     let state = match &args.state {
         Some(path) => path.clone(),
         None => config.state_dir.join("migrate.redb"),
@@ -152,6 +157,7 @@ fn migration(
     let names = accounts.iter().map(|one| (one.source.clone(), one.target.clone()));
     Ok(Migration {
         server,
+        pop3,
         rules: Rules {
             strip_prefix: args.strip_prefix.clone(),
             add_prefix: args.add_prefix.clone(),
@@ -167,7 +173,7 @@ fn migration(
             keep_uids: args.keep_uids,
         },
         state: State::open(&state)?,
-        progress: Progress::new(accounts.len() as u64),
+        progress: Progress::new(accounts.len() as u64, quiet),
         throttle: Throttle::new(args.max_rate),
         retries: args.retries,
         acl: !args.no_acl,
@@ -175,6 +181,52 @@ fn migration(
         shared: args.shared,
         names: names.collect(),
     })
+}
+
+impl Migration {
+    /// Sees that the source answers, and by a certificate that is trusted: else that is said once, and
+    /// not of each user after all tries.
+    fn reach(&self) -> Result<(), Failed> {
+        let imap = Session::open(&self.server).map(Session::log_out).err();
+        let pop3 = self.pop3.as_ref().and_then(|server| pop3::Session::open(server).err());
+        for (server, error) in [(Some(&self.server), imap), (self.pop3.as_ref(), pop3)] {
+            let (Some(Server { host, port, .. }), Some(error)) = (server, error) else { continue };
+            let kind = match &error {
+                Error::Connection(_) => Kind::Unreachable,
+                Error::Tls(_) => Kind::Config,
+                // Of the moment: users' runs try again.
+                _ => continue,
+            };
+            let told = error.to_string();
+            let place = format!("{host}:{port}");
+            let message = match told.starts_with(&place) {
+                true => format!("source {told}"),
+                false => format!("source {place}: {told}"),
+            };
+            return Err(Failed::new(kind, message));
+        }
+        Ok(())
+    }
+}
+
+fn tls(wanted: MigrateTls) -> Tls {
+    match wanted {
+        MigrateTls::Implicit => Tls::Implicit,
+        MigrateTls::Starttls => Tls::StartTls,
+        MigrateTls::None => Tls::None,
+    }
+}
+
+fn pop3_server(
+    args: &MigrateImap,
+    host: &str,
+    port: Option<u16>,
+    timeout: Duration,
+) -> Result<Server, Failed> {
+    let tls = tls(args.pop3_tls.unwrap_or(args.tls));
+    let port = port.unwrap_or(if tls == Tls::Implicit { 995 } else { 110 });
+    let server = Server::new(host, port, tls, args.tls_ca.as_deref(), args.insecure, timeout);
+    server.map_err(|e| Failed::new(Kind::Config, e.to_string()))
 }
 
 /// All users, as many at a time as wanted; reports in the order of the users.
@@ -241,6 +293,7 @@ fn dry_run(
         let mut notes = one.special_use.clone();
         notes.extend(one.subscribed.then(|| "subscribed".to_owned()));
         notes.extend((!one.exists).then(|| "new".to_owned()));
+        notes.extend(one.uids_not_kept.as_ref().map(|why| format!("UIDs cannot be kept: {why}")));
         vec![
             one.user.clone(),
             one.source.clone(),
@@ -257,7 +310,13 @@ fn dry_run(
     for failed in &failures {
         eprintln!("cursus: {failed}");
     }
+    let unkept = plan.iter().filter(|one| one.uids_not_kept.is_some()).count();
     match failures.len() {
+        0 if unkept > 0 => {
+            let message =
+                format!("{unkept} folders cannot keep their UIDs and would not come over");
+            Err(Failed::new(Kind::Incomplete, message))
+        }
         0 => Ok(()),
         n => Err(Failed::new(Kind::Incomplete, format!("{n} users cannot be migrated so"))),
     }

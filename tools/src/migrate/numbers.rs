@@ -10,10 +10,38 @@
 use std::collections::BTreeMap;
 
 use client::imap::Examined;
+use engine::UID_VALIDITY_GIVEN_MAX;
 
 use super::folder::Work;
 use super::state::{Folder, Known};
 use super::stop::Stop;
+
+/// Why the UIDs of a folder that begins now cannot be kept in a mailbox with this UIDNEXT, if so.
+pub(super) fn why_not_kept(examined: &Examined, target: &str, uid_next: u32) -> Option<String> {
+    if examined.uids_not_sticky {
+        return Some("the source itself does not keep them (UIDNOTSTICKY)".to_owned());
+    }
+    if examined.uid_next == 0 {
+        return Some("the source tells no UIDNEXT".to_owned());
+    }
+    if !(1..=UID_VALIDITY_GIVEN_MAX).contains(&examined.uid_validity) {
+        let found = examined.uid_validity;
+        return Some(format!("UIDVALIDITY is {found}, expected 1 to {UID_VALIDITY_GIVEN_MAX}"));
+    }
+    (uid_next > 1).then(|| format!("{target} has, or had, messages here already"))
+}
+
+/// Why the UIDs of a folder are not kept that came over before, if so.
+pub(super) fn why_not_kept_on(examined: &Examined, folder: &Folder) -> Option<String> {
+    if !folder.keeps_uids {
+        return Some(CAME_WITH_NEW.to_owned());
+    }
+    let (before, now) = (folder.uid_validity, examined.uid_validity);
+    (before != now).then(|| format!("UIDVALIDITY at the source was {before} and is {now}"))
+}
+
+/// Of a folder that came over without its UIDs.
+pub(super) const CAME_WITH_NEW: &str = "it came over before, with new ones";
 
 impl Work<'_, '_> {
     /// Gives the mailbox of a folder that begins now the UIDVALIDITY of the source.
@@ -29,15 +57,9 @@ impl Work<'_, '_> {
             let hint = "without --keep-uids it comes over with new ones";
             Stop::Folder(format!("UIDs cannot be kept: {why}; {hint}"))
         };
-        if examined.uids_not_sticky {
-            return Err(cannot("the source itself does not keep them (UIDNOTSTICKY)"));
-        }
-        if examined.uid_next == 0 {
-            return Err(cannot("the source tells no UIDNEXT"));
-        }
         let (_, uid_next) = self.target.numbers(&folder.target)?;
-        if uid_next > 1 {
-            return Err(cannot(&format!("{} has, or had, messages here already", folder.target)));
+        if let Some(why) = why_not_kept(examined, &folder.target, uid_next) {
+            return Err(cannot(&why));
         }
         let given = self.target.set_uid_validity(&folder.target, examined.uid_validity);
         given.map_err(|failed| cannot(&failed.to_string()))?;

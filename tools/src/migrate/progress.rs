@@ -33,12 +33,22 @@ pub struct Progress {
     /// Users begun.
     pub users_begun: AtomicU64,
     ended: AtomicBool,
+    quiet: bool,
 }
 
 impl Progress {
-    /// For so many users.
-    pub fn new(users: u64) -> Progress {
-        Progress { users, ..Progress::default() }
+    /// For so many users. `quiet`: nothing is shown.
+    pub fn new(users: u64, quiet: bool) -> Progress {
+        Progress { users, quiet, ..Progress::default() }
+    }
+
+    /// Tells people what happens, on a line of its own.
+    pub fn say(&self, text: &str) {
+        match std::io::stderr().is_terminal() {
+            _ if self.quiet => {}
+            true => eprintln!("\r\x1b[Kcursus: {text}"),
+            false => eprintln!("cursus: {text}"),
+        }
     }
 
     /// The line for people.
@@ -73,7 +83,8 @@ impl Progress {
     }
 
     /// Shows the line until [`Progress::end`]; on a terminal in one place.
-    pub fn show(&self, quiet: bool) {
+    pub fn show(&self) {
+        let quiet = self.quiet;
         let terminal = std::io::stderr().is_terminal();
         let (began, mut last) = (Instant::now(), Instant::now());
         while !self.ended.load(Ordering::Acquire) {
@@ -145,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_line_tells_what_is_left() {
-        let progress = Progress::new(4);
+        let progress = Progress::new(4, false);
         progress.users_begun.store(2, Ordering::Relaxed);
         progress.messages.store(100, Ordering::Relaxed);
         progress.messages_done.store(50, Ordering::Relaxed);

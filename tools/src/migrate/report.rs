@@ -36,6 +36,8 @@ pub struct UserReport {
     pub acl: u64,
     /// Subscriptions changed.
     pub subscriptions: u64,
+    /// UIDLs of POP3 given.
+    pub uidls: u64,
     /// Octets copied.
     pub bytes: u64,
     /// How long it took.
@@ -80,7 +82,7 @@ impl UserReport {
 
 /// The columns of CSV files.
 const COLUMNS: &str = "source,target,status,folders,created,renamed,removed,messages,matched,flags,\
-                       expunged,acl,subscriptions,bytes,seconds,retries,failed,error";
+                       expunged,acl,subscriptions,uidls,bytes,seconds,retries,failed,error";
 
 /// A cell of a CSV file (RFC 4180).
 fn cell(text: &str) -> String {
@@ -107,6 +109,7 @@ fn csv(reports: &[UserReport]) -> String {
             r.expunged.to_string(),
             r.acl.to_string(),
             r.subscriptions.to_string(),
+            r.uidls.to_string(),
             r.bytes.to_string(),
             format!("{:.3}", r.seconds),
             r.retries.to_string(),
@@ -188,7 +191,7 @@ mod tests {
         report.conclude();
         let text = csv(&[report]);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0].split(',').count(), 18);
+        assert_eq!(lines[0].split(',').count(), 19);
         assert!(
             lines[1].starts_with("\"a,b\",,failed,0,") && lines[1].ends_with(",\"say \"\"hi\"\"\"")
         );

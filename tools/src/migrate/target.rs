@@ -1,7 +1,7 @@
 //! The store that mail comes into, as a migration needs it: by the running server, which goes on
 //! serving, or opened here where none runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use admin::wire::{FlagsChange, ImportMessage, MESSAGE_LINES_MAX, MessageLine};
@@ -14,6 +14,8 @@ use crate::store::unexpected;
 
 /// UIDs in one request, so that its line is not too long.
 const UIDS_MAX: usize = 4000;
+/// Octets of UIDLs in one request, likewise, as JSON may write them.
+const UIDLS_BYTES_MAX: usize = 48 << 10;
 
 /// The store, for one user.
 pub struct Target<'p> {
@@ -154,6 +156,49 @@ impl<'p> Target<'p> {
             }
         }
         Ok(pairs)
+    }
+
+    /// UIDLs that messages had at another server, with the UIDs of those who have them.
+    pub fn uidls(&mut self, name: &str) -> Result<HashMap<String, u32>, Failed> {
+        let (mut all, mut above) = (HashMap::new(), 0);
+        loop {
+            let (user, mailbox) = (self.user.clone(), name.to_owned());
+            match self.place.ask(Request::Uidls { user, mailbox, above })? {
+                Reply::Uidls { uidls, more } => {
+                    above = uidls.last().map_or(above, |(uid, _)| *uid);
+                    let is_end = !more || uidls.is_empty();
+                    all.extend(uidls.into_iter().map(|(uid, uidl)| (uidl, uid)));
+                    if is_end {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Gives messages UIDLs that they had at another server.
+    pub fn set_uidls(
+        &mut self,
+        name: &str,
+        uid_validity: u32,
+        uidls: &[(u32, String)],
+    ) -> Result<(), Failed> {
+        let mut left = uidls.iter().peekable();
+        // Each is far shorter than a request, so each turn takes one at least.
+        while left.peek().is_some() {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            // A UID, marks around it, and each octet perhaps with a backslash.
+            let octets = |uidl: &str| uidl.len() * 2 + 16;
+            while let Some(one) = left.next_if(|(_, uidl)| bytes + octets(uidl) <= UIDLS_BYTES_MAX)
+            {
+                bytes += octets(&one.1);
+                some.push(one.clone());
+            }
+            let (user, mailbox) = (self.user.clone(), name.to_owned());
+            self.done(Request::UidlsSet { user, mailbox, uid_validity, uidls: some })?;
+        }
+        Ok(())
     }
 
     /// The messages above a UID, all of them.

@@ -70,7 +70,7 @@ pub enum Bearer {
 impl Bearer {
     /// The initial response of OAUTHBEARER; commas and equals signs in a name are written `=2C` and `=3D`
     /// (RFC 5801 section 4).
-    fn oauthbearer(user: &str, host: &str, port: u16, token: &str) -> String {
+    pub(crate) fn oauthbearer(user: &str, host: &str, port: u16, token: &str) -> String {
         let name = user.replace('=', "=3D").replace(',', "=2C");
         format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {token}\x01\x01")
     }
