@@ -47,6 +47,9 @@ class KeepsUidls(Migration):
     def mail(self, port, password):
         """Digests of messages by UIDL. TOP, as RETR marks messages as read."""
         client = poplib.POP3("127.0.0.1", port, timeout=60)
+        if "UTF8" in client.capa():
+            # Else headers of other than ASCII come in another form.
+            client.utf8()
         client.user(USER)
         client.pass_(password)
         _, lines, _ = client.uidl()
@@ -68,21 +71,22 @@ class KeepsUidls(Migration):
         assert len(same) == len(other) and same != other
         for message in (same, other, same):
             self.source.append("INBOX", message, "", 1_100_000_000)
-        self.source.expunge("INBOX", "3")
+        # With those that are marked as deleted already.
+        return MESSAGES + 3 - self.source.expunge("INBOX", "3")
 
     def test_clients_fetch_nothing_twice(self):
         self.source.create("Work")
-        self.fill_inbox()
+        count = self.fill_inbox()
         fetch, got = proc.new_dir("fm"), proc.new_dir("gm")
         fetched = self.fetchmail(fetch, USER, *self.old)
         kept = self.getmail(got, USER, *self.old)
-        self.assertEqual((fetched, kept), (MESSAGES + 2, MESSAGES + 2))
+        self.assertEqual((fetched, kept), (count, count))
         there = self.mail(*self.old)
         self.assertTrue(all(re.fullmatch(self.form, uidl) for uidl in there), list(there)[:3])
 
         first = self.migrate()
         self.assertEqual((first["status"], first["notes"]), ("done", []))
-        self.assertEqual((first["messages"], first["uidls"]), (MESSAGES + 2, MESSAGES + 2))
+        self.assertEqual((first["messages"], first["uidls"]), (count, count))
         self.assertEqual(self.mail(*self.new), there)
         self.assertEqual(self.fetchmail(fetch, USER, *self.new), 0)
         self.assertEqual(self.getmail(got, USER, *self.new), kept)

@@ -58,6 +58,11 @@ impl Session {
     /// [`Error::Connection`]: nothing is known about them, or another session has the maildrop.
     pub fn login(&mut self, login: &Login) -> Result<(), Error> {
         self.learn()?;
+        if self.capabilities.contains_key("UTF8") {
+            // RFC 6856: else headers of other than ASCII come in another form, or not at all. It is for
+            // before the login; a server that says no goes on as it is.
+            let _ = self.say("UTF8")?;
+        }
         let (user, secret) = (&login.user, &login.secret);
         let offers = |mechanism: &str| self.offers(mechanism);
         let done = match (login.bearer, &login.master) {

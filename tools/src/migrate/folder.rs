@@ -284,6 +284,8 @@ impl<'w, 'p> Work<'w, 'p> {
             folder.failed.push(uid);
         }
         let (name, uid) = (folder.source.clone(), Some(uid));
+        // It may be tried again on a new connection.
+        self.report.failed.retain(|one| (&one.folder, one.uid) != (&name, uid));
         self.report.failed.push(Missing { folder: name, uid, reason });
     }
 }
