@@ -11,6 +11,7 @@ use config::Config;
 use engine::{INBOX, SpecialUse};
 use serde::Serialize;
 
+use super::arrivals::BREAKS_MAX;
 use super::folder::Work;
 use super::numbers::{why_not_kept, why_not_kept_on};
 use super::report::{Missing, UserReport};
@@ -25,6 +26,9 @@ use crate::place::Place;
 
 /// The longest pause before another try.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// So many messages that break connections are taken for damaged ones; with more it is the source, and
+/// attempts that only find more of them are fruitless.
+const PASSED_OVER_MAX: usize = 20;
 
 /// Messages that are compared to see whether a folder is another one under a new name.
 const COMPARED_MAX: usize = 64;
@@ -107,7 +111,8 @@ impl<'m> Run<'m> {
         let began = Instant::now();
         let mut tries = 0;
         loop {
-            let before = (self.report.messages, self.done.len());
+            let before = self.came();
+            let breaks = self.breaks.values().sum::<u32>();
             let tried = match &mut store {
                 Some(place) => self.attempt(place),
                 None => connect(config).map_err(Stop::from).and_then(|mut p| self.attempt(&mut p)),
@@ -115,15 +120,21 @@ impl<'m> Run<'m> {
             match tried {
                 Ok(()) => break,
                 Err(Stop::Moment(reason)) => {
-                    let is_fruitless = before == (self.report.messages, self.done.len());
-                    self.fruitless += u32::from(is_fruitless);
+                    let came = self.came();
+                    let is_fruitless = before == came;
+                    // With the one message passed over, others come in batches of the usual size.
+                    let is_found = before.2 < came.2;
+                    self.fruitless =
+                        if is_found { 0 } else { self.fruitless + u32::from(is_fruitless) };
                     tries = if is_fruitless { tries + 1 } else { 1 };
                     if tries > self.migration.retries {
                         self.report.error = Some(reason);
                         break;
                     }
                     self.report.retries += 1;
-                    let pause = pause(tries);
+                    // The source answers, but to one message.
+                    let is_one = self.breaks.values().sum::<u32>() > breaks;
+                    let pause = pause(if is_one { 1 } else { tries });
                     self.migration.progress.say(&format!(
                         "{}: {reason}; again in {} s",
                         self.account.source,
@@ -143,6 +154,13 @@ impl<'m> Run<'m> {
         self.report.seconds = began.elapsed().as_secs_f64();
         self.report.conclude();
         self.report
+    }
+
+    /// What tells an attempt that brought something from a fruitless one: messages that came, folders that
+    /// are done, messages that are found to break connections.
+    fn came(&self) -> (u64, usize, usize) {
+        let found = self.breaks.values().filter(|times| **times >= BREAKS_MAX).count();
+        (self.report.messages, self.done.len(), found.min(PASSED_OVER_MAX))
     }
 
     fn open(&self) -> Result<Session, Stop> {

@@ -26,7 +26,7 @@ const BATCH_BYTES_HIGH: u64 = 4 << 20;
 /// Larger messages stream from one server to the other.
 const STREAM_BYTES_MIN: u64 = 1 << 20;
 /// A message that breaks the connection so often, asked for alone, is passed over.
-const BREAKS_MAX: u32 = 3;
+pub(super) const BREAKS_MAX: u32 = 3;
 /// How often an import is tried that finds other messages arriving.
 const TRIES_MAX: usize = 50;
 
@@ -279,7 +279,8 @@ impl Work<'_, '_> {
     fn bring(&mut self, folder: &mut Folder, facts: Vec<Facts>) -> Result<(), Stop> {
         let mut batch: Vec<Facts> = Vec::new();
         let mut bytes = 0;
-        let smaller = self.fruitless.min(5);
+        // Which message it is, is to be found in few attempts.
+        let smaller = self.fruitless.saturating_mul(3).min(5);
         let (messages_max, bytes_high) =
             (BATCH_MESSAGES_MAX >> smaller, BATCH_BYTES_HIGH >> (2 * smaller));
         for one in facts {
