@@ -26,6 +26,8 @@ use crate::place::Place;
 
 /// The longest pause before another try.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// So many fruitless attempts make batches of one message.
+const FRUITLESS_SHORT: u32 = 2;
 /// So many messages that break connections are taken for damaged ones; with more it is the source, and
 /// attempts that only find more of them are fruitless.
 const PASSED_OVER_MAX: usize = 20;
@@ -132,9 +134,10 @@ impl<'m> Run<'m> {
                         break;
                     }
                     self.report.retries += 1;
-                    // The source answers, but to one message.
+                    // The source may answer but to one message: no wait until it is found.
                     let is_one = self.breaks.values().sum::<u32>() > breaks;
-                    let pause = pause(if is_one { 1 } else { tries });
+                    let is_short = is_one || self.fruitless <= FRUITLESS_SHORT;
+                    let pause = pause(if is_short { 1 } else { tries });
                     self.migration.progress.say(&format!(
                         "{}: {reason}; again in {} s",
                         self.account.source,
