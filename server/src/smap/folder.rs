@@ -1,8 +1,9 @@
 //! Folders by their words: `INBOX` is the inbox, `INBOX a b` the mailbox `a/b` beside it, as
-//! Courier has them.
+//! Courier has them. Its SMAP knows no folders that others share on the filesystem, and neither does this.
 
 use std::collections::BTreeMap;
 
+use engine::layout::maildir::SHARED_COPIES;
 use protocol::smap::quoted;
 
 use super::{Answer, Session};
@@ -20,7 +21,16 @@ pub(super) fn mailbox_name(folder: &[String]) -> Result<String, String> {
     if rest.iter().any(|word| word.contains(SEPARATOR) || word.chars().any(char::is_control)) {
         return Err(format!("a folder's name can't hold {SEPARATOR} or control characters"));
     }
-    Ok(if rest.is_empty() { first.clone() } else { rest.join(SEPARATOR) })
+    let name = if rest.is_empty() { first.clone() } else { rest.join(SEPARATOR) };
+    if is_copys(&name) {
+        return Err(unknown());
+    }
+    Ok(name)
+}
+
+/// Whether a name is, or lies above, that of a copy of what another user shares.
+fn is_copys(name: &str) -> bool {
+    name.starts_with(SHARED_COPIES) || SHARED_COPIES.strip_suffix(SEPARATOR) == Some(name)
 }
 
 /// Whether something is a folder with messages, or holds other folders.
@@ -47,7 +57,7 @@ impl Session {
         let mut found: BTreeMap<&str, Kind> = BTreeMap::new();
         for name in namespace.mailboxes.keys() {
             let Some(rest) = name.strip_prefix(&prefix) else { continue };
-            if name == "INBOX" {
+            if name == "INBOX" || is_copys(name) {
                 continue;
             }
             let (level, below) = match rest.split_once(SEPARATOR) {
@@ -147,7 +157,8 @@ mod tests {
         };
         assert_eq!(name(&["INBOX"]), Ok("INBOX".into()));
         assert_eq!(name(&["INBOX", "a", "b c"]), Ok("a/b c".into()));
-        for bad in [&[][..], &["PUBLIC"], &["INBOX", "a/b"], &["INBOX", "a\n"]] {
+        let copy = ["INBOX", "#shared-folders", "team", "Open"];
+        for bad in [&[][..], &["PUBLIC"], &copy, &copy[..2], &["INBOX", "a/b"], &["INBOX", "a\n"]] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
     }
