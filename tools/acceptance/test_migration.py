@@ -7,7 +7,6 @@ Dovecot; with `ACCEPTANCE_MIGRATION_KILLS` so often, from each. More of both is 
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import time
@@ -98,25 +97,6 @@ class Migration:
         # 1: there was no mail.
         self.assertIn(done.returncode, (0, 1), (done.stdout + done.stderr)[-3000:])
         return out.read_text().count("x") if out.exists() else 0
-
-    def getmail(self, home, user, port, password):
-        """getmail6 by POP3; how many messages it has by now."""
-        for sub in ("cur", "new", "tmp"):
-            (home / "mail" / sub).mkdir(parents=True, exist_ok=True)
-        # What it has seen is in a file by port: the next server is to be the same one.
-        for seen in home.glob("oldmail-*"):
-            seen.rename(home / re.sub(rf"-\d+-{user}", f"-{port}-{user}", seen.name))
-        (home / "rc").write_text(
-            f"[retriever]\ntype = SimplePOP3Retriever\nserver = 127.0.0.1\nport = {port}\n"
-            f"username = {user}\npassword = {password}\n"
-            f"[destination]\ntype = Maildir\npath = {home}/mail/\n"
-            "[options]\nread_all = false\nverbose = 0\n")
-        # It delivers nothing as root.
-        proc.run(["chown", "-R", "65534:65534", home])
-        proc.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-                  self.need("getmail"), f"--getmaildir={home}", "--rcfile=rc"], seconds=60)
-        self.assertTrue(list(home.glob(f"oldmail-*-{port}-*")), list(home.iterdir()))
-        return len(list((home / "mail" / "new").iterdir()))
 
     def nothing(self, report):
         counts = {key: report[key] for key in ("created", "renamed", "removed", "messages", "matched",

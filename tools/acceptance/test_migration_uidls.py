@@ -77,10 +77,8 @@ class KeepsUidls(Migration):
     def test_clients_fetch_nothing_twice(self):
         self.source.create("Work")
         count = self.fill_inbox()
-        fetch, got = proc.new_dir("fm"), proc.new_dir("gm")
-        fetched = self.fetchmail(fetch, USER, *self.old)
-        kept = self.getmail(got, USER, *self.old)
-        self.assertEqual((fetched, kept), (count, count))
+        fetch = proc.new_dir("fm")
+        self.assertEqual(self.fetchmail(fetch, USER, *self.old), count)
         there = self.mail(*self.old)
         self.assertTrue(all(re.fullmatch(self.form, uidl) for uidl in there), list(there)[:3])
 
@@ -89,7 +87,6 @@ class KeepsUidls(Migration):
         self.assertEqual((first["messages"], first["uidls"]), (count, count))
         self.assertEqual(self.mail(*self.new), there)
         self.assertEqual(self.fetchmail(fetch, USER, *self.new), 0)
-        self.assertEqual(self.getmail(got, USER, *self.new), kept)
         again = self.migrate()
         self.nothing(again)
         self.assertEqual((again["uidls"], again["notes"]), (0, []))
@@ -107,7 +104,6 @@ class KeepsUidls(Migration):
         self.assertEqual(len(here), len(there) + 1)
         self.assertEqual(self.fetchmail(fetch, USER, *self.old), 2)
         self.assertEqual(self.fetchmail(fetch, USER, *self.new), 1)
-        self.assertEqual(self.getmail(got, USER, *self.new), kept + 3)
 
 
 class FromDovecot(KeepsUidls, Case):
