@@ -335,6 +335,14 @@ impl Shared {
         format!("cursus.{:x}.{}.{n:x}", self.owner_epoch, stage_mark(self.store_id))
     }
 
+    /// Whether a name is one of [`Shared::stage_name`] from an earlier run.
+    pub(crate) fn is_left_staged(&self, name: &[u8]) -> bool {
+        let name = std::str::from_utf8(name).ok();
+        let epoch = name.and_then(|name| name.strip_prefix("cursus.")?.split('.').next());
+        let epoch = epoch.and_then(|epoch| u32::from_str_radix(epoch, 16).ok());
+        epoch.is_some_and(|epoch| epoch < self.owner_epoch)
+    }
+
     /// The name of a mailbox's directory among those of all stores on a partition.
     pub(crate) fn own_name(&self, id: MailboxId) -> String {
         format!("{}.{id}", stage_mark(self.store_id))

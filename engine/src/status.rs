@@ -151,7 +151,7 @@ fn from_figures(
 /// The answer for a mailbox that nobody has opened since it was made: what its index will say.
 fn untouched(shared: &Shared, entry: &MailboxEntry, dir: &Path) -> Option<MailboxStatus> {
     let partition = shared.partition(&entry.partition).ok()?;
-    if is_copy(dir) {
+    if is_copy(&*shared.storage, dir) {
         return None;
     }
     let index = shared.storage.stat(&dir.join(INDEX_NAME));

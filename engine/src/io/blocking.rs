@@ -5,6 +5,8 @@
 //! `RWF_DSYNC`, `fallocate`, `RENAME_NOREPLACE`) gets a slower way with the same promise, never a
 //! weaker promise.
 
+mod directory;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -19,8 +21,9 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, ReadWriteFlags};
 
+use self::directory::{OsDirectory, facts_of};
 use super::journal::{Journal, journal};
-use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
+use super::{Directory, Facts, Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 /// Bytes that one `getdents` call may return.
 const LIST_BUFFER_BYTES: usize = 32 * 1024;
@@ -114,6 +117,11 @@ fn is_refusal(error: &io::Error) -> bool {
 }
 
 impl OsFile {
+    fn buffered(fd: OwnedFd) -> OsFile {
+        let refused = || AtomicBool::new(false);
+        OsFile { fd, direct: None, direct_refused: refused(), dsync_refused: refused() }
+    }
+
     fn write_dsync(&self, fd: BorrowedFd<'_>, buf: &[u8], offset: u64) -> io::Result<()> {
         if !self.dsync_refused.load(Ordering::Relaxed) {
             let done = write_all_with(buf, offset, |rest, at| {
@@ -194,6 +202,14 @@ impl StoredFile for OsFile {
         set_mtime(self.fd.as_fd(), seconds)
     }
 
+    fn facts(&self) -> io::Result<Facts> {
+        Ok(facts_of(&retry(|| rustix::fs::fstat(&self.fd))?))
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        retry(|| rustix::fs::fchmod(&self.fd, Mode::from_bits_truncate(mode)))
+    }
+
     fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>> {
         let magic = rustix::fs::fstatfs(&self.fd)?.f_type as u64;
         if filesystem_of(magic).network || len == 0 {
@@ -263,6 +279,7 @@ fn kind_of(file_type: FileType) -> Kind {
     match file_type {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Link,
         _ => Kind::Other,
     }
 }
@@ -273,6 +290,44 @@ fn open_fd(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
 
 fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     open_fd(path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
+/// [`Storage::list`] of an open directory.
+fn list(fd: BorrowedFd<'_>, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(LIST_BUFFER_BYTES);
+    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let file_type = match entry.file_type() {
+            FileType::Unknown => {
+                match rustix::fs::statat(fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    // Gone since the listing.
+                    Err(Errno::NOENT) => continue,
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            known => known,
+        };
+        each(name.to_bytes(), kind_of(file_type));
+    }
+    Ok(())
+}
+
+/// Syncs an open directory.
+fn sync_names(fd: BorrowedFd<'_>) -> io::Result<()> {
+    match retry(|| rustix::fs::fsync(fd)) {
+        // Some network filesystems have no such call: their servers write names through.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        other => other,
+    }
 }
 
 impl Storage for Blocking {
@@ -291,8 +346,7 @@ impl Storage for Blocking {
             },
             _ => None,
         };
-        let direct_refused = AtomicBool::new(false);
-        Ok(Arc::new(OsFile { fd, direct, direct_refused, dsync_refused: AtomicBool::new(false) }))
+        Ok(Arc::new(OsFile { direct, ..OsFile::buffered(fd) }))
     }
 
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -325,6 +379,10 @@ impl Storage for Blocking {
             }
             other => other,
         }
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Directory>> {
+        Ok(Arc::new(OsDirectory::open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -363,47 +421,11 @@ impl Storage for Blocking {
     }
 
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
-        let fd = open_dir(dir)?;
-        let mut buffer = Vec::with_capacity(LIST_BUFFER_BYTES);
-        let mut entries = RawDir::new(&fd, buffer.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = match entry {
-                Err(Errno::INTR) => continue,
-                other => other?,
-            };
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let file_type = match entry.file_type() {
-                FileType::Unknown => {
-                    match rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        // Gone since the listing.
-                        Err(Errno::NOENT) => continue,
-                        Err(e) => return Err(e.into()),
-                    }
-                }
-                known => known,
-            };
-            each(name.to_bytes(), kind_of(file_type));
-        }
-        Ok(())
+        list(open_dir(dir)?.as_fd(), each)
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let stat = retry(|| rustix::fs::stat(path))?;
-        let ns = |seconds: i64, ns: u64| {
-            seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(ns).unwrap_or(0))
-        };
-        Ok(Stat {
-            kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
-            size: stat.st_size as u64,
-            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
-            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
-            inode: stat.st_ino,
-            device: stat.st_dev,
-        })
+        Ok(facts_of(&retry(|| rustix::fs::stat(path))?).stat)
     }
 
     fn stat_fresh(&self, path: &Path) -> io::Result<Stat> {
@@ -418,12 +440,7 @@ impl Storage for Blocking {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let fd = open_dir(dir)?;
-        match retry(|| rustix::fs::fsync(&fd)) {
-            // Some network filesystems have no such call: their servers write names through.
-            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-            other => other,
-        }
+        sync_names(open_dir(dir)?.as_fd())
     }
 
     /// The descriptor is opened at the first call for a device and stays open: call once before
@@ -469,8 +486,7 @@ impl Storage for Blocking {
                 _ => error,
             });
         }
-        let (direct_refused, dsync_refused) = (AtomicBool::new(true), AtomicBool::new(false));
-        Ok(Arc::new(OsFile { fd, direct: None, direct_refused, dsync_refused }))
+        Ok(Arc::new(OsFile::buffered(fd)))
     }
 
     fn filesystem(&self, path: &Path) -> io::Result<Filesystem> {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
+use super::{Directory, Facts, Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 /// A trait whose methods all go below, and the lower trait for whatever has it.
 macro_rules! layer {
@@ -50,6 +50,7 @@ layer! {
         fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
         fn create_dir(&self, path: &Path) -> io::Result<()>;
         fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+        fn directory(&self, path: &Path) -> io::Result<Arc<dyn Directory>>;
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
         fn rename_noreplace(&self, from: &Path, to: &Path) -> io::Result<()>;
         fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
@@ -83,6 +84,8 @@ layer! {
         fn set_len(&self, len: u64) -> io::Result<()>;
         fn allocate(&self, len: u64) -> io::Result<()>;
         fn set_mtime(&self, seconds: i64) -> io::Result<()>;
+        fn facts(&self) -> io::Result<Facts>;
+        fn set_mode(&self, mode: u32) -> io::Result<()>;
         fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>>;
     }
 }

@@ -1,10 +1,12 @@
 //! Every byte that the engine reads or writes goes through here.
 //!
-//! Two faces:
+//! Three faces:
 //! - [`Storage`] and [`StoredFile`]: synchronous, object-safe, used by the engine's own threads
 //!   (log writer, appliers, checkpoint), by recovery and by tools. Backends: [`blocking`] (the
 //!   operating system) and [`sim`] (tests: a live and a durable image, faults from a seed);
 //!   [`network`] and tests' doubles are a [`layer`] over another one.
+//! - [`Directory`]: an open directory, in which names mean what they mean whatever becomes of its
+//!   path; for trees that other users may write into.
 //! - [`Lane`]: asynchronous, one per session core; carries the bodies of messages. Backends:
 //!   [`uring`] (the core's ring), a pool of helper threads where the ring is refused, and inline
 //!   calls over any [`Storage`] for tools and tests.
@@ -18,6 +20,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub mod blocking;
+mod directory;
 mod journal;
 pub mod lane;
 pub mod layer;
@@ -26,6 +29,7 @@ pub mod pool;
 pub mod sim;
 pub mod uring;
 
+pub use directory::{Directory, Facts};
 pub use lane::{BodyFile, Lane};
 pub use pool::{HelperPool, JobPanicked};
 
@@ -57,7 +61,9 @@ pub enum Kind {
     File,
     /// A directory.
     Directory,
-    /// A symbolic link, socket, device…
+    /// A symbolic link, where it is not followed.
+    Link,
+    /// A socket, device…
     Other,
 }
 
@@ -127,6 +133,10 @@ pub trait StoredFile: Send + Sync {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Sets the modification time, seconds since 1970.
     fn set_mtime(&self, seconds: i64) -> io::Result<()>;
+    /// What the file is, whose, and who may use it.
+    fn facts(&self) -> io::Result<Facts>;
+    /// Sets who may use it: permission bits of [`Facts::mode`].
+    fn set_mode(&self, mode: u32) -> io::Result<()>;
     /// A read-only shared map of `len` bytes, which may reach past the end of the file; `None`
     /// where this backend or filesystem does not map (the caller keeps a private buffer).
     fn map(&self, len: usize) -> io::Result<Option<memmap2::Mmap>>;
@@ -160,6 +170,8 @@ pub trait Storage: Send + Sync + 'static {
     fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes a directory and its missing parents; succeeds when it is there.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Opens a directory; symbolic links are followed.
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Directory>>;
     /// Renames, replacing the target.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Renames; `AlreadyExists` when the target exists (`RENAME_NOREPLACE`, link+unlink where

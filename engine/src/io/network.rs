@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLock;
 
 use super::layer::Layer;
-use super::{Kind, Open, Stat, Storage, StoredFile};
+use super::{Facts, Kind, Open, Stat, Storage, StoredFile};
 
 /// First bytes of the names that an NFS client gives to removed files that are still open.
 const SILLY_PREFIX: &[u8] = b".nfs";
@@ -170,6 +170,14 @@ impl StoredFile for Remote {
         self.with(|file| file.set_mtime(seconds))
     }
 
+    fn facts(&self) -> io::Result<Facts> {
+        self.with(|file| file.facts())
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.with(|file| file.set_mode(mode))
+    }
+
     fn map(&self, _len: usize) -> io::Result<Option<memmap2::Mmap>> {
         Ok(None)
     }
@@ -293,6 +301,12 @@ mod tests {
         }
         fn set_mtime(&self, seconds: i64) -> io::Result<()> {
             self.live()?.set_mtime(seconds)
+        }
+        fn facts(&self) -> io::Result<Facts> {
+            self.live()?.facts()
+        }
+        fn set_mode(&self, mode: u32) -> io::Result<()> {
+            self.live()?.set_mode(mode)
         }
         fn map(&self, _len: usize) -> io::Result<Option<memmap2::Mmap>> {
             Ok(None)

@@ -11,7 +11,7 @@
 //! one run of a workload gives as many power cuts as it has operations.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
@@ -20,6 +20,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 mod contents;
+mod directory;
 mod disk;
 mod file;
 mod storage;
@@ -32,6 +33,9 @@ const OPERATIONS_PER_TICK: u64 = 4;
 const TICK_NS: i64 = 4_000_000;
 /// The simulated clock's first second.
 const EPOCH_SECONDS: i64 = 1_700_000_000;
+
+/// Symbolic links on one path at most.
+const LINKS_MAX: u32 = 40;
 
 /// What a power cut does to unsynced names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,9 @@ pub enum Fault {
 pub struct Sim {
     state: Arc<Mutex<State>>,
 }
+
+/// A directory, and a name in it.
+type Place = (Inode, Arc<[u8]>);
 
 struct State {
     disk: Disk,
@@ -308,17 +315,28 @@ impl State {
         self.clock * 1_000_000_000 + self.advanced_ns + ticks * TICK_NS
     }
 
+    /// What a path leads to: symbolic links, which are absolute here, are followed.
     fn lookup(&self, path: &Path) -> io::Result<Inode> {
+        let mut links = 0;
+        let mut left: Vec<OsString> = names(path)?.into_iter().rev().map(OsString::from).collect();
         let mut inode = ROOT;
-        for name in names(path)? {
+        while let Some(name) = left.pop() {
             let dir = self.disk.dir(inode).ok_or_else(|| raw(libc::ENOTDIR))?;
             inode = *dir.live.get(name.as_bytes()).ok_or_else(|| raw(libc::ENOENT))?;
+            if let Some(target) = self.disk.link(inode) {
+                links += 1;
+                if links > LINKS_MAX {
+                    return Err(raw(libc::ELOOP));
+                }
+                left.extend(names(target)?.into_iter().rev().map(OsString::from));
+                inode = ROOT;
+            }
         }
         Ok(inode)
     }
 
     /// The directory that holds a path's last name, and that name.
-    fn parent(&self, path: &Path) -> io::Result<(Inode, Arc<[u8]>)> {
+    fn parent(&self, path: &Path) -> io::Result<Place> {
         let name = names(path)?.pop().ok_or_else(|| raw(libc::EBUSY))?;
         if name.len() > 255 {
             return Err(raw(libc::ENAMETOOLONG));
@@ -352,8 +370,16 @@ impl State {
 
     fn rename(&mut self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
         self.check()?;
-        let inode = self.lookup(from)?;
-        let ((from_dir, from_name), (to_dir, to_name)) = (self.parent(from)?, self.parent(to)?);
+        let (from_at, to_at) = (self.parent(from)?, self.parent(to)?);
+        if to != from && to.starts_with(from) {
+            return Err(raw(libc::EINVAL));
+        }
+        self.rename_at(from_at, to_at, replace)
+    }
+
+    fn rename_at(&mut self, from: Place, to: Place, replace: bool) -> io::Result<()> {
+        let ((from_dir, from_name), (to_dir, to_name)) = (from, to);
+        let inode = self.entry(from_dir, &from_name).ok_or_else(|| raw(libc::ENOENT))?;
         if let Some(target) = self.entry(to_dir, &to_name) {
             if !replace {
                 return Err(raw(libc::EEXIST));
@@ -367,9 +393,6 @@ impl State {
                 (true, Some(dir)) if !dir.live.is_empty() => return Err(raw(libc::ENOTEMPTY)),
                 _ => {}
             }
-        }
-        if self.is_dir(inode) && to.starts_with(from) {
-            return Err(raw(libc::EINVAL));
         }
         let old = Change { dir: from_dir, name: from_name, to: None };
         let new = Change { dir: to_dir, name: to_name, to: Some(inode) };

@@ -211,7 +211,7 @@ pub(super) fn remove_contents(
             let path = dir.join(OsStr::from_bytes(&name));
             match kind {
                 Kind::Directory => remove_contents(storage, &path, &|_, _| true)?,
-                Kind::File | Kind::Other => gone_is_done(storage.unlink(&path))?,
+                Kind::File | Kind::Link | Kind::Other => gone_is_done(storage.unlink(&path))?,
             }
         }
         match storage.remove_dir(dir) {

@@ -94,7 +94,7 @@ impl MailboxInner {
             return Err((error, batch));
         }
         let place = self.place.read().clone();
-        files.tallied = self.share.tally().begin(&place.dir);
+        files.tallied = self.share.tally().begin(&place.dir, files.is_copy);
         let mut done = Vec::with_capacity(batch.len());
         let mut items = batch.into_iter().peekable();
         let mut failed = None;

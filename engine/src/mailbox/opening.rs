@@ -164,7 +164,7 @@ impl Files {
             fileless: BTreeSet::new(),
             suspect_removed: 0,
             bases: None,
-            is_copy: is_copy(dir),
+            is_copy: is_copy(storage, dir),
             accounted: (0, 0),
             tallied: Tallied::default(),
             changed: None,

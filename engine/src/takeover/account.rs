@@ -135,7 +135,7 @@ impl UserInner {
             // One that leaves no room above is none that a server gave.
             *last = (*last).max(if told < VALIDITY_MAX { told } else { 0 });
         }
-        for (id, dir) in mailboxes.iter().filter(|(_, dir)| !is_copy(dir)) {
+        for (id, dir) in mailboxes.iter().filter(|(_, dir)| !is_copy(storage, dir)) {
             if let Some(acl) = first_list(storage, main, dir) {
                 frames.push((*id, Frame::Acl { user: user(), acl: Some(Arc::new(acl)) }));
             }
@@ -262,7 +262,7 @@ impl UserInner {
             fresh.push((frame.0, mailbox.dir));
             frames.push(frame);
         }
-        for (id, dir) in fresh.iter().filter(|(_, dir)| !is_copy(dir)) {
+        for (id, dir) in fresh.iter().filter(|(_, dir)| !is_copy(storage, dir)) {
             if let Some(acl) = first_list(storage, &main, dir) {
                 let user = self.name.clone();
                 frames.push((*id, Frame::Acl { user, acl: Some(Arc::new(acl)) }));

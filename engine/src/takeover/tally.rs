@@ -173,13 +173,12 @@ impl Tally {
     }
 
     /// Before a batch of changes to a mailbox in `dir` is applied.
-    pub(crate) fn begin(&self, dir: &Path) -> Tallied {
+    pub(crate) fn begin(&self, dir: &Path, is_copy: bool) -> Tallied {
         if !self.is_on() {
             return Tallied::default();
         }
         let state = self.state.lock();
-        let counts =
-            dir.starts_with(&state.main) && (state.all || !is_trash(dir)) && !super::is_copy(dir);
+        let counts = dir.starts_with(&state.main) && (state.all || !is_trash(dir)) && !is_copy;
         Tallied { began: counts.then_some(state.generation), all: state.all, ..Default::default() }
     }
 

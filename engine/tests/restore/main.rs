@@ -128,7 +128,7 @@ fn remove(sim: &Sim, dir: &Path) {
     for (path, kind) in entries {
         match kind {
             Kind::Directory => remove(sim, &path),
-            Kind::File | Kind::Other => sim.unlink(&path).expect("a removal"),
+            Kind::File | Kind::Link | Kind::Other => sim.unlink(&path).expect("a removal"),
         }
     }
     sim.remove_dir(dir).expect("a removal");
@@ -437,7 +437,7 @@ fn collect(sim: &Sim, dir: &Path, out: &mut Vec<PathBuf>) {
     for (path, kind) in entries {
         match kind {
             Kind::Directory => collect(sim, &path, out),
-            Kind::File | Kind::Other => out.push(path),
+            Kind::File | Kind::Link | Kind::Other => out.push(path),
         }
     }
 }

@@ -6,8 +6,10 @@
 
 import os
 import re
+import socket
 
 from .alternation import MAIL_UID
+from .peers import PASSWORD
 from .sharing_turns import CouriersNames, SharingTurns, flags_of, selected
 
 READER = "user2"
@@ -41,7 +43,7 @@ class FilesystemFolders(SharingTurns):
         for path in [self.share / ".Hidden", *(self.share / ".Hidden").iterdir()]:
             os.chown(path, 0, 0)
         self.tool("maildirmake.courier", "--add", f"team={self.share}", self.reader)
-        self.cursus = CouriersNames(self.maildir, self.users, "courier_maildirs = true")
+        self.cursus = CouriersNames(self.maildir, self.users, "courier_maildirs = true\n[imap]\nsmap = true")
 
     def deliver_to(self, folder, sub="cur"):
         self.count += 1
@@ -76,12 +78,29 @@ class FilesystemFolders(SharingTurns):
         for name in FOLDERS:
             kind, exists = selected(client, name)
             lines = client.fetch("1:*", "(UID FLAGS RFC822.SIZE INTERNALDATE)")[1] if exists else []
-            # Courier calls a folder read-only that the reader may not write into, and keeps his flags.
-            out["messages", name] = (kind != "NO", client.response("UIDVALIDITY")[1][0], [
+            # READ-ONLY is what the reader may not write into; his flags are kept.
+            out["messages", name] = (kind, client.response("UIDVALIDITY")[1][0], [
                 (re.search(rb"UID (\d+)", line)[1], flags_of(line), re.search(rb"SIZE (\d+)", line)[1],
                  re.search(rb'DATE "([^"]*)"', line)[1]) for line in lines if line])
         client.logout()
+        out["smap"] = self.told_by_smap()
         return out
+
+    def told_by_smap(self):
+        """Folders beside the INBOX, and whether SMAP opens a shared one."""
+        server = self.peer if self.who == "courier" else self.cursus
+        with socket.create_connection(("127.0.0.1", server.ports["imap"]), timeout=30) as one:
+            file = one.makefile("rb")
+            file.readline()
+            told = []
+            for command in (f"\\SMAP1 LOGIN {READER} {PASSWORD}\r", "LIST INBOX", "OPEN shared team Open",
+                            'OPEN INBOX "#shared-folders" team Open'):
+                one.sendall(command.encode() + b"\n")
+                lines = [file.readline()]
+                while lines[-1][:1] not in b"+-":
+                    lines.append(file.readline())
+                told.append([*sorted(lines[:-1]), lines[-1].split()[0]])
+            return told
 
     # -- turns -----------------------------------------------------------------
 

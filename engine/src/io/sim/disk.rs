@@ -6,6 +6,7 @@
 //! page holds all earlier writes to it), across sectors it keeps anything.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Mode;
@@ -82,6 +83,8 @@ pub(super) type Names = BTreeMap<Arc<[u8]>, Inode>;
 pub(super) enum Node {
     File(FileNode),
     Dir(DirNode),
+    /// A symbolic link and where it leads; what it says comes and goes with its name.
+    Link(Arc<Path>),
 }
 
 /// One name that a directory operation sets or removes.
@@ -243,6 +246,18 @@ impl Disk {
         self.add(Node::Dir(DirNode { mtime_ns: now_ns, ..DirNode::default() }))
     }
 
+    pub(super) fn add_link(&mut self, target: &Path) -> Inode {
+        self.add(Node::Link(target.into()))
+    }
+
+    /// Where a symbolic link leads; `None` for anything else.
+    pub(super) fn link(&self, inode: Inode) -> Option<&Arc<Path>> {
+        match self.nodes.get(&inode)?.as_ref() {
+            Node::Link(target) => Some(target),
+            Node::File(_) | Node::Dir(_) => None,
+        }
+    }
+
     fn add(&mut self, node: Node) -> Inode {
         let inode = self.next_inode;
         self.next_inode += 1;
@@ -253,14 +268,14 @@ impl Disk {
     pub(super) fn dir(&self, inode: Inode) -> Option<&DirNode> {
         match self.nodes.get(&inode)?.as_ref() {
             Node::Dir(dir) => Some(dir),
-            Node::File(_) => None,
+            Node::File(_) | Node::Link(_) => None,
         }
     }
 
     pub(super) fn file(&mut self, inode: Inode) -> Option<&mut FileNode> {
         match Arc::make_mut(self.nodes.get_mut(&inode)?) {
             Node::File(file) => Some(file),
-            Node::Dir(_) => None,
+            Node::Dir(_) | Node::Link(_) => None,
         }
     }
 
@@ -268,7 +283,7 @@ impl Disk {
     pub(super) fn file_as_is(&self, inode: Inode) -> Option<&FileNode> {
         match self.nodes.get(&inode)?.as_ref() {
             Node::File(file) => Some(file),
-            Node::Dir(_) => None,
+            Node::Dir(_) | Node::Link(_) => None,
         }
     }
 
@@ -396,7 +411,7 @@ impl Disk {
 fn dir_mut(nodes: &mut HashMap<Inode, Arc<Node>>, inode: Inode) -> Option<&mut DirNode> {
     match Arc::make_mut(nodes.get_mut(&inode)?) {
         Node::Dir(dir) => Some(dir),
-        Node::File(_) => None,
+        Node::File(_) | Node::Link(_) => None,
     }
 }
 

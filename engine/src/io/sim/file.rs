@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::disk::{self, Inode};
 use super::{Fate, Fault, State, cut, raw};
-use crate::io::StoredFile;
+use crate::io::{Facts, StoredFile};
 
 pub(super) struct SimFile {
     pub(super) state: Arc<Mutex<State>>,
@@ -150,6 +150,18 @@ impl StoredFile for SimFile {
             }
             Ok(())
         })
+    }
+
+    fn facts(&self) -> io::Result<Facts> {
+        self.with(|state| {
+            state.check()?;
+            state.facts(self.inode)
+        })
+    }
+
+    fn set_mode(&self, _mode: u32) -> io::Result<()> {
+        // Everything is everybody's here, and no operation.
+        self.with(|state| state.check())
     }
 
     fn map(&self, _len: usize) -> io::Result<Option<memmap2::Mmap>> {

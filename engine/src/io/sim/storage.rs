@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::{Change, Inode, Node, mix};
+use super::directory::SimDirectory;
+use super::disk::{Change, Inode};
 use super::file::SimFile;
 use super::{Fate, Mode, Sim, State, cut, raw};
-use crate::io::{Filesystem, Kind, Open, Stat, Storage, StoredFile};
+use crate::io::{Directory, Filesystem, Kind, Open, Stat, Storage, StoredFile};
 
 struct LockGuard {
     state: Arc<Mutex<State>>,
@@ -30,19 +31,8 @@ impl Storage for Sim {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
         let mut state = self.state.lock();
         state.check()?;
-        let inode = match (state.lookup(path), how) {
-            (Ok(_), Open::CreateNew) => return Err(raw(libc::EEXIST)),
-            (Ok(inode), _) if state.is_dir(inode) => return Err(raw(libc::EISDIR)),
-            (Ok(inode), _) => inode,
-            (Err(e), Open::CreateNew | Open::Create) if e.kind() == io::ErrorKind::NotFound => {
-                let (dir, name) = state.parent(path)?;
-                let now = state.now_ns();
-                let inode = state.disk.add_file(now);
-                state.change(vec![Change { dir, name, to: Some(inode) }])?;
-                inode
-            }
-            (Err(e), _) => return Err(e),
-        };
+        let found = state.lookup(path);
+        let inode = state.open(found, how, |state| state.parent(path))?;
         let (boot, writable) = (state.boot, how != Open::Read);
         Ok(Arc::new(SimFile { state: self.state.clone(), inode, boot, writable }))
     }
@@ -71,6 +61,14 @@ impl Storage for Sim {
         Ok(Filesystem { renames_are_whole, names_follow_files, ..Filesystem::LOCAL })
     }
 
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Directory>> {
+        let state = self.state.lock();
+        state.check()?;
+        let inode = state.lookup(path)?;
+        state.disk.dir(inode).ok_or_else(|| raw(libc::ENOTDIR))?;
+        Ok(Arc::new(SimDirectory { state: self.state.clone(), inode, boot: state.boot }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.state.lock().rename(from, to, true)
     }
@@ -82,26 +80,15 @@ impl Storage for Sim {
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check()?;
-        let inode = state.lookup(from)?;
-        let (dir, name) = state.parent(to)?;
-        if state.entry(dir, &name).is_some() {
-            return Err(raw(libc::EEXIST));
-        }
-        if state.is_dir(inode) {
-            return Err(raw(libc::EPERM));
-        }
-        state.change(vec![Change { dir, name, to: Some(inode) }])
+        let (from, to) = (state.parent(from)?, state.parent(to)?);
+        state.link(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check()?;
-        let inode = state.lookup(path)?;
-        if state.is_dir(inode) {
-            return Err(raw(libc::EISDIR));
-        }
-        let (dir, name) = state.parent(path)?;
-        state.change(vec![Change { dir, name, to: None }])
+        let at = state.parent(path)?;
+        state.unlink(at)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -120,44 +107,24 @@ impl Storage for Sim {
     fn list(&self, dir: &Path, each: &mut dyn FnMut(&[u8], Kind)) -> io::Result<()> {
         let state = self.state.lock();
         state.check()?;
-        let inode = state.lookup(dir)?;
-        let node = state.disk.dir(inode).ok_or_else(|| raw(libc::ENOTDIR))?;
-        let kind = |inode: Inode| if state.is_dir(inode) { Kind::Directory } else { Kind::File };
-        let seed = state.list_seed;
-        // By number, not by name: names have the process's id in them.
-        let mut entries: Vec<(u64, Arc<[u8]>, Kind)> =
-            node.live.iter().map(|(name, i)| (mix(seed ^ *i), name.clone(), kind(*i))).collect();
-        entries.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let entries = state.entries(state.lookup(dir)?)?;
         // `each` may call us.
         drop(state);
-        entries.iter().for_each(|(_, name, kind)| each(name, *kind));
+        entries.iter().for_each(|(name, kind)| each(name, *kind));
         Ok(())
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         let state = self.state.lock();
         state.check()?;
-        let inode = state.lookup(path)?;
-        let (kind, size, mtime_ns) = match state.disk.nodes.get(&inode).map(Arc::as_ref) {
-            Some(Node::File(file)) => (Kind::File, file.live.len() as u64, file.mtime_ns),
-            Some(Node::Dir(dir)) => (Kind::Directory, 0, dir.mtime_ns),
-            None => return Err(raw(libc::EIO)),
-        };
-        Ok(Stat { kind, size, mtime_ns, ctime_ns: mtime_ns, inode, device: 1 })
+        Ok(state.facts(state.lookup(path)?)?.stat)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check()?;
         let inode = state.lookup(dir)?;
-        match state.count()? {
-            Fate::Happens => {
-                state.disk.sync_dir(inode);
-                Ok(())
-            }
-            Fate::Cut => Err(cut()),
-            Fate::Fails(fault) => Err(fault.error()),
-        }
+        state.sync_dir(inode)
     }
 
     fn sync_filesystem(&self, _path: &Path) -> io::Result<()> {

@@ -61,7 +61,7 @@ impl MailboxInner {
         self: &Arc<Self>,
         files: &mut Files,
     ) -> Result<Option<Arc<Tx>>> {
-        self.follow_original();
+        self.follow_original()?;
         if files.head.count >= self.shared.config.linger_messages_min && self.is_maildir() {
             self.shared.watches.linger(self);
         }
@@ -186,11 +186,8 @@ impl MailboxInner {
             |name: &str| place.partition.layout.stage_path(&place.partition.path, &place.dir, name);
         let mut left = Vec::new();
         let mut each = |name: &[u8], _| {
-            let text = std::str::from_utf8(name).ok();
-            let epoch = text.and_then(|name| name.strip_prefix("cursus.")?.split('.').next());
-            let epoch = epoch.and_then(|epoch| u32::from_str_radix(epoch, 16).ok());
-            if epoch.is_some_and(|epoch| epoch < self.shared.owner_epoch) {
-                left.extend(text.map(str::to_owned));
+            if self.shared.is_left_staged(name) {
+                left.extend(std::str::from_utf8(name).ok().map(str::to_owned));
             }
         };
         if let Some(dir) = stage("x").parent()

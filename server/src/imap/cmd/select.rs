@@ -47,6 +47,11 @@ pub(in super::super) async fn run(
         }
         Err(error) => return Ok(session.failure("open a mailbox", &error, "NONEXISTENT")),
     };
+    // Flags are the reader's even so.
+    let is_only_read = match mailbox.is_read_only_copy().await {
+        Ok(is_only_read) => is_only_read,
+        Err(error) => return Ok(session.failure("open a mailbox", &error, "NONEXISTENT")),
+    };
     let seen = match session.own_seen(&place, &mailbox).await {
         Ok(seen) => seen,
         Err(error) => return Ok(session.failure("read what was seen", &error, "NONEXISTENT")),
@@ -55,7 +60,7 @@ pub(in super::super) async fn run(
     let mut selected = Box::new(Selected::new(place, (mailbox, view), seen, read_only));
     selected.tells_annotations = annotate;
     let value_bytes_max = session.services.config().limits.metadata_value_bytes_max;
-    let read_only = selected.read_only;
+    let read_only = selected.read_only || is_only_read;
     let separator = session.viewer().ok().map(|viewer| viewer.names.separator());
     let rev2 = session.features.rev2;
     // RFC 9051 does without, and UIDONLY knows no sequence numbers.

@@ -4,6 +4,8 @@
 //! The power goes at every third operation, and faults strike every thirteenth; with
 //! `CURSUS_EVERY_MOMENT` set, which takes two minutes, at each.
 
+mod copies;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
