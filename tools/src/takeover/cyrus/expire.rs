@@ -322,8 +322,7 @@ impl Expiry<'_> {
     /// Removes all files of a mailbox; gives how many there were, and their octets.
     fn remove(&self, entry: &Entry, partition: &str, dir: &Path) -> Result<(u64, u64), String> {
         let root = |what: &&str| self.site.root(partition, what).map_err(|e| e.to_string());
-        let mut roots: BTreeSet<PathBuf> =
-            PARTS.iter().map(&root).collect::<Result<_, _>>()?;
+        let mut roots: BTreeSet<PathBuf> = PARTS.iter().map(&root).collect::<Result<_, _>>()?;
         roots.extend(
             self.site.conf.get(&format!("archivepartition-{partition}")).map(PathBuf::from),
         );
