@@ -223,17 +223,20 @@ fn pairs(
     Ok(pairs)
 }
 
+/// Messages that are the same: their numbers by one way, and their UIDs by the other.
+type Alike = (Vec<u32>, Vec<u32>);
+
 /// Messages of the same digest, in their orders, where both ways have some.
 fn alike(
     numbers: &[u32],
     uids: &[u32],
     part: Part,
     look: &mut dyn Look,
-) -> Result<Vec<(Vec<u32>, Vec<u32>)>, Stop> {
+) -> Result<Vec<Alike>, Stop> {
     if numbers.is_empty() || uids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut groups: BTreeMap<Digest, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Digest, Alike> = BTreeMap::new();
     let digests = look.offered(numbers, part)?;
     for number in numbers {
         if let Some(digest) = digests.get(number) {
