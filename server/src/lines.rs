@@ -94,7 +94,9 @@ impl LineReader {
             let protocol = conn.protocol();
             let filled = tokio::select! {
                 biased;
-                leave = services.leaving(protocol, false) => return Incoming::End(End::Leave(leave)),
+                () = services.leaving(protocol, false) => {
+                    return Incoming::End(End::Leave(services.why_leave(protocol, false)));
+                }
                 filled = tokio::time::timeout_at(deadline, conn.fill()) => filled,
             };
             match filled {

@@ -12,7 +12,7 @@
 //! ```text
 //! tokio::select! {
 //!     biased;
-//!     leave = services.leaving(protocol, stays) => { /* say BYE, close */ }
+//!     () = services.leaving(protocol, stays) => { /* say BYE, close */ }
 //!     read = tokio::time::timeout(idle, conn.fill()) => { /* 0: the client left */ }
 //! }
 //! ```
@@ -260,15 +260,25 @@ impl Services {
     }
 
     /// Ready when sessions of a protocol have to end: finish the command, say goodbye, return.
-    /// `stays`: only when the server stops.
-    pub(crate) async fn leaving(&self, protocol: Protocol, stays: bool) -> Leave {
+    /// `stays`: only when the server stops. Small, as each idle session has one.
+    pub(crate) fn leaving(
+        &self,
+        protocol: Protocol,
+        stays: bool,
+    ) -> impl Future<Output = ()> + use<> {
         let mut receiver = self.shared.word.subscribe();
-        let heard = receiver.wait_for(|word| word.leave(protocol, stays).is_some()).await;
-        // An error means that the sender is gone, and it lives as long as `self`.
-        heard.ok().and_then(|word| word.leave(protocol, stays)).unwrap_or(Leave::Stopping)
+        async move {
+            // An error means that the sender is gone, and then there is no server.
+            let _ = receiver.wait_for(move |word| word.leave(protocol, stays).is_some()).await;
+        }
     }
 
-    /// The same for checks between commands of a pipeline.
+    /// Behind [`Services::leaving`]: why.
+    pub(crate) fn why_leave(&self, protocol: Protocol, stays: bool) -> Leave {
+        self.must_leave(protocol, stays).unwrap_or(Leave::Stopping)
+    }
+
+    /// Whether sessions have to end, for checks between commands of a pipeline.
     pub(crate) fn must_leave(&self, protocol: Protocol, stays: bool) -> Option<Leave> {
         self.shared.word.borrow().leave(protocol, stays)
     }

@@ -118,8 +118,8 @@ impl Session {
         let read = tokio::select! {
             biased;
             // In the middle of a command the client may finish it.
-            leave = services.leaving(Protocol::Imap, stays), if self.framer.is_idle() => {
-                return Err(leave.into());
+            () = services.leaving(Protocol::Imap, stays), if self.framer.is_idle() => {
+                return Err(services.why_leave(Protocol::Imap, stays).into());
             }
             read = tokio::time::timeout(wait, self.conn.fill()) => read,
         };

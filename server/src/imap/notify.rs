@@ -496,7 +496,9 @@ impl Session {
             let (services, stays) = (&self.services, self.stays());
             let read = tokio::select! {
                 biased;
-                leave = services.leaving(Protocol::Imap, stays) => return Err(leave.into()),
+                () = services.leaving(Protocol::Imap, stays) => {
+                return Err(services.why_leave(Protocol::Imap, stays).into());
+            }
                 read = tokio::time::timeout_at(deadline, self.conn.fill()) => read,
                 () = woken(&mut self.notices) => continue,
             };

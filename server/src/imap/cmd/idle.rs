@@ -59,7 +59,9 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
         let (services, stays) = (&session.services, session.stays());
         let wake = tokio::select! {
             biased;
-            leave = services.leaving(Protocol::Imap, stays) => return Err(leave.into()),
+            () = services.leaving(Protocol::Imap, stays) => {
+                return Err(services.why_leave(Protocol::Imap, stays).into());
+            }
             read = session.conn.fill() => match read? {
                 0 => return Err(End::Closed),
                 _ => Wake::Input,
