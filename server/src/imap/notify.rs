@@ -497,8 +497,8 @@ impl Session {
             let read = tokio::select! {
                 biased;
                 () = services.leaving(Protocol::Imap, stays) => {
-                return Err(services.why_leave(Protocol::Imap, stays).into());
-            }
+                    return Err(services.why_leave(Protocol::Imap, stays).into());
+                }
                 read = tokio::time::timeout_at(deadline, self.conn.fill()) => read,
                 () = woken(&mut self.notices) => continue,
             };

@@ -1,26 +1,12 @@
 //! Messages made on the server: REPLACE (RFC 8508), CATENATE (RFC 4469), and UTF-8 in headers and
 //! names (RFC 6855). What the RFCs show, and what must not happen.
 
+use crate::site::imap::{assert_lines, say};
 use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol, Utf8};
 
 fn imap(layout: LayoutKind) -> Site {
     Site::new(Protocol::Imap, layout, |_| {})
-}
-
-/// What the server says to `script` behind the answer to a login.
-async fn say(site: &Site, script: &str) -> String {
-    let said = site.say(&format!("l LOGIN jo geheim\r\n{script}")).await;
-    let (_, rest) = said.split_once("Logged in\r\n").expect(&said);
-    rest.to_owned()
-}
-
-#[track_caller]
-fn assert_lines(said: &str, wanted: &[&str]) {
-    let mut rest = said.split("\r\n");
-    for line in wanted {
-        assert!(rest.any(|l| l.starts_with(line)), "no {line:?} (in this order) in:\n{said}");
-    }
 }
 
 /// `text` as a literal that waits for nothing.

@@ -5,24 +5,14 @@ use admin::wire::{IndexAction, IndexLine};
 use admin::{Reply, Request};
 use config::{LayoutKind, Protocol, SearchIndex};
 use engine::io::Lane;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
+use crate::site::imap;
+
 async fn ask(client: &mut UnixStream, command: &str) -> String {
     let (tag, _) = command.split_once(' ').unwrap();
-    client.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
-    let mut said = Vec::new();
-    let mut room = vec![0; 64 * 1024];
-    loop {
-        let n = client.read(&mut room).await.unwrap();
-        assert_ne!(n, 0, "the server left: {}", String::from_utf8_lossy(&said));
-        said.extend_from_slice(&room[..n]);
-        let text = String::from_utf8_lossy(&said);
-        if text.lines().any(|line| line.starts_with(&format!("{tag} "))) {
-            return text.into_owned();
-        }
-    }
+    imap::ask(client, &format!("{command}\r\n"), &format!("{tag} ")).await
 }
 
 async fn index(site: &crate::site::Site, action: IndexAction) -> IndexLine {

@@ -4,26 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use config::{LayoutKind, Protocol};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
-const MESSAGES: usize = 20;
+use crate::site::imap::ask;
 
-async fn ask(client: &mut UnixStream, command: &str, end: &str) -> String {
-    client.write_all(command.as_bytes()).await.unwrap();
-    let mut said = Vec::new();
-    let mut room = vec![0; 64 * 1024];
-    loop {
-        let n = client.read(&mut room).await.unwrap();
-        assert_ne!(n, 0, "the server left: {}", String::from_utf8_lossy(&said));
-        said.extend_from_slice(&room[..n]);
-        let text = String::from_utf8_lossy(&said);
-        if text.lines().any(|line| line.starts_with(end)) {
-            return text.into_owned();
-        }
-    }
-}
+const MESSAGES: usize = 20;
 
 /// The message files of the one Maildir below `dir`.
 fn message_files(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::site::imap::{assert_lines, without_large_numbers};
 use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
 use rustls_pki_types::pem::PemObject;
@@ -170,30 +171,6 @@ fn is_over(error: &io::Error) -> bool {
 fn without_ids(said: &str) -> String {
     let lines = said.split("\r\n").filter(|line| !line.contains("[MAILBOXID "));
     lines.collect::<Vec<_>>().join("\r\n")
-}
-
-/// Numbers that differ from run to run, as `N`.
-fn without_large_numbers(said: &str) -> String {
-    let mut out = String::new();
-    let mut digits = String::new();
-    for c in said.chars().chain(['\0']) {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            continue;
-        }
-        out.push_str(if digits.len() > 7 { "N" } else { &digits });
-        digits.clear();
-        out.push(c);
-    }
-    out
-}
-
-#[track_caller]
-fn assert_lines(said: &str, wanted: &[&str]) {
-    let mut rest = said.split("\r\n");
-    for line in wanted {
-        assert!(rest.any(|l| l.starts_with(line)), "no {line:?} (in this order) in:\n{said}");
-    }
 }
 
 /// Plain, TLS, compressed, and compressed within TLS: one script, its bytes on the wire cut at each

@@ -1,6 +1,7 @@
 //! URLs that their owners authorise: URLAUTH (RFC 4467), URLAUTH=BINARY (RFC 5524), URL-PARTIAL
 //! (RFC 5550).
 
+use crate::site::imap::{assert_lines, say_as};
 use crate::site::{Site, on_a_core};
 use config::{LayoutKind, Protocol};
 
@@ -17,32 +18,18 @@ async fn site(layout: LayoutKind) -> Site {
     site
 }
 
-async fn say(site: &Site, user: &str, script: &str) -> String {
-    let said = site.say(&format!("l LOGIN {user} geheim\r\n{script}")).await;
-    let (_, rest) = said.split_once("Logged in\r\n").expect(&said);
-    rest.to_owned()
-}
-
-#[track_caller]
-fn assert_lines(said: &str, wanted: &[&str]) {
-    let mut rest = said.split("\r\n");
-    for line in wanted {
-        assert!(rest.any(|l| l.starts_with(line)), "no {line:?} (in this order) in:\n{said}");
-    }
-}
-
 const HERE: &str = "imap://jo@mail.example.org/INBOX/;UID=1";
 
 /// What GENURLAUTH makes of a rump.
 async fn authorise(site: &Site, rump: &str) -> String {
-    let said = say(site, "jo", &format!("a775 GENURLAUTH \"{rump}\" INTERNAL\r\n")).await;
+    let said = say_as(site, "jo", &format!("a775 GENURLAUTH \"{rump}\" INTERNAL\r\n")).await;
     let line = said.split_once("* GENURLAUTH \"").unwrap_or_else(|| panic!("{said}")).1;
     assert_lines(&said, &["a775 OK"]);
     line.split_once('"').unwrap().0.to_owned()
 }
 
 async fn fetch(site: &Site, user: &str, url: &str) -> String {
-    say(site, user, &format!("a776 URLFETCH \"{url}\"\r\n")).await
+    say_as(site, user, &format!("a776 URLFETCH \"{url}\"\r\n")).await
 }
 
 /// RFC 4467 section 7.
@@ -74,7 +61,7 @@ fn an_authorised_url_gives_what_it_names_to_whom_it_names() {
             authorise(&site, &format!("{HERE}/;SECTION=2/;PARTIAL=3.1;URLAUTH=authuser")).await;
         assert!(fetch(&site, "jo", &url).await.contains("\" {1}\r\nx\r\n"));
         // Not by following a URL does a message become seen.
-        let said = say(&site, "jo", "1 SELECT INBOX\r\n2 FETCH 1 FLAGS\r\n").await;
+        let said = say_as(&site, "jo", "1 SELECT INBOX\r\n2 FETCH 1 FLAGS\r\n").await;
         assert_lines(&said, &["* OK [URLMECH INTERNAL]", "1 OK", "* 1 FETCH (FLAGS ("]);
         assert!(!said.contains("(\\Seen"), "{said}");
     });
@@ -114,10 +101,10 @@ fn what_was_not_authorised_or_is_over_gives_nothing() {
             assert!(fetch(&site, "jo", url).await.contains("Subject: two"));
         }
         // Keys are the mailbox's, and live as long.
-        say(&site, "jo", "1 CREATE x\r\n2 RESETKEY x INTERNAL\r\n").await;
+        say_as(&site, "jo", "1 CREATE x\r\n2 RESETKEY x INTERNAL\r\n").await;
         assert!(fetch(&site, "jo", &good).await.contains("Subject: two"));
         let said =
-            say(&site, "jo", "1 RESETKEY INBOX\r\n2 RESETKEY\r\n3 RESETKEY x FROB\r\n").await;
+            say_as(&site, "jo", "1 RESETKEY INBOX\r\n2 RESETKEY\r\n3 RESETKEY x FROB\r\n").await;
         assert_lines(&said, &["1 OK [URLMECH INTERNAL]", "2 OK [URLMECH INTERNAL]", "3 NO "]);
         assert_lines(&fetch(&site, "jo", &good).await, &[&nil(&good)]);
     });
@@ -140,7 +127,8 @@ fn genurlauth_takes_urls_of_ones_own_mail_alone() {
             ("/INBOX/;UID=1;URLAUTH=authuser".to_owned(), "INTERNAL"),
             ("INBOX".to_owned(), "INTERNAL"),
         ] {
-            let said = say(&site, "jo", &format!("1 GENURLAUTH \"{rump}\" {mechanism}\r\n")).await;
+            let said =
+                say_as(&site, "jo", &format!("1 GENURLAUTH \"{rump}\" {mechanism}\r\n")).await;
             assert_lines(&said, &["1 BAD "]);
             assert!(!said.contains("* GENURLAUTH"), "{said}");
         }
@@ -153,7 +141,7 @@ fn extended_urlfetch_tells_structure_and_decoded_octets() {
     on_a_core(|layout| async move {
         let site = site(layout).await;
         let url = authorise(&site, &format!("{HERE}/;SECTION=1;URLAUTH=anonymous")).await;
-        let said = say(
+        let said = say_as(
             &site,
             "jo",
             &format!(
