@@ -50,15 +50,19 @@ pub(super) fn write(format: &str, names: Names<'_>) -> String {
     }
 }
 
-/// The UIDL, made another one as long as it `is_taken`.
-pub(super) fn distinct(mut uidl: String, is_taken: impl Fn(&str) -> bool) -> String {
-    while is_taken(&uidl) {
-        if uidl.len() >= UIDL_BYTES_MAX {
-            uidl.remove(0);
-        }
-        uidl.push('+');
+/// The UIDL, or the first one with a number behind it that is not taken: so many tries at most as there
+/// are taken ones, whatever these say.
+pub(super) fn distinct(uidl: String, is_taken: impl Fn(&str) -> bool) -> String {
+    if !is_taken(&uidl) {
+        return uidl;
     }
-    uidl
+    let numbered = |number: u64| {
+        let tail = format!("+{number}");
+        let from = (uidl.len() + tail.len()).saturating_sub(UIDL_BYTES_MAX);
+        format!("{}{tail}", uidl.get(from..).unwrap_or_default())
+    };
+    let mut free = (1..).map(numbered).filter(|one| !is_taken(one));
+    free.next().unwrap_or_default()
 }
 
 /// Courier's way with characters that it doesn't want in a UIDL.
@@ -78,14 +82,16 @@ mod tests {
 
     #[test]
     fn what_another_message_has_is_not_given_again() {
-        let long = "x".repeat(UIDL_BYTES_MAX);
-        let longer = format!("{}+", &long[1..]);
-        let taken = ["a", "a+", &long];
+        let (long, plus) = ("x".repeat(UIDL_BYTES_MAX), "+".repeat(UIDL_BYTES_MAX));
+        let longer = format!("{}+1", &long[2..]);
+        let taken = ["a", "a+1", &long, &plus];
         let distinct = |uidl: &str| distinct(uidl.to_owned(), |one| taken.contains(&one));
         assert_eq!(
             [distinct("b"), distinct("a"), distinct(&long)],
-            ["b".to_owned(), "a++".to_owned(), longer]
+            ["b".to_owned(), "a+2".to_owned(), longer]
         );
+        // With one more sign in front of nothing but such signs it would be the same for ever.
+        assert_ne!(distinct(&plus), plus);
     }
 
     #[test]
