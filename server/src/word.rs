@@ -113,7 +113,12 @@ pub async fn keep_looking(shared: Arc<Shared>) {
         let dir = shared.config().announce.dir.clone();
         let (said, unread) = match dir.as_os_str().is_empty() {
             true => Default::default(),
-            false => Said::read(&dir),
+            // The directory may be another host's, and this thread accepts connections.
+            false => match shared.store.helpers().run(move || Said::read(&dir)).await {
+                Ok(read) => read,
+                // The store closes.
+                Err(_) => return,
+            },
         };
         if unread != known {
             for reason in &unread {
