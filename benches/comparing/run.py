@@ -63,6 +63,8 @@ class Run:
             elif workload.options[0] == "open":
                 self.open(peer, workload)
             else:
+                if workload.warm:
+                    self.warm(peer, workload)
                 # Its first sample was taken before the rounds; asked again it is a later one.
                 self.ask(peer, workload, later=workload.first)
 
@@ -130,13 +132,22 @@ class Run:
             options += ["--lmtp-port", str(self.peers[peer]["lmtp"])]
         return self.call(peer, workload.name, workload.protocol, options, later)
 
-    def call(self, peer, name, protocol, options, later=False):
+    def warm(self, peer, workload):
+        """What is asked has been touched just now; what fails here fails again, and is told then."""
+        if self.peers[peer][workload.protocol]:
+            try:
+                self.load(self.command(peer, workload.protocol, workload.warm + workload.extra))
+            except RuntimeError as error:
+                print(f"  {peer}: {workload.name}, warming: {error}", file=sys.stderr)
+
+    def command(self, peer, protocol, options):
         peer_facts = self.peers[peer]
-        command = options[:1] + ["--port", str(peer_facts[protocol]), "--pid",
-                                 str(peer_facts["pid"]), "--password", peer_facts["password"],
-                                 "--rounds", "1"] + options[1:]
+        return options[:1] + ["--port", str(peer_facts[protocol]), "--pid", str(peer_facts["pid"]),
+                              "--password", peer_facts["password"], "--rounds", "1"] + options[1:]
+
+    def call(self, peer, name, protocol, options, later=False):
         try:
-            answer = self.load(command)
+            answer = self.load(self.command(peer, protocol, options))
         except RuntimeError as error:
             print(f"  {peer}: {name}: {error}", file=sys.stderr)
             self.failures.append(f"{peer}: {name}: {error}")
