@@ -38,7 +38,7 @@ class Run:
             for workload in chosen:
                 if workload.first:
                     for peer in self.peers:
-                        self.ask(peer, workload)
+                        self.ask(peer, workload, first=True)
         for turn in range(self.args.rounds):
             for workload in chosen:
                 if turn == 0 or not workload.once:
@@ -63,10 +63,8 @@ class Run:
             elif workload.options[0] == "open":
                 self.open(peer, workload)
             else:
-                if workload.warm:
-                    self.warm(peer, workload)
                 # Its first sample was taken before the rounds; asked again it is a later one.
-                self.ask(peer, workload, later=workload.first)
+                self.ask(peer, workload, ["--warm", "1"] if workload.warm else [])
 
     # Starting and stopping
 
@@ -121,7 +119,7 @@ class Run:
                 self.restart(peer)
             done.touch()
 
-    def ask(self, peer, workload, later=False, extra=()):
+    def ask(self, peer, workload, extra=(), first=False):
         port = self.peers[peer][workload.protocol]
         if not port:
             return None
@@ -130,31 +128,22 @@ class Run:
             options += ["--imap-port", str(self.peers[peer]["imap"])]
         if options[0] == "day" and self.peers[peer]["lmtp"]:
             options += ["--lmtp-port", str(self.peers[peer]["lmtp"])]
-        return self.call(peer, workload.name, workload.protocol, options, later)
+        return self.call(peer, workload.name, workload.protocol, options, first)
 
-    def warm(self, peer, workload):
-        """What is asked has been touched just now; what fails here fails again, and is told then."""
-        if self.peers[peer][workload.protocol]:
-            try:
-                self.load(self.command(peer, workload.protocol, workload.warm + workload.extra))
-            except RuntimeError as error:
-                print(f"  {peer}: {workload.name}, warming: {error}", file=sys.stderr)
-
-    def command(self, peer, protocol, options):
+    def call(self, peer, name, protocol, options, first=False):
         peer_facts = self.peers[peer]
-        return options[:1] + ["--port", str(peer_facts[protocol]), "--pid", str(peer_facts["pid"]),
-                              "--password", peer_facts["password"], "--rounds", "1"] + options[1:]
-
-    def call(self, peer, name, protocol, options, later=False):
+        command = options[:1] + ["--port", str(peer_facts[protocol]), "--pid",
+                                 str(peer_facts["pid"]), "--password", peer_facts["password"],
+                                 "--rounds", "1"] + options[1:]
         try:
-            answer = self.load(self.command(peer, protocol, options))
+            answer = self.load(command)
         except RuntimeError as error:
             print(f"  {peer}: {name}: {error}", file=sys.stderr)
             self.failures.append(f"{peer}: {name}: {error}")
             return None
         for metric in answer["metrics"]:
-            if later:
-                metric["name"] = metric["name"].replace("first", "later")
+            if first and not metric["name"].startswith("first"):
+                metric["name"] = f"first {metric['name']}"
         self.record(name, peer, answer)
         return answer
 
@@ -174,7 +163,7 @@ class Run:
                               f"because one takes {each:.0f} KiB")
             sessions = fits
         self.restart(peer)
-        self.ask(peer, workload, extra=["--sessions", str(sessions)])
+        self.ask(peer, workload, ["--sessions", str(sessions)])
 
     def open(self, peer, workload):
         """The first opening of a Maildir that nobody has seen."""

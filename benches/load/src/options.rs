@@ -18,6 +18,10 @@ pub(crate) struct Options {
     /// How often the timed part is done; each round is a sample.
     #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
+    /// Rounds before these that are no samples: the client's own buffers and what the server has mapped
+    /// are touched then. Their time is in the processor times that are told.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub(crate) warm: u32,
     /// Seed of messages and of every random choice.
     #[arg(long, global = true, default_value_t = 1)]
     pub(crate) seed: u64,

@@ -58,6 +58,13 @@ impl Findings {
         self.metrics.push(Metric { name: name.to_owned(), unit, better, samples: vec![value] });
     }
 
+    /// Drops the first samples of each metric, of rounds that were to warm what is measured.
+    pub(crate) fn forget(&mut self, warm: usize) {
+        for metric in &mut self.metrics {
+            metric.samples.drain(..warm.min(metric.samples.len()));
+        }
+    }
+
     pub(crate) fn parameter(&mut self, name: &'static str, value: impl ToString) {
         self.parameters.insert(name, value.to_string());
     }
@@ -165,5 +172,7 @@ mod tests {
         findings.sample("rate", "1/s", Better::Higher, 2.0);
         assert_eq!(findings.metrics.len(), 1);
         assert_eq!(findings.metrics[0].samples, [1.0, 2.0]);
+        findings.forget(1);
+        assert_eq!(findings.metrics[0].samples, [2.0]);
     }
 }

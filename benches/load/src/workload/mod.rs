@@ -26,7 +26,9 @@ use crate::report::{Better, Findings, Report};
 /// What every workload gets beside its own options.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// With those that are no samples, which come first.
     pub(crate) rounds: u32,
+    pub(crate) warm: u32,
     pub(crate) seed: u64,
     pub(crate) meter: Meter,
     pub(crate) findings: Findings,
@@ -35,12 +37,14 @@ pub(crate) struct Run {
 /// Runs the workload that the command line names.
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let mut run = Run {
-        rounds: options.rounds,
+        rounds: options.warm.saturating_add(options.rounds),
+        warm: options.warm,
         seed: options.seed,
         meter: Meter::new(options.pids.clone()),
         findings: Findings::default(),
     };
     run.findings.parameter("rounds", options.rounds);
+    run.findings.parameter("warm", options.warm);
     run.findings.parameter("seed", options.seed);
     let target = match &options.workload {
         Workload::Fill(fill) => fill.run(&mut run).await,
@@ -63,6 +67,7 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         Workload::Plant(plant) => plant.run(&mut run),
         Workload::Open(open) => open.run(&mut run).await,
     }?;
+    run.findings.forget(options.warm as usize);
     Ok(run.findings.into_report(options.workload.name().to_owned(), target, &run.meter))
 }
 
