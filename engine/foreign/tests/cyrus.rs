@@ -199,10 +199,10 @@ fn databases_in_all_forms() {
     };
     each(wanted, |path, bytes| {
         let pairs = db::read(bytes).unwrap_or_else(|damage| panic!("{path}: {damage}"));
-        for form in [Form::Flat, Form::Skiplist, Form::Twoskip] {
+        for form in [Form::Flat, Form::Skiplist, Form::Twoskip, Form::Twom] {
             let mut sorted = pairs.clone();
             sorted.sort();
-            let written = db::write(form, &sorted, 7, 1);
+            let written = db::write(form, &sorted, b"", 1);
             assert_eq!(Form::of(&written).or(Some(form)), Some(form));
             assert!(db::read(&written).unwrap() == sorted, "{path} as {form:?}");
         }
@@ -320,8 +320,8 @@ fn options_of_imapd_conf() {
 fn what_an_unfinished_transaction_left_is_not_read() {
     let pairs: Vec<db::Pair> =
         (0..40).map(|i| (format!("key{i:02}").into_bytes(), vec![i; usize::from(i)])).collect();
-    for form in [Form::Skiplist, Form::Twoskip] {
-        let whole = db::write(form, &pairs, 1, 1);
+    for form in [Form::Skiplist, Form::Twoskip, Form::Twom] {
+        let whole = db::write(form, &pairs, b"", 1);
         let mut torn = whole.clone();
         // An addition without its commit.
         torn.extend([0, 0, 0, 2, 0, 0, 0, 4, b'k', b'e', b'y', b'x', 0, 0, 0, 0]);
@@ -329,7 +329,7 @@ fn what_an_unfinished_transaction_left_is_not_read() {
         assert!(db::read(&torn).unwrap() == pairs, "{form:?}");
     }
     // Committed changes in a skiplist's log count: an addition, and a delete.
-    let mut log = db::write(Form::Skiplist, &pairs, 1, 1);
+    let mut log = db::write(Form::Skiplist, &pairs, b"", 1);
     let added = [0, 0, 0, 2, 0, 0, 0, 4, b'k', b'e', b'y', b'x', 0, 0, 0, 0];
     log.extend(added);
     log.extend([0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 4, 0, 0, 0, 144, 0, 0, 0, 255]);
@@ -339,10 +339,59 @@ fn what_an_unfinished_transaction_left_is_not_read() {
     assert_eq!(read[39].0, b"keyx");
 }
 
+/// As the library that Cyrus has them from made and read them.
+#[test]
+fn twom_databases() {
+    let files = archive::files("twom");
+    let listed = |name: &str| -> Vec<db::Pair> {
+        let hex = |text: &str| {
+            let digits = text.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap());
+            digits.map(|two| u8::from_str_radix(two, 16).unwrap()).collect()
+        };
+        let text = std::str::from_utf8(&files[&format!("{name}.txt")]).unwrap();
+        text.lines().filter_map(|l| l.split_once(' ')).map(|(k, v)| (hex(k), hex(v))).collect()
+    };
+    let mut met = 0;
+    for (path, bytes) in &files {
+        let Some(name) = path.strip_suffix(".db") else { continue };
+        met += 1;
+        assert_eq!(Form::of(bytes), Some(Form::Twom), "{name}");
+        let read = db::read(bytes);
+        if name == "other-checksums" {
+            assert!(read.unwrap_err().to_string().contains("byte 36: expected checksums by XXH3"));
+            continue;
+        }
+        let pairs = read.unwrap_or_else(|damage| panic!("{name}: {damage}"));
+        assert!(pairs == listed(name) && !pairs.is_empty(), "{name}");
+        let sorted = db::sorted(pairs);
+        let written = db::write(Form::Twom, &sorted, bytes, 0);
+        assert!(db::read(&written).unwrap() == sorted, "{name}");
+        assert!(written.len() <= bytes.len() && written[16..32] == bytes[16..32], "{name}");
+    }
+    assert_eq!(met, 6);
+}
+
+/// Pointers that a killed transaction changed may be without their checksum; nothing else may.
+#[test]
+fn checksums_of_heads_in_a_twom_file_count_unless_a_transaction_was_begun() {
+    let files = archive::files("twom");
+    for (name, begun) in [("unfinished", true), ("repacked", false)] {
+        let mut bytes = files[&format!("{name}.db")].clone();
+        bytes[96 + 8 + 8 * 32] ^= 1;
+        assert_eq!(db::read(&bytes).is_ok(), begun, "{name}");
+        let mut bytes = files[&format!("{name}.db")].clone();
+        let value = bytes.windows(12).position(|w| w == b"of the first").unwrap();
+        bytes[value] ^= 1;
+        let damage = db::read(&bytes).unwrap_err().to_string();
+        assert!(damage.contains("key and value with the record's checksum"), "{damage}");
+    }
+}
+
 /// A file of each binary kind.
 fn samples() -> Vec<Vec<u8>> {
     let files = archive::files(STORES[0]);
     let other = archive::files(STORES[1]);
+    let twom = archive::files("twom");
     ["lib/mailboxes.db", "lib/annotations.db", "spool/a/user/alice/cyrus.index"]
         .iter()
         .map(|path| files[*path].clone())
@@ -353,6 +402,8 @@ fn samples() -> Vec<Vec<u8>> {
         .chain([
             files["spool/a/user/alice/cyrus.header"].clone(),
             files["lib/user/a/alice.sub"].clone(),
+            twom["repacked.db"].clone(),
+            twom["unfinished.db"].clone(),
         ])
         .collect()
 }
@@ -378,7 +429,7 @@ proptest! {
 
     #[test]
     fn damaged_files_are_no_panic(
-        which in 0..7_usize, at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in any::<bool>(),
+        which in 0..9_usize, at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in any::<bool>(),
     ) {
         let mut bytes = samples()[which].clone();
         let at = at.index(bytes.len());
@@ -416,8 +467,8 @@ proptest! {
         ),
     ) {
         let pairs: Vec<db::Pair> = pairs.into_iter().collect();
-        for form in [Form::Skiplist, Form::Twoskip] {
-            prop_assert_eq!(&db::read(&db::write(form, &pairs, 1, 1)).unwrap(), &pairs);
+        for form in [Form::Skiplist, Form::Twoskip, Form::Twom] {
+            prop_assert_eq!(&db::read(&db::write(form, &pairs, b"", 1)).unwrap(), &pairs);
         }
         prop_assert_eq!(&db::flat::read(&db::flat::write(&pairs)).unwrap(), &pairs);
     }

@@ -170,6 +170,12 @@ fn of_cyrus(form: u8, bytes: &[u8]) {
             let pairs = cyrus::db::read(bytes).ok();
             of_database(pairs.clone(), bytes);
             pairs.iter().for_each(|pairs| of_pairs(pairs));
+            // What Cyrus would take as a whole file: keys that differ and are not empty.
+            let mut pairs = cyrus::db::sorted(pairs.unwrap_or_default());
+            pairs.retain(|(key, _)| !key.is_empty());
+            pairs.dedup_by(|a, b| a.0 == b.0);
+            let written = cyrus::db::write(cyrus::db::Form::Twom, &pairs, bytes, 0);
+            assert_eq!(cyrus::db::read(&written), Ok(pairs));
         }
         b'G' => {
             let mut mended = bytes.to_vec();

@@ -5,7 +5,7 @@
 //! | [`header`] | `cyrus.header` |
 //! | [`index`] | `cyrus.index`, all minor versions |
 //! | [`cache`] | `cyrus.cache` |
-//! | [`db`] | databases: flat, skiplist, twoskip |
+//! | [`db`] | databases: flat, skiplist, twoskip, twom |
 //! | [`mboxlist`] | records of `mailboxes.db` |
 //! | [`annotations`] | records of `annotations.db` and `cyrus.annotations` |
 //! | [`seen`], [`subscriptions`] | a user's databases |

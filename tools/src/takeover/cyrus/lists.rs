@@ -230,14 +230,14 @@ impl<'a> Lists<'a> {
         let named = self.site.conf.get(option).and_then(Form::named);
         let form = match there {
             // Cyrus goes by the magic of these; a flat file has none, and is what the option says.
-            Some(form @ (Form::Skiplist | Form::Twoskip)) => form,
+            Some(form @ (Form::Skiplist | Form::Twoskip | Form::Twom)) => form,
             Some(Form::Flat) | None => named.unwrap_or(usual),
         };
         if there == Some(form) && db::sorted(before) == pairs {
             return Ok(());
         }
         let now = u32::try_from(self.now).unwrap_or(u32::MAX);
-        let written = db::write(form, &pairs, db::twoskip::generation(&bytes), now);
+        let written = db::write(form, &pairs, &bytes, now);
         let staged = self.stage.put(path, &written);
         staged.map_err(|reason| Failed::new(Kind::Incomplete, reason))
     }

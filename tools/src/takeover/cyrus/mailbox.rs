@@ -99,7 +99,7 @@ struct Before {
     annotations: Vec<Pair>,
     /// There is something else: Cyrus's programs end with a failed assertion where they meet it.
     annotations_damaged: bool,
-    annotations_generation: u64,
+    annotations_file: Vec<u8>,
 }
 
 impl Target<'_> {
@@ -139,7 +139,6 @@ impl Target<'_> {
             before.index = Index::default();
         }
         let annotations = bytes("annotations", "cyrus.annotations")?.unwrap_or_default();
-        before.annotations_generation = db::twoskip::generation(&annotations);
         match db::read(&annotations) {
             Ok(pairs) => before.annotations = pairs,
             Err(damage) => {
@@ -147,6 +146,7 @@ impl Target<'_> {
                 damaged("annotations", "cyrus.annotations", damage);
             }
         }
+        before.annotations_file = annotations;
         Ok(before)
     }
 
@@ -203,7 +203,12 @@ impl Target<'_> {
         }
         let pairs = db::sorted(annotations.iter().map(Annotation::write).collect());
         if before.annotations_damaged || pairs != db::sorted(before.annotations.clone()) {
-            let bytes = db::write(Form::Twoskip, &pairs, before.annotations_generation, 0);
+            // Skiplist and flat ones become the usual form, which all releases open.
+            let there = Form::of(&before.annotations_file);
+            let named = site.conf.get("annotation_db").and_then(Form::named);
+            let is_twom = there.filter(|form| *form != Form::Flat).or(named) == Some(Form::Twom);
+            let form = if is_twom { Form::Twom } else { Form::Twoskip };
+            let bytes = db::write(form, &pairs, &before.annotations_file, 0);
             stage.put(&self.path(site, "annotations", "cyrus.annotations")?, &bytes)?;
         }
         stage.put(&self.path(site, "header", "cyrus.header")?, &header_bytes)?;

@@ -5,6 +5,7 @@
 
 pub mod flat;
 pub mod skiplist;
+pub mod twom;
 pub mod twoskip;
 
 use super::Damage;
@@ -27,6 +28,8 @@ pub enum Form {
     Skiplist,
     /// Cyrus 2.5 and later.
     Twoskip,
+    /// Cyrus after 3.12, where an option asks for it.
+    Twom,
 }
 
 impl Form {
@@ -39,6 +42,9 @@ impl Form {
         if bytes.starts_with(&twoskip::MAGIC) {
             return Some(Form::Twoskip);
         }
+        if bytes.starts_with(&twom::MAGIC) {
+            return Some(Form::Twom);
+        }
         // All other binary forms of Cyrus's own begin so; Berkeley's have zeros or their magic at 12.
         let binary = bytes.starts_with(&[0xa1, 0x02, 0x8b, 0x0d]) || bytes.contains(&0);
         (!binary).then_some(Form::Flat)
@@ -50,6 +56,7 @@ impl Form {
             "flat" => Some(Form::Flat),
             "skiplist" => Some(Form::Skiplist),
             "twoskip" => Some(Form::Twoskip),
+            "twom" => Some(Form::Twom),
             _ => None,
         }
     }
@@ -65,9 +72,10 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
         Some(Form::Flat) => flat::read(bytes),
         Some(Form::Skiplist) => skiplist::read(bytes),
         Some(Form::Twoskip) => twoskip::read(bytes),
+        Some(Form::Twom) => twom::read(bytes),
         None => {
             let start = bytes.get(..16).unwrap_or(bytes).escape_ascii().to_string();
-            Err(Damage::new("database", 0, "flat, skiplist or twoskip", start))
+            Err(Damage::new("database", 0, "flat, skiplist, twoskip or twom", start))
         }
     }
 }
@@ -75,12 +83,14 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
 /// A whole database file with these records, whose keys differ and rise in the order that Cyrus
 /// compares them by.
 ///
-/// `generation` is that of the file which it replaces (twoskip), `now` seconds since 1970 (skiplist).
-pub fn write(form: Form, pairs: &[Pair], generation: u64, now: u32) -> Vec<u8> {
+/// `replaced` is the file whose place it takes, if there is one: its generation goes on (twoskip, twom).
+/// `now` is in seconds since 1970 (skiplist).
+pub fn write(form: Form, pairs: &[Pair], replaced: &[u8], now: u32) -> Vec<u8> {
     match form {
         Form::Flat => flat::write(pairs),
         Form::Skiplist => skiplist::write(pairs, now),
-        Form::Twoskip => twoskip::write(pairs, generation.wrapping_add(1)),
+        Form::Twoskip => twoskip::write(pairs, twoskip::generation(replaced).wrapping_add(1)),
+        Form::Twom => twom::write(pairs, replaced),
     }
 }
 

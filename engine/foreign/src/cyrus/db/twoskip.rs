@@ -55,7 +55,7 @@ struct Entry<'a> {
 }
 
 /// The generation of a file, for the one that replaces it.
-pub fn generation(bytes: &[u8]) -> u64 {
+pub(super) fn generation(bytes: &[u8]) -> u64 {
     if bytes.starts_with(&MAGIC) { be64(bytes, 24).unwrap_or(0) } else { 0 }
 }
 
