@@ -8,6 +8,7 @@
 //! | [`net`] | one client's connection: socket, TLS, buffers |
 //! | [`imap`], [`pop3`], [`lmtp`], `smap` | a session each |
 //! | [`services`], [`word`] | what every session can reach, and hears; log lines |
+//! | `telemetry` | transcripts of sessions, where the operator wants them |
 //! | [`tls`] | certificates |
 //! | [`reload`] | a changed configuration in a running server |
 //! | [`login`], [`certificate`] | which logins a connection is offered; what certificates say |
@@ -44,6 +45,7 @@ pub mod services;
 pub mod shard;
 mod smap;
 pub mod stalls;
+mod telemetry;
 pub mod tls;
 pub mod trash;
 pub mod word;

@@ -83,7 +83,7 @@ impl LineReader {
                 Framed::TooLong { consumed } => (Some(Incoming::TooLong), consumed),
                 Framed::Incomplete { consumed } => (None, consumed),
             };
-            conn.consume(consumed);
+            conn.consume_command(consumed, incoming.is_some());
             if let Some(incoming) = incoming {
                 return incoming;
             }

@@ -38,6 +38,7 @@ use crate::admission::Admission;
 use crate::net::Conn;
 use crate::pop3::LoginDelays;
 use crate::stalls::{Meter, Stalls};
+use crate::telemetry::Telemetry;
 use crate::tls::TlsSwitch;
 use crate::word::{Leave, Word};
 
@@ -59,6 +60,8 @@ pub struct Shared {
     pub totals: Totals,
     /// When users of POP3 logged in last.
     pub pop3_delays: LoginDelays,
+    /// Transcripts of sessions.
+    pub(crate) telemetry: Telemetry,
     /// Owners in Courier's shared index whose Maildirs were looked at since the start.
     pub(crate) met: Mutex<HashSet<String>>,
     /// When the process began to serve.
@@ -101,6 +104,7 @@ impl Shared {
             admission: Arc::default(),
             totals: Totals::default(),
             pop3_delays: LoginDelays::default(),
+            telemetry: Telemetry::default(),
             met: Mutex::default(),
             started: Instant::now(),
             hostname,

@@ -34,6 +34,7 @@ mod search;
 mod server;
 mod sharing;
 mod store;
+mod telemetry;
 mod tls;
 mod trash;
 
@@ -59,6 +60,7 @@ pub use search::{Search, SearchIndex};
 pub use server::{Admin, IoChoice, Server};
 pub use sharing::{SeenState, Sharing};
 pub use store::{Archive, NewMailbox, OldServer, Store};
+pub use telemetry::Telemetry;
 pub use tls::{CertificatePair, CipherSuite, ClientCertificates, Tls, TlsVersion};
 pub use trash::{Expiry, Trash};
 
@@ -114,6 +116,9 @@ pub struct Config {
     /// What the operator has to say to everybody.
     #[serde(default)]
     pub announce: Announce,
+    /// Transcripts of users' sessions.
+    #[serde(default)]
+    pub telemetry: Telemetry,
     /// How mailboxes of others are shown.
     #[serde(default)]
     pub sharing: Sharing,
@@ -174,6 +179,7 @@ impl Config {
             trash: Trash::default(),
             outbox: Outbox::default(),
             announce: Announce::default(),
+            telemetry: Telemetry::default(),
             sharing: Sharing::default(),
             search: Search::default(),
             lmtp: Lmtp::default(),
@@ -236,6 +242,13 @@ impl Config {
         }
         perhaps("auth.oauth.keys", &mut self.auth.oauth.keys);
         perhaps("auth.oauth.client_secret_file", &mut self.auth.oauth.client_secret_file);
+        for (key, path) in
+            [("announce.dir", &mut self.announce.dir), ("telemetry.dir", &mut self.telemetry.dir)]
+        {
+            if !path.as_os_str().is_empty() {
+                absolute(key, path);
+            }
+        }
         perhaps("archive.directory", &mut self.archive.directory);
         perhaps("admin.socket", &mut self.admin.socket);
         for (i, listener) in self.listener.iter_mut().enumerate() {

@@ -65,7 +65,7 @@ impl Session {
                     Some(Input::TooLong { tag: decode::tag_of(head), excess })
                 }
                 Some(Event::Continue) => {
-                    self.conn.consume(used);
+                    self.conn.consume_command(used, false);
                     self.continuation("OK");
                     continue;
                 }
@@ -75,7 +75,7 @@ impl Session {
                     Event::Line(_) | Event::MessageData(_) | Event::AppendEnd(_) | Event::Refused,
                 ) => return Err(End::Bye("Lost track of the input")),
             };
-            self.conn.consume(used);
+            self.conn.consume_command(used, input.is_some());
             match input {
                 Some(input) => return Ok(input),
                 None => self.fill().await?,

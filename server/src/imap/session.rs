@@ -336,6 +336,7 @@ impl Session {
             ahead,
             last_words,
         } = self;
+        conn.set_transcript(None);
         *framer = Framer::new(framing_limits(services, false));
         *features = Features::default();
         *user = None;

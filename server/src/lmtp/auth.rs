@@ -100,7 +100,8 @@ impl Session {
         let event = LoginEvent { user, by, mechanism: mechanism.name(), failure, duration };
         self.services.log_login(&self.conn, &event);
         match result {
-            Ok(_) => {
+            Ok(account) => {
+                self.services.record(&mut self.conn, account.name.as_str()).await;
                 self.may_deliver = true;
                 self.answer(235, Enhanced::SECURITY, "logged in");
                 Flow::Continue

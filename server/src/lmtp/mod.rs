@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use crate::lines::{End, Incoming, LineReader};
 use crate::net::Conn;
 use crate::services::Services;
+use crate::telemetry::POSTMAN;
 use crate::word::Leave;
 use receive::{Receiving, refusal};
 use recipient::{Accepted, Refused};
@@ -50,6 +51,9 @@ pub fn run(conn: Conn, services: Rc<Services>) -> impl Future<Output = ()> {
         may_deliver: false,
     };
     async move {
+        if session.services.may_record() && !session.wants_login() {
+            Box::pin(session.services.record(&mut session.conn, POSTMAN)).await;
+        }
         let greeting = format!("{} Cursus LMTP ready", session.services.hostname());
         session.reply(Reply::bare(220, &greeting));
         drop(greeting);

@@ -18,6 +18,7 @@ use super::peer::{Peer, SessionId};
 use super::socket::Socket;
 use super::tls_pump::TlsPump;
 use crate::admission::Slot;
+use crate::telemetry::Transcript;
 use crate::tls::TlsSwitch;
 
 /// What all connections of one core share.
@@ -136,6 +137,8 @@ pub struct Conn {
     timeouts: Timeouts,
     listener: Arc<Listener>,
     core: Rc<NetCore>,
+    /// What is said, where the operator wants to know.
+    transcript: Option<Box<Transcript>>,
     /// Gives back the place under the connection limits when the connection ends.
     _slot: Option<Slot>,
 }
@@ -165,6 +168,7 @@ impl Conn {
             timeouts: Timeouts::from(limits),
             listener,
             core,
+            transcript: None,
             _slot: slot,
         }
     }
@@ -179,6 +183,12 @@ impl Conn {
     /// `InvalidInput` if the unread input is at its limit (`limits.command_bytes_max`): the session
     /// should have refused the command before. Else what the socket or TLS says.
     pub async fn fill(&mut self) -> io::Result<usize> {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.pass_on();
+            if transcript.is_over() {
+                self.transcript = None;
+            }
+        }
         let read = match self.layer {
             None => poll_fn(|cx| self.poll_fill(cx)).await?,
             // Apart from the session's own memory: few compress.
@@ -256,6 +266,18 @@ impl Conn {
     /// # Panics
     /// If there are fewer.
     pub fn consume(&mut self, n: usize) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.took(&self.input.unread()[..n]);
+        }
+        self.input.consume(n, &self.core.pool);
+    }
+
+    /// As [`Conn::consume`], of a command's text, which could have a password; `whole`: with this it is
+    /// complete.
+    pub(crate) fn consume_command(&mut self, n: usize, whole: bool) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.took_command(&self.input.unread()[..n], whole);
+        }
         self.input.consume(n, &self.core.pool);
     }
 
@@ -312,6 +334,22 @@ impl Conn {
 
     /// Ready when some bytes were taken; `true` when none are left.
     fn poll_flush_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.transcript.is_none() {
+            return self.poll_send_some(cx);
+        }
+        let before = self.out.len();
+        if let Some(transcript) = &mut self.transcript {
+            transcript.sending(&self.out);
+        }
+        let done = self.poll_send_some(cx);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.sent(before - self.out.len());
+        }
+        done
+    }
+
+    /// The same, whether or not it is recorded.
+    fn poll_send_some(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let before = self.out.len();
         let Some(layer) = &mut self.layer else {
             let done = self.stream.poll_send_some(cx, &mut self.out);
@@ -434,6 +472,14 @@ impl Conn {
             Stream::Gone => Poll::Ready(Ok(())),
         });
         let _ = timeout(CLOSE_SECONDS_MAX, goodbye).await;
+    }
+
+    /// Records what is said from here on, or no longer.
+    pub(crate) fn set_transcript(&mut self, transcript: Option<Transcript>) {
+        self.transcript = transcript.map(Box::new);
+        if let Some(transcript) = &mut self.transcript {
+            transcript.begin_behind(&self.out);
+        }
     }
 
     /// The other end.

@@ -134,6 +134,16 @@ impl OutQueue {
         count
     }
 
+    /// The unsent bytes behind the first `skip` of them, in pieces.
+    pub(crate) fn pieces_behind(&self, skip: usize) -> impl Iterator<Item = &[u8]> {
+        let mut skip = skip + self.sent;
+        self.chunks.iter().map(move |chunk| {
+            let start = skip.min(chunk.len());
+            skip -= start;
+            &chunk[start..]
+        })
+    }
+
     /// The unsent bytes of the first chunk.
     pub(crate) fn front(&self) -> &[u8] {
         self.chunks.front().map_or(&[], |chunk| &chunk[self.sent..])
@@ -195,6 +205,10 @@ mod tests {
             let before = content(&queue);
             queue.advance(step);
             assert_eq!(content(&queue), before[step..]);
+            for skip in [0, 1, 5, 9_999].map(|n| n.min(queue.len())) {
+                let behind: Vec<_> = queue.pieces_behind(skip).collect();
+                assert_eq!(behind.concat(), content(&queue)[skip..]);
+            }
         }
         queue.advance(queue.len());
         assert!(queue.is_empty() && queue.chunks.capacity() == 0);

@@ -205,6 +205,7 @@ impl Session {
         match Maildrop::open(&self.services, &account).await {
             Ok(maildrop) => {
                 let text = format!("{} messages", maildrop.count());
+                self.services.record(&mut self.conn, account.name.as_str()).await;
                 self.state = State::Transaction(Box::new(maildrop));
                 self.ok(&text);
             }

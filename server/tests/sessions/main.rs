@@ -27,6 +27,7 @@ mod seen;
 mod sharing;
 mod site;
 mod smap;
+mod telemetry;
 mod transport;
 mod uidonly;
 mod url;

@@ -167,6 +167,42 @@ fn is_over(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
+/// What the operator finds in `telemetry.dir` has neither layer, and no login.
+#[test]
+fn transcripts_are_of_what_was_said_below_tls_and_compression() {
+    on_a_core(|layout| async move {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("jo")).unwrap();
+        let site = Site::new(Protocol::Imap, layout, |config| {
+            config.telemetry.dir = dir.path().to_owned();
+            config.imap.unauthenticate = true;
+        });
+        let mut client = Client::connect(&site);
+        client.start_tls(&site).await;
+        client.login().await;
+        client.compress().await;
+        let message = "body\r\n".repeat(20_000);
+        let length = message.len();
+        client.send(&format!("1 APPEND INBOX {{{length}+}}\r\n{message}\r\n")).await;
+        client.until("1 OK").await;
+        client.send("2 SELECT INBOX\r\n3 FETCH 1 BODY.PEEK[]\r\n").await;
+        client.until("3 OK").await;
+        client.send("4 UNAUTHENTICATE\r\n").await;
+        client.until("4 OK").await;
+        client.send("5 LOGIN mo@example.org geheim\r\n6 NOOP\r\n").await;
+        client.until("6 OK").await;
+        let text = crate::telemetry::transcript(dir.path(), "jo", "4 OK").await;
+        for said in ["<1 APPEND INBOX {", "\r\n3 OK ", "<4 UNAUTHENTICATE\r\n"] {
+            assert!(text.contains(said), "{said}");
+        }
+        assert_eq!(text.matches("body\r\n").count(), 40_000);
+        assert!(text.contains("z COMPRESS DEFLATE\r\n"), "no compressed bytes are in it");
+        for other in ["l LOGIN", "geheim", "example.org", "STARTTLS", "NOOP"] {
+            assert!(!text.contains(other), "{other}");
+        }
+    });
+}
+
 /// Without the lines with a mailbox's id, which differs from run to run.
 fn without_ids(said: &str) -> String {
     let lines = said.split("\r\n").filter(|line| !line.contains("[MAILBOXID "));

@@ -25,7 +25,9 @@ pub(super) fn map(reading: &mut Reading<'_>) {
         }
     }
     if let Some(set) = conf.get("configdirectory") {
-        draft.set("announce.dir", format!("{}/msg", set.value.trim_end_matches('/')), set);
+        let below = |name: &str| format!("{}/{name}", set.value.trim_end_matches('/'));
+        draft.set("announce.dir", below("msg"), set);
+        draft.set("telemetry.dir", below("log"), set);
     }
     if let Some(set) = conf.get("crossdomains") {
         let on = conf.switch(Some(set), false, draft);

@@ -132,6 +132,7 @@ fn debian_s_files_give_what_they_say() {
     assert_eq!(config.partition[0].spread, Spread::First);
     assert_eq!(config.default_partition, "default");
     assert_eq!(config.announce.dir.to_str(), Some("/var/lib/cyrus/msg"));
+    assert_eq!(config.telemetry.dir.to_str(), Some("/var/lib/cyrus/log"));
     assert_eq!(config.pop3.login_delay_seconds, 60);
     assert_eq!(config.limits.imap_idle_seconds_max, 1920);
     assert_eq!((&*config.pop3.uidl, config.imap.quota_warn_percent), ("cyrus", 90));

@@ -59,6 +59,7 @@ pub(super) async fn admit(
         Ok(user) => {
             log(session, account.name.as_str(), None);
             session.log_in(user, &account);
+            session.services.record(&mut session.conn, account.name.as_str()).await;
             let code = Code::Capability(words(
                 &session.conn,
                 session.viewer.as_deref(),

@@ -64,7 +64,8 @@ pub(super) const ROWS: &[Row] = &[
         "",
         Honoured(
             "where `lmtpsocket` and what takeover reads is by default; `announce.dir` is its `msg` \
-             (`motd`, `shutdown`, `shutdown.imap` …); our own state is in `state_dir`",
+             (`motd`, `shutdown`, `shutdown.imap` …), `telemetry.dir` its `log`; our own state is in \
+             `state_dir`",
         ),
     ),
     row("conversations", Switch, "0", Refused("conversations are not there: THREAD is")),

@@ -204,12 +204,7 @@ pub(super) const ROWS: &[Row] = &[
         "0",
         Refused("who may log in for another user is said by `proxy=` in the users file"),
     ),
-    row(
-        "logtimestamps",
-        Switch,
-        "0",
-        NotServed("`log.level` and CURSUS_LOG choose what is logged"),
-    ),
+    row("logtimestamps", Switch, "0", NotNeeded("files of `log/USER` always have times")),
     row("mailbox_default_options", Number, "0", NotServed("mailboxes have no such options")),
     row(
         "mailbox_initial_flags",

@@ -239,7 +239,7 @@ pub(super) const ROWS: &[Row] = &[
         "telemetry_bysessionid",
         Switch,
         "0",
-        NotServed("`log.level` and CURSUS_LOG choose what is logged"),
+        NotNeeded("files of `log/USER` are always named by session, as with yes"),
     ),
     row(
         "temp_path",
