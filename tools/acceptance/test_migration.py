@@ -196,6 +196,100 @@ class FromDovecot(Migration, Case):
         self.assertEqual((second["status"], second["messages"]), ("done", 40))
         self.assertGreater(second["retries"], 1)
         self.compare()
+        # The same server by another port: nothing comes twice.
+        self.port = None
+        third = self.migrate()
+        self.assertEqual((third["status"], third["messages"], third["matched"]), ("done", 0, 71))
+        self.assertIn(f"localhost:{cutter.port}", third["notes"][0])
+        self.compare()
+
+    def through(self, answer):
+        """Has the source answer through a proxy."""
+        if hasattr(self, "faulty"):
+            self.faulty.close()
+        self.faulty = moving.Faulty(self.source_server.ports["imap"], answer)
+        self.addCleanup(self.faulty.close)
+        self.port, self.tls = self.faulty.port, ("--tls", "none")
+
+    def test_a_source_that_ends_connections_after_few_commands(self):
+        self.fill(10)
+        more = [f"More {n:02}" for n in range(9)]
+        for folder in more:
+            self.source.create(folder)
+        self.add(more[7], 5000)
+        # Fewer than there are folders, each time another end.
+        self.through(lambda number, _: (None, "cut", "bye")[(number > 9) * (1 + number % 2)])
+        plan = json.loads(proc.run(self.argv("--dry-run")).stdout)
+        self.assertEqual(sum(one["messages"] for one in plan), 11)
+        self.assertLessEqual(set(more), {one["target"] for one in plan})
+        self.assertGreater(self.faulty.connections, 3)
+        report = self.migrate()
+        self.assertEqual((report["status"], report["messages"]), ("done", 11), report)
+        self.assertLess(report["seconds"], 60)
+        self.compare(FOLDERS + (more[7], more[8]))
+        # A source that never lets anything be done is told after a bounded number of connections.
+        self.through(lambda number, _: "cut" if number > 2 else None)
+        report = self.migrate("--retries", "2", check=False)
+        self.assertEqual(report["status"], "failed", report)
+        self.assertLessEqual(self.faulty.connections, 5)
+
+    def test_folders_and_messages_that_the_source_refuses_keep_no_other_back(self):
+        self.fill(12)
+        for n in range(3):
+            self.add("Old mail", 5000 + n)
+        self.source.client.select(moving.quoted("Old mail"), readonly=True)
+        [uids] = moving.ok(self.source.client.uid("SEARCH", "ALL"))
+        breaking, refused = uids.decode().split()[:2]
+        faults = {"on": True, "asked": 0}
+
+        def answer(_, line):
+            if not faults["on"]:
+                return None
+            if "Empty" in line and line.startswith(("STATUS", "EXAMINE")):
+                return "NO [NOPERM] Not yours"
+            if "Entw" in line and line.startswith("EXAMINE"):
+                return "NO [SERVERBUG] Internal error occurred"
+            if line.startswith("EXAMINE"):
+                faults["at"] = line
+            if line.startswith("UID FETCH") and "Old mail" in faults["at"]:
+                asked = line.split()[2]
+                # Its facts alone break the connection; of another one the octets are refused.
+                if holds(asked, breaking):
+                    faults["asked"] += 1
+                    return "cut"
+                if holds(asked, refused) and "BODY" in line:
+                    return "NO Cannot be read"
+            return None
+
+        def holds(asked, uid):
+            ends = [part.split(":") for part in asked.split(",")]
+            return any(int(end[0]) <= int(uid) <= int(end[-1]) for end in ends)
+
+        self.through(answer)
+        report = self.migrate(check=False)
+        self.assertEqual(report["status"], "partial", report)
+        missing = {(one["folder"], one["uid"]) for one in report["failed"]}
+        self.assertEqual(missing, {("Empty", None), ("Work/Entwürfe", None),
+                                   ("Old mail", int(breaking)), ("Old mail", int(refused))}, report)
+        self.assertLess(report["seconds"], 60, report)
+        self.assertLessEqual(faults["asked"], 8)
+        self.compare(("INBOX", "Work"))
+        faults["on"] = False
+        again = self.migrate()
+        self.assertEqual((again["status"], again["failed"]), ("done", []))
+        self.compare()
+        self.nothing(self.migrate())
+
+    def test_a_target_over_quota_is_told_and_gone_on_with(self):
+        self.fill(6)
+        self.add("INBOX", 5000, octets=60000)
+        self.here.tool("quota", "set", "ann", "--storage", "40K")
+        report = self.migrate(check=False)
+        self.assertEqual(report["status"], "partial", report)
+        self.assertIn("quota", report["error"] or report["failed"][0]["reason"])
+        self.here.tool("quota", "set", "ann", "--remove")
+        self.assertEqual(self.migrate()["status"], "done")
+        self.compare()
 
     def test_a_message_that_cannot_be_read_keeps_no_other_back(self):
         self.fill(12)
@@ -290,6 +384,31 @@ class FromCyrus(Migration, Case):
 
 class FromCourier(Migration, Case):
     peer = peers.Courier
+
+    def test_names_that_become_the_same_here_are_told_and_can_be_told_apart(self):
+        client = self.source.client
+        odd = ["INBOX", "50% *off*", "~home", " edge ", "work", "Work", "a_b", "R&-D"]
+        for folder in odd[1:]:
+            self.source.create(folder)
+        for n, folder in enumerate(odd):
+            self.add(folder, n)
+        for name in ("INBOX.INBOX", "INBOX.INBOX.deeper"):
+            moving.ok(client.create(moving.quoted(name)))
+        alike = ("--regex", "^work$=>Work")
+        told = proc.run(self.argv("--dry-run", *alike), check=False)
+        self.assertEqual(told.returncode, 1, told)
+        self.assertIn(b"INBOX.Work, INBOX.work would all become Work", told.stderr)
+        # As the source writes it: the rule for all else does not get it.
+        apart = (*alike, "--map", "INBOX.work=work")
+        plan = json.loads(proc.run(self.argv("--dry-run", *apart)).stdout)
+        targets = {one["source"]: one["target"] for one in plan}
+        self.assertEqual((targets["INBOX.work"], targets["INBOX.Work"]), ("work", "Work"))
+        self.assertEqual(targets["INBOX.INBOX"], "INBOX/INBOX")
+        self.assertEqual(targets["INBOX.INBOX.deeper"], "INBOX/deeper")
+        report = self.migrate(*apart)
+        self.assertEqual((report["status"], report["messages"]), ("done", len(odd)), report)
+        self.compare(odd)
+        self.nothing(self.migrate(*apart))
 
     if KILLS:
         def test_killed_and_run_again(self):

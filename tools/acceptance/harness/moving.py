@@ -151,3 +151,50 @@ class Cutter:
 
     def close(self):
         self.listener.close()
+
+
+class Faulty(Cutter):
+    """Passes IMAP on; what a client's command says decides what becomes of it.
+
+    `answer(number, line)` is asked of each command, with its number in the connection: None passes it on,
+    "cut" closes the connection, "bye" says so before; all else is the answer in the server's place.
+    """
+
+    def __init__(self, port, answer):
+        self.answer, self.connections = answer, 0
+        super().__init__(port, None)
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            server = socket.create_connection(("127.0.0.1", self.to))
+            threading.Thread(target=self.commands, args=(client, server), daemon=True).start()
+            threading.Thread(target=self.pass_on, args=(server, client, None), daemon=True).start()
+
+    def commands(self, client, server):
+        number = 0
+        try:
+            for line in client.makefile("rb"):
+                number += 1
+                tag, *rest = line.rstrip(b"\r\n").split(b" ", 1)
+                said = self.answer(number, rest[0].decode("ascii", "replace") if rest else "")
+                if said is None:
+                    server.sendall(line)
+                    continue
+                self.cuts += said in ("cut", "bye")
+                if said == "bye":
+                    client.sendall(b"* BYE Too much of it\r\n")
+                if said in ("cut", "bye"):
+                    break
+                client.sendall(tag + b" " + said.encode() + b"\r\n")
+        except OSError:
+            pass
+        for end in (client, server):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass

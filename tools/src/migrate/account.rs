@@ -2,20 +2,22 @@
 //! connections after those that broke.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use client::Server;
-use client::imap::{Listed, Session, Whose};
+use client::imap::{Listed, Namespace, Session, Whose};
 use config::Config;
 use engine::{INBOX, SpecialUse};
+use protocol::imap::mutf7;
 use serde::Serialize;
 
-use super::arrivals::BREAKS_MAX;
+use super::arrivals::{Asked, BREAKS_MAX};
 use super::folder::Work;
 use super::numbers::{why_not_kept, why_not_kept_on};
 use super::report::{Missing, UserReport};
-use super::state::Folder;
+use super::state::{Folder, SHARED};
 use super::stop::Stop;
 use super::target::{Existing, Target, connect};
 use super::uidls::Uidls;
@@ -31,6 +33,12 @@ const FRUITLESS_SHORT: u32 = 2;
 /// So many messages that break connections are taken for damaged ones; with more it is the source, and
 /// attempts that only find more of them are fruitless.
 const PASSED_OVER_MAX: usize = 20;
+/// A folder in which connections break so often, without anything done, waits until all others are done.
+const FOLDER_BREAKS_MAX: u32 = 3;
+/// Folders that wait at most; with more it is the source.
+const POSTPONED_MAX: usize = 20;
+/// So often a folder that waited is tried again, and a dry run without anything found out.
+const LAST_TRIES_MAX: u32 = 4;
 
 /// Messages that are compared to see whether a folder is another one under a new name.
 const COMPARED_MAX: usize = 64;
@@ -70,6 +78,16 @@ struct Plan {
     notes: Vec<String>,
 }
 
+/// UID, size and date of a message.
+type SizeAndDate = (u32, u64, Option<i64>);
+
+/// What the source lists.
+struct Sight {
+    namespace: Namespace,
+    subscribed: BTreeSet<Vec<u8>>,
+    listed: Vec<Listed>,
+}
+
 /// A user's run.
 pub struct Run<'m> {
     migration: &'m Migration,
@@ -79,10 +97,26 @@ pub struct Run<'m> {
     dropped: BTreeMap<String, u64>,
     done: BTreeSet<String>,
     counted: bool,
+    /// The user's mail came over before, but by another name or port of the server.
+    came_from_elsewhere: bool,
     /// How often a connection broke without anything done: batches get smaller.
     fruitless: u32,
     /// How often connections broke when one message alone was asked for.
-    breaks: HashMap<(String, u32), u32>,
+    breaks: HashMap<(String, u32, Asked), u32>,
+    /// What was found out about the source, so that a connection goes on where the last one broke.
+    sight: Option<Rc<Sight>>,
+    counts: BTreeMap<Vec<u8>, u64>,
+    plan: Option<Rc<Plan>>,
+    /// Folders that are none that had another name before.
+    looked_at: BTreeSet<String>,
+    /// Why folders' UIDs cannot be kept, as far as it was asked.
+    unkept: BTreeMap<String, Option<String>>,
+    /// The folder that is being done.
+    at: Option<String>,
+    /// How often connections broke in it, one after the other, without anything done.
+    breaks_here: u32,
+    /// Folders that wait until the others are done.
+    postponed: BTreeSet<String>,
 }
 
 impl<'m> Run<'m> {
@@ -91,8 +125,7 @@ impl<'m> Run<'m> {
         let (source, target) = (account.source.clone(), account.target.clone());
         let mut key = format!("{}@{}:{}", source, migration.server.host, migration.server.port);
         if migration.shared {
-            // Of their own, so that they are not taken for the user's that are gone.
-            key.push_str("#shared");
+            key.push_str(SHARED);
         }
         Run {
             migration,
@@ -102,8 +135,17 @@ impl<'m> Run<'m> {
             dropped: BTreeMap::new(),
             done: BTreeSet::new(),
             counted: false,
+            came_from_elsewhere: false,
             fruitless: 0,
             breaks: HashMap::new(),
+            sight: None,
+            counts: BTreeMap::new(),
+            plan: None,
+            looked_at: BTreeSet::new(),
+            unkept: BTreeMap::new(),
+            at: None,
+            breaks_here: 0,
+            postponed: BTreeSet::new(),
         }
     }
 
@@ -123,19 +165,23 @@ impl<'m> Run<'m> {
                 Ok(()) => break,
                 Err(Stop::Moment(reason)) => {
                     let came = self.came();
-                    let is_fruitless = before == came;
+                    // The source may answer but to one message: no wait until it is found.
+                    let is_one = self.breaks.values().sum::<u32>() > breaks;
+                    let is_postponed = before == came && !is_one && self.is_postponed(&reason);
+                    let is_fruitless = before == came && !is_postponed;
                     // With the one message passed over, others come in batches of the usual size.
-                    let is_found = before.2 < came.2;
+                    let is_found = before.2 < came.2 || is_postponed;
                     self.fruitless =
                         if is_found { 0 } else { self.fruitless + u32::from(is_fruitless) };
                     tries = if is_fruitless { tries + 1 } else { 1 };
+                    if before != came {
+                        self.breaks_here = 0;
+                    }
                     if tries > self.migration.retries {
                         self.report.error = Some(reason);
                         break;
                     }
                     self.report.retries += 1;
-                    // The source may answer but to one message: no wait until it is found.
-                    let is_one = self.breaks.values().sum::<u32>() > breaks;
                     let is_short = is_one || self.fruitless <= FRUITLESS_SHORT;
                     let pause = pause(if is_short { 1 } else { tries });
                     self.migration.progress.say(&format!(
@@ -159,11 +205,44 @@ impl<'m> Run<'m> {
         self.report
     }
 
-    /// What tells an attempt that brought something from a fruitless one: messages that came, folders that
-    /// are done, messages that are found to break connections.
+    /// What tells an attempt that brought something from a fruitless one: messages that came or were changed,
+    /// folders that are done or were looked at, messages that are found to break connections.
     fn came(&self) -> (u64, usize, usize) {
         let found = self.breaks.values().filter(|times| **times >= BREAKS_MAX).count();
-        (self.report.messages, self.done.len(), found.min(PASSED_OVER_MAX))
+        let report = &self.report;
+        let changed = report.matched + report.flags + report.expunged + report.uidls;
+        let looked_at = self.counts.len() + self.looked_at.len() + self.unkept.len();
+        let folders = self.done.len() + looked_at + usize::from(self.sight.is_some());
+        (report.messages + changed, folders, found.min(PASSED_OVER_MAX))
+    }
+
+    /// Has a folder that breaks connections wait until all others are done; one that waited is given up,
+    /// to be tried by the next run.
+    fn is_postponed(&mut self, reason: &str) -> bool {
+        let Some(at) = self.at.clone() else { return false };
+        self.breaks_here += 1;
+        if self.postponed.contains(&at) {
+            if self.breaks_here < LAST_TRIES_MAX {
+                return false;
+            }
+            let reason = format!("the connection broke again and again in it: {reason}");
+            self.report.failed.push(Missing { folder: at.clone(), uid: None, reason });
+            self.end_folder(at);
+        } else {
+            if self.breaks_here < FOLDER_BREAKS_MAX || self.postponed.len() == POSTPONED_MAX {
+                return false;
+            }
+            self.postponed.insert(at);
+        }
+        self.breaks_here = 0;
+        true
+    }
+
+    fn end_folder(&mut self, name: String) {
+        self.report.folders += 1;
+        self.migration.progress.folders_done.fetch_add(1, Ordering::Relaxed);
+        self.done.insert(name);
+        self.breaks_here = 0;
     }
 
     fn open(&self) -> Result<Session, Stop> {
@@ -173,47 +252,58 @@ impl<'m> Run<'m> {
     }
 
     /// What would be done.
-    pub fn plan_only(self, place: &mut Place) -> Result<Vec<Planned>, Failed> {
-        let said = |stop: Stop| match stop {
-            Stop::Moment(why) => {
-                Failed::new(Kind::Temporary, format!("{}: {why}", self.account.source))
+    pub fn plan_only(mut self, place: &mut Place) -> Result<Vec<Planned>, Failed> {
+        let mut tries = 0;
+        loop {
+            let before = self.came();
+            let (kind, why) = match self.try_plan(place) {
+                Ok(folders) => return Ok(folders),
+                Err(Stop::Moment(why)) => (Kind::Temporary, why),
+                Err(Stop::Folder(why) | Stop::User(why)) => (Kind::Incomplete, why),
+            };
+            tries = if before == self.came() { tries + 1 } else { 1 };
+            let tries_max = self.migration.retries.min(LAST_TRIES_MAX);
+            if kind != Kind::Temporary || tries > tries_max {
+                return Err(Failed::new(kind, format!("{}: {why}", self.account.source)));
             }
-            Stop::Folder(why) | Stop::User(why) => {
-                Failed::new(Kind::Incomplete, format!("{}: {why}", self.account.source))
-            }
-        };
-        let mut session = self.open().map_err(said)?;
+            std::thread::sleep(pause(tries));
+        }
+    }
+
+    fn try_plan(&mut self, place: &mut Place) -> Result<Vec<Planned>, Stop> {
+        let mut session = self.open()?;
         let mut target = Target::new(&self.account.target, place);
         let mailboxes = target.mailboxes()?;
-        let mut plan = self.plan(&mut session, &mailboxes).map_err(said)?;
+        let plan = self.plan(&mut session, &mailboxes)?;
+        let mut folders = plan.folders.clone();
         if self.migration.choice.keep_uids {
-            self.look_at_uids(&mut session, &mut target, &mut plan.folders).map_err(said)?;
+            self.look_at_uids(&mut session, &mut target, &mut folders)?;
         }
         session.log_out();
-        Ok(plan.folders)
+        Ok(folders)
     }
 
     /// Finds out which folders cannot keep their UIDs.
     fn look_at_uids(
-        &self,
+        &mut self,
         session: &mut Session,
         target: &mut Target<'_>,
         folders: &mut [Planned],
     ) -> Result<(), Stop> {
         let known = self.migration.state.folders(&self.key)?;
         for planned in folders {
-            let examined = match session.examine(&planned.wire, false) {
-                Ok(examined) => examined,
-                Err(client::Error::No { text, .. }) => {
-                    planned.uids_not_kept = Some(format!("the source does not open it: {text}"));
-                    continue;
-                }
-                Err(other) => return Err(other.into()),
-            };
+            if let Some(found) = self.unkept.get(&planned.source) {
+                planned.uids_not_kept = found.clone();
+                continue;
+            }
             let before = known.get(&planned.source).filter(|folder| folder.uid_validity != 0);
-            planned.uids_not_kept = match before {
-                Some(folder) => why_not_kept_on(&examined, folder),
-                None => {
+            planned.uids_not_kept = match (session.examine(&planned.wire, false), before) {
+                (Err(client::Error::No { text, .. }), _) => {
+                    Some(format!("the source does not open it: {text}"))
+                }
+                (Err(other), _) => return Err(other.into()),
+                (Ok(examined), Some(folder)) => why_not_kept_on(&examined, folder),
+                (Ok(examined), None) => {
                     let uid_next = match planned.exists {
                         true => target.numbers(&planned.target)?.1,
                         false => 1,
@@ -221,23 +311,37 @@ impl<'m> Run<'m> {
                     why_not_kept(&examined, &planned.target, uid_next)
                 }
             };
+            self.unkept.insert(planned.source.clone(), planned.uids_not_kept.clone());
         }
         Ok(())
     }
 
-    /// Folders of the source, and prefixes that were left out.
+    /// Folders of the source, and prefixes that were left out. What is known of them from an earlier
+    /// connection is not asked again.
     fn plan(
-        &self,
+        &mut self,
         session: &mut Session,
         mailboxes: &BTreeMap<String, Existing>,
-    ) -> Result<Plan, Stop> {
-        let namespace = session.namespace()?;
+    ) -> Result<Rc<Plan>, Stop> {
+        if let Some(plan) = &self.plan {
+            return Ok(Rc::clone(plan));
+        }
+        let sight = match &self.sight {
+            Some(sight) => Rc::clone(sight),
+            None => {
+                let namespace = session.namespace()?;
+                let subscribed = session.subscribed()?.into_iter().map(|one| one.wire).collect();
+                let listed = distinct(session.list()?);
+                let sight = Rc::new(Sight { namespace, subscribed, listed });
+                self.sight = Some(Rc::clone(&sight));
+                sight
+            }
+        };
+        let namespace = &sight.namespace;
         let personal = namespace.personal.first().map_or("", |(prefix, _)| prefix.as_str());
-        let subscribed: BTreeSet<Vec<u8>> =
-            session.subscribed()?.into_iter().map(|one| one.wire).collect();
         let known = self.migration.state.folders(&self.key)?;
         let (mut plan, mut others, mut there) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        for listed in session.list()? {
+        for listed in &sight.listed {
             if listed.is_selectable() {
                 there.insert(listed.name.clone());
             }
@@ -261,41 +365,68 @@ impl<'m> Run<'m> {
             let state = known.get(&listed.name);
             plan.push(Planned {
                 user: self.account.source.clone(),
-                messages: session.messages(&listed.wire)?,
+                messages: self.count(session, &listed.wire)?,
                 known: state.map_or(Ok(0), |state| self.migration.state.count(state.id))?,
-                special_use: uses(&listed),
-                subscribed: subscribed.contains(&listed.wire),
+                special_use: uses(listed),
+                subscribed: sight.subscribed.contains(&listed.wire),
                 exists: mailboxes.contains_key(&target),
                 uids_not_kept: None,
-                source: listed.name,
+                source: listed.name.clone(),
                 target,
-                wire: listed.wire,
+                wire: listed.wire.clone(),
             });
         }
         plan.sort_by(|a, b| a.source.cmp(&b.source));
-        plan.dedup_by(|a, b| a.source == b.source);
         let pairs = plan.iter().map(|one| (one.source.as_str(), one.target.as_str()));
         self.migration.rules.check(pairs).map_err(|failed| Stop::User(failed.to_string()))?;
-        Ok(Plan { folders: plan, there, notes: others.into_iter().collect() })
+        let plan = Rc::new(Plan { folders: plan, there, notes: others.into_iter().collect() });
+        self.plan = Some(Rc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// Messages of a folder. One that the source does not tell of may still open, and says why it does not.
+    fn count(&mut self, session: &mut Session, wire: &[u8]) -> Result<u64, Stop> {
+        if let Some(count) = self.counts.get(wire) {
+            return Ok(*count);
+        }
+        let count = match session.messages(wire) {
+            Err(client::Error::No { .. }) => 0,
+            other => other?,
+        };
+        self.counts.insert(wire.to_vec(), count);
+        Ok(count)
     }
 
     fn attempt(&mut self, place: &mut Place) -> Result<(), Stop> {
+        self.at = None;
         let mut session = self.open()?;
         let mut target = Target::new(&self.account.target, place);
         let mut mailboxes = target.mailboxes()?;
-        let Plan { folders: plan, there, notes } = self.plan(&mut session, &mailboxes)?;
+        let whole = self.plan(&mut session, &mailboxes)?;
         let progress = &self.migration.progress;
         if !std::mem::replace(&mut self.counted, true) {
-            progress.folders.fetch_add(plan.len() as u64, Ordering::Relaxed);
+            progress.folders.fetch_add(whole.folders.len() as u64, Ordering::Relaxed);
             progress
                 .messages
-                .fetch_add(plan.iter().map(|one| one.messages).sum(), Ordering::Relaxed);
-            self.report.notes.extend(notes);
+                .fetch_add(whole.folders.iter().map(|one| one.messages).sum(), Ordering::Relaxed);
+            self.report.notes.extend(whole.notes.iter().cloned());
         }
         let mut known = self.migration.state.folders(&self.key)?;
-        let (plan, there) = (&plan, &there);
+        if known.is_empty() && !self.came_from_elsewhere {
+            let others = self.migration.state.same_user(&self.account.source, &self.key)?;
+            if !others.is_empty() {
+                self.came_from_elsewhere = true;
+                self.report.notes.push(format!(
+                    "came over from {} before: what is here already is told by Message-ID",
+                    others.join(", ")
+                ));
+            }
+        }
+        let (plan, there) = (whole.folders.as_slice(), &whole.there);
         self.follow_renames(&mut session, &mut target, (plan, there), &mut known, &mut mailboxes)?;
-        for planned in plan {
+        let waits = |planned: &&Planned| self.postponed.contains(&planned.source);
+        let (last, first): (Vec<&Planned>, Vec<&Planned>) = plan.iter().partition(waits);
+        for planned in first.into_iter().chain(last) {
             if self.done.contains(&planned.source) {
                 continue;
             }
@@ -303,8 +434,10 @@ impl<'m> Run<'m> {
             let folder = folder.unwrap_or_else(|| Folder {
                 source: planned.source.clone(),
                 target: planned.target.clone(),
+                matching: self.came_from_elsewhere,
                 ..Folder::default()
             });
+            self.at = Some(planned.source.clone());
             match self.folder(&mut session, &mut target, planned, folder, &mut mailboxes) {
                 Ok(()) => {}
                 Err(Stop::Folder(reason)) => {
@@ -313,10 +446,9 @@ impl<'m> Run<'m> {
                 }
                 Err(other) => return Err(other),
             }
-            self.report.folders += 1;
-            progress.folders_done.fetch_add(1, Ordering::Relaxed);
-            self.done.insert(planned.source.clone());
+            self.end_folder(planned.source.clone());
         }
+        self.at = None;
         if self.migration.choice.delete {
             self.remove_folders(&mut target, (plan, there), &mailboxes)?;
         }
@@ -434,7 +566,7 @@ impl<'m> Run<'m> {
         mailboxes: &mut BTreeMap<String, Existing>,
     ) -> Result<(), Stop> {
         for planned in plan {
-            if known.contains_key(&planned.source) {
+            if known.contains_key(&planned.source) || self.looked_at.contains(&planned.source) {
                 continue;
             }
             let vanished: Vec<Folder> = known
@@ -445,7 +577,10 @@ impl<'m> Run<'m> {
             if vanished.is_empty() {
                 return Ok(());
             }
-            let Some(old) = self.same_folder(session, planned, vanished)? else { continue };
+            let Some(old) = self.same_folder(session, planned, vanished)? else {
+                self.looked_at.insert(planned.source.clone());
+                continue;
+            };
             let moved = mailboxes.get(&planned.target);
             let is_done = old.target == planned.target
                 || moved.is_some_and(|m| m.uid_validity == old.target_uid_validity)
@@ -504,7 +639,9 @@ impl<'m> Run<'m> {
             let newest: Vec<u32> = messages.keys().rev().take(COMPARED_MAX).copied().collect();
             let asked: Vec<u32> = newest.into_iter().rev().collect();
             let (mut alike, mut differs) = (0, false);
-            for (uid, _, date) in facts(session, &super::arrivals::set_of(&asked))? {
+            for (uid, _, date) in
+                facts(session, &super::arrivals::set_of(&asked))?.unwrap_or_default()
+            {
                 let Some(known) = messages.get(&uid) else { continue };
                 alike += usize::from(known.internal_date == date);
                 differs |= known.internal_date != date;
@@ -518,7 +655,7 @@ impl<'m> Run<'m> {
         if other.is_empty() || examined.exists == 0 {
             return Ok(None);
         }
-        let found = facts(session, "1:*")?;
+        let Some(found) = facts(session, "1:*")? else { return Ok(None) };
         for folder in other {
             let mut left: BTreeMap<(u64, Option<i64>), usize> = BTreeMap::new();
             let messages = self.migration.state.messages(folder.id)?;
@@ -576,16 +713,13 @@ impl<'m> Run<'m> {
     }
 }
 
-/// UIDs, sizes and dates.
-pub(super) fn facts(
-    session: &mut Session,
-    set: &str,
-) -> Result<Vec<(u32, u64, Option<i64>)>, Stop> {
+/// UIDs, sizes and dates; `None`: the source refuses them.
+pub(super) fn facts(session: &mut Session, set: &str) -> Result<Option<Vec<SizeAndDate>>, Stop> {
     let mut found = Vec::new();
     if set.is_empty() {
-        return Ok(found);
+        return Ok(Some(found));
     }
-    session.fetch(
+    let fetched = session.fetch(
         set,
         "(UID INTERNALDATE RFC822.SIZE)",
         &mut |fetched| {
@@ -595,8 +729,27 @@ pub(super) fn facts(
             Ok(())
         },
         &mut |_| {},
-    )?;
-    Ok(found)
+    );
+    match fetched {
+        Err(client::Error::No { .. }) => Ok(None),
+        other => Ok(other.map(|_| Some(found))?),
+    }
+}
+
+/// Folders under names that differ: names that are no modified UTF-7 are told as they are, which may be
+/// what another one is decoded to.
+fn distinct(mut listed: Vec<Listed>) -> Vec<Listed> {
+    listed.sort_by(|a, b| a.wire.cmp(&b.wire));
+    listed.dedup_by(|a, b| a.wire == b.wire);
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    listed.iter().for_each(|one| *names.entry(one.name.clone()).or_default() += 1);
+    for one in &mut listed {
+        let is_as_written = mutf7::encode(&one.name).as_bytes() == one.wire;
+        if names.get(&one.name).is_some_and(|times| *times > 1) && !is_as_written {
+            one.name = format!("{} ({})", one.name, one.wire.escape_ascii());
+        }
+    }
+    listed
 }
 
 fn uses(listed: &Listed) -> Vec<String> {
@@ -630,6 +783,22 @@ mod tests {
     fn pauses_grow_to_a_limit() {
         assert!(pause(1) >= Duration::from_millis(500) && pause(1) <= Duration::from_secs(1));
         assert!(pause(30) >= PAUSE_MAX / 2 && pause(30) <= PAUSE_MAX);
+    }
+
+    #[test]
+    fn names_that_are_decoded_alike_stay_apart() {
+        let listed = |name: &str, wire: &[u8]| Listed {
+            name: name.to_owned(),
+            separator: Some('.'),
+            attributes: Vec::new(),
+            wire: wire.to_vec(),
+        };
+        let two = [listed("R&D", b"R&D"), listed("R&D", b"R&-D"), listed("R&D", b"R&-D")];
+        let names: Vec<String> = distinct(two.to_vec()).into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["R&D", "R&D (R&D)"]);
+        let raw = [listed("\u{fffd}", b"\xe4"), listed("\u{fffd}", b"\xf6")];
+        let names: Vec<String> = distinct(raw.to_vec()).into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["\u{fffd} (\\xe4)", "\u{fffd} (\\xf6)"]);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const BATCH_MESSAGES_MAX: usize = 32;
 const BATCH_BYTES_HIGH: u64 = 4 << 20;
 /// Larger messages stream from one server to the other.
 const STREAM_BYTES_MIN: u64 = 1 << 20;
+/// So many after a connection that broke without anything done, and one alone after the next such.
+const CHUNK_MESSAGES_FRUITLESS: usize = 16;
 /// A message that breaks the connection so often, asked for alone, is passed over.
 pub(super) const BREAKS_MAX: u32 = 3;
 /// How often an import is tried that finds other messages arriving.
@@ -49,6 +51,15 @@ impl Facts {
         let (internal_date, uid) = (self.internal_date, keeps_uid.then_some(self.uid));
         ImportMessage { bytes, flags, internal_date, uid, annotations_bytes: 0 }
     }
+}
+
+/// What a message was asked for when the connection broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Asked {
+    /// Its size, date and flags.
+    Facts,
+    /// Its octets.
+    Octets,
 }
 
 /// A message with its octets.
@@ -129,19 +140,49 @@ impl Work<'_, '_> {
             false => None,
         };
         uids.sort_unstable();
-        for chunk in uids.chunks(CHUNK_MESSAGES) {
+        // Those that were found to break connections are not asked for again by this run.
+        let (broken, uids): (Vec<u32>, Vec<u32>) =
+            uids.into_iter().partition(|uid| self.is_found_to_break(folder, *uid));
+        for uid in &broken {
+            self.passed_over(folder, *uid);
+        }
+        let messages_max = match self.fruitless {
+            0 => CHUNK_MESSAGES,
+            1 => CHUNK_MESSAGES_FRUITLESS,
+            _ => 1,
+        };
+        for chunk in uids.chunks(messages_max) {
+            if let [uid] = chunk
+                && self.is_given_up(folder, *uid, Asked::Facts)
+            {
+                continue;
+            }
             let mut facts = self.all_facts(folder, chunk)?;
             if let Some(copies) = &mut copies {
                 facts = self.matched(folder, facts, copies)?;
+            }
+            if let [uid] = chunk {
+                self.is_answered(folder, *uid, Asked::Facts);
             }
             self.bring(folder, facts)?;
             // Those that are gone by now never come.
             folder.uid_last = folder.uid_last.max(chunk.last().copied().unwrap_or(0));
         }
-        if !uids.is_empty() {
+        if !uids.is_empty() || !broken.is_empty() {
             self.store(folder)?;
         }
         Ok(())
+    }
+
+    fn is_found_to_break(&self, folder: &Folder, uid: u32) -> bool {
+        let times = |asked| self.breaks.get(&(folder.source.clone(), uid, asked)).copied();
+        [Asked::Facts, Asked::Octets].into_iter().any(|one| times(one) >= Some(BREAKS_MAX))
+    }
+
+    fn passed_over(&mut self, folder: &mut Folder, uid: u32) {
+        let reason = format!("the connection broke {BREAKS_MAX} times when it was asked for");
+        self.refused(folder, uid, reason);
+        folder.uid_last = folder.uid_last.max(uid);
     }
 
     /// Facts of messages; those that the source has and tells nothing of are noted as refused.
@@ -187,21 +228,19 @@ impl Work<'_, '_> {
 
     /// Whether a message that is asked for alone broke the connection too often; else the next break is
     /// its own until [`Work::is_answered`].
-    fn is_given_up(&mut self, folder: &mut Folder, uid: u32) -> bool {
-        let times = self.breaks.entry((folder.source.clone(), uid)).or_default();
+    fn is_given_up(&mut self, folder: &mut Folder, uid: u32, asked: Asked) -> bool {
+        let times = self.breaks.entry((folder.source.clone(), uid, asked)).or_default();
         if *times < BREAKS_MAX {
             *times += 1;
             return false;
         }
-        let reason = format!("the connection broke {times} times when it was asked for");
-        self.refused(folder, uid, reason);
-        folder.uid_last = folder.uid_last.max(uid);
+        self.passed_over(folder, uid);
         self.progress_add(1);
         true
     }
 
-    fn is_answered(&mut self, folder: &Folder, uid: u32) {
-        self.breaks.remove(&(folder.source.clone(), uid));
+    fn is_answered(&mut self, folder: &Folder, uid: u32, asked: Asked) {
+        self.breaks.remove(&(folder.source.clone(), uid, asked));
     }
 
     fn facts(&mut self, uids: &[u32]) -> Result<Vec<Facts>, Error> {
@@ -307,7 +346,7 @@ impl Work<'_, '_> {
         }
         let uids: Vec<u32> = batch.iter().map(|one| one.uid).collect();
         if let [uid] = uids[..]
-            && self.is_given_up(folder, uid)
+            && self.is_given_up(folder, uid, Asked::Octets)
         {
             return Ok(());
         }
@@ -327,7 +366,7 @@ impl Work<'_, '_> {
             return match (refusal(&error), uids.as_slice()) {
                 (None, _) => Err(error.into()),
                 (Some(text), [uid]) => {
-                    self.is_answered(folder, *uid);
+                    self.is_answered(folder, *uid, Asked::Octets);
                     self.refused(folder, *uid, format!("the source does not give it: {text}"));
                     folder.uid_last = folder.uid_last.max(*uid);
                     self.progress_add(1);
@@ -338,7 +377,7 @@ impl Work<'_, '_> {
             };
         }
         if let [uid] = uids[..] {
-            self.is_answered(folder, uid);
+            self.is_answered(folder, uid, Asked::Octets);
         }
         let missing = uids.iter().filter(|uid| !bodies.contains_key(uid)).copied().collect();
         self.not_given(folder, missing)?;
@@ -502,7 +541,7 @@ impl Work<'_, '_> {
 
     /// Fetches a large message and imports it while it comes.
     fn stream(&mut self, folder: &mut Folder, facts: Facts) -> Result<(), Stop> {
-        if self.is_given_up(folder, facts.uid) {
+        if self.is_given_up(folder, facts.uid, Asked::Octets) {
             return Ok(());
         }
         for _ in 0..TRIES_MAX {
@@ -549,14 +588,14 @@ impl Work<'_, '_> {
             self.uid_next = None;
             if let Some(stopped) = stopped {
                 // Not the source's fault.
-                self.is_answered(folder, facts.uid);
+                self.is_answered(folder, facts.uid, Asked::Octets);
                 return Err(stopped);
             }
             let there = match there {
                 Err(error) => match refusal(&error) {
                     None => return Err(error.into()),
                     Some(text) => {
-                        self.is_answered(folder, facts.uid);
+                        self.is_answered(folder, facts.uid, Asked::Octets);
                         folder.intent = None;
                         let reason = format!("the source does not give it: {text}");
                         self.refused(folder, facts.uid, reason);
@@ -567,7 +606,7 @@ impl Work<'_, '_> {
                 },
                 Ok(there) => there,
             };
-            self.is_answered(folder, facts.uid);
+            self.is_answered(folder, facts.uid, Asked::Octets);
             if !there {
                 folder.intent = None;
                 return self.not_given(folder, vec![facts.uid]);

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use client::imap::{Command, Examined, Session};
 use protocol::imap::response::{Response, Value};
 
+use super::arrivals::Asked;
 use super::flags::{Differences, joined, split, taken};
 use super::numbers::CAME_WITH_NEW;
 use super::progress::{Progress, Throttle};
@@ -61,7 +62,7 @@ pub struct Work<'w, 'p> {
     /// How often a connection broke without anything done: batches get smaller.
     pub(super) fruitless: u32,
     /// How often connections broke when one message alone was asked for, by folder and UID.
-    pub(super) breaks: &'w mut HashMap<(String, u32), u32>,
+    pub(super) breaks: &'w mut HashMap<(String, u32, Asked), u32>,
     /// UIDNEXT of the source; 0: it was not told.
     pub(super) source_next: u32,
     /// The lowest UID that no message of the folder had when it was begun.
@@ -139,7 +140,7 @@ impl<'w, 'p> Work<'w, 'p> {
         let source_same = folder.uid_validity == examined.uid_validity;
         let target_same = folder.target_uid_validity == target_validity;
         if folder.uid_validity == 0 {
-            folder.matching = self.choice.match_message_id;
+            folder.matching |= self.choice.match_message_id;
         } else if !source_same || !target_same {
             let whose = if source_same { "target" } else { "source" };
             let note = format!(

@@ -16,7 +16,8 @@ pub struct Rules {
     pub strip_prefix: Option<String>,
     /// Set in front of all but INBOX, with `/` between.
     pub add_prefix: Option<String>,
-    /// Names, with `/` between levels, and what they and those below them become.
+    /// Names, with `/` between levels, and what they and those below them become; or a whole name as the
+    /// source writes it.
     pub maps: Vec<(String, String)>,
     /// Patterns and replacements.
     pub patterns: Vec<(Regex, String)>,
@@ -83,7 +84,9 @@ impl Rules {
                 let bare = prefix.strip_suffix(separator).unwrap_or(prefix);
                 let rest = strip_ignoring_inboxs_case(name, bare);
                 let rest = rest.and_then(|rest| rest.strip_prefix(separator));
-                rest.filter(|rest| !rest.is_empty() && !bare.is_empty()).unwrap_or(name)
+                // INBOX itself has that name.
+                let is_free = |rest: &&str| !rest.is_empty() && !rest.eq_ignore_ascii_case("INBOX");
+                rest.filter(|rest| is_free(rest) && !bare.is_empty()).unwrap_or(name)
             }
             (false, None) => name,
         };
@@ -103,7 +106,9 @@ impl Rules {
         if !self.wants(&plain) {
             return Mapped { plain, target: None };
         }
-        let target = self.renamed(&plain);
+        // A name as the source writes it tells apart what is the same without prefix and separators.
+        let whole = self.maps.iter().find(|(old, _)| old == name && *old != plain);
+        let target = whole.map_or_else(|| self.renamed(&plain), |(_, new)| new.clone());
         Mapped { plain, target: Some(canonical(&clean(&target))) }
     }
 
@@ -152,7 +157,7 @@ impl Rules {
         match lines.is_empty() {
             true => Ok(()),
             false => {
-                let hint = "name others with --map, or allow it with --merge";
+                let hint = "name others with --map (a name as the source writes it does), or allow it with --merge";
                 Err(Failed::new(Kind::Data, format!("{}: {hint}", lines.join("; "))))
             }
         }
@@ -199,6 +204,9 @@ mod tests {
         assert_eq!(target(&rules, "Inbox.a", '.', ""), "INBOX/a");
         assert_eq!(rules.map("a/b", None, "").target.as_deref(), Some("a_b"));
         assert_eq!(target(&rules, "a..b", '.', ""), "a/b");
+        // Courier has these beside INBOX.
+        assert_eq!(target(&rules, "INBOX.INBOX", '.', "INBOX."), "INBOX/INBOX");
+        assert_eq!(target(&rules, "INBOX.inbox.a", '.', "INBOX."), "INBOX/a");
     }
 
     #[test]
@@ -214,6 +222,9 @@ mod tests {
         assert_eq!(target(&rules, "old-2020", '.', ""), "Archive/2020");
         assert_eq!(rules.map("Junk.x", Some('.'), "").target, None);
         assert_eq!(target(&rules, "Junky", '.', ""), "Junky");
+        let apart = Rules { maps: vec![parse_map("a/b=a-b").unwrap()], ..Rules::default() };
+        assert_eq!(target(&apart, "a/b", '.', ""), "a-b");
+        assert_eq!(target(&apart, "a_b", '.', ""), "a_b");
         let prefixed = Rules { add_prefix: Some("Old".to_owned()), ..Rules::default() };
         assert_eq!(target(&prefixed, "a.b", '.', ""), "Old/a/b");
         assert_eq!(target(&prefixed, "INBOX", '.', ""), "INBOX");

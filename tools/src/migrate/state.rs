@@ -24,6 +24,10 @@ const FOLDERS: TableDefinition<&str, &[u8]> = TableDefinition::new("folders");
 const MESSAGES: TableDefinition<(u64, u32), &[u8]> = TableDefinition::new("messages");
 const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("numbers");
 
+/// Behind an account's key, where shared folders come over: they are not taken for the user's that are
+/// gone.
+pub const SHARED: &str = "#shared";
+
 /// A folder at the source, and how far it is.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(default)]
@@ -152,6 +156,27 @@ impl State {
         Ok(found)
     }
 
+    /// Other accounts of the same user that came over before: at the server under another name or port.
+    pub fn same_user(&self, user: &str, account: &str) -> Result<Vec<String>, Failed> {
+        let read = self.database.begin_read().map_err(failed)?;
+        let table = read.open_table(FOLDERS).map_err(failed)?;
+        let prefix = format!("{user}@");
+        let is_shared = account.ends_with(SHARED);
+        let mut found: Vec<String> = Vec::new();
+        for one in table.range(prefix.as_str()..).map_err(failed)? {
+            let (key, _) = one.map_err(failed)?;
+            let Some(server) = key.value().strip_prefix(&prefix) else { break };
+            let server = server.split('\0').next().unwrap_or_default();
+            // A longer user name has an @ of its own.
+            let is_other = !server.contains('@') && *account != format!("{prefix}{server}");
+            let is_known = found.last().is_some_and(|last| last == server);
+            if is_other && !is_known && server.ends_with(SHARED) == is_shared {
+                found.push(server.to_owned());
+            }
+        }
+        Ok(found)
+    }
+
     /// The messages of a folder by their UIDs at the source.
     pub fn messages(&self, folder: u64) -> Result<BTreeMap<u32, Known>, Failed> {
         let read = self.database.begin_read().map_err(failed)?;
@@ -250,6 +275,16 @@ mod tests {
         let mut other = Folder { source: "A".to_owned(), ..Folder::default() };
         state.store("jo", &mut other, None, &[(1, Some(Known::default()))]).unwrap();
         assert_ne!(folder.id, other.id);
+        for user in ["jo@h", "jo@h:1", "jo@example.org@h:2", "jo@h:2#shared"] {
+            state.store(user, &mut Folder::default(), None, &[]).unwrap();
+        }
+        assert_eq!(state.same_user("jo", "jo@h").unwrap(), ["h:1"]);
+        assert_eq!(state.same_user("jo@example.org", "jo@example.org@new:1").unwrap(), ["h:2"]);
+        assert_eq!(state.same_user("j", "j@h").unwrap(), [""; 0]);
+        for user in ["jo@h", "jo@h:1", "jo@example.org@h:2", "jo@h:2#shared"] {
+            let empty = state.folders(user).unwrap().remove("").unwrap();
+            state.forget(user, &empty).unwrap();
+        }
         drop(state);
         let state = State::open(&path).unwrap();
         assert_eq!(state.folders("jo@h").unwrap(), [("A".to_owned(), folder.clone())].into());

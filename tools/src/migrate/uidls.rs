@@ -114,7 +114,9 @@ impl Uidls<'_, '_> {
         let examined = self.session.examine(wire, false)?;
         let all = match examined.exists {
             0 => Vec::new(),
-            _ => facts(self.session, "1:*")?,
+            _ => facts(self.session, "1:*")?.ok_or_else(|| {
+                Stop::Folder("UIDLs: the source tells no sizes of INBOX".to_owned())
+            })?,
         };
         let found: Vec<Found> = all.into_iter().map(|(uid, size, _)| Found { uid, size }).collect();
         let (offered, refused) = good(offered);
