@@ -24,7 +24,7 @@ use protocol::types::{Uid, UidValidity};
 use crate::error::{Error, Result};
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, MailboxInner};
 use crate::metadata;
 use crate::namespace::Namespace;
 use crate::shared::Shared;
@@ -123,14 +123,21 @@ fn read(
     Ok(blocks)
 }
 
+impl MailboxInner {
+    /// As [`Mailbox::given_uidls`], on this thread.
+    pub(crate) fn uidls_given(&self) -> Result<HashMap<u32, String>> {
+        let blocks = read(&self.shared, self.id, self.uid_validity())?;
+        Ok(blocks.into_values().flat_map(|block| block.0).collect())
+    }
+}
+
 impl Mailbox {
     /// UIDLs that messages of the mailbox were given by [`User::set_uidls`], also of messages that are
     /// gone.
     pub async fn given_uidls(&self) -> Result<HashMap<Uid, String>> {
         let inner = self.0.clone();
         let job = move || {
-            let blocks = read(&inner.shared, inner.id, inner.uid_validity())?;
-            let all = blocks.into_values().flat_map(|block| block.0);
+            let all = inner.uidls_given()?.into_iter();
             Ok(all.map(|(uid, uidl)| (Uid(uid), uidl)).collect())
         };
         self.0.shared.helpers.run(job).await.map_err(|_| Error::Closing)?
@@ -154,7 +161,12 @@ impl User {
             return Err(Error::NotAllowed("a UIDL has 1 to 255 visible characters of ASCII"));
         }
         let name = Namespace::canonical(mailbox);
-        self.change(move |user| user.set_uidls(&name, uid_validity, uidls)).await
+        let changed = name.clone();
+        self.change(move |user| user.set_uidls(&name, uid_validity, uidls)).await?;
+        if !self.0.shared.config.hand_back.is_empty() {
+            self.mailbox(&changed).await?.0.uidls_changed();
+        }
+        Ok(())
     }
 }
 

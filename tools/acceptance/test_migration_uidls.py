@@ -2,13 +2,14 @@
 the server by POP3 download nothing anew, whatever UIDLs are made of there."""
 
 import hashlib
+import json
 import poplib
 import re
 import signal
 import subprocess
 import time
 
-from harness import corpus, moving, peers, proc
+from harness import alternation, corpus, moving, peers, proc
 from harness.case import Case
 from harness.server import PASSWORD
 from test_migration import Migration
@@ -154,6 +155,67 @@ class FromDovecot(KeepsUidls, Case):
 class FromCourier(KeepsUidls, Case):
     peer = peers.Courier
     form = r"UID\d+-\d+"
+
+
+class GivenBack(KeepsUidls):
+    """What came over is a Maildir of another old server's, which serves it in the end."""
+
+    test_clients_fetch_nothing_twice = None
+    # Who gets the Maildir.
+    next_server = None
+
+    def setUp(self):
+        super().setUp()
+        self.new = (self.here.ports["pop3"], alternation.PASSWORD)
+
+    def serve(self, **_):
+        self.after = self.next_server(2)
+        self.addCleanup(self.after.stop)
+        self.after.start()
+        maildir = json.loads((self.after.dir / "peer.json").read_text())["maildir"]
+        self.after.stop()
+        one = alternation.Turn(maildir, self.after.name)
+        self.servers.append(one)
+        one.start()
+        return one
+
+    def test_the_next_server_tells_the_same(self):
+        self.source.create("Work")
+        self.fill_inbox()
+        first = self.migrate()
+        self.assertEqual((first["status"], first["notes"]), ("done", []))
+        there = self.mail(*self.old)
+        self.assertEqual(self.mail(*self.new), there)
+        # By a later run, too, when files were given back before.
+        self.here.stop()
+        self.here.start()
+        self.add("INBOX", 500, octets=200)
+        self.assertEqual(self.migrate()["uidls"], 1)
+        there = self.mail(*self.old)
+        self.here.stop()
+        self.after.start()
+        port = self.after.ports["pop3"]
+        self.assertEqual(self.mail(port, peers.PASSWORD), there)
+        # And what comes then has one of its own.
+        moving.Source(self.after, USER, peers.PASSWORD).append(
+            "INBOX", corpus.plain("later"), "", 1_300_000_000)
+        later = self.mail(port, peers.PASSWORD)
+        self.assertLess(there.items(), later.items())
+
+
+class FromCourierToDovecot(GivenBack, Case):
+    peer = peers.Courier
+    next_server = peers.Dovecot
+
+
+class FromCourierToCourier(GivenBack, Case):
+    peer = peers.Courier
+    next_server = peers.Courier
+
+
+class FromDovecotToDovecot(GivenBack, Case):
+    peer = GuidDovecot
+    next_server = peers.Dovecot
 
 
 class FromCyrus(KeepsUidls, Case):

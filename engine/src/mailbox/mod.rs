@@ -153,6 +153,8 @@ pub(crate) struct MailboxInner {
     version: watch::Sender<u64>,
     /// Directory times and the like of the last look at a foreign-writable directory.
     pub(crate) foreign: Mutex<foreign::Foreign>,
+    /// Held from the reading of Courier's list of UIDLs until it is written.
+    pub(crate) size_list: Mutex<()>,
     /// UIDs whose file names should follow their flags.
     pub(crate) names_due: Mutex<names::NamesDue>,
     /// Of these, those whose change of flags a checkpoint covers already: see
@@ -268,6 +270,7 @@ impl MailboxInner {
             annotated: AtomicBool::new(annotated),
             recent_uid: AtomicU32::new(head.recent_uid.0),
             foreign: Mutex::new(foreign::Foreign::from_head(head)),
+            size_list: Mutex::default(),
             share,
             events,
             owner,

@@ -216,6 +216,18 @@ impl MailboxInner {
         Ok((self.set_of(&files), given))
     }
 
+    /// All messages: UIDs, base names and sizes.
+    pub(super) fn living(&self) -> Result<Vec<(u32, Vec<u8>, u64)>> {
+        let files = self.files.lock();
+        let names = files.names()?;
+        let living = (0..files.head.count).filter(|p| !files.is_tombstone(*p));
+        let one = |position: usize| {
+            let record = files.record(position);
+            (record.uid.0, names.of(position).0.to_vec(), u64::from(record.size))
+        };
+        Ok(living.map(one).filter(|(_, base, _)| !base.is_empty()).collect())
+    }
+
     /// Keywords of the messages that have some, by base name.
     fn given_keywords(&self) -> Result<List> {
         let files = self.files.lock();
@@ -232,6 +244,12 @@ impl MailboxInner {
             list.messages.insert(base.to_vec(), words);
         }
         Ok(list)
+    }
+
+    /// Messages got UIDLs: the old servers' files are to be written whole.
+    pub(crate) fn uidls_changed(self: &Arc<Self>) {
+        self.foreign.lock().given = Default::default();
+        self.shared.hand_back_soon([self].into_iter(), [].into_iter());
     }
 
     fn give_to_courier(self: &Arc<Self>, dir: &Path, before: &Memory) -> Result<()> {
@@ -260,6 +278,7 @@ impl MailboxInner {
             }
         }
         self.leave_new()?;
+        self.give_courier_uidls(dir)?;
         let bytes = self.given_keywords()?.write();
         files::update(shared, dir, &dir.join(KEYWORDS_NAME), &bytes)?;
         files::update(shared, dir, &keywords_dir.join(LIST_NAME), &bytes)?;
@@ -306,12 +325,13 @@ impl MailboxInner {
         let known = known.unwrap_or_default();
         let (set, given) = self.given(Uid(1))?;
         let same = known.uid_validity == set.uid_validity;
+        let uidls = self.uidls_given()?;
         // Sizes, UIDLs and the like that Dovecot wrote down.
         let extras: HashMap<Vec<u8>, Vec<String>> =
             known.messages.into_iter().map(|m| (m.base, m.extra)).collect();
         let messages = given.into_iter().map(|(uid, base)| {
             let extra = extras.get(&base).cloned().unwrap_or_default();
-            Message { uid, extra, base }
+            with_uidl(Message { uid, extra, base }, &uidls)
         });
         let list = UidList {
             uid_validity: set.uid_validity,
@@ -338,8 +358,9 @@ impl MailboxInner {
             return Ok(false);
         }
         let mut bytes = Vec::new();
+        let uidls = if given.is_empty() { HashMap::new() } else { self.uidls_given()? };
         for (uid, base) in given {
-            Message { uid, extra: Vec::new(), base }.write(&mut bytes);
+            with_uidl(Message { uid, extra: Vec::new(), base }, &uidls).write(&mut bytes);
         }
         if !bytes.is_empty() {
             let add = || {
@@ -418,6 +439,14 @@ impl MailboxInner {
         }
         self.note_locations(&mut files, &seen)
     }
+}
+
+/// A line with the UIDL that its message had at another server.
+fn with_uidl(mut message: Message, uidls: &HashMap<u32, String>) -> Message {
+    if let Some(uidl) = uidls.get(&message.uid) {
+        message.set_uidl(uidl);
+    }
+    message
 }
 
 /// Letters of a name that are none of a keyword that we know.

@@ -5,6 +5,9 @@
 //! Where the list is there, it stays the truth while we serve: a session takes the UIDLs of known
 //! messages from it, numbers new ones behind it, and writes it back before it answers, as Courier does.
 //! So neither way costs a client a second download.
+//!
+//! UIDLs that messages had at a third server ([`crate::uidls`]) go before these, and into both files: as
+//! numbers of Courier's, where they have that form.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -81,7 +84,9 @@ impl MailboxInner {
         }
         let path = place.dir.join(NAME);
         let wanted = self.shared.config.hand_back.contains(&OldServer::Courier);
-        let Some(mut list) = self.size_list(&path, wanted)? else { return Ok(None) };
+        let _one_at_a_time = self.size_list.lock();
+        let Some(mut list) = self.read_size_list(&path, wanted)? else { return Ok(None) };
+        let given = self.uidls_given()?;
         let known: HashMap<Vec<u8>, Message> =
             list.messages.drain(..).map(|m| (m.base().to_vec(), m)).collect();
         let mut uidls = HashMap::new();
@@ -89,7 +94,7 @@ impl MailboxInner {
             let (Some(base), Some((_, record))) = (view.file_name(uid), view.record_of(uid)) else {
                 continue;
             };
-            let message = known.get(base.as_bytes()).cloned().unwrap_or_else(|| {
+            let mut message = known.get(base.as_bytes()).cloned().unwrap_or_else(|| {
                 let number = list.next;
                 list.next = list.next.saturating_add(1);
                 Message {
@@ -100,6 +105,9 @@ impl MailboxInner {
                     utf8: false,
                 }
             });
+            if let Some(uidl) = given.get(&uid.0) {
+                set_uidl(&mut list, &mut message, uidl);
+            }
             uidls.insert(uid, message.uidl());
             list.messages.push(message);
         }
@@ -107,8 +115,46 @@ impl MailboxInner {
         Ok(Some(uidls))
     }
 
+    /// Writes UIDLs of a third server into Courier's list. It numbers what is not in it by itself.
+    pub(super) fn give_courier_uidls(&self, dir: &Path) -> Result<()> {
+        let given = self.uidls_given()?;
+        if given.is_empty() {
+            return Ok(());
+        }
+        let path = dir.join(NAME);
+        let _one_at_a_time = self.size_list.lock();
+        let Some(mut list) = self.read_size_list(&path, true)? else { return Ok(()) };
+        let mut known: HashMap<Vec<u8>, usize> =
+            list.messages.iter().enumerate().map(|(at, m)| (m.base().to_vec(), at)).collect();
+        let mut others = 0;
+        for (uid, base, size) in self.living()? {
+            let Some(uidl) = given.get(&uid) else { continue };
+            let there = known.get(&base).and_then(|at| list.messages.get(*at)).cloned();
+            let is_new = there.is_none();
+            let mut message = there.unwrap_or_else(|| {
+                let file = [&base[..], b":2,"].concat();
+                Message { file, size, number: 0, uid_validity: 0, utf8: false }
+            });
+            if !set_uidl(&mut list, &mut message, uidl) {
+                others += 1;
+            } else if is_new {
+                known.insert(base, list.messages.len());
+                list.messages.push(message);
+            } else if let Some(place) = known.get(&base).and_then(|at| list.messages.get_mut(*at)) {
+                *place = message;
+            }
+        }
+        if files::update(&self.shared, dir, &path, &list.write())? && others > 0 {
+            tracing::warn!(
+                dir = %dir.display(), others,
+                "Courier makes UIDLs of numbers: these messages have others there than here"
+            );
+        }
+        Ok(())
+    }
+
     /// The list, or a new one where it is `wanted`.
-    fn size_list(&self, path: &Path, wanted: bool) -> Result<Option<SizeList>> {
+    fn read_size_list(&self, path: &Path, wanted: bool) -> Result<Option<SizeList>> {
         let read = files::read(&*self.shared.storage, path)?.map(|bytes| SizeList::read(&bytes));
         match read {
             Some(Ok(list)) => return Ok(Some(list)),
@@ -120,4 +166,13 @@ impl MailboxInner {
         let now = self.shared.now_seconds().clamp(1, i64::from(u32::MAX)) as u32;
         Ok(wanted.then(|| SizeList { next: 1, uid_validity: now, messages: Vec::new() }))
     }
+}
+
+/// Gives a message of a list a UIDL, if it can tell it. No other message gets its number later.
+fn set_uidl(list: &mut SizeList, message: &mut Message, uidl: &str) -> bool {
+    let is_told = message.set_uidl(uidl);
+    if is_told && message.uid_validity == list.uid_validity {
+        list.next = list.next.max(message.number.saturating_add(1));
+    }
+    is_told
 }

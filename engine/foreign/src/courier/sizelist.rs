@@ -41,6 +41,22 @@ impl Message {
         &self.file[..colon]
     }
 
+    /// Gives the message a UIDL, where its number or name can be made to tell it: `false` where not.
+    pub fn set_uidl(&mut self, uidl: &str) -> bool {
+        let (number, uid_validity) = match uidl.strip_prefix("UID").map(|rest| rest.split_once('-'))
+        {
+            Some(Some((n, v))) => (n.parse().unwrap_or(0), v.parse().unwrap_or(0)),
+            Some(None) => (uidl.trim_start_matches("UID").parse().unwrap_or(0), 0),
+            None => (0, 0),
+        };
+        let told = Message { number, uid_validity, ..self.clone() };
+        let is_told = told.uidl() == uidl;
+        if is_told {
+            *self = told;
+        }
+        is_told
+    }
+
     /// The UIDL that clients know.
     pub fn uidl(&self) -> String {
         let Message { number, uid_validity, .. } = self;
@@ -108,4 +124,32 @@ fn message(line: &[u8]) -> Option<Message> {
     let size = number(&line[before + 1..last])?;
     let whole = !file.is_empty() && id.next().is_none();
     whole.then_some(Message { file, size, number: number_of, uid_validity, utf8 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uidls_that_numbers_tell_are_given() {
+        let file = b"1.host+x:2,S".to_vec();
+        let mut one = Message { file, size: 3, number: 9, uid_validity: 9, utf8: false };
+        for uidl in ["UID7-1700000000", "UID12", "1.host+2Bx"] {
+            assert!(one.set_uidl(uidl), "{uidl}");
+            assert_eq!(one.uidl(), uidl);
+        }
+        let numbers = [
+            "UID07-1",
+            "UID7-",
+            "UID",
+            "UID0-1",
+            "UID4294967296-1",
+            "0000000c00000001",
+            "1.host+x",
+        ];
+        for uidl in numbers {
+            assert!(!one.set_uidl(uidl), "{uidl}");
+            assert_eq!(one.uidl(), "1.host+2Bx");
+        }
+    }
 }

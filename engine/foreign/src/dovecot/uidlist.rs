@@ -48,6 +48,12 @@ impl Message {
         out.push(b'\n');
     }
 
+    /// Gives the message a UIDL of POP3, in the place of one that it has.
+    pub fn set_uidl(&mut self, uidl: &str) {
+        self.extra.retain(|field| !field.starts_with('P'));
+        self.extra.push(format!("P{uidl}"));
+    }
+
     /// The UIDL of POP3 that the `P` extension gives.
     pub fn uidl(&self) -> Option<&str> {
         self.extra.iter().find_map(|field| field.strip_prefix('P'))
