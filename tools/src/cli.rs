@@ -141,6 +141,9 @@ pub enum Command {
     /// Show, check and convert configurations, those of Courier and Cyrus too
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Be called by the names of Cyrus's programs, as quota or ctl_mboxlist
+    #[command(subcommand)]
+    Commands(CommandsCommand),
     /// Make a running server read configuration, certificates and users again
     Reload,
     /// Print a completion script for a shell
@@ -152,6 +155,24 @@ pub enum Command {
     Manual {
         /// Where
         directory: PathBuf,
+    },
+}
+
+/// Commands on other servers' programs.
+#[derive(Debug, Subcommand)]
+pub enum CommandsCommand {
+    /// List every program of Cyrus's and Courier's with what becomes of it here
+    List,
+    /// Make links to this program that have their names
+    ///
+    /// Cyrus's scripts look for them in /usr/lib/cyrus/bin. What is there already stays. Called by
+    /// such a name, cursus reads /etc/cursus/cursus.toml or the file that $CURSUS_CONFIG names, and the
+    /// imapd.conf of -C, /etc/imapd.conf without it.
+    Install {
+        /// Where
+        directory: PathBuf,
+        /// Only these
+        names: Vec<String>,
     },
 }
 

@@ -8,6 +8,7 @@
 //! | [`failure`] | what went wrong, and the exit status that says so |
 //! | [`user`], [`mailbox`], [`quota`], [`import`], [`store`], [`archive`], [`restore`], [`scrub`], [`folders`] | the commands |
 //! | [`configuration`] | settings shown with their origins, checked, converted |
+//! | [`called`] | the programs of Cyrus and Courier, by links of their names |
 //! | [`deliver`] | one message from standard input, with the exit statuses of mail transports |
 //! | [`takeover`] | stores of other servers, taken over and given back |
 //! | [`export`], [`mailfiles`] | mail in files of other programs: written; read and written |
@@ -15,6 +16,7 @@
 //! | [`manual`] | completions and manual pages |
 
 pub mod archive;
+pub mod called;
 pub mod cli;
 pub mod configuration;
 pub mod deliver;
@@ -48,6 +50,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Completions { shell } => return manual::completions(*shell),
         Command::Manual { directory } => return manual::write(directory),
         Command::Config(command) => return configuration::run(command, cli),
+        Command::Commands(command) => return called::of_others(command, cli.json),
         _ => {}
     }
     let config = cli.config()?;
@@ -76,6 +79,7 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Reload => store::reload(&config, &out),
         Command::Completions { .. }
         | Command::Manual { .. }
+        | Command::Commands(_)
         | Command::Config(_)
         | Command::Deliver(_) => Ok(()),
     }

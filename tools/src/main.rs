@@ -3,8 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
+    if let Some((known, arguments)) = tools::called::by_name(std::env::args_os()) {
+        // Cron sends mail of every word: what may become trouble is the server's to say.
+        log(LevelFilter::ERROR);
+        return tools::called::run(known, &arguments);
+    }
     let cli = match tools::cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -17,12 +23,7 @@ fn main() -> ExitCode {
             error.exit()
         }
     };
-    // What the engine has to say when we open the store ourselves: trouble only.
-    tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .init();
+    log(LevelFilter::WARN);
     if let tools::cli::Command::Deliver(args) = &cli.command {
         return tools::deliver::run(args, || cli.config());
     }
@@ -30,4 +31,13 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failed.report(cli.json),
     }
+}
+
+/// What the engine has to say when we open the store ourselves: trouble only.
+fn log(level: LevelFilter) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .init();
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 pub struct Output {
     json: bool,
     terminal: bool,
+    silent: bool,
 }
 
 /// Rows under headings. Columns whose heading begins with `#` are numbers, set to the right.
@@ -22,7 +23,12 @@ pub struct Table {
 impl Output {
     /// To standard output.
     pub fn new(json: bool) -> Output {
-        Output { json, terminal: std::io::stdout().is_terminal() }
+        Output { json, terminal: std::io::stdout().is_terminal(), silent: false }
+    }
+
+    /// Nowhere: for callers of whom only the exit status is wanted.
+    pub fn silent() -> Output {
+        Output { json: false, terminal: false, silent: true }
     }
 
     /// Whether JSON is asked for.
@@ -37,17 +43,24 @@ impl Output {
             (false, true) => table().aligned(),
             (false, false) => table().tabbed(),
         };
-        print(&text);
+        self.print(&text);
     }
 
     /// Prints a result that is a sentence for people.
     pub fn line(&self, value: &impl Serialize, text: &str) {
-        print(&if self.json { json_line(value) } else { format!("{text}\n") });
+        self.print(&if self.json { json_line(value) } else { format!("{text}\n") });
+    }
+
+    /// A closed pipe means that nobody wants the rest.
+    fn print(&self, text: &str) {
+        if !self.silent {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+        }
     }
 
     /// A bar over `total` steps, on standard error if that is a terminal and JSON isn't asked for.
     pub fn progress(&self, total: u64, what: &str) -> ProgressBar {
-        if self.json || !std::io::stderr().is_terminal() {
+        if self.json || self.silent || !std::io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(total);
@@ -63,11 +76,6 @@ impl Output {
 fn json_line(value: &impl Serialize) -> String {
     // Our values are plain: strings, numbers, lists.
     serde_json::to_string(value).unwrap_or_default() + "\n"
-}
-
-/// A closed pipe means that nobody wants the rest.
-fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 impl Table {

@@ -342,6 +342,7 @@ impl Operator {
                 bytes: root.usage.bytes,
                 messages: root.usage.messages,
                 mailboxes: root.usage.mailboxes,
+                annotation_bytes: root.usage.annotation_bytes,
             }));
         }
         Ok(Reply::Quotas(lines))

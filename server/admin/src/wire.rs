@@ -660,6 +660,9 @@ pub struct QuotaLine {
     pub messages: u64,
     /// Mailboxes that are there.
     pub mailboxes: u64,
+    /// Octets of their annotations' values.
+    #[serde(default)]
+    pub annotation_bytes: u64,
 }
 
 /// The full-text index of one mailbox.

@@ -117,17 +117,22 @@ impl Reason {
     }
 }
 
-/// Delivers, and gives the exit status.
+/// Delivers.
 pub fn run(args: &DeliverArgs, config: impl FnOnce() -> Result<Config, Failed>) -> ExitCode {
+    ExitCode::from(status(args, config))
+}
+
+/// Delivers, and gives the exit status.
+pub fn status(args: &DeliverArgs, config: impl FnOnce() -> Result<Config, Failed>) -> u8 {
     let refused = match deliver(args, config) {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) => return 0,
         Err(refused) => refused,
     };
     for one in &refused {
         eprintln!("{}", one.text);
     }
     let worst = refused.iter().map(|one| one.reason).max().unwrap_or(Reason::Temporary);
-    ExitCode::from(worst.status(args.qmail))
+    worst.status(args.qmail)
 }
 
 fn deliver(

@@ -118,31 +118,20 @@ impl<'a> Places<'a> {
     }
 
     fn is_shared(&self, user: &str) -> bool {
-        let local = user.rsplit_once('@').map_or(user, |(local, _)| local);
-        !self.shared_user.is_empty() && local == self.shared_user
-    }
-
-    fn levels(name: &str) -> Vec<String> {
-        name.split('/').filter(|_| name != INBOX).map(mutf7::encode).collect()
+        is_shared(self.shared_user, user)
     }
 
     /// The name of a user's mailbox; `None` for the stand-in INBOX of the shared user.
     fn name(&self, user: &str, mailbox: &str) -> Option<Name> {
-        let levels = Self::levels(mailbox);
-        let of_user = Name::of_user(user, &levels);
-        match self.is_shared(user) {
-            true if levels.is_empty() => None,
-            true => Some(Name { domain: of_user.domain, levels }),
-            false => Some(of_user),
-        }
+        name_of(self.shared_user, user, mailbox)
     }
 
     /// The name of what a user subscribed to.
     pub fn subscribed(&self, user: &str, subscribed: &str) -> Name {
         match Namespace::of_others(subscribed) {
-            None => Name::of_user(user, &Self::levels(subscribed)),
+            None => Name::of_user(user, &levels(subscribed)),
             Some((owner, name)) => {
-                self.name(owner, name).unwrap_or_else(|| Name::of_user(owner, &Self::levels(name)))
+                self.name(owner, name).unwrap_or_else(|| Name::of_user(owner, &levels(name)))
             }
         }
     }
@@ -198,6 +187,27 @@ impl<'a> Places<'a> {
         }
         let dir = mailbox.dir.clone();
         Ok(Some(Given { name, user: user.to_owned(), owner, mailbox, entry, dir }))
+    }
+}
+
+fn is_shared(shared_user: &str, user: &str) -> bool {
+    let local = user.rsplit_once('@').map_or(user, |(local, _)| local);
+    !shared_user.is_empty() && local == shared_user
+}
+
+fn levels(name: &str) -> Vec<String> {
+    name.split('/').filter(|_| name != INBOX).map(mutf7::encode).collect()
+}
+
+/// Cyrus's name of a user's mailbox; `None` for the stand-in INBOX of the user whose mailboxes are
+/// Cyrus's shared ones.
+pub fn name_of(shared_user: &str, user: &str, mailbox: &str) -> Option<Name> {
+    let levels = levels(mailbox);
+    let of_user = Name::of_user(user, &levels);
+    match is_shared(shared_user, user) {
+        true if levels.is_empty() => None,
+        true => Some(Name { domain: of_user.domain, levels }),
+        false => Some(of_user),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `cursus takeover cyrus`, `cursus handback cyrus`, `cursus expire cyrus`.
 
+pub mod dump;
 pub mod expire;
-mod given;
+pub(crate) mod given;
 mod hand_back;
 mod ledger;
 mod lists;
@@ -12,7 +13,7 @@ mod plan;
 mod quota_roots;
 mod retire;
 mod site;
-mod source;
+pub(crate) mod source;
 mod watch;
 mod write;
 

@@ -75,12 +75,23 @@ impl Site {
 
     /// Reads what is the server's, not a user's.
     pub fn read(imapd_conf: &Path) -> Result<Site, Failed> {
+        let (_, _, list_path) = Site::whereabouts(imapd_conf)?;
+        let bytes = fs::read(&list_path).map_err(|e| bad(&list_path, e))?;
+        Site::of_list(imapd_conf, &bytes)
+    }
+
+    /// The same, where Cyrus may never have run.
+    pub fn read_if_any(imapd_conf: &Path) -> Result<Site, Failed> {
+        let (_, _, list_path) = Site::whereabouts(imapd_conf)?;
+        Site::of_list(imapd_conf, &read_if_any(&list_path)?.unwrap_or_default())
+    }
+
+    fn of_list(imapd_conf: &Path, bytes: &[u8]) -> Result<Site, Failed> {
         let (conf, config_dir, list_path) = Site::whereabouts(imapd_conf)?;
         let spread = conf.spread().map_err(|e| bad(imapd_conf, e))?;
         let words = conf.get("metapartition_files").unwrap_or_default();
         let meta_files = words.split_ascii_whitespace().map(str::to_owned).collect();
-        let bytes = fs::read(&list_path).map_err(|e| bad(&list_path, e))?;
-        let list = db::read(&bytes).map_err(|e| bad(&list_path, e))?;
+        let list = db::read(bytes).map_err(|e| bad(&list_path, e))?;
         let mailboxes = mboxlist::read(&list).map_err(|e| bad(&list_path, e))?;
         let annotations_path = conf.database("annotation_db_path", "annotations.db");
         let annotations_path = annotations_path.map_err(|e| bad(imapd_conf, e))?;

@@ -1,0 +1,132 @@
+"""`cursus` called by the names of Cyrus's programs says what they say of the same store, and Debian's
+daily script runs with it as it is."""
+
+import gzip
+import json
+import pathlib
+import re
+import unittest
+
+from harness import proc, taken
+from harness.cyrus_case import LETTER, CyrusCase
+
+CRON = pathlib.Path("/etc/cron.daily/cyrus-imapd")
+# The mount namespace in which Debian's paths are ours.
+APART = """
+set -e
+for pair in "$@"; do mount --bind "${pair#*=}" "${pair%%=*}"; done
+exec /etc/cron.daily/cyrus-imapd
+"""
+
+
+class CyrusCommands(CyrusCase):
+    def links(self, one):
+        """A directory of all links; the store's configuration is where they look for it."""
+        directory = one.dir / "lib/cyrus/bin"
+        told = proc.run([proc.BINARIES / "cursus", "commands", "install", directory]).stdout.decode()
+        self.assertIn(" links made in ", told)
+        self.assertTrue((directory.parent / "cyrus-hardwired-config.txt").exists())
+        return directory
+
+    def ours(self, one, *argv, **options):
+        name, *rest = argv
+        program = one.dir / "lib/cyrus/bin" / name
+        done = proc.run([program, "-C", one.imapd_conf, *rest],
+                        env={"CURSUS_CONFIG": str(one.config)}, **options)
+        return done.stdout.decode() + done.stderr.decode()
+
+    def plain(self, text):
+        """Without what is counted otherwise: octets of annotations; mailboxes that were left alone, as
+        alice has one by id."""
+        return re.sub(r" *\d+ +(X-[A-Z-]+|[A-Z]+ user\.alice$)", r"\1", text, flags=re.MULTILINE)
+
+    def plain_json(self, text):
+        return {root: {what: about for what, about in of.items() if not what.startswith("X-")}
+                for root, of in json.loads(text).items() if root != "user.alice"}
+
+    def compare_with_debians(self, name):
+        one = self.store(name)
+        peer = self.cyrus(one)
+        self.links(one)
+        asked = [("ctl_mboxlist", "-d"), ("ctl_mboxlist", "-d", "-p", "default"), ("ctl_mboxlist", "-dy")]
+        dot = one.separator
+        alice = dot.join(("user", "alice"))
+        asked += [("mbpath", alice, alice + dot + "Work"), ("mbpath", "-u", "alice", "bob"), ("mbpath", "-q", "no")]
+        asked += [("quota",), ("quota", alice), ("quota", "-u", "alice"), ("quota", "-q", "nobody")]
+        theirs = {argv: peer.tool(*argv) if argv[-1] != "no" else "" for argv in asked}
+        one.take_over()
+        for argv in asked:
+            with self.subTest(argv=argv):
+                got = self.ours(one, *argv, check=argv[-1] != "no")
+                self.assertEqual(self.plain(got), self.plain(theirs[argv]))
+        with self.subTest("JSON"):
+            self.assertEqual(self.plain_json(self.ours(one, "quota", "-J")),
+                             self.plain_json(peer.tool("quota", "-J")))
+        # A name that is not there.
+        done = proc.run([one.dir / "lib/cyrus/bin/mbpath", "-C", one.imapd_conf, "no"], check=False,
+                        env={"CURSUS_CONFIG": str(one.config)})
+        self.assertEqual((done.returncode, done.stderr), (65, b"Invalid mailbox name: 'no'\n"))
+        # With changes of ours, and served: what Cyrus has after the way back.
+        one.add_users()
+        one.start()
+        with one.imap() as client:
+            client.ok(f"CREATE INBOX{dot}New")
+            client.append("INBOX" + dot + "New", LETTER)
+            client.ok(f"RENAME INBOX{dot}Work INBOX{dot}Job")
+        argv = ("ctl_mboxlist", "-d")
+        served = self.ours(one, *argv)
+        self.assertIn("New", served)
+        named = self.ours(one, "reconstruct", "-n", "-r", alice).splitlines()
+        self.assertIn(alice + dot + "New", named)
+        self.assertEqual([line for line in named if " " in line.strip()], [])
+        for line in (("ctl_cyrusdb", "-c"), ("ctl_cyrusdb", "-r"), ("cyr_expire", "-E", "3"), ("tls_prune",),
+                     ("chk_cyrus",), ("squatter", "-r", alice), ("cyr_expire", "-X", "1000", "-D", "1000")):
+            self.assertEqual(self.ours(one, *line), "", line)
+        done = proc.run([one.dir / "lib/cyrus/bin/ipurge", "-d", "3"], check=False)
+        self.assertEqual(done.returncode, 69)
+        self.assertIn(b"trash.empty", done.stderr)
+        proc.run([one.dir / "lib/cyrus/bin/deliver", "-C", one.imapd_conf, "-m", "New", "alice"],
+                 stdin=LETTER, env={"CURSUS_CONFIG": str(one.config)})
+        with one.imap() as client:
+            self.assertEqual(client.select("INBOX" + dot + "New")["exists"], 2)
+        self.assertEqual(one.stop(), 0)
+        one.hand_back()
+        dump = lambda text: {box: {key: value for key, value in about.items() if key != "mtime"}
+                             for box, about in json.loads(text).items()}
+        self.assertEqual(dump(served), dump(peer.tool(*argv)))
+
+    def test_directories_by_name(self):
+        self.compare_with_debians("cyrus-3.6-legacydirs")
+
+    def test_directories_by_id(self):
+        self.compare_with_debians("cyrus-3.6-uuid")
+
+    def test_debians_daily_script_runs_as_it_is(self):
+        one = self.store("cyrus-3.6-uuid")
+        self.cyrus(one)
+        if not CRON.exists():
+            self.skipTest("cyrus-common is not installed")
+        if proc.run(["unshare", "--mount", "true"], check=False).returncode:
+            self.skipTest("mount namespaces are refused")
+        self.links(one)
+        backups = one.dir / "backups"
+        backups.mkdir()
+        default = one.dir / "default"
+        default.write_text("CHKCYRUS=1\n")
+        one.take_over()
+        proc.run(["chown", "-R", "cyrus:mail", one.dir])
+        binds = [f"/usr/lib/cyrus={one.dir / 'lib/cyrus'}", f"/var/backups={backups}",
+                 f"/etc/imapd.conf={one.imapd_conf}", f"/etc/default/cyrus-imapd={default}"]
+        for _ in range(2):
+            done = proc.run(["unshare", "--mount", "sh", "-c", APART, "sh", *binds],
+                            env={"CURSUS_CONFIG": str(one.config)})
+            self.assertEqual(done.stdout + done.stderr, b"")
+        names = sorted(path.name for path in backups.iterdir())
+        self.assertEqual(names, ["cyrus-mboxlist.txt.gz", "cyrus-mboxlist.txt.gz.bak"])
+        listed = json.loads(gzip.decompress((backups / names[0]).read_bytes()))
+        self.assertIn("user.alice", listed)
+        self.assertEqual(listed["user.alice"]["acl"]["alice"], "lrswipkxtecdan")
+
+
+if __name__ == "__main__":
+    unittest.main()
