@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 
 from harness import proc, taken
@@ -212,6 +213,61 @@ class CyrusLeftovers(CyrusCase):
 
     def test_as_cyr_expire_by_id(self):
         self.check_expiry("cyrus-3.6-uuid")
+
+    def unexpunge(self, one, *options, **more):
+        options = ("unexpunge", "cyrus", "--imapd-conf", one.imapd_conf, *options)
+        done = one.tool(*options, **more)
+        return done.stdout.decode()
+
+    def test_as_unexpunge(self):
+        """Listed and brought back as Debian's does, by the server that serves the store."""
+        one = self.store("cyrus-3.6-uuid")
+        peer = self.cyrus(one)
+        listed = {}
+        for name, here in (("user.alice", "INBOX"), ("user.alice.Work", "Work")):
+            text = peer.tool("unexpunge", "-l", name)
+            found = re.findall(r"UID: (\d+)\n\tSize: (\d+)\n.*?\n.*?\n.*?\n\tFrom: (.*)\n\tTo  : (.*)"
+                               r"\n\tCc  : (.*)\n\tBcc : (.*)\n\tSubj: (.*)\n", text)
+            listed.update({(here, int(uid)): tuple(rest) for uid, *rest in found})
+        self.assertTrue(listed)
+        (mailbox, uid), facts = sorted(listed.items())[0]
+        name = {"INBOX": "user.alice", "Work": "user.alice.Work"}[mailbox]
+        octets = (pathlib.Path(peer.tool("mbpath", name).strip()) / f"{uid}.").read_bytes()
+        # What theirs does, on a copy.
+        kept = proc.new_dir("kept") / "store"
+        shutil.copytree(one.root, kept, symlinks=True)
+        theirs = peer.tool("unexpunge", "-u", "-d", "-v", "-f", "Back", name, str(uid))
+        new_uid = int(re.search(rf": {uid} => (\d+)", theirs)[1])
+        shutil.rmtree(one.root)
+        shutil.copytree(kept, one.root, symlinks=True)
+
+        self.serve_taken(one)
+        told = json.loads(self.unexpunge(one, "--user", "alice", "--json"))
+        mine = {(m["mailbox"], m["uid"]): (str(m["size"]), m["from"], m["to"], m["cc"], m["bcc"],
+                                           m["subject"]) for m in told["kept"]}
+        self.assertEqual({key: value for key, value in mine.items() if key[0] in ("INBOX", "Work")},
+                         listed)
+        deleted = self.unexpunge(one, "--deleted-mailboxes")
+        self.assertIn("DELETED.user.", deleted)
+        back = ("--user", "alice", "--mailbox", mailbox, "--uid", str(uid), "--flag", "Back",
+                "--clear-deleted")
+        self.assertEqual(self.unexpunge(one, *back),
+                         f"{mailbox}: {uid} => {new_uid}\nrestored 1 expunged messages\n")
+        with one.imap("alice") as client:
+            client.select(mailbox)
+            self.assertEqual(client.bodies()[new_uid], octets)
+            flags = client.ok(f"UID FETCH {new_uid} (FLAGS)")
+            self.assertIn("Back", str(flags))
+            self.assertNotIn("Deleted", str(flags))
+        # It is brought back once.
+        self.assertNotIn(f"UID: {uid}\n\tMbox: {mailbox}\n", self.unexpunge(one, "--user", "alice"))
+        again = one.tool("unexpunge", "cyrus", "--imapd-conf", one.imapd_conf, *back, check=False)
+        self.assertEqual(again.returncode, 1)
+        self.assertIn(f"nothing is kept of UID {uid}".encode(), again.stderr)
+        self.assertEqual(one.stop(), 0)
+        one.hand_back()
+        self.nothing_to_mend(peer)
+        self.assertNotIn(f"UID: {uid}\n", peer.tool("unexpunge", "-l", name))
 
     def test_files_that_are_gone_or_others(self):
         """An expunged message's file that somebody removed is no finding; one that is another message

@@ -128,6 +128,11 @@ pub enum Command {
     /// Also while the server runs: a job for every night.
     #[command(subcommand)]
     Expire(ExpireCommand),
+    /// List messages that the other server kept after they were removed there, and bring them back
+    ///
+    /// Also while the server runs.
+    #[command(subcommand)]
+    Unexpunge(UnexpungeCommand),
     /// Bring mail in from files of other programs, with folders, flags and dates
     Import(ImportFiles),
     /// Write mail into files of other programs
@@ -281,6 +286,71 @@ pub struct ExpireCyrus {
     /// Only list them
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Whose removed messages are listed or brought back.
+#[derive(Debug, Subcommand)]
+pub enum UnexpungeCommand {
+    /// What Cyrus's delayed expunge kept, as its unexpunge does; and mailboxes that delayed delete kept
+    Cyrus(UnexpungeCyrus),
+}
+
+/// What of a Cyrus store is listed or brought back.
+#[derive(Debug, Args)]
+pub struct UnexpungeCyrus {
+    /// Whose mail; without --uid, --all and --within it is listed
+    #[arg(long, required_unless_present = "deleted_mailboxes")]
+    pub user: Option<String>,
+    /// Only this mailbox, by its name here
+    #[arg(long, requires = "user")]
+    pub mailbox: Option<String>,
+    /// Bring back these messages, by the UIDs that they had
+    #[arg(long, value_name = "UID", value_delimiter = ',', requires = "mailbox")]
+    pub uid: Vec<u32>,
+    /// Bring back all that is kept of the mailbox
+    #[arg(long, requires = "mailbox", conflicts_with_all = ["uid", "within"])]
+    pub all: bool,
+    /// Bring back what was expunged within this time: 90m, 12h, 3d, 2w, or seconds
+    #[arg(long, value_name = "TIME", value_parser = span, requires = "mailbox", conflicts_with = "uid")]
+    pub within: Option<u64>,
+    /// Without \Deleted, which they mostly have
+    #[arg(long)]
+    pub clear_deleted: bool,
+    /// With this keyword
+    #[arg(long, value_name = "KEYWORD", value_parser = keyword)]
+    pub flag: Option<String>,
+    /// List mailboxes that were deleted there and are kept
+    #[arg(long)]
+    pub deleted_mailboxes: bool,
+}
+
+impl UnexpungeCyrus {
+    /// Whether messages are brought back.
+    pub fn restores(&self) -> bool {
+        self.all || self.within.is_some() || !self.uid.is_empty()
+    }
+}
+
+/// Seconds, or a number with m, h, d or w.
+fn span(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?}, expected 90m, 12h, 3d, 2w or seconds");
+    let (digits, seconds) = match text.char_indices().last() {
+        Some((at, 'm')) => (&text[..at], 60),
+        Some((at, 'h')) => (&text[..at], 3600),
+        Some((at, 'd')) => (&text[..at], 86_400),
+        Some((at, 'w')) => (&text[..at], 604_800),
+        _ => (text, 1),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).ok_or_else(wrong)
+}
+
+/// A keyword, and no system flag.
+fn keyword(text: &str) -> Result<String, String> {
+    match protocol::types::Keyword::new(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(format!("{text:?}, expected a keyword without \\")),
+    }
 }
 
 /// Which Maildirs are given back.
@@ -604,7 +674,10 @@ impl Cli {
         };
         let other = matches!(
             self.command,
-            Command::Takeover(_) | Command::Handback(_) | Command::Expire(_)
+            Command::Takeover(_)
+                | Command::Handback(_)
+                | Command::Expire(_)
+                | Command::Unexpunge(_)
         );
         // There it says where the other server's store is, and our own configuration is whole.
         if other && self.config.is_some() {
@@ -628,6 +701,16 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn spans_of_time_have_units() {
+        assert_eq!((span("90m"), span("2w"), span("7")), (Ok(5400), Ok(1_209_600), Ok(7)));
+        for wrong in ["", "d", "-1h", "3y", "99999999999999999999", "18446744073709551615w", "3é"]
+        {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+        assert!(keyword("Back").is_ok() && keyword("\\Seen").is_err() && keyword("a b").is_err());
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
         Command::Takeover(command) => takeover::run(command, cli.imapd_conf(), &config, &out),
         Command::Handback(command) => takeover::hand_back(command, cli.imapd_conf(), &config, &out),
         Command::Expire(command) => takeover::expire(command, cli.imapd_conf(), &config, &out),
+        Command::Unexpunge(command) => {
+            takeover::unexpunge(command, cli.imapd_conf(), &config, &out)
+        }
         Command::Folders(command) => folders::run(command, &config, &out),
         Command::Import(args) => import::files::run(args, &config, &out),
         Command::Export(args) => export::run(args, &config, &out),

@@ -12,7 +12,9 @@ use admin::{Reply, Request};
 use config::{Config, OldServer};
 use serde_json::json;
 
-use crate::cli::{ExpireCommand, HandbackCommand, HandbackMaildirs, TakeoverCommand};
+use crate::cli::{
+    ExpireCommand, HandbackCommand, HandbackMaildirs, TakeoverCommand, UnexpungeCommand,
+};
 use crate::failure::Failed;
 use crate::output::Output;
 use crate::place::Place;
@@ -53,6 +55,18 @@ pub fn expire(
 ) -> Result<(), Failed> {
     match command {
         ExpireCommand::Cyrus(args) => cyrus::expire::expire(args, imapd_conf, config, out),
+    }
+}
+
+/// Does `cursus unexpunge …`.
+pub fn unexpunge(
+    command: &UnexpungeCommand,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
+    match command {
+        UnexpungeCommand::Cyrus(args) => cyrus::unexpunge::unexpunge(args, imapd_conf, config, out),
     }
 }
 

@@ -40,6 +40,21 @@ pub fn record(bytes: &[u8], offset: u64) -> Result<&[u8], Damage> {
     bytes.get(start..at).ok_or_else(|| short(at))
 }
 
+/// The items of a record, each without its length and zeros; fewer, where it is not whole.
+pub fn items(record: &[u8]) -> Vec<&[u8]> {
+    let mut items = Vec::new();
+    let mut rest = record;
+    while items.len() < ITEMS
+        && let Some((len, behind)) = rest.split_first_chunk()
+        && let Ok(len) = usize::try_from(u32::from_be_bytes(*len))
+        && let Some(item) = behind.get(..len)
+    {
+        items.push(item);
+        rest = len.checked_next_multiple_of(4).and_then(|at| behind.get(at..)).unwrap_or_default();
+    }
+    items
+}
+
 /// Writes a record.
 pub fn write(items: &[&[u8]; ITEMS]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -136,19 +136,19 @@ pub fn expire(
 }
 
 /// When a deleted mailbox was deleted, by its name.
-fn deleted_at(name: &Name) -> Option<u64> {
+pub(super) fn deleted_at(name: &Name) -> Option<u64> {
     let last = name.levels.last()?;
     let is_time = last.len() == TIME_DIGITS && last.bytes().all(|b| b.is_ascii_hexdigit());
     u64::from_str_radix(last, 16).ok().filter(|_| is_time)
 }
 
 /// Whether a file is the message that a record tells.
-fn is_message_of(record: &Record, bytes: &[u8]) -> bool {
+pub(super) fn is_message_of(record: &Record, bytes: &[u8]) -> bool {
     bytes.len() as u64 == record.size
         && (record.guid == [0; 20] || cache::make(bytes).guid == record.guid)
 }
 
-fn named(path: &Path) -> impl Fn(io::Error) -> String {
+pub(super) fn named(path: &Path) -> impl Fn(io::Error) -> String {
     let path = path.display().to_string();
     move |error| format!("{path}: {error}")
 }

@@ -14,6 +14,7 @@ mod quota_roots;
 mod retire;
 mod site;
 pub(crate) mod source;
+pub mod unexpunge;
 mod watch;
 mod write;
 

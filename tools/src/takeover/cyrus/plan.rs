@@ -335,7 +335,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-fn whose(user: &str, owner: &str) -> (String, &'static str) {
+/// Whose an annotation is, and how its entry begins here.
+pub(super) fn whose(user: &str, owner: &str) -> (String, &'static str) {
     match user {
         "" => (String::new(), "/shared"),
         OWNER => (owner.to_owned(), "/private"),
@@ -359,18 +360,21 @@ fn of_messages(path: &Path, owner: &str, mailbox: &mut MailboxToAdopt, findings:
         Ok(annotations) => annotations,
         Err(damage) => return findings.push(format!("annotations are lost: {damage}")),
     };
-    for annotation in annotations.into_iter().filter(|annotation| !annotation.is_deleted()) {
+    for annotation in annotations {
         let uid = annotation.of.parse().unwrap_or(0);
         let served = mailbox.messages.binary_search_by_key(&uid, |message| message.uid).is_ok();
-        // Cyrus keeps the thread's id and the like under names of its own.
-        if served
-            && annotation.entry.starts_with('/')
-            && !annotation.entry.starts_with("/vendor/cmu/")
-        {
+        if served && is_kept(&annotation) {
             let (whose, _) = whose(&annotation.user, owner);
             mailbox.annotations.push((uid, whose, annotation.entry, annotation.value));
         }
     }
+}
+
+/// Whether an annotation of a message is one here. Cyrus keeps the thread's id and the like under names
+/// of its own.
+pub(super) fn is_kept(annotation: &Annotation) -> bool {
+    let entry = &annotation.entry;
+    !annotation.is_deleted() && entry.starts_with('/') && !entry.starts_with("/vendor/cmu/")
 }
 
 fn read_both(header_path: &Path, index_path: &Path) -> Result<(Header, Index), String> {
@@ -405,7 +409,8 @@ fn keywords(header: &Header, index: &Index) -> Result<(Vec<String>, Vec<usize>),
     ))
 }
 
-fn system_flags(record: &Record, minor: u32, own: Option<&Seen>) -> SystemFlags {
+/// System flags of a record; `own` is what its owner has read, which old versions do not know.
+pub(super) fn system_flags(record: &Record, minor: u32, own: Option<&Seen>) -> SystemFlags {
     let seen = match minor {
         12.. => record.system_flags & flag::SEEN != 0,
         _ => own.is_some_and(|seen| seen.contains(record.uid)),

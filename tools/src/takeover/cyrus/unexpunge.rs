@@ -1,0 +1,435 @@
+//! `cursus unexpunge cyrus`: messages that Cyrus's delayed expunge kept, listed and brought back, as its
+//! own `unexpunge` does.
+//!
+//! Works beside a running server, and with Cyrus stopped. A message comes back under a new UID, with its
+//! flags, date and annotations; then its old file goes, and its record is marked as one whose file is
+//! gone. A crash between leaves, at worst, one message that comes back again by the next run; a record
+//! without file is passed over, and marked by the hand-back.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use admin::wire::{ImportAnnotation, ImportMessage};
+use admin::{Reply, Request};
+use config::Config;
+use engine::UserToAdopt;
+use foreign::cyrus::annotations::Annotation;
+use foreign::cyrus::cache;
+use foreign::cyrus::db;
+use foreign::cyrus::header::Header;
+use foreign::cyrus::index::{Index, Record, flag};
+use foreign::cyrus::name::Owner;
+use protocol::types::SystemFlags;
+use serde::Serialize;
+
+use super::expire::{deleted_at, is_message_of, named};
+use super::given::{Given, Places};
+use super::locks;
+use super::now;
+use super::plan;
+use super::site::{Site, read_if_any};
+use super::source::Source;
+use super::write::Stage;
+use crate::archive::shown;
+use crate::cli::UnexpungeCyrus;
+use crate::failure::{Failed, Kind};
+use crate::output::Output;
+use crate::place::Place;
+use crate::store::unexpected;
+
+/// Items of a cache record that a listing shows, behind the others.
+const SHOWN_FIRST: usize = 5;
+
+/// What is kept of one message.
+#[derive(Serialize)]
+struct Kept {
+    mailbox: String,
+    uid: u32,
+    size: u64,
+    sent: String,
+    received: String,
+    expunged: String,
+    from: String,
+    to: String,
+    cc: String,
+    bcc: String,
+    subject: String,
+}
+
+impl Kept {
+    fn text(&self) -> String {
+        let Kept { mailbox, uid, size, sent, received, expunged, from, to, cc, bcc, subject } =
+            self;
+        format!(
+            "UID: {uid}\n\tMbox: {mailbox}\n\tSize: {size}\n\tSent: {sent}\n\tRecv: {received}\n\
+             \tExpg: {expunged}\n\tFrom: {from}\n\tTo  : {to}\n\tCc  : {cc}\n\tBcc : {bcc}\n\
+             \tSubj: {subject}\n\n"
+        )
+    }
+}
+
+/// A mailbox that delayed delete kept.
+#[derive(Serialize)]
+struct KeptMailbox {
+    mailbox: String,
+    deleted: String,
+    messages: u64,
+    octets: u64,
+    directory: PathBuf,
+}
+
+/// A message that came back.
+#[derive(Serialize)]
+struct Restored {
+    mailbox: String,
+    before: u32,
+    uid: u32,
+}
+
+/// What a run found or did.
+#[derive(Default, Serialize)]
+struct Summary {
+    kept: Vec<Kept>,
+    mailboxes: Vec<KeptMailbox>,
+    restored: Vec<Restored>,
+    findings: Vec<String>,
+}
+
+/// Does `cursus unexpunge cyrus`.
+pub fn unexpunge(
+    args: &UnexpungeCyrus,
+    imapd_conf: &Path,
+    config: &Config,
+    out: &Output,
+) -> Result<(), Failed> {
+    let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
+    // Also for a look: else Cyrus serves, and its own unexpunge is the one to ask.
+    let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
+    let site = Site::read(imapd_conf)?;
+    let partitions = plan::partitions(&site, config)?;
+    let places = Places::new(&site, config, &partitions);
+    let mut run = Run { site: &site, places, args, now: now(), done: Summary::default() };
+    if let Some(user) = &args.user {
+        let mut place = Place::find(config)?;
+        let done = run.user(user, &mut place);
+        place.close()?;
+        done?;
+    }
+    if args.deleted_mailboxes {
+        run.deleted_mailboxes()?;
+    }
+    let done = run.done;
+    for finding in &done.findings {
+        eprintln!("cursus: {finding}");
+    }
+    let mut text: String = done.kept.iter().map(Kept::text).collect();
+    for KeptMailbox { mailbox, deleted, messages, octets, directory } in &done.mailboxes {
+        let directory = directory.display();
+        text += &format!(
+            "{mailbox}: deleted {deleted}, {messages} messages, {octets} octets: {directory}\n"
+        );
+    }
+    for Restored { mailbox, before, uid } in &done.restored {
+        text += &format!("{mailbox}: {before} => {uid}\n");
+    }
+    if args.restores() {
+        text += &format!("restored {} expunged messages", done.restored.len());
+    }
+    out.line(&done, text.trim_end());
+    match done.findings.len() {
+        0 => Ok(()),
+        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
+    }
+}
+
+/// One run.
+struct Run<'a> {
+    site: &'a Site,
+    places: Places<'a>,
+    args: &'a UnexpungeCyrus,
+    /// Seconds since 1970.
+    now: u64,
+    done: Summary,
+}
+
+fn heads(place: &mut Place, user: &str) -> Result<UserToAdopt, Failed> {
+    match place {
+        Place::Server(client) => client.heads(user),
+        Place::Store(opened) => (&mut opened.store()).heads(user),
+    }
+}
+
+/// Unix seconds as a listing has them.
+fn time(seconds: i64) -> String {
+    shown(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000))
+}
+
+impl Run<'_> {
+    fn user(&mut self, user: &str, place: &mut Place) -> Result<(), Failed> {
+        let wanted = self.args.mailbox.as_deref();
+        let mailboxes = heads(place, user)?.mailboxes;
+        let mut met = false;
+        for mailbox in self.places.wanted_of(user, mailboxes) {
+            if wanted.is_some_and(|name| mailbox.name != name) {
+                continue;
+            }
+            met = true;
+            // What has no place in Cyrus has no files of its own there.
+            let Ok(Some(one)) = self.places.place(user, mailbox, self.now) else { continue };
+            let done = match self.args.restores() {
+                true => self.restore(place, &one),
+                false => self.list(&one),
+            };
+            if let Err(reason) = done {
+                self.done.findings.push(format!("{}: {reason}", one.name));
+            }
+        }
+        match wanted {
+            Some(name) if !met => {
+                Err(Failed::new(Kind::Data, format!("{user} has no mailbox {name}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, one: &Given, what: &str, file: &str) -> Result<PathBuf, String> {
+        let root = self.site.root(one.partition(), what).map_err(|e| e.to_string())?;
+        Ok(root.join(&one.dir).join(file))
+    }
+
+    /// The index of a mailbox, where it is of the mailbox that is served; its octets.
+    fn index(&self, one: &Given) -> Result<Option<(Index, Vec<u8>)>, String> {
+        let path = self.path(one, "index", "cyrus.index")?;
+        let Some(bytes) = read_if_any(&path).map_err(|e| e.to_string())? else { return Ok(None) };
+        let index = Index::read(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+        let is_ours = index.header.uid_validity == one.mailbox.uid_validity;
+        Ok(is_ours.then_some((index, bytes)))
+    }
+
+    fn is_wanted(&self, record: &Record) -> bool {
+        let UnexpungeCyrus { uid, within, .. } = self.args;
+        let since = within.map(|seconds| self.now.saturating_sub(seconds) as i64);
+        (uid.is_empty() || uid.contains(&record.uid))
+            && since.is_none_or(|since| record.last_updated >= since)
+    }
+
+    fn list(&mut self, one: &Given) -> Result<(), String> {
+        let Some((index, _)) = self.index(one)? else { return Ok(()) };
+        let records: Vec<Record> =
+            index.kept().filter(|record| self.is_wanted(record)).cloned().collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let path = self.path(one, "cache", "cyrus.cache")?;
+        let cached = read_if_any(&path).map_err(|e| e.to_string())?.unwrap_or_default();
+        for record in records {
+            let there = cache::record(&cached, record.cache_offset).ok();
+            let made;
+            let items = match there.filter(|bytes| crc32fast::hash(bytes) == record.cache_crc) {
+                Some(bytes) => cache::items(bytes),
+                None => {
+                    let file = self.path(one, "", &format!("{}.", record.uid))?;
+                    made = fs::read(&file).map_or_else(|_| Vec::new(), |b| cache::make(&b).record);
+                    cache::items(&made)
+                }
+            };
+            let item = |n: usize| {
+                let bytes = items.get(SHOWN_FIRST + n).copied().unwrap_or_default();
+                let text = String::from_utf8_lossy(bytes);
+                text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
+            };
+            self.done.kept.push(Kept {
+                mailbox: one.mailbox.name.clone(),
+                uid: record.uid,
+                size: record.size,
+                sent: time(record.sent_date),
+                received: time(record.internal_date),
+                expunged: time(record.last_updated),
+                from: item(0),
+                to: item(1),
+                cc: item(2),
+                bcc: item(3),
+                subject: item(4),
+            });
+        }
+        Ok(())
+    }
+
+    fn restore(&mut self, place: &mut Place, one: &Given) -> Result<(), String> {
+        let index_path = self.path(one, "index", "cyrus.index")?;
+        let _held = self.site.lock_mailbox(&one.mailbox.unique_id, index_path.clone())?;
+        let found = self.index(one)?;
+        let kept: Vec<Record> = found
+            .iter()
+            .flat_map(|(index, _)| index.kept())
+            .filter(|record| self.is_wanted(record))
+            .cloned()
+            .collect();
+        for uid in &self.args.uid {
+            if !kept.iter().any(|record| record.uid == *uid) {
+                self.done.findings.push(format!("{}: nothing is kept of UID {uid}", one.name));
+            }
+        }
+        let Some((index, bytes)) = found.filter(|_| !kept.is_empty()) else { return Ok(()) };
+        let header_path = self.path(one, "header", "cyrus.header")?;
+        let header_bytes =
+            read_if_any(&header_path).map_err(|e| e.to_string())?.unwrap_or_default();
+        let header =
+            Header::read(&header_bytes).map_err(|e| format!("{}: {e}", header_path.display()))?;
+        let annotations = self.annotations(one)?;
+        let minor = index.header.minor;
+        let mut gone = BTreeSet::new();
+        let mut stopped = Ok(());
+        for record in kept {
+            let file = self.path(one, "", &format!("{}.", record.uid))?;
+            if record.system_flags & flag::ARCHIVED != 0 {
+                let line = "it is in an archive partition";
+                self.done.findings.push(format!("{}: {line}", file.display()));
+                continue;
+            }
+            let octets = match fs::read(&file) {
+                Ok(octets) if is_message_of(&record, &octets) => octets,
+                Ok(_) => {
+                    let line = "it is not the message that cyrus.index tells of";
+                    self.done.findings.push(format!("{}: {line}", file.display()));
+                    continue;
+                }
+                Err(error) => {
+                    self.done.findings.push(named(&file)(error));
+                    continue;
+                }
+            };
+            let flags = self.flags(&record, minor, &header);
+            match import(
+                place,
+                one,
+                &record,
+                octets,
+                flags,
+                annotations_of(&annotations, one, &record),
+            ) {
+                Ok(uid) => {
+                    let mailbox = one.mailbox.name.clone();
+                    self.done.restored.push(Restored { mailbox, before: record.uid, uid });
+                }
+                Err(failed) => {
+                    stopped = Err(failed.to_string());
+                    break;
+                }
+            }
+            stopped = fs::remove_file(&file).map_err(named(&file));
+            gone.insert(record.uid);
+            if stopped.is_err() {
+                break;
+            }
+        }
+        if !gone.is_empty() {
+            let home = self.path(one, "", "")?;
+            File::open(&home).and_then(|dir| dir.sync_all()).map_err(named(&home))?;
+            let marked = Index::unlinked(&bytes, &gone).map_err(|e| e.to_string())?;
+            let mut stage = Stage::in_existing_directories();
+            stage.put(&index_path, &marked)?;
+            stage.publish()?;
+        }
+        stopped
+    }
+
+    fn flags(&self, record: &Record, minor: u32, header: &Header) -> Vec<String> {
+        let system = plan::system_flags(record, minor, None);
+        let named = SystemFlags::NAMES.iter().filter(|(flag, _)| system.contains(*flag));
+        let mut flags: Vec<String> = named.map(|(_, name)| (*name).to_owned()).collect();
+        flags.retain(|name| !(self.args.clear_deleted && name == "\\Deleted"));
+        let keywords = header.keywords.iter().enumerate();
+        let has = |n: usize| n < 128 && record.user_flags >> n & 1 != 0;
+        flags.extend(
+            keywords.filter(|(n, name)| has(*n) && !name.is_empty()).map(|(_, name)| name.clone()),
+        );
+        flags.extend(self.args.flag.clone());
+        flags
+    }
+
+    fn annotations(&self, one: &Given) -> Result<Vec<Annotation>, String> {
+        let path = self.path(one, "annotations", "cyrus.annotations")?;
+        let bytes = read_if_any(&path).map_err(|e| e.to_string())?.unwrap_or_default();
+        let named = |e: foreign::cyrus::Damage| format!("{}: {e}", path.display());
+        let pairs = db::read(&bytes).map_err(named)?;
+        pairs.iter().map(|pair| Annotation::read(pair).map_err(named)).collect()
+    }
+
+    /// Lists what delayed delete kept.
+    fn deleted_mailboxes(&mut self) -> Result<(), Failed> {
+        let site = self.site;
+        for entry in &site.mailboxes {
+            let is_deleted = entry.name.owner(&site.deleted_prefix) == Owner::Deleted
+                && entry.server.is_none()
+                && !entry.kind.contains('d');
+            let (Some(at), Some(partition), Some(dir)) =
+                (deleted_at(&entry.name), &entry.partition, site.directory(entry))
+            else {
+                continue;
+            };
+            if !is_deleted {
+                continue;
+            }
+            let directory = site.root(partition, "")?.join(&dir);
+            let index = read_if_any(&site.root(partition, "index")?.join(&dir).join("cyrus.index"));
+            let index = index?.and_then(|bytes| Index::read(&bytes).ok()).unwrap_or_default();
+            self.done.mailboxes.push(KeptMailbox {
+                mailbox: entry.name.to_string(),
+                deleted: time(at as i64),
+                messages: index.live().count() as u64,
+                octets: index.live().map(|record| record.size).sum(),
+                directory,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Annotations of a message as an import has them: JSON, or nothing.
+fn annotations_of(all: &[Annotation], one: &Given, record: &Record) -> Vec<u8> {
+    let uid = record.uid.to_string();
+    let values: Vec<ImportAnnotation> = all
+        .iter()
+        .filter(|annotation| annotation.of == uid && plan::is_kept(annotation))
+        .map(|annotation| ImportAnnotation {
+            whose: plan::whose(&annotation.user, &one.owner).0,
+            entry: annotation.entry.clone(),
+            value: annotation.value.clone(),
+        })
+        .collect();
+    match values.is_empty() {
+        true => Vec::new(),
+        false => serde_json::to_vec(&values).unwrap_or_default(),
+    }
+}
+
+/// Stores a message anew; gives its UID.
+fn import(
+    place: &mut Place,
+    one: &Given,
+    record: &Record,
+    mut octets: Vec<u8>,
+    flags: Vec<String>,
+    annotations: Vec<u8>,
+) -> Result<u32, Failed> {
+    let message = ImportMessage {
+        bytes: octets.len() as u64,
+        flags,
+        internal_date: Some(record.internal_date),
+        uid: None,
+        annotations_bytes: annotations.len() as u64,
+    };
+    octets.extend(annotations);
+    let request = Request::Import {
+        user: one.user.clone(),
+        mailbox: one.mailbox.name.clone(),
+        messages: vec![message],
+        uid_next: None,
+    };
+    match place.ask_with(request, &mut octets.as_slice())? {
+        Reply::Imported { uids, .. } => Ok(uids.first().copied().unwrap_or_default()),
+        other => Err(unexpected(&other)),
+    }
+}
