@@ -163,6 +163,60 @@ class CyrusHandback(CyrusCase):
         self.back_and_forth("cyrus-3.6-uuid")
 
 
+class CyrusArchive(CyrusCase):
+    seconds = 300
+
+    def test_archived_messages_are_brought_back(self):
+        """Debian's cyr_expire moves all messages to archive partitions; they are served, and Cyrus finds them again."""
+        # Of indexes of the oldest versions Debian's archives nothing: there all of one mailbox.
+        for name, which in (("cyrus-3.6-uuid", ()), ("cyrus-3.6-legacydirs", ("-p", "user/alice/Many"))):
+            with self.subTest(store=name):
+                self.check_archive(name, which)
+
+    def check_archive(self, name, which):
+        one = self.store(name)
+        mailbox = one.separator.join(("INBOX", "Many")) if which else "INBOX"
+        peer = self.cyrus(one)
+        text = one.imapd_conf.read_text()
+        partitions = re.findall(r"^partition-(\S+):", text, re.M)
+        archive = one.root / "archive"
+        more = "".join(f"archivepartition-{part}: {archive}/{part}\n" for part in partitions)
+        for part in partitions:
+            (archive / part).mkdir(parents=True)
+        one.imapd_conf.write_text(text + "archive_enabled: yes\n" + more)
+        peer.tool("cyr_expire", "-E", "1", "-A", "0", *which)
+        archived = {path for path in one.message_files() if path.startswith("archive/")}
+        self.assertGreater(len(archived), 10)
+        alone = one.take_over("--dry-run", check=False)
+        self.assertEqual(alone.returncode, 1)
+        self.assertIn("messages are in an archive partition (archivepartition-", alone.stderr)
+        self.assertIn("left alone", alone.stderr)
+        dry = one.take_over("--dry-run", "--from-archive")
+        self.assertIn("to be copied from the archive partition", dry.stderr)
+        self.assertEqual({path for path in one.message_files() if path in archived}, archived)
+        one.take_over("--from-archive")
+        one.add_users()
+        one.start()
+        self.compare(one, taken.answers(name))
+        with one.imap() as client:
+            client.select(mailbox)
+            client.ok("UID STORE 1 +FLAGS (\\Deleted)")
+            client.ok("UID EXPUNGE 1")
+        self.assertEqual(one.stop(), 0)
+        # Nothing of Cyrus's was changed till now.
+        self.assertLessEqual(archived, set(one.message_files()))
+        one.hand_back()
+        self.nothing_to_mend(peer)
+        left = {path for path in one.message_files() if path.startswith("archive/")}
+        self.assertLess(len(left), len(archived) // 2)
+        peer.start()
+        with peer.imap("alice") as client:
+            client.select(mailbox)
+            self.assertNotIn(1, client.bodies())
+            self.assertGreater(len(client.bodies()), 2)
+        peer.stop()
+
+
 class CyrusLeftovers(CyrusCase):
     """What delayed expunge and delayed delete left in Cyrus's files goes when it is old."""
 

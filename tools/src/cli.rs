@@ -236,6 +236,10 @@ pub struct TakeoverCyrus {
     /// with another UIDVALIDITY and without flags, instead of leaving them alone
     #[arg(long)]
     pub rebuild_damaged: bool,
+    /// Copy messages from archive partitions into their mailboxes' own directories, instead of leaving
+    /// these mailboxes alone
+    #[arg(long)]
+    pub from_archive: bool,
 }
 
 /// To whom a store is given back.

@@ -267,7 +267,7 @@ fn accounts_and_names() {
         ("newspeer: x\n", "NNTP"),
         ("auth_mech: pts\n", "groups"),
         ("anyoneuseracl: no\n", "set it to yes"),
-        ("archive_enabled: yes\n", "move them back"),
+        ("archive_enabled: yes\n", "copies them back"),
         ("imap_timeout: 45\n", "one for the whole server"),
         ("no colon\n", "name: value"),
     ] {

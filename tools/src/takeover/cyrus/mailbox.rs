@@ -21,6 +21,7 @@ use foreign::cyrus::name::Name;
 use protocol::types::SystemFlags;
 use serde::{Deserialize, Serialize};
 
+use super::archived;
 use super::ledger::{FileStamp, Written};
 use super::site::{Site, read_if_any};
 use super::write::Stage;
@@ -211,6 +212,11 @@ impl Target<'_> {
             let bytes = db::write(form, &pairs, &before.annotations_file, 0);
             stage.put(&self.path(site, "annotations", "cyrus.annotations")?, &bytes)?;
         }
+        if let Some(root) = archived::root(site, self.partition) {
+            let home = self.path(site, "", "")?;
+            let originals = archived::originals(&before.index, &home, &root.join(self.dir));
+            originals.into_iter().for_each(|path| stage.remove(path));
+        }
         stage.put(&self.path(site, "header", "cyrus.header")?, &header_bytes)?;
         stage.put(&self.path(site, "index", "cyrus.index")?, &index.write(&keywords))?;
         let live = self.mailbox.messages.len() as u64;
@@ -349,7 +355,9 @@ impl Target<'_> {
                 known.get(&message.uid).filter(|old| old.is_live() && old.size == message.size);
             let mut record = old.map_or_else(Record::default, |old| (*old).clone());
             stored.fill(&mut record);
-            let flags = flags(message) | record.system_flags & flag::INTERNAL;
+            // All that we serve is in the mailbox's own directory.
+            let internal = flag::INTERNAL & !flag::ARCHIVED;
+            let flags = flags(message) | record.system_flags & internal;
             let users = (0..64).filter(|bit| message.keywords >> bit & 1 != 0);
             let users = users
                 .filter_map(|bit: usize| numbers.get(bit))

@@ -1,5 +1,6 @@
 //! `cursus takeover cyrus`, `cursus handback cyrus`, `cursus expire cyrus`.
 
+mod archived;
 pub mod dump;
 pub mod expire;
 pub(crate) mod given;
@@ -105,7 +106,7 @@ pub fn takeover(
     if !args.dry_run && retire::is_retiring(config) {
         retire::retire(config, &site, now())?;
     }
-    let planner = Planner::new(&mut site, config, now(), args.rebuild_damaged)?;
+    let planner = Planner::new(&mut site, config, now(), args)?;
     let plan = planner.plan();
     let mut summary = Summary {
         notes,

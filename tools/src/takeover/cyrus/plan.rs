@@ -21,7 +21,9 @@ use foreign::cyrus::seen::Seen;
 use protocol::imap::mutf7;
 use protocol::types::SystemFlags;
 
+use super::archived::{self, Brought};
 use super::site::{Site, read_if_any};
+use crate::cli::TakeoverCyrus;
 use crate::failure::{Failed, Kind};
 
 /// Keywords of a mailbox at most.
@@ -58,7 +60,7 @@ pub struct Planner<'a> {
     seen: BTreeMap<String, Vec<(String, Seen)>>,
     /// Seconds since 1970; UIDVALIDITY of mailboxes that are begun anew.
     now: u64,
-    rebuild_damaged: bool,
+    args: &'a TakeoverCyrus,
     /// Our partitions by Cyrus's names for them.
     partitions: BTreeMap<String, String>,
 }
@@ -69,11 +71,11 @@ impl<'a> Planner<'a> {
         site: &'a mut Site,
         config: &'a Config,
         now: u64,
-        rebuild_damaged: bool,
+        args: &'a TakeoverCyrus,
     ) -> Result<Planner<'a>, Failed> {
         let seen = site.seen()?;
         let partitions = partitions(site, config)?;
-        Ok(Planner { site, config, seen, now, rebuild_damaged, partitions })
+        Ok(Planner { site, config, seen, now, args, partitions })
     }
 
     /// Whose the mailboxes are: names and owners only.
@@ -193,7 +195,7 @@ impl<'a> Planner<'a> {
         let both = read_both(&header_path, &index_path);
         let (header, index) = match both {
             Ok(both) => both,
-            Err(damage) if self.rebuild_damaged => {
+            Err(damage) if self.args.rebuild_damaged => {
                 findings.push(format!("{}: begun anew, flags are lost: {damage}", entry.name));
                 self.begun_anew(entry, &home)?
             }
@@ -202,9 +204,7 @@ impl<'a> Planner<'a> {
         if index.header.options & option::DELETED != 0 {
             return Err("its index says that it was deleted".to_owned());
         }
-        if index.live().any(|record| record.system_flags & flag::ARCHIVED != 0) {
-            return Err("messages are in an archive partition, which is not read".to_owned());
-        }
+        self.bring_archived(entry, cyrus_partition, (&home, &dir), &index, findings, notes)?;
         let unique_id = entry.unique_id.clone().unwrap_or_else(|| header.unique_id.clone());
         if unique_id.is_empty() {
             return Err("it has no unique id".to_owned());
@@ -261,6 +261,41 @@ impl<'a> Planner<'a> {
         let annotations = root("annotations")?.join(&mailbox.dir).join("cyrus.annotations");
         of_messages(&annotations, owner, &mut mailbox, findings);
         Ok(mailbox)
+    }
+
+    /// Brings messages from the archive partition, where that is wanted.
+    fn bring_archived(
+        &self,
+        entry: &Entry,
+        partition: &str,
+        (home, dir): (&Path, &Path),
+        index: &Index,
+        findings: &mut Vec<String>,
+        notes: &mut Vec<String>,
+    ) -> Result<(), String> {
+        let count = archived::of(index).count();
+        if count == 0 {
+            return Ok(());
+        }
+        let root = archived::root(self.site, partition);
+        if !self.args.from_archive {
+            let place = root.map_or_else(String::new, |root| format!(", {}", root.display()));
+            return Err(format!(
+                "{count} messages are in an archive partition (archivepartition-{partition}{place}): \
+                 --from-archive copies them into the mailbox's own directory"
+            ));
+        }
+        let archive = root.map(|root| root.join(dir));
+        let dry_run = self.args.dry_run;
+        let brought = archived::bring(index, home, archive.as_deref(), dry_run, findings)?;
+        if brought.messages > 0 {
+            let Brought { messages, octets } = brought;
+            let verb = if dry_run { "to be copied" } else { "copied" };
+            let line =
+                format!("{messages} messages ({octets} octets) {verb} from the archive partition");
+            notes.push(format!("{}: {line}", entry.name));
+        }
+        Ok(())
     }
 
     /// Header and index of a damaged mailbox as its message files would have them.

@@ -23,6 +23,8 @@ pub struct Stage {
     waiting: VecDeque<PathBuf>,
     /// Make no directories: one that is gone was another's to remove.
     existing_only: bool,
+    /// What nothing tells of any more once all files are in their places.
+    leaving: Vec<PathBuf>,
 }
 
 fn fresh(path: &Path) -> PathBuf {
@@ -43,7 +45,9 @@ fn named(path: &Path) -> impl Fn(io::Error) -> String {
 impl Stage {
     /// For directories that are there only.
     pub fn in_existing_directories() -> Stage {
-        Stage { existing_only: true, waiting: VecDeque::new() }
+        let mut stage = Stage::default();
+        stage.existing_only = true;
+        stage
     }
 
     /// Writes a file beside the one whose place it will take; one that has these bytes already is
@@ -66,6 +70,11 @@ impl Stage {
         write().map_err(named(&beside))
     }
 
+    /// Has a file removed once all others are in their places.
+    pub fn remove(&mut self, path: PathBuf) {
+        self.leaving.push(path);
+    }
+
     /// Puts all files in their places, in the order in which they were written; returns how many.
     pub fn publish(&mut self) -> Result<usize, String> {
         let count = self.waiting.len();
@@ -78,6 +87,12 @@ impl Stage {
         }
         for dir in dirs {
             File::open(&dir).and_then(|dir| dir.sync_all()).map_err(named(&dir))?;
+        }
+        for path in self.leaving.drain(..) {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(named(&path)(e)),
+                _ => {}
+            }
         }
         Ok(count)
     }

@@ -137,7 +137,9 @@ pub(super) const ROWS: &[Row] = &[
         "archive_enabled",
         Switch,
         "0",
-        Refused("messages are not moved to slower disks by age: move them back first"),
+        Refused(
+            "messages are not moved to slower disks by age: `cursus takeover cyrus --from-archive` copies them back; then take the line out",
+        ),
     ),
     row("archive_keepflagged", Number, "0", A_PART_OF_ARCHIVEENABLED),
     row("archive_maxsize", Number, "1024", A_PART_OF_ARCHIVEENABLED),
@@ -146,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
         Text,
         "",
         Refused(
-            "messages in archive partitions are not served: move them back (`archive_enabled: no`, cyr_archive) first",
+            "messages in archive partitions are not served: `cursus takeover cyrus --from-archive` with the whole file copies them back; then take the line out",
         ),
     ),
     row("auditlog", Switch, "0", NotServed("`log.level` and CURSUS_LOG choose what is logged")),
