@@ -16,6 +16,7 @@ mod options;
 mod pop3;
 mod process;
 mod random;
+mod replay;
 mod report;
 mod scan;
 mod target;

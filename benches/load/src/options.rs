@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::disk;
+use crate::target::{TargetOptions, Tls};
 use crate::workload::{day, deliver, fetch, foreign, pop3, search, select, session, stalls, store};
 
 /// Measures any IMAP, POP3 or LMTP server, and checks what it got.
@@ -22,6 +23,10 @@ pub(crate) struct Options {
     /// are touched then. Their time is in the processor times that are told.
     #[arg(long, global = true, default_value_t = 0)]
     pub(crate) warm: u32,
+    /// Then have the same answers sent from memory, and report that too: the floor of such an answer on
+    /// this machine. For IMAP without TLS, of workloads that use one connection at a time.
+    #[arg(long, global = true)]
+    pub(crate) floor: bool,
     /// Seed of messages and of every random choice.
     #[arg(long, global = true, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -73,6 +78,22 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
+    /// Whom a workload asks whose answers can be recorded and played again.
+    pub(crate) fn recordable(&self) -> Option<&TargetOptions> {
+        let target = match self {
+            Self::Select(select) => &select.target,
+            Self::FetchFlags(fetch) | Self::FetchEnvelope(fetch) | Self::FetchHeaders(fetch) => {
+                &fetch.target
+            }
+            Self::Bodies(bodies) => &bodies.target,
+            Self::StoreAll(store) => &store.target,
+            Self::StoreOne(store) => &store.target,
+            Self::Search(search) => &search.target,
+            _ => return None,
+        };
+        (target.tls == Tls::None && target.socket.is_none()).then_some(target)
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Fill(_) => "fill",

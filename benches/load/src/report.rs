@@ -65,6 +65,17 @@ impl Findings {
         }
     }
 
+    /// Takes the samples of another run, whose metrics are called by `prefix` and their names here.
+    pub(crate) fn adopt(&mut self, prefix: &str, other: Findings) {
+        for mut metric in other.metrics {
+            metric.name = format!("{prefix} {}", metric.name);
+            match self.metrics.iter_mut().find(|known| known.name == metric.name) {
+                Some(known) => known.samples.append(&mut metric.samples),
+                None => self.metrics.push(metric),
+            }
+        }
+    }
+
     pub(crate) fn parameter(&mut self, name: &'static str, value: impl ToString) {
         self.parameters.insert(name, value.to_string());
     }
@@ -174,5 +185,11 @@ mod tests {
         assert_eq!(findings.metrics[0].samples, [1.0, 2.0]);
         findings.forget(1);
         assert_eq!(findings.metrics[0].samples, [2.0]);
+        let mut all = Findings::default();
+        all.adopt("floor", findings);
+        assert_eq!(
+            (all.metrics[0].name.as_str(), &all.metrics[0].samples[..]),
+            ("floor rate", &[2.0][..])
+        );
     }
 }

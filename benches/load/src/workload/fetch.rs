@@ -8,7 +8,7 @@ use crate::imap::Imap;
 use crate::random::Random;
 use crate::report::Better;
 use crate::scan::{Kind, Words};
-use crate::target::{Target, TargetOptions};
+use crate::target::TargetOptions;
 
 /// What one of the FETCH workloads asks for, and how its answers are recognised.
 #[derive(Debug)]
@@ -36,14 +36,14 @@ pub(crate) const HEADERS: Items = Items {
 #[derive(Debug, clap::Args)]
 pub(crate) struct FetchAll {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(crate) target: TargetOptions,
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
 }
 
 impl FetchAll {
     pub(crate) async fn run(&self, run: &mut Run, what: &Items) -> Result<String> {
-        let target = Target::new(&self.target)?;
+        let target = run.target(&self.target)?;
         let words = Words::new(what.words);
         let command = format!("FETCH 1:* {}", what.items);
         for round in 0..run.rounds {
@@ -93,7 +93,7 @@ fn sample(run: &mut Run, name: &str, messages: u32, octets: u64, wall: Duration)
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bodies {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(crate) target: TargetOptions,
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
     /// Messages to fetch in a round.
@@ -106,7 +106,7 @@ pub(crate) struct Bodies {
 
 impl Bodies {
     pub(crate) async fn run(&self, run: &mut Run) -> Result<String> {
-        let target = Target::new(&self.target)?;
+        let target = run.target(&self.target)?;
         let mut imap = Imap::login(&target, 0).await?;
         let exists = imap.select("SELECT", &self.mailbox).await?;
         let sizes = sizes(&mut imap, exists).await?;

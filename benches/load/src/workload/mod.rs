@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::latency::Latencies;
 use crate::meter::Meter;
 use crate::options::{Options, Workload};
+use crate::replay::{Player, Recorder};
 use crate::report::{Better, Findings, Report};
+use crate::target::{Target, TargetOptions};
 
 /// What every workload gets beside its own options.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Run {
     pub(crate) seed: u64,
     pub(crate) meter: Meter,
     pub(crate) findings: Findings,
+    /// A port of loopback to ask instead of the server's.
+    instead: Option<u16>,
 }
 
 /// Runs the workload that the command line names.
@@ -42,33 +46,49 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         seed: options.seed,
         meter: Meter::new(options.pids.clone()),
         findings: Findings::default(),
+        instead: None,
     };
     run.findings.parameter("rounds", options.rounds);
     run.findings.parameter("warm", options.warm);
     run.findings.parameter("seed", options.seed);
-    let target = match &options.workload {
-        Workload::Fill(fill) => fill.run(&mut run).await,
-        Workload::Lmtp(deliver) => deliver.run(&mut run).await,
-        Workload::Append(append) => append.run(&mut run).await,
-        Workload::Select(select) => select.run(&mut run).await,
-        Workload::FetchFlags(fetch) => fetch.run(&mut run, &fetch::FLAGS).await,
-        Workload::FetchEnvelope(fetch) => fetch.run(&mut run, &fetch::ENVELOPE).await,
-        Workload::FetchHeaders(fetch) => fetch.run(&mut run, &fetch::HEADERS).await,
-        Workload::Bodies(bodies) => bodies.run(&mut run).await,
-        Workload::StoreAll(store) => store.run(&mut run).await,
-        Workload::StoreOne(store) => store.run(&mut run).await,
-        Workload::Search(search) => search.run(&mut run).await,
-        Workload::Login(login) => login.run(&mut run).await,
-        Workload::Idle(idle) => idle.run(&mut run).await,
-        Workload::Pop3Drain(drain) => drain.run(&mut run).await,
-        Workload::Stalls(stalls) => stalls.run(&mut run).await,
-        Workload::Disk(disk) => disk.run(&mut run),
-        Workload::Day(day) => day.run(&mut run).await,
-        Workload::Plant(plant) => plant.run(&mut run),
-        Workload::Open(open) => open.run(&mut run).await,
-    }?;
+    let target = run.ask(&options.workload).await?;
     run.findings.forget(options.warm as usize);
+    if options.floor {
+        floor(options, &mut run.findings).await?;
+    }
     Ok(run.findings.into_report(options.workload.name().to_owned(), target, &run.meter))
+}
+
+/// Adds how long the same answers take that come from memory.
+async fn floor(options: &Options, findings: &mut Findings) -> Result<()> {
+    let Some(server) = options.workload.recordable() else {
+        let name = options.workload.name();
+        return Err(Error::Usage(format!(
+            "{name} has no --floor: IMAP over TCP without TLS, one connection at a time"
+        )));
+    };
+    // One round, whose name is that of later ones.
+    let once = |port| Run {
+        rounds: 1,
+        warm: 1,
+        seed: options.seed,
+        meter: Meter::new(Vec::new()),
+        findings: Findings::default(),
+        instead: Some(port),
+    };
+    let recorder = Recorder::start((server.host.clone(), server.port))?;
+    once(recorder.port()).ask(&options.workload).await?;
+    let recorded = Arc::new(recorder.finish()?);
+    for round in 0..options.warm.saturating_add(options.rounds) {
+        let player = Player::start(Arc::clone(&recorded))?;
+        let mut played = once(player.port());
+        played.ask(&options.workload).await?;
+        player.finish()?;
+        if round >= options.warm {
+            findings.adopt("floor", played.findings);
+        }
+    }
+    Ok(())
 }
 
 /// Hands out work items to concurrent connections until all are taken.
@@ -99,6 +119,43 @@ pub(crate) async fn gather(mut tasks: JoinSet<Result<Latencies>>) -> Result<Late
 }
 
 impl Run {
+    /// Does what a workload is; gives the name of whom it asked.
+    async fn ask(&mut self, workload: &Workload) -> Result<String> {
+        match workload {
+            Workload::Fill(fill) => fill.run(self).await,
+            Workload::Lmtp(deliver) => deliver.run(self).await,
+            Workload::Append(append) => append.run(self).await,
+            Workload::Select(select) => select.run(self).await,
+            Workload::FetchFlags(fetch) => fetch.run(self, &fetch::FLAGS).await,
+            Workload::FetchEnvelope(fetch) => fetch.run(self, &fetch::ENVELOPE).await,
+            Workload::FetchHeaders(fetch) => fetch.run(self, &fetch::HEADERS).await,
+            Workload::Bodies(bodies) => bodies.run(self).await,
+            Workload::StoreAll(store) => store.run(self).await,
+            Workload::StoreOne(store) => store.run(self).await,
+            Workload::Search(search) => search.run(self).await,
+            Workload::Login(login) => login.run(self).await,
+            Workload::Idle(idle) => idle.run(self).await,
+            Workload::Pop3Drain(drain) => drain.run(self).await,
+            Workload::Stalls(stalls) => stalls.run(self).await,
+            Workload::Disk(disk) => disk.run(self),
+            Workload::Day(day) => day.run(self).await,
+            Workload::Plant(plant) => plant.run(self),
+            Workload::Open(open) => open.run(self).await,
+        }
+    }
+
+    /// Whom to ask: the server, or who plays it.
+    pub(crate) fn target(&self, options: &TargetOptions) -> Result<Target> {
+        match self.instead {
+            Some(port) => Target::new(&TargetOptions {
+                host: "127.0.0.1".to_owned(),
+                port,
+                ..options.clone()
+            }),
+            None => Target::new(options),
+        }
+    }
+
     /// Samples the rate and the latency quantiles of one round.
     pub(crate) fn sample_rate(&mut self, name: &str, mut latencies: Latencies, wall: Duration) {
         let rate = latencies.len() as f64 / wall.as_secs_f64();

@@ -7,13 +7,13 @@ use crate::imap::Imap;
 use crate::message::{
     PERSONS, WORD_BODY, WORD_BODY_EVERY, WORD_SUBJECT, WORD_SUBJECT_EVERY, person, planted,
 };
-use crate::target::{Target, TargetOptions};
+use crate::target::TargetOptions;
 
 /// Options of `search`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Search {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(crate) target: TargetOptions,
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
     /// The mailbox was not made by `fill`: don't check how many messages match.
@@ -26,7 +26,7 @@ pub(crate) struct Search {
 
 impl Search {
     pub(crate) async fn run(&self, run: &mut Run) -> Result<String> {
-        let target = Target::new(&self.target)?;
+        let target = run.target(&self.target)?;
         let mut imap = Imap::login(&target, 0).await?;
         let exists = imap.select("SELECT", &self.mailbox).await?;
         let count = u64::from(exists);

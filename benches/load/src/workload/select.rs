@@ -7,13 +7,13 @@ use crate::error::{Result, check_equal};
 use crate::imap::Imap;
 use crate::latency::Latencies;
 use crate::report::Better;
-use crate::target::{Target, TargetOptions};
+use crate::target::TargetOptions;
 
 /// Options of `select`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Select {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(crate) target: TargetOptions,
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
     /// SELECTs of each kind in a round; a round's sample is their median.
@@ -23,7 +23,7 @@ pub(crate) struct Select {
 
 impl Select {
     pub(crate) async fn run(&self, run: &mut Run) -> Result<String> {
-        let target = Target::new(&self.target)?;
+        let target = run.target(&self.target)?;
         let mut exists = None;
         for _ in 0..run.rounds {
             let (mut cold, mut warm) = (Latencies::default(), Latencies::default());

@@ -6,13 +6,13 @@ use crate::imap::Imap;
 use crate::random::Random;
 use crate::report::Better;
 use crate::scan::{Kind, Words};
-use crate::target::{Target, TargetOptions};
+use crate::target::TargetOptions;
 
 /// Options of `store-all`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreAll {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(crate) target: TargetOptions,
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
     /// Ask for no FETCH responses.
@@ -22,7 +22,7 @@ pub(crate) struct StoreAll {
 
 impl StoreAll {
     pub(crate) async fn run(&self, run: &mut Run) -> Result<String> {
-        let target = Target::new(&self.target)?;
+        let target = run.target(&self.target)?;
         let mut imap = Imap::login(&target, 0).await?;
         let exists = imap.select("SELECT", &self.mailbox).await?;
         imap.run("STORE 1:* -FLAGS.SILENT (\\Flagged)").await?;
@@ -59,7 +59,7 @@ impl StoreAll {
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreOne {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(crate) target: TargetOptions,
     #[arg(long, default_value = "INBOX")]
     mailbox: String,
     /// STOREs of each kind in a round.
@@ -72,7 +72,7 @@ pub(crate) struct StoreOne {
 
 impl StoreOne {
     pub(crate) async fn run(&self, run: &mut Run) -> Result<String> {
-        let target = Target::new(&self.target)?;
+        let target = run.target(&self.target)?;
         let mut imap = Imap::login(&target, 0).await?;
         let exists = imap.select("SELECT", &self.mailbox).await?;
         imap.run("STORE 1:* -FLAGS.SILENT (\\Answered)").await?;
