@@ -4,6 +4,8 @@ import pathlib
 import statistics
 
 OURS = "cursus"
+# Begins the names of what `cursus-load --floor` adds.
+FLOOR = "floor "
 # Metrics that say nothing about which server is better.
 LEFT_OUT = ("volume", "processes", "Pss before", "Pss with all")
 
@@ -45,6 +47,7 @@ def markdown(results):
         lines += ["", "The disk itself, files created, written, synced and renamed: "
                   + "; ".join(disk)]
         lines += against_disk(results)
+    lines += against_memory(results)
     for title, what in (("Notes", results["notes"]), ("Failures", results["failures"])):
         if what:
             lines += ["", f"{title}:"] + [f"- {one}" for one in what]
@@ -68,6 +71,30 @@ def against_disk(results):
     return ["", text] if shares else []
 
 
+def against_memory(results):
+    """Answers of Cursus beside the same ones sent from memory to the same client."""
+    medians = {(entry["workload"], entry["metric"], name): statistics.median(values)
+               for entry in results["samples"] for name, values in entry["peers"].items() if values}
+    parts = []
+    for entry in results["samples"]:
+        workload, metric = entry["workload"], entry["metric"]
+        if not metric.startswith(FLOOR) or any(part in metric for part in LEFT_OUT) or "rate" in metric:
+            continue
+        ours = []
+        for name in entry["peers"]:
+            took, floor = (medians.get((workload, one, name)) for one in (metric[len(FLOOR):], metric))
+            if took and floor:
+                # Of a rate more is better, of a time less.
+                share = took / floor if entry["better"] == "higher" else floor / took
+                ours.append(f"{name} {share:.0%} of {number(floor)} {entry['unit']}")
+        if ours:
+            parts.append(f"{workload}, {metric[len(FLOOR):]}: {', '.join(ours)}")
+    if not parts:
+        return []
+    return ["", "How near that is to the same answers sent from memory (`cursus-load --floor`): "
+            + "; ".join(parts)]
+
+
 def facts(results):
     machine, args = results["machine"], results["arguments"]
     lines = [f"{machine['processor']}, {machine['cpus']} processors, {machine['memory_mib']} MiB; "
@@ -80,7 +107,8 @@ def facts(results):
 
 
 def shown(entry):
-    return entry["workload"] != "fill" and not any(part in entry["metric"] for part in LEFT_OUT)
+    return (entry["workload"] != "fill" and not entry["metric"].startswith(FLOOR)
+            and not any(part in entry["metric"] for part in LEFT_OUT))
 
 
 def best_peer(entry):
