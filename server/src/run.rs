@@ -128,15 +128,17 @@ pub fn run(config: Config, sources: Sources) -> Result<(), RunError> {
     let (io, cores) = (config.server.io, core_count(&config));
     let shared = Arc::new(Shared::new(config, hostname, store.clone(), auth, users, tls));
     let setup = CoreSetup { shared: shared.clone(), io };
+    let at_end = shared.clone();
     let (handles, cores) = shard::start(cores, setup).map_err(system("start the cores"))?;
     let server = Server { shared, sources, first, begun };
     LocalSet::new().block_on(&runtime, server.serve(signals, bound, admin_socket, handles));
-    stop(cores, &store)
+    stop(cores, &store, &at_end)
 }
 
 /// Ends the cores, then the store.
-fn stop(cores: Vec<Core>, store: &Store) -> Result<(), RunError> {
+fn stop(cores: Vec<Core>, store: &Store, shared: &Shared) -> Result<(), RunError> {
     cores.into_iter().for_each(Core::join);
+    shared.telemetry.finish();
     store.close().map_err(RunError::Close)?;
     tracing::info!(target: "cursus", "stopped");
     Ok(())

@@ -106,6 +106,9 @@ impl Operator {
                 uid: record.uid.0,
                 flags: flags_of(&view, record),
                 internal_date: record.internal_date,
+                sent_date: Some(record.sent_date)
+                    .filter(|date| !matches!(*date, 0 | u32::MAX))
+                    .map(i64::from),
                 size: u64::from(record.size),
                 content_id: view.content_id(record.uid).unwrap_or_default(),
                 message_id,

@@ -343,6 +343,9 @@ pub struct MessageLine {
     pub flags: Vec<String>,
     /// Unix seconds.
     pub internal_date: i64,
+    /// By the Date header, where that is there and the index has it; unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_date: Option<i64>,
     /// Octets as served.
     pub size: u64,
     /// BLAKE3-128 of the octets, hexadecimal; empty where it is not known.

@@ -27,6 +27,9 @@ use writer::Writer;
 /// How long a login waits for its file. A directory on another host may hang.
 const OPEN_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long a stop waits for what is not written yet.
+const FINISH_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The user of LMTP clients that need no login, as Cyrus calls them.
 pub(crate) const POSTMAN: &str = "postman";
 
@@ -49,6 +52,13 @@ impl Telemetry {
         let path = dir.join(user).join(format!("{protocol}-{id}"));
         let sheet = writer.open(path, user, bytes_max, OPEN_PATIENCE).await?;
         Some(Transcript::new(protocol, sheet))
+    }
+
+    /// Has what sessions said up to their end written. Blocks.
+    pub(crate) fn finish(&self) {
+        if let Some(Some(writer)) = self.writer.get() {
+            writer.finish(FINISH_PATIENCE);
+        }
     }
 }
 

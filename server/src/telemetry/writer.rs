@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use time::OffsetDateTime;
@@ -103,6 +103,16 @@ impl Writer {
                     "opening a transcript takes too long: there are none until it is done");
                 None
             }
+        }
+    }
+}
+
+impl Writer {
+    /// Waits until all is written that was asked for.
+    pub(super) fn finish(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        while self.queue.bytes.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

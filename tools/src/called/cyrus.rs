@@ -29,6 +29,7 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Result<(), Stop> {
         "cyr_expire" => cyr_expire(arguments),
         "cyrdeliver" | "deliver" => deliver(arguments),
         "cyrus" => cyrus(),
+        "ipurge" => super::purge::ipurge(arguments),
         "mbpath" => mailboxes::mbpath(arguments),
         "quota" => mailboxes::quota(arguments),
         "reconstruct" => reconstruct(arguments),
@@ -326,7 +327,9 @@ mod tests {
         ] {
             assert!(matches!(run(line), Err(Stop::Refused(_))), "{line}");
         }
-        for line in ["cyr_expire", "ctl_cyrusdb", "ctl_mboxlist -dv", "quota -k", "cyrus"] {
+        for line in
+            ["cyr_expire", "ipurge -f", "ctl_cyrusdb", "ctl_mboxlist -dv", "quota -k", "cyrus"]
+        {
             assert!(matches!(run(line), Err(Stop::Usage(_))), "{line}");
         }
         // Of a delivery, none of these is for ever.

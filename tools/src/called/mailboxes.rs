@@ -47,6 +47,10 @@ impl<'a> Names<'a> {
         name_of(self.shared_user, user, mailbox)
     }
 
+    pub(super) fn separator(&self) -> u8 {
+        self.separator as u8
+    }
+
     pub(super) fn external(&self, name: &Name) -> String {
         let escaped = |level: &String| match self.separator {
             '.' => level.replace('.', "^"),

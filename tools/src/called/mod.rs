@@ -7,6 +7,7 @@
 //! | `options` | command lines as getopt(3) reads them |
 //! | `cyrus` | what Cyrus's programs do here |
 //! | `mailboxes` | names as Cyrus's administrators write them; `quota`, `mbpath` |
+//! | `purge` | `ipurge` |
 //! | `links` | the links themselves |
 //!
 //! Invariant: an option or a program that would mean something else here is refused by name; none is
@@ -16,6 +17,7 @@ mod cyrus;
 mod links;
 mod mailboxes;
 mod options;
+mod purge;
 pub mod table;
 
 use std::ffi::OsString;

@@ -149,7 +149,9 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "ipurge",
-        Refused("old messages are removed by `trash.empty`: docs/configuration.md"),
+        Honoured(
+            "removes for good, with all of its options; `-n` lists UID, size and dates. `trash.empty` does such a thing every day: docs/configuration.md",
+        ),
     ),
     row("cyrus-common", "lmtpd", SERVES),
     row("cyrus-common", "makedirs", NotNeeded("directories are made as they are needed")),

@@ -95,6 +95,7 @@ mod tests {
             uid,
             flags: flags.iter().map(|one| (*one).to_owned()).collect(),
             internal_date: 1_500_000_000 + i64::from(uid),
+            sent_date: None,
             size: 0,
             content_id: String::new(),
             message_id: None,
