@@ -353,6 +353,25 @@ class FromDovecot(Migration, Case):
 class FromCyrus(Migration, Case):
     peer = peers.Cyrus
 
+    def test_names_that_a_maildir_has_no_place_for_are_told_before(self):
+        self.add("INBOX", 1)
+        long = "/".join(letter * 100 for letter in "abc")
+        for n in range(3):
+            self.source.create(long[:101 * n + 100])
+        self.source.create("example.org")
+        self.add("example.org", 2)
+        told = proc.run(self.argv("--dry-run"), check=False)
+        self.assertEqual(told.returncode, 1)
+        cannot = {one["source"]: one["cannot_be"] for one in json.loads(told.stdout) if one["cannot_be"]}
+        self.assertEqual(set(cannot), {long, "example.org"})
+        self.assertEqual({one["folder"]: one["reason"] for one in self.migrate(check=False)["failed"]},
+                         cannot)
+        others = ("--regex", "[.]=>_", "--regex", "^a+/b+/=>short/")
+        proc.run(self.argv("--dry-run", *others))
+        again = self.migrate(*others)
+        self.assertEqual((again["status"], again["messages"]), ("done", 1))
+        self.assertIn("example_org", self.here.tool("mailbox", "list", "ann").stdout.decode())
+
     def test_a_master_user_brings_access_lists_along(self):
         self.fill(6)
         client = self.source.client

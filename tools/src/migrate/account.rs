@@ -62,6 +62,8 @@ pub struct Planned {
     pub subscribed: bool,
     /// Whether the mailbox is here already.
     pub exists: bool,
+    /// Why there can be no such mailbox here.
+    pub cannot_be: Option<String>,
     /// Why its UIDs cannot be kept, where `--keep-uids` asks for that.
     pub uids_not_kept: Option<String>,
     #[serde(skip)]
@@ -276,11 +278,26 @@ impl<'m> Run<'m> {
         let mailboxes = target.mailboxes()?;
         let plan = self.plan(&mut session, &mailboxes)?;
         let mut folders = plan.folders.clone();
+        self.look_at_names(&mailboxes, &mut folders);
         if self.migration.choice.keep_uids {
             self.look_at_uids(&mut session, &mut target, &mut folders)?;
         }
         session.log_out();
         Ok(folders)
+    }
+
+    /// Finds out which names the layout of the user's partition has no place for.
+    fn look_at_names(&self, mailboxes: &BTreeMap<String, Existing>, folders: &mut [Planned]) {
+        let known = &self.migration.partitions;
+        let name = mailboxes.get(INBOX).map(|inbox| inbox.partition.as_str());
+        let Some(partition) = known.iter().find(|one| Some(one.name.as_str()) == name) else {
+            return;
+        };
+        for planned in folders.iter_mut().filter(|planned| !planned.exists) {
+            let (user, target) = (&self.account.target, &planned.target);
+            let dir = partition.layout.mailbox_dir(&partition.path, user, target);
+            planned.cannot_be = dir.err().map(|error| error.to_string());
+        }
     }
 
     /// Finds out which folders cannot keep their UIDs.
@@ -370,6 +387,7 @@ impl<'m> Run<'m> {
                 special_use: uses(listed),
                 subscribed: sight.subscribed.contains(&listed.wire),
                 exists: mailboxes.contains_key(&target),
+                cannot_be: None,
                 uids_not_kept: None,
                 source: listed.name.clone(),
                 target,
@@ -477,7 +495,9 @@ impl<'m> Run<'m> {
             self.report.created += 1;
             let (uid_validity, _) = target.numbers(&folder.target)?;
             let special_use = planned.special_use.clone();
-            let existing = Existing { uid_validity, special_use, messages: 0 };
+            let partition = mailboxes.get(INBOX).map(|inbox| inbox.partition.clone());
+            let partition = partition.unwrap_or_default();
+            let existing = Existing { uid_validity, special_use, messages: 0, partition };
             mailboxes.insert(folder.target.clone(), existing);
             folder.uses_set = true;
         } else if !folder.uses_set {
@@ -807,6 +827,7 @@ mod tests {
             uid_validity: 1,
             special_use: uses.iter().map(|u| (*u).to_owned()).collect(),
             messages: 0,
+            partition: String::new(),
         };
         let mailboxes = [("Sent".to_owned(), existing(&["\\Sent"]))].into();
         let wanted = ["\\Sent".to_owned(), "\\Archive".to_owned()];

@@ -62,6 +62,8 @@ pub struct Migration {
     pop3: Option<Server>,
     rules: Rules,
     choice: Choice,
+    /// Ours, for the names that can be on them.
+    partitions: Vec<engine::Partition>,
     state: State,
     progress: Progress,
     throttle: Throttle,
@@ -172,6 +174,7 @@ fn migration(
             match_message_id: args.r#match.is_some(),
             keep_uids: args.keep_uids,
         },
+        partitions: admin::store::store_config(config, "localhost").partitions,
         state: State::open(&state)?,
         progress: Progress::new(accounts.len() as u64, quiet),
         throttle: Throttle::new(args.max_rate),
@@ -293,6 +296,7 @@ fn dry_run(
         let mut notes = one.special_use.clone();
         notes.extend(one.subscribed.then(|| "subscribed".to_owned()));
         notes.extend((!one.exists).then(|| "new".to_owned()));
+        notes.extend(one.cannot_be.as_ref().map(|why| format!("would not come over: {why}")));
         notes.extend(one.uids_not_kept.as_ref().map(|why| format!("UIDs cannot be kept: {why}")));
         vec![
             one.user.clone(),
@@ -310,8 +314,13 @@ fn dry_run(
     for failed in &failures {
         eprintln!("cursus: {failed}");
     }
+    let nameless = plan.iter().filter(|one| one.cannot_be.is_some()).count();
     let unkept = plan.iter().filter(|one| one.uids_not_kept.is_some()).count();
     match failures.len() {
+        0 if nameless > 0 => {
+            let message = format!("{nameless} folders cannot have these names here");
+            Err(Failed::new(Kind::Incomplete, message))
+        }
         0 if unkept > 0 => {
             let message =
                 format!("{unkept} folders cannot keep their UIDs and would not come over");

@@ -48,6 +48,8 @@ pub struct Existing {
     pub special_use: Vec<String>,
     /// Messages in it.
     pub messages: u32,
+    /// The partition that it is on.
+    pub partition: String,
 }
 
 impl<'p> Target<'p> {
@@ -66,8 +68,13 @@ impl<'p> Target<'p> {
             Reply::Mailboxes(lines) => Ok(lines
                 .into_iter()
                 .map(|line| {
-                    let (uid_validity, messages) = (line.uid_validity, line.messages);
-                    (line.name, Existing { uid_validity, special_use: line.special_use, messages })
+                    let existing = Existing {
+                        uid_validity: line.uid_validity,
+                        special_use: line.special_use,
+                        messages: line.messages,
+                        partition: line.partition,
+                    };
+                    (line.name, existing)
                 })
                 .collect()),
             other => Err(unexpected(&other)),
