@@ -185,7 +185,7 @@ impl<'m> Run<'m> {
                     }
                     self.report.retries += 1;
                     let is_short = is_one || self.fruitless <= FRUITLESS_SHORT;
-                    let pause = pause(if is_short { 1 } else { tries });
+                    let pause = pause(if is_short { 0 } else { tries });
                     self.migration.progress.say(&format!(
                         "{}: {reason}; again in {} s",
                         self.account.source,
