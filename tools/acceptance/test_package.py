@@ -41,6 +41,7 @@ say enabled readlink /etc/systemd/system/multi-user.target.wants/cursusd.service
 user="setpriv --reuid cursus --regid cursus --clear-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service"
 as_cursus() { $user "$@"; }
 conf="--config /etc/cursus/cursus.toml"
+say unit sh -c 'command -v systemd-analyze >/dev/null && systemd-analyze verify /usr/lib/systemd/system/cursusd.service'
 say check as_cursus cursusd --check-config $conf
 install -d -o cursus /run/cursus
 $user cursusd $conf >/tmp/cursusd.log 2>&1 &
@@ -93,10 +94,14 @@ class Package(Case):
             self.skipTest(f"no root of its own: {tried.stderr.decode().strip()}")
         if Package.packages is None:
             Package.packages = proc.new_dir("packages")
-            for name, version in (("one", "1.0"), ("two", "1.1")):
-                built = proc.run([proc.ROOT / "tools/package/build", "--binaries", proc.BINARIES, "--fast",
-                                  "--version", version, "--output", self.dir]).stdout.decode().strip()
-                shutil.move(built, Package.packages / f"{name}.deb")
+            built = proc.run([proc.ROOT / "tools/package/build", "--binaries", proc.BINARIES, "--fast",
+                              "--version", "1.0", "--output", self.dir]).stdout.decode().strip()
+            shutil.move(built, Package.packages / "one.deb")
+            tree = self.dir / "next"
+            proc.run(["dpkg-deb", "--raw-extract", Package.packages / "one.deb", tree])
+            control = tree / "DEBIAN/control"
+            control.write_text(control.read_text().replace("Version: 1.0\n", "Version: 1.1\n"))
+            proc.run(["dpkg-deb", "-Znone", "--build", tree, Package.packages / "two.deb"])
 
     def apart(self, script):
         layers = self.dir / "layers"
@@ -117,6 +122,9 @@ class Package(Case):
         for other in ("courier", "imapd.conf", "var/"):
             self.assertNotIn(f"/{other}", listed.replace("configuration-courier", ""))
         fields = proc.run(["dpkg-deb", "--field", self.packages_of()]).stdout.decode()
+        crates = proc.run(["sh", "-c", f"dpkg-deb --fsys-tarfile {self.packages_of()} | "
+                           "tar xO ./usr/share/doc/cursus/crates.txt.gz | gzip -d"]).stdout.decode()
+        self.assertRegex(crates, r"== rustls v[^\n]*: Apache-2.0 OR ISC OR MIT\n\n(.*\n)+?.*Permission to use")
         self.assertIn("Provides: imap-server, pop3-server\n", fields)
         self.assertRegex(fields, r"Depends: .*libc6 \(>= 2\.\d+\)")
 
@@ -128,6 +136,7 @@ class Package(Case):
         self.assertRegex(told["user"], r"^cursus:x:\d+:\d+:.*:/var/lib/cursus:")
         self.assertEqual(told["directories"], "cursus 700 cursus 700")
         self.assertEqual(told["enabled"].split("/")[-1], "cursusd.service")
+        self.assertEqual(told["unit"], "")
         self.assertIn("good", told["check"])
         self.assertRegex(told["mailboxes"], r"jo\tINBOX\t1\t1\t")
         self.assertEqual(told["upgraded"], "1.1")

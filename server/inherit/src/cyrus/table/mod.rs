@@ -170,7 +170,8 @@ pub const PROGRAMS: &[Row] = &[
         Text,
         "",
         Refused(
-            "old messages are removed by `trash.empty`: set that in cursus.toml, and take the line out",
+            "old messages are removed by `trash.empty`: set that in cursus.toml, and take the line out; or a \
+             timer calls `cursus` by this name: docs/commands.md",
         ),
     ),
 ];
