@@ -143,8 +143,7 @@ mod tests {
             system_flags: flag::ARCHIVED,
             ..Record::default()
         };
-        let mut index = Index::default();
-        index.records = (1..=3).map(record).collect();
+        let index = Index { records: (1..=3).map(record).collect(), ..Index::default() };
         fs::write(archive.join("1."), text).unwrap();
         fs::write(archive.join("2."), b"Subject: a\r\n\r\nc\r\n").unwrap();
         let bring = |dry_run, findings: &mut Vec<String>| {
