@@ -4,10 +4,11 @@
 //! Works beside a running server, and with Cyrus stopped. A message comes back under a new UID, with its
 //! flags, date and annotations; then its old file goes, and its record is marked as one whose file is
 //! gone. A crash between leaves, at worst, one message that comes back again by the next run; a record
-//! without file is passed over, and marked by the hand-back.
+//! without file is not listed any more, and marked by the hand-back.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use admin::wire::{ImportAnnotation, ImportMessage};
@@ -169,6 +170,9 @@ impl Run<'_> {
     fn user(&mut self, user: &str, place: &mut Place) -> Result<(), Failed> {
         let wanted = self.args.mailbox.as_deref();
         let mailboxes = heads(place, user)?.mailboxes;
+        if mailboxes.is_empty() {
+            return Err(Failed::new(Kind::NoUser, format!("{user} has no mail")));
+        }
         let mut met = false;
         for mailbox in self.places.wanted_of(user, mailboxes) {
             if wanted.is_some_and(|name| mailbox.name != name) {
@@ -214,10 +218,21 @@ impl Run<'_> {
             && since.is_none_or(|since| record.last_updated >= since)
     }
 
+    /// Records of expunged messages whose files are there. Indexes of old versions have no mark for others.
+    fn kept(&self, one: &Given, index: &Index) -> Result<Vec<Record>, String> {
+        let home = self.path(one, "", "")?;
+        let is_there = |record: &&Record| {
+            let file = fs::symlink_metadata(home.join(format!("{}.", record.uid)));
+            let is_gone = file.is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+            !is_gone || record.system_flags & flag::ARCHIVED != 0
+        };
+        let wanted = index.kept().filter(|record| self.is_wanted(record));
+        Ok(wanted.filter(is_there).cloned().collect())
+    }
+
     fn list(&mut self, one: &Given) -> Result<(), String> {
         let Some((index, _)) = self.index(one)? else { return Ok(()) };
-        let records: Vec<Record> =
-            index.kept().filter(|record| self.is_wanted(record)).cloned().collect();
+        let records = self.kept(one, &index)?;
         if records.is_empty() {
             return Ok(());
         }
@@ -260,12 +275,10 @@ impl Run<'_> {
         let index_path = self.path(one, "index", "cyrus.index")?;
         let _held = self.site.lock_mailbox(&one.mailbox.unique_id, index_path.clone())?;
         let found = self.index(one)?;
-        let kept: Vec<Record> = found
-            .iter()
-            .flat_map(|(index, _)| index.kept())
-            .filter(|record| self.is_wanted(record))
-            .cloned()
-            .collect();
+        let kept = match &found {
+            Some((index, _)) => self.kept(one, index)?,
+            None => Vec::new(),
+        };
         for uid in &self.args.uid {
             if !kept.iter().any(|record| record.uid == *uid) {
                 self.done.findings.push(format!("{}: nothing is kept of UID {uid}", one.name));
