@@ -139,6 +139,10 @@ class CyrusCommands(CyrusCase):
         self.assertEqual(names, ["cyrus-mboxlist.txt.gz", "cyrus-mboxlist.txt.gz.bak"])
         listed = json.loads(gzip.decompress((backups / names[0]).read_bytes()))
         self.assertIn("user.alice", listed)
+        # Run by root they leave nothing that the store's user could not write.
+        self.ours(one, "quota")
+        owners = {path.owner() for path in (one.dir / "state").rglob("*")}
+        self.assertEqual(owners, {"cyrus"})
         self.assertEqual(listed["user.alice"]["acl"]["alice"], "lrswipkxtecdan")
 
 

@@ -21,11 +21,14 @@ mod purge;
 pub mod table;
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use config::Config;
 use inherit::{Disk, Sources};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use crate::cli::CommandsCommand;
 use crate::failure::{Failed, Kind};
@@ -121,10 +124,16 @@ struct Site {
 }
 
 impl Site {
-    /// From the files at their usual places, or the imapd.conf that `-C` names.
-    ///
-    /// A file of our own that is whole decides alone, as imapd.conf then only says where Cyrus's store is.
+    /// From the files at their usual places, or the imapd.conf that `-C` names; root has become the
+    /// store's user then.
     fn find(imapd_conf: Option<&str>) -> Result<Site, Failed> {
+        let site = Site::read(imapd_conf)?;
+        become_owner(&site.config.state_dir)?;
+        Ok(site)
+    }
+
+    /// A file of our own that is whole decides alone, as imapd.conf then only says where Cyrus's store is.
+    fn read(imapd_conf: Option<&str>) -> Result<Site, Failed> {
         let named = std::env::var_os(CONFIG_VARIABLE).map(PathBuf::from);
         let usual = || Some(PathBuf::from(CONFIG)).filter(|path| path.exists());
         let own = named.or_else(usual);
@@ -145,4 +154,25 @@ impl Site {
         let sources = Sources { config: own, courier: None, imapd_conf, cyrus_conf };
         Ok(Site { config: sources.read(&Disk)?.loaded.config, imapd_conf: conf })
     }
+}
+
+/// Has root go on as the owner of a directory, as Cyrus's programs become its user: files that root
+/// made in the store would be none that the server can write. Before there is a second thread.
+fn become_owner(directory: &Path) -> Result<(), Failed> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    // Where there is none, there is no store: whoever opens it says so.
+    let Ok(owner) = std::fs::metadata(directory) else { return Ok(()) };
+    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    if uid.is_root() {
+        return Ok(());
+    }
+    set_thread_groups(&[gid])
+        .and_then(|()| set_thread_gid(gid))
+        .and_then(|()| set_thread_uid(uid))
+        .map_err(|e| {
+            let message = format!("becoming the owner of {}: {e}", directory.display());
+            Failed::new(Kind::Incomplete, message)
+        })
 }
