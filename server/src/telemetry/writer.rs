@@ -177,11 +177,11 @@ struct Open {
 fn work(jobs: &Receiver<Job>, queue: &Queue) {
     let mut open: HashMap<u64, Open> = HashMap::new();
     while let Ok(job) = jobs.recv() {
+        // Whoever gave up waiting has said so before he closed the file: that job clears it, too.
+        queue.stuck.store(false, Ordering::Relaxed);
         match job {
             Job::Open { number, path, user, bytes_max, state } => {
-                let opened = begin(&path, &user, bytes_max);
-                queue.stuck.store(false, Ordering::Relaxed);
-                let found = match opened {
+                let found = match begin(&path, &user, bytes_max) {
                     Ok((file, room)) => {
                         open.insert(number, Open { file, path, room, state: state.clone() });
                         true
@@ -328,6 +328,23 @@ mod tests {
         sheet.write(vec![b'x'; 7]);
         drop(sheet);
         assert!(read(&writer, &path).await.ends_with("\n---------- 7 bytes left out\n"));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_wait_has_no_file_and_keeps_nobody_from_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Writer::start().unwrap();
+        for n in 0..50 {
+            let path = dir.path().join(format!("imap-{n}"));
+            // Nearly always too short.
+            let sheet = writer.open(path, "jo", 1 << 20, Duration::ZERO).await;
+            drop(sheet);
+            let end = Instant::now() + Duration::from_secs(20);
+            let path = dir.path().join(format!("pop3-{n}"));
+            while opened(&writer, &path, 1 << 20).await.is_none() {
+                assert!(Instant::now() < end, "the thread is not asked any more");
+            }
+        }
     }
 
     #[test]
