@@ -208,6 +208,7 @@ fn compare(steps: &[Step], orders_bytes_max: usize) -> Result<(), TestCaseError>
             }
         }
     }
+    prop_assert_eq!(plain.store.status().orders_bytes, 0, "told of what is kept");
     keeps.store.close().unwrap();
     plain.store.close().unwrap();
     Ok(())

@@ -75,6 +75,8 @@ pub struct StoreStatus {
     pub mailboxes_evicted: u64,
     /// Bytes of their mapped files.
     pub mapped_bytes: u64,
+    /// Bytes of the orders and threads that SORT and THREAD are answered from when asked again.
+    pub orders_bytes: usize,
     /// Users in memory.
     pub users_open: usize,
     /// Mailboxes changed since the last checkpoint.
@@ -177,6 +179,7 @@ impl Store {
             mailboxes_open: shared.mailboxes.len(),
             mailboxes_evicted,
             mapped_bytes,
+            orders_bytes: shared.orders.bytes(),
             users_open: shared.users.lock().len(),
             mailboxes_dirty: shared.dirty.lock().len(),
             checkpoints,
