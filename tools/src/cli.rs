@@ -1,6 +1,8 @@
 //! The command line: one definition for parsing, completions and manual pages.
 
 mod moving;
+mod takeover;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,11 @@ pub use moving::{
     ExportFiles, FileForm, FoldersCommand, FoldersRename, ImportFiles, MigrateCommand, MigrateImap,
     MigrateTls,
 };
+pub use takeover::{
+    ExpireCommand, ExpireCyrus, HandbackCommand, HandbackCyrus, HandbackMaildirs, TakeoverCommand,
+    TakeoverCyrus, UnexpungeCommand, UnexpungeCyrus,
+};
+pub use upkeep::{ArchiveCommand, BackupArgs, IndexArgs, IndexCommand, RestoreArgs, ScrubArgs};
 
 /// Operate a Cursus mail store.
 ///
@@ -217,174 +224,6 @@ pub enum PeerServer {
     Cyrus,
 }
 
-/// Whose store is taken over.
-#[derive(Debug, Subcommand)]
-pub enum TakeoverCommand {
-    /// Partitions and administration directory of Cyrus IMAP 2.3 to 3.x
-    ///
-    /// The configuration needs a partition of layout "cyrus" for each of Cyrus's, with its path.
-    Cyrus(TakeoverCyrus),
-}
-
-/// How a Cyrus store is taken over.
-#[derive(Debug, Args)]
-pub struct TakeoverCyrus {
-    /// Only read everything and say what would be done
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Begin mailboxes whose cyrus.index or cyrus.header is damaged anew from their message files,
-    /// with another UIDVALIDITY and without flags, instead of leaving them alone
-    #[arg(long)]
-    pub rebuild_damaged: bool,
-    /// Copy messages from archive partitions into their mailboxes' own directories, instead of leaving
-    /// these mailboxes alone
-    #[arg(long)]
-    pub from_archive: bool,
-}
-
-/// To whom a store is given back.
-#[derive(Debug, Subcommand)]
-pub enum HandbackCommand {
-    /// Write the files of Cyrus IMAP 3.6 again
-    ///
-    /// Catalog and log go into a directory "handed-back-…" of the state directory.
-    Cyrus(HandbackCyrus),
-    /// Write Courier's files in all Maildirs: UIDs, keywords, subscriptions as they are now
-    ///
-    /// What changes later needs store.hand_back in the configuration, or another run.
-    Courier(HandbackMaildirs),
-    /// Write Dovecot's files in all Maildirs: UIDs, keywords, subscriptions as they are now
-    ///
-    /// What changes later needs store.hand_back in the configuration, or another run.
-    Dovecot(HandbackMaildirs),
-}
-
-/// How a store is given back to Cyrus.
-#[derive(Debug, Args)]
-pub struct HandbackCyrus {
-    /// While cursusd serves: write the files of mailboxes that have changed, again and again, so that
-    /// the hand-back itself has little to write; ended by a signal
-    #[arg(long)]
-    pub watch: bool,
-    /// Seconds from one pass of --watch to the next
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "watch")]
-    pub interval: u64,
-}
-
-/// Whose leftovers are removed.
-#[derive(Debug, Subcommand)]
-pub enum ExpireCommand {
-    /// Files that Cyrus's delayed expunge and delayed delete left, as cyr_expire -X and -D do
-    Cyrus(ExpireCyrus),
-}
-
-/// What of a Cyrus store is removed.
-#[derive(Debug, Args)]
-pub struct ExpireCyrus {
-    /// Message files that were expunged there so many days ago or earlier, as cyr_expire -X
-    #[arg(long, value_name = "DAYS", required_unless_present = "deleted")]
-    pub expunged: Option<u64>,
-    /// Mailboxes that were deleted there so many days ago or earlier, as cyr_expire -D
-    #[arg(long, value_name = "DAYS")]
-    pub deleted: Option<u64>,
-    /// Only list them
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// Whose removed messages are listed or brought back.
-#[derive(Debug, Subcommand)]
-pub enum UnexpungeCommand {
-    /// What Cyrus's delayed expunge kept, as its unexpunge does; and mailboxes that delayed delete kept
-    Cyrus(UnexpungeCyrus),
-}
-
-/// What of a Cyrus store is listed or brought back.
-#[derive(Debug, Args)]
-pub struct UnexpungeCyrus {
-    /// Whose mail; without --uid, --all and --within it is listed
-    #[arg(long, required_unless_present = "deleted_mailboxes")]
-    pub user: Option<String>,
-    /// Only this mailbox, by its name here
-    #[arg(long, requires = "user")]
-    pub mailbox: Option<String>,
-    /// Bring back these messages, by the UIDs that they had
-    #[arg(long, value_name = "UID", value_delimiter = ',', requires = "mailbox")]
-    pub uid: Vec<u32>,
-    /// Bring back all that is kept of the mailbox
-    #[arg(long, requires = "mailbox", conflicts_with_all = ["uid", "within"])]
-    pub all: bool,
-    /// Bring back what was expunged within this time: 90m, 12h, 3d, 2w, or seconds
-    #[arg(long, value_name = "TIME", value_parser = span, requires = "mailbox", conflicts_with = "uid")]
-    pub within: Option<u64>,
-    /// Without \Deleted, which they mostly have
-    #[arg(long)]
-    pub clear_deleted: bool,
-    /// With this keyword
-    #[arg(long, value_name = "KEYWORD", value_parser = keyword)]
-    pub flag: Option<String>,
-    /// List mailboxes that were deleted there and are kept
-    #[arg(long)]
-    pub deleted_mailboxes: bool,
-}
-
-impl UnexpungeCyrus {
-    /// Whether messages are brought back.
-    pub fn restores(&self) -> bool {
-        self.all || self.within.is_some() || !self.uid.is_empty()
-    }
-}
-
-/// Seconds, or a number with m, h, d or w.
-fn span(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?}, expected 90m, 12h, 3d, 2w or seconds");
-    let (digits, seconds) = match text.char_indices().last() {
-        Some((at, 'm')) => (&text[..at], 60),
-        Some((at, 'h')) => (&text[..at], 3600),
-        Some((at, 'd')) => (&text[..at], 86_400),
-        Some((at, 'w')) => (&text[..at], 604_800),
-        _ => (text, 1),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(seconds).ok_or_else(wrong)
-}
-
-/// A keyword, and no system flag.
-fn keyword(text: &str) -> Result<String, String> {
-    match protocol::types::Keyword::new(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err(format!("{text:?}, expected a keyword without \\")),
-    }
-}
-
-/// Which Maildirs are given back.
-#[derive(Debug, Args)]
-pub struct HandbackMaildirs {
-    /// Only this user's mail
-    #[arg(long)]
-    pub user: Option<String>,
-}
-
-/// What a scrub reads, and how fast.
-#[derive(Debug, Args)]
-pub struct ScrubArgs {
-    /// Only this user's mailboxes
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Only mailboxes of this name
-    #[arg(long)]
-    pub mailbox: Option<String>,
-    /// Read at most so many MiB of messages a second
-    #[arg(long, value_name = "N")]
-    pub rate_mb: Option<u64>,
-    /// Go on where the last scrub of the same choice was stopped
-    #[arg(long)]
-    pub resume: bool,
-    /// Mend index, facts, names and cache where the other files tell what they were
-    #[arg(long)]
-    pub repair: bool,
-}
-
 /// Commands on users.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
@@ -527,114 +366,6 @@ fn size(text: &str) -> Result<u64, &'static str> {
     auth::users::parse_size(text).ok_or("expected a number, perhaps with K, M, G or T")
 }
 
-/// Commands on the archive.
-#[derive(Debug, Subcommand)]
-pub enum ArchiveCommand {
-    /// Show what was taken, what waits and what is missing
-    Status,
-    /// Take what waits now
-    Take,
-    /// Check an archive or backup directory by itself: digests, CRCs, gaps, every message
-    Verify {
-        /// Which; without it the configured one
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-        /// Only see that messages are there, do not read them
-        #[arg(long)]
-        quick: bool,
-    },
-    /// Remove what no restore to TIME or later needs
-    Prune {
-        /// RFC 3339, such as 2026-11-24T04:30:00Z
-        #[arg(long, value_name = "TIME")]
-        before: String,
-        /// Which; without it the configured one
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-        /// Only say what would go
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-/// Where a backup goes.
-#[derive(Debug, Args)]
-pub struct BackupArgs {
-    /// Directory; made when missing
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-    /// Write no faster than this
-    #[arg(long, value_name = "N")]
-    pub bytes_per_second: Option<u64>,
-}
-
-/// What is brought back, and where to.
-#[derive(Debug, Args)]
-pub struct RestoreArgs {
-    /// Directory with a base backup
-    #[arg(long, value_name = "DIR", required = true)]
-    pub from: Vec<PathBuf>,
-    /// Archive directory with the log behind it; without it the configured one, if it is there
-    #[arg(long, value_name = "DIR")]
-    pub archive: Option<PathBuf>,
-    /// The moment, RFC 3339 with zone; without it the latest
-    #[arg(long, value_name = "TIME")]
-    pub as_of: Option<String>,
-    /// Only this user
-    #[arg(long)]
-    pub user: Option<String>,
-    /// Only this folder
-    #[arg(long, requires = "user")]
-    pub mailbox: Option<String>,
-    /// Only the message that had this UID
-    #[arg(long, requires = "mailbox", conflicts_with = "message_id")]
-    pub uid: Option<u32>,
-    /// Only messages with this Message-ID
-    #[arg(long, requires = "mailbox", value_name = "ID")]
-    pub message_id: Option<String>,
-    /// Make a store below this empty directory, with a configuration that names it
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["into_namespace", "in_place"])]
-    pub into_state: Option<PathBuf>,
-    /// Put what comes back below this folder; "Restored" and the moment without it
-    #[arg(long, value_name = "NAME", requires = "user", conflicts_with = "in_place")]
-    pub into_namespace: Option<String>,
-    /// Put back what is missing where it was; nothing that is there changes
-    #[arg(long, requires = "user")]
-    pub in_place: bool,
-    /// Only list what would be put back
-    #[arg(long, requires = "user", conflicts_with = "into_state")]
-    pub dry_run: bool,
-    /// Go on where changes are missing in the archive
-    #[arg(long)]
-    pub across_gaps: bool,
-}
-
-/// Commands on full-text indexes.
-///
-/// An index is a copy that makes searches fast; removing it loses nothing.
-#[derive(Debug, Subcommand)]
-pub enum IndexCommand {
-    /// Show how far indexes are and what they take
-    Status(IndexArgs),
-    /// Index what is not indexed yet, now
-    Update(IndexArgs),
-    /// Make indexes anew, now
-    Rebuild(IndexArgs),
-    /// Remove indexes. Where search.index wants one, it is made again
-    Drop(IndexArgs),
-}
-
-/// Which indexes.
-#[derive(Debug, Args)]
-pub struct IndexArgs {
-    /// Only this user's
-    #[arg(long, value_name = "NAME")]
-    pub user: Option<String>,
-    /// Only this mailbox of the user
-    #[arg(long, value_name = "MAILBOX", requires = "user")]
-    pub mailbox: Option<String>,
-}
-
 /// Commands on messages.
 #[derive(Debug, Subcommand)]
 pub enum MessageCommand {
@@ -705,16 +436,6 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn spans_of_time_have_units() {
-        assert_eq!((span("90m"), span("2w"), span("7")), (Ok(5400), Ok(1_209_600), Ok(7)));
-        for wrong in ["", "d", "-1h", "3y", "99999999999999999999", "18446744073709551615w", "3é"]
-        {
-            assert!(span(wrong).is_err(), "{wrong}");
-        }
-        assert!(keyword("Back").is_ok() && keyword("\\Seen").is_err() && keyword("a b").is_err());
     }
 
     #[test]
