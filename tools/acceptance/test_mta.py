@@ -94,7 +94,8 @@ class Mta(Case):
             self.send(transport, [JO], letter(30_000 + number))
         proc.wait_until(lambda: re.search(r"status=deferred|== " + JO, transport.log()), SECONDS,
                         "a delivery to be put off")
-        self.assertEqual(transport.queued(), odd)
+        # A letter that goes from one directory of the queue to another while it is counted counts twice.
+        proc.wait_until(lambda: transport.queued() == odd, SECONDS, f"{odd} letters in the queue")
         one.start()
 
         def delivered():
