@@ -40,7 +40,8 @@ class CyrusStore(Cursus):
     def write_config(self):
         # The fixture takes the place of the empty spool.
         with tarfile.open(FIXTURES / f"{self.name}.tar.gz") as packed:
-            packed.extractall(self.dir, filter="tar")
+            # Debian 12's Python knows no filters yet, later ones want to be told.
+            packed.extractall(self.dir, **({"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}))
         self.root = self.dir / self.name
         self.spool = self.root / "spool"
         self.imapd_conf = self.root / "imapd.conf"
