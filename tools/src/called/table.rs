@@ -121,7 +121,13 @@ pub const KNOWN: &[Known] = &[
             "`-X` and `-D` are `cursus expire cyrus` for what Cyrus kept before a takeover, times in whole days, rather more; `-E`, `-t`, `-a`, `-c` have nothing to do. `-A`, `-p`, `-u` are refused",
         ),
     ),
-    row("cyrus-common", "cyr_info", Refused("`cursus config show --origin`, `cursus status`")),
+    row(
+        "cyrus-common",
+        "cyr_info",
+        Refused(
+            "`cursus config show --origin` is `conf-all`, with `--set` `conf`; `cursus config check` is `conf-lint`; `cursus status`",
+        ),
+    ),
     row("cyrus-common", "cyr_ls", Refused("`cursus mailbox list`")),
     row("cyrus-common", "cyr_pwd", Refused("a part of one's shell")),
     row(
@@ -203,7 +209,9 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "unexpunge",
-        Refused("`cursus restore` brings messages back from backup and archive"),
+        Refused(
+            "`cursus unexpunge cyrus` lists and brings back what delayed expunge kept before a takeover (docs/takeover.md); `cursus restore` brings back from backup and archive",
+        ),
     ),
     row("cyrus-common", "upgrade-db", NotNeeded("there are no databases of these kinds")),
     row("cyrus-imapd", "idled", NotNeeded("sessions tell each other of changes in memory")),
