@@ -86,6 +86,18 @@ class CyrusHandback(CyrusCase):
 
     seconds = 300
 
+    def test_what_was_not_taken_over_is_not_handed_back(self):
+        one = self.store("cyrus-3.6-uuid")
+        before = self.tree(one)
+        for _ in range(2):
+            done = one.hand_back(check=False)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("nothing was taken over", done.stderr)
+            self.assertEqual(self.tree(one), before)
+            # And neither what was handed back already.
+            one.take_over()
+            one.hand_back()
+
     def test_an_unchanged_store_comes_back_as_it_was(self):
         one = self.store("cyrus-3.6-uuid")
         before = self.tree(one)

@@ -207,6 +207,7 @@ pub fn give_back(
         return Ok(());
     }
     let partitions = plan::partitions(&site, config)?;
+    retire::has_store(config)?;
     let opened = Opened::open_unfinished(config)?;
     let ledger = Ledger::read(config);
     let done = Giver::new(&site, config, now, &partitions).write(opened.store(), &ledger);

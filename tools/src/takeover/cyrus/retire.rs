@@ -21,6 +21,9 @@ use super::site::Site;
 use super::write::Stage;
 use crate::failure::{Failed, Kind};
 
+/// Without it there is no store.
+const CATALOG_NAME: &str = "catalog.redb";
+
 fn failed(reason: String) -> Failed {
     Failed::new(Kind::Incomplete, reason)
 }
@@ -29,6 +32,20 @@ fn failed(reason: String) -> Failed {
 /// then is not what there is.
 pub fn is_retiring(config: &Config) -> bool {
     config.state_dir.join(RETIRING_NAME).exists()
+}
+
+/// # Errors
+/// There is no store that could be handed back: an empty one would take from Cyrus what is Cyrus's.
+pub fn has_store(config: &Config) -> Result<(), Failed> {
+    let catalog = config.state_dir.join(CATALOG_NAME);
+    match catalog.try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed(format!(
+            "{}: no such file: nothing was taken over, or all was handed back before; nothing is changed",
+            catalog.display()
+        ))),
+        Err(e) => Err(failed(format!("{}: {e}", catalog.display()))),
+    }
 }
 
 /// Sets our catalog and log aside, and removes our files beside messages. The accounts stay.
@@ -40,7 +57,14 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     let name = match fs::read_to_string(&marker) {
         Ok(name) => name,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let name = format!("handed-back-{now}");
+            let mut name = format!("handed-back-{now}");
+            // One from the same second is no place for what is here.
+            let mut others = 2_u32..;
+            while config.state_dir.join(&name).exists()
+                && let Some(other) = others.next()
+            {
+                name = format!("handed-back-{now}-{other}");
+            }
             let mut stage = Stage::default();
             stage.put(&marker, name.as_bytes()).map_err(failed)?;
             stage.publish().map_err(failed)?;
@@ -50,7 +74,7 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     };
     let aside = config.state_dir.join(name);
     fs::create_dir_all(&aside).map_err(|e| named(&aside, e))?;
-    let ours = ["catalog.redb", MOVES_NAME, LEDGER_NAME];
+    let ours = [CATALOG_NAME, MOVES_NAME, LEDGER_NAME];
     let ours = ours.iter().map(|name| config.state_dir.join(name));
     for path in ours.chain([config.log_dir(), config.index_dir()]) {
         let Some(name) = path.file_name() else { continue };
