@@ -387,7 +387,9 @@ impl UserInner {
     /// Refuses a directory in which another server's mailbox lies.
     pub(crate) fn not_anothers(&self, dir: &Path) -> Result<()> {
         match self.shared.storage.stat(&dir.join(FOREIGN_HEADER)) {
-            Ok(_) => Err(Error::NotAllowed("another server's mailbox lies in its directory")),
+            Ok(_) => Err(Error::NotAllowed(
+                "another server's mailbox lies in its directory and was not taken over",
+            )),
             Err(_) => Ok(()),
         }
     }

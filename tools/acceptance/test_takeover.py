@@ -98,6 +98,17 @@ class CyrusHandback(CyrusCase):
             one.take_over()
             one.hand_back()
 
+    def test_what_was_not_taken_over_is_not_served_as_empty(self):
+        one = self.store("cyrus-3.6-legacydirs")
+        before = self.tree(one)
+        one.add_users()
+        one.start()
+        with self.assertRaises(AssertionError) as refused, one.imap() as client:
+            client.select("INBOX")
+        self.assertIn("not taken over", str(refused.exception))
+        self.assertEqual(one.stop(), 0)
+        self.assertEqual(self.tree(one), before)
+
     def test_an_unchanged_store_comes_back_as_it_was(self):
         one = self.store("cyrus-3.6-uuid")
         before = self.tree(one)

@@ -137,6 +137,18 @@ impl UserInner {
         let first = Frame::User { user, partition: partition.name.clone() };
         let mut frames = vec![(MailboxId::default(), first)];
         let mut made = Vec::new();
+        for name in &names {
+            // Served as new it would be empty, and its files would be in the way.
+            if let Err(error) = self.not_anothers(&self.dir_of(&partition, name)?) {
+                tracing::error!(
+                    user = self.name,
+                    mailbox = name,
+                    "Cyrus's mailbox was not taken over \
+                    (cursus takeover cyrus): the user is not served"
+                );
+                return Err(error);
+            }
+        }
         for name in names {
             let dir = self.dir_of(&partition, &name)?;
             partition
