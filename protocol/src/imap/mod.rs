@@ -8,6 +8,7 @@
 //! | [`filter`] | named searches |
 //! | [`framing`] | where commands begin and end; literals under limits |
 //! | [`mutf7`] | the mailbox names of rev1 |
+//! | [`pattern`] | names with wildcards |
 //! | [`response`] | responses as values, for a client |
 //! | [`search`] | the SEARCH key tree |
 //! | [`sort`] | what SORT and THREAD are told and tell |
@@ -20,6 +21,7 @@ pub mod encode;
 pub mod filter;
 pub mod framing;
 pub mod mutf7;
+pub mod pattern;
 pub mod response;
 pub mod search;
 pub mod sort;

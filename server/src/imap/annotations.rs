@@ -9,8 +9,8 @@ use protocol::imap::SearchKey;
 use protocol::imap::annotation::{AnnotationKey, AnnotationSet, AnnotationSide};
 use protocol::types::{SequenceSet, SetRange, SetValue};
 
-use super::pattern::Pattern;
 use super::reply::Reply;
+use protocol::imap::pattern::Pattern;
 
 /// Between the levels of an entry's name.
 const SEPARATOR: char = '/';

@@ -44,7 +44,6 @@ mod limit;
 mod names;
 mod notify;
 mod outbox;
-mod pattern;
 mod progress;
 mod promised;
 mod reply;

@@ -13,11 +13,11 @@ use protocol::imap::command::{List, StatusItem};
 use protocol::imap::encode::{self, ListLine};
 
 use super::super::names::Names;
-use super::super::pattern::Pattern;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::session::Session;
 use super::super::sharing::{COPY_RIGHTS, Place};
 use super::{acl, metadata, status};
+use protocol::imap::pattern::Pattern;
 
 pub(in super::super) async fn run(session: &mut Session, list: &List) -> Outcome {
     let asked = match asked(session, list).await {

@@ -7,9 +7,9 @@ use engine::Namespace;
 use protocol::imap::encode::{self, ListLine};
 
 use super::super::names::Names;
-use super::super::pattern::Pattern;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
+use protocol::imap::pattern::Pattern;
 
 /// Subscriptions that are looked through without a helper thread.
 const INLINE_NAMES_MAX: usize = 256;

@@ -2,11 +2,12 @@
 //! section 4.3).
 
 /// A reference and a pattern, put together.
-pub(super) struct Pattern(Vec<char>, char);
+#[derive(Debug)]
+pub struct Pattern(Vec<char>, char);
 
 impl Pattern {
     /// The reference is simply written before the pattern.
-    pub(super) fn new(reference: &str, pattern: &str, separator: char) -> Pattern {
+    pub fn new(reference: &str, pattern: &str, separator: char) -> Pattern {
         let mut whole = format!("{reference}{pattern}");
         // INBOX has no case, in patterns too.
         let first_level = whole.split(separator).next().unwrap_or_default();
@@ -21,7 +22,7 @@ impl Pattern {
     ///
     /// Takes time in proportion to pattern times name: the set of places in the pattern that the
     /// name read so far can lead to is carried along.
-    pub(super) fn matches(&self, name: &str, levels_end: usize) -> bool {
+    pub fn matches(&self, name: &str, levels_end: usize) -> bool {
         let (pattern, separator) = (&self.0, self.1);
         match pattern[..] {
             ['*'] => return true,
