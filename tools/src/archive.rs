@@ -132,10 +132,7 @@ fn verify(dir: &Path, contents: bool, out: &Output) -> Result<(), Failed> {
     let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
     let report = archive::verify(&storage, dir, contents).map_err(failed)?;
     out.line(&report, &described(&report));
-    match report.findings.len() + report.gaps.len() {
-        0 => Ok(()),
-        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
-    }
+    Failed::unless_clean(report.findings.len() + report.gaps.len())
 }
 
 fn described(report: &ArchiveReport) -> String {

@@ -43,6 +43,14 @@ impl Failed {
         Failed { kind, message: message.into() }
     }
 
+    /// Status 1 where anything was found, which is told already.
+    pub fn unless_clean(findings: usize) -> Result<(), Failed> {
+        match findings {
+            0 => Ok(()),
+            n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
+        }
+    }
+
     /// Which kind.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -106,10 +106,7 @@ pub fn check(user: Option<&str>, config: &Config, out: &Output) -> Result<(), Fa
     let text = findings.iter().fold(String::new(), |text, f| text + f + "\n") + &summary;
     let value = json!({ "mailboxes": mailboxes, "messages": messages, "findings": findings });
     out.line(&value, &text);
-    match findings.len() {
-        0 => closed,
-        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
-    }
+    Failed::unless_clean(findings.len()).and(closed)
 }
 
 /// Does `cursus recover`: opening recovers, closing leaves an empty log.

@@ -47,8 +47,8 @@ impl<'a> Names<'a> {
         name_of(self.shared_user, user, mailbox)
     }
 
-    pub(super) fn separator(&self) -> u8 {
-        self.separator as u8
+    pub(super) fn separator(&self) -> char {
+        self.separator
     }
 
     pub(super) fn external(&self, name: &Name) -> String {
@@ -195,11 +195,7 @@ fn directory(
     place: &mut Place,
     (user, mailbox): (&str, &str),
 ) -> Result<Option<String>, Failed> {
-    let described = match place {
-        Place::Server(client) => client.heads(user),
-        Place::Store(opened) => Source::heads(&mut opened.store(), user),
-    };
-    let described = match described {
+    let described = match place.heads(user) {
         Ok(described) => described,
         Err(failed) if failed.kind() == Kind::NoUser => return Ok(None),
         Err(failed) => return Err(failed),

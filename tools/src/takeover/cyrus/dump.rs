@@ -60,11 +60,7 @@ pub fn mailboxes(
         other => return Err(unexpected(&other)),
     };
     for user in users {
-        let described = match place {
-            Place::Server(client) => client.heads(&user)?,
-            Place::Store(opened) => Source::heads(&mut opened.store(), &user)?,
-        };
-        for mailbox in places.wanted_of(&user, described.mailboxes) {
+        for mailbox in places.wanted_of(&user, place.heads(&user)?.mailboxes) {
             if let Some(one) = places.place(&user, mailbox, now)? {
                 entries.insert(one.name.to_database(), one.entry);
             }

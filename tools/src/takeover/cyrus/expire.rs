@@ -129,10 +129,7 @@ pub fn expire(
          ({mailbox_files} files, {mailbox_octets} octets) {verb}"
     );
     out.line(&done, &text);
-    match done.findings.len() {
-        0 => Ok(()),
-        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
-    }
+    Failed::unless_clean(done.findings.len())
 }
 
 /// When a deleted mailbox was deleted, by its name.
@@ -175,10 +172,7 @@ impl Expiry<'_> {
                     other => return Err(unexpected(&other)),
                 };
             for user in users {
-                match place {
-                    Place::Server(client) => self.user(client, &user, mark)?,
-                    Place::Store(opened) => self.user(&mut opened.store(), &user, mark)?,
-                }
+                self.user(place, &user, mark)?;
             }
         }
         if let Some(mark) = deleted {

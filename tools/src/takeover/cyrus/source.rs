@@ -5,6 +5,7 @@ use admin::{Client, Reply, Request};
 use engine::{MailboxToAdopt, Store, UserToAdopt};
 
 use crate::failure::{Failed, Kind};
+use crate::place::Place;
 use crate::store::unexpected;
 
 /// Tells what there is of users.
@@ -25,6 +26,23 @@ impl Source for &Store {
     fn mailbox(&mut self, user: &str, name: &str) -> Result<Option<MailboxToAdopt>, Failed> {
         let named = |e| Failed::new(Kind::Incomplete, format!("{user}, {name}: {e}"));
         self.describe_mailbox(user, name).map_err(named)
+    }
+}
+
+/// The server, or the store itself.
+impl Source for Place {
+    fn heads(&mut self, user: &str) -> Result<UserToAdopt, Failed> {
+        match self {
+            Place::Server(client) => client.heads(user),
+            Place::Store(opened) => (&mut opened.store()).heads(user),
+        }
+    }
+
+    fn mailbox(&mut self, user: &str, name: &str) -> Result<Option<MailboxToAdopt>, Failed> {
+        match self {
+            Place::Server(client) => client.mailbox(user, name),
+            Place::Store(opened) => (&mut opened.store()).mailbox(user, name),
+        }
     }
 }
 

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use admin::wire::{ImportAnnotation, ImportMessage};
 use admin::{Reply, Request};
 use config::Config;
-use engine::UserToAdopt;
 use foreign::cyrus::annotations::Annotation;
 use foreign::cyrus::cache;
 use foreign::cyrus::db;
@@ -138,10 +137,7 @@ pub fn unexpunge(
         text += &format!("restored {} expunged messages", done.restored.len());
     }
     out.line(&done, text.trim_end());
-    match done.findings.len() {
-        0 => Ok(()),
-        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
-    }
+    Failed::unless_clean(done.findings.len())
 }
 
 /// One run.
@@ -154,13 +150,6 @@ struct Run<'a> {
     done: Summary,
 }
 
-fn heads(place: &mut Place, user: &str) -> Result<UserToAdopt, Failed> {
-    match place {
-        Place::Server(client) => client.heads(user),
-        Place::Store(opened) => (&mut opened.store()).heads(user),
-    }
-}
-
 /// Unix seconds as a listing has them.
 fn time(seconds: i64) -> String {
     shown(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000))
@@ -169,7 +158,7 @@ fn time(seconds: i64) -> String {
 impl Run<'_> {
     fn user(&mut self, user: &str, place: &mut Place) -> Result<(), Failed> {
         let wanted = self.args.mailbox.as_deref();
-        let mailboxes = heads(place, user)?.mailboxes;
+        let mailboxes = place.heads(user)?.mailboxes;
         if mailboxes.is_empty() {
             return Err(Failed::new(Kind::NoUser, format!("{user} has no mail")));
         }
