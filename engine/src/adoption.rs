@@ -390,7 +390,9 @@ impl UserInner {
             Ok(_) => Err(Error::NotAllowed(
                 "another server's mailbox lies in its directory and was not taken over",
             )),
-            Err(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            // What cannot be looked at may be another's.
+            Err(error) => Err(Error::io("look at", dir)(error)),
         }
     }
 }
