@@ -38,6 +38,9 @@ pub trait Files {
 
     /// Whether there is such a file.
     fn has(&self, file: &Path) -> bool;
+
+    /// Whether a file has no text, or a directory no files.
+    fn is_empty(&self, file: &Path) -> bool;
 }
 
 /// The filesystem.
@@ -50,6 +53,13 @@ impl Files for Disk {
 
     fn has(&self, file: &Path) -> bool {
         file.exists()
+    }
+
+    fn is_empty(&self, file: &Path) -> bool {
+        match std::fs::read_dir(file) {
+            Ok(mut files) => files.next().is_none(),
+            Err(_) => std::fs::metadata(file).is_ok_and(|meta| meta.len() == 0),
+        }
     }
 }
 
@@ -92,6 +102,10 @@ pub(crate) mod testing {
 
         fn has(&self, file: &Path) -> bool {
             self.0.contains_key(file)
+        }
+
+        fn is_empty(&self, file: &Path) -> bool {
+            self.0.get(file).is_some_and(|text| text.is_empty())
         }
     }
 }

@@ -10,7 +10,7 @@ pub mod table;
 mod transport;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::SaslMechanism;
 use toml::Value;
@@ -120,15 +120,14 @@ impl Reading<'_> {
             "IMAP_KEYWORDS" => self.draft.by_row(row, set, false),
             "IMAPACCESSFILE" => {
                 let file = Path::new(value);
-                let compiled = file.with_extension("dat");
-                if self.files.has(file) {
-                    let reason = "rules on who may connect are not read: move them into the \
-                                  firewall, and this directory away";
-                    self.draft.refuse(set, reason);
-                } else if self.files.has(&compiled) {
-                    self.draft.by_row(&Row { default: "", ..*row }, set, false);
-                } else {
-                    self.draft.not_needed(set, "there is no such file");
+                // Courier reads this one, and makes it of the other at each start that it misses it.
+                let compiled = PathBuf::from(format!("{value}.dat"));
+                match (self.files.has(file), self.files.has(&compiled)) {
+                    (true, _) if self.files.is_empty(file) => {
+                        self.draft.not_needed(set, "it has no rules");
+                    }
+                    (false, false) => self.draft.not_needed(set, "there is no such file"),
+                    _ => self.draft.by_row(&Row { default: "", ..*row }, set, false),
                 }
             }
             _ => self.draft.by_row(row, set, is_off(value)),

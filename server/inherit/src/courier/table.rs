@@ -22,8 +22,10 @@ const DELETIONS: Fate = NotServed("removed messages are not logged one by one");
 const CERTIFICATE_LATER: Fate = NotNeeded("sessions are resumed by tickets, without a file");
 const DH: Fate =
     NotNeeded("key exchanges are elliptic (ECDHE, ML-KEM): there are no parameters to be made");
-const ACCESS: Fate =
-    NotServed("addresses are not allowed or barred one by one: a firewall does that");
+const ACCESS: Fate = Refused(
+    "rules on who may connect are not read: move them into a firewall, and the file or directory and \
+     its .dat away (without rules it is not needed)",
+);
 
 /// `authdaemonrc`.
 pub const AUTHDAEMONRC: &[Row] = &[

@@ -326,6 +326,23 @@ fn trash_outbox_and_the_rest_of_imap() {
 }
 
 #[test]
+fn rules_on_who_may_connect_are_refused_and_none_are_not() {
+    let with = |files: &[(&str, &str)]| {
+        let mut given = debian();
+        given.0.extend(Given::with(files).0);
+        sources().read(&given).map(drop).map_err(|errors| errors.to_string())
+    };
+    let (source, compiled) = ("/etc/courier/imapaccess", "/etc/courier/imapaccess.dat");
+    // As Debian's package leaves it, and as the first start of Courier does.
+    assert_eq!(with(&[(source, "")]), Ok(()));
+    assert_eq!(with(&[(source, ""), (compiled, "GDBM")]), Ok(()));
+    for files in [&[(source, "10 deny\n")][..], &[(compiled, "GDBM")]] {
+        let told = with(files).unwrap_err();
+        assert!(told.contains("imapd:") && told.contains("who may connect"), "{told}");
+    }
+}
+
+#[test]
 fn unknown_dead_and_misplaced_variables_are_named() {
     let Inherited { remarks, .. } = read_all(&changed(
         "imapd",
