@@ -98,6 +98,12 @@ class CyrusHandback(CyrusCase):
             one.take_over()
             one.hand_back()
 
+    def test_who_is_barred_is_named(self):
+        one = self.store("cyrus-3.6-uuid")
+        (one.root / "lib/user_deny.db").write_text("alice\t2\timap.*\tgo away\n")
+        done = one.take_over()
+        self.assertIn("alice: barred in Cyrus's user_deny.db (imap.*: go away)", done.stderr)
+
     def test_what_was_not_taken_over_is_not_served_as_empty(self):
         one = self.store("cyrus-3.6-legacydirs")
         before = self.tree(one)

@@ -106,6 +106,7 @@ pub fn takeover(
     if !args.dry_run && retire::is_retiring(config) {
         retire::retire(config, &site, now())?;
     }
+    notes.extend(barred(&site)?);
     let planner = Planner::new(&mut site, config, now(), args)?;
     let plan = planner.plan();
     let mut summary = Summary {
@@ -150,6 +151,18 @@ pub fn takeover(
     report(&summary, out)
 }
 
+/// Lines on users who may not log in to Cyrus: accounts are the operator's, and here they may.
+fn barred(site: &Site) -> Result<Vec<String>, Failed> {
+    let line = |(user, what): (String, String)| {
+        format!(
+            "{user}: barred in Cyrus's user_deny.db ({}), which is not taken over: set `disabled` \
+             in the users file",
+            what.replace('\t', ": ")
+        )
+    };
+    Ok(site.barred()?.into_iter().map(line).collect())
+}
+
 fn messages(user: &UserToAdopt) -> u64 {
     user.mailboxes.iter().map(|mailbox| mailbox.messages.len() as u64).sum()
 }
@@ -168,10 +181,7 @@ fn report(summary: &Summary, out: &Output) -> Result<(), Failed> {
         text += &format!("; {} of other types left alone", summary.left_alone.len());
     }
     out.line(summary, &text);
-    match summary.findings.len() {
-        0 => Ok(()),
-        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
-    }
+    Failed::unless_clean(summary.findings.len())
 }
 
 /// What a hand-back wrote.
@@ -225,8 +235,5 @@ pub fn give_back(
     );
     let failures = findings.len();
     out.line(&Given { users, mailboxes, messages, findings, aside }, &text);
-    match failures {
-        0 => Ok(()),
-        n => Err(Failed::new(Kind::Incomplete, format!("{n} findings"))),
-    }
+    Failed::unless_clean(failures)
 }

@@ -1,14 +1,12 @@
 //! Options of imapd.conf from a to b.
 
-use super::row;
+use super::{THERE_ARE_NO_DATABASES, row};
 use crate::row::Fate::{Honoured, NotNeeded, NotServed, Refused};
 use crate::row::Kind::{Duration, Number, Switch, Text};
 use crate::row::{Fate, Row};
 
 const GROUPS_AND_USERS_BY: Fate =
     Refused("groups and users by LDAP or PTS are not served: take the line out");
-const THERE_ARE_NO_DATABASES: Fate =
-    NotNeeded("there are no databases of these kinds; takeover and handback read and write them");
 const SIEVE_IS_NOT_SERVED: Fate =
     Refused("Sieve is not served: take the line out, and filter before delivery");
 const PUSH_BY_APPLES_SERVICE: Fate =

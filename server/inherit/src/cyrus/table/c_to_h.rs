@@ -1,6 +1,6 @@
 //! Options of imapd.conf from c to h.
 
-use super::row;
+use super::{THERE_ARE_NO_DATABASES, row};
 use crate::row::Fate::{Honoured, NotNeeded, NotServed, Refused};
 use crate::row::Kind::{Duration, Number, Switch, Text};
 use crate::row::{Fate, Row};
@@ -13,8 +13,6 @@ const CLUSTERS_MURDER_ARE_NOT: Fate =
     Refused("clusters (murder) are not served: take the line out, and serve these users here");
 const A_PART_OF_CONVERSATIONS: Fate =
     NotServed("a part of conversations, which are refused by themselves");
-const THERE_ARE_NO_DATABASES: Fate =
-    NotNeeded("there are no databases of these kinds; takeover and handback read and write them");
 const THE_USER_IS_THAT: Fate =
     NotNeeded("the user is that of the unit (`User=`), who has to own the partitions");
 const NO_DEBUGGER_IS_STARTED: Fate = NotServed("no debugger is started by the server");

@@ -1,6 +1,6 @@
 //! Options of imapd.conf from i to o.
 
-use super::row;
+use super::{THERE_ARE_NO_DATABASES, row};
 use crate::row::Fate::{Honoured, NotNeeded, NotServed, Refused};
 use crate::row::Kind::{Duration, Number, Switch, Text};
 use crate::row::{Fate, Row};
@@ -13,8 +13,6 @@ const NOTIFICATIONS_BY_NOTIFYD_ARE: Fate =
     Refused("notifications by notifyd are not served: take the line out");
 const CURSUSLOGCURSUSSTALLSDEBUG_NAMES_WHAT_TOOK: Fate =
     NotNeeded("`CURSUS_LOG=cursus::stalls=debug` names what took long");
-const THERE_ARE_NO_DATABASES: Fate =
-    NotNeeded("there are no databases of these kinds; takeover and handback read and write them");
 const GROUPS_AND_USERS_BY: Fate =
     Refused("groups and users by LDAP or PTS are not served: take the line out");
 const THERE_ARE_NO_SUCH: Fate = Refused("there are no such mailboxes");

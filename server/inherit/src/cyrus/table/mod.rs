@@ -15,6 +15,10 @@ const fn row(name: &'static str, kind: Kind, default: &'static str, fate: Fate) 
     Row { name, kind, default, fate }
 }
 
+const THERE_ARE_NO_DATABASES: Fate = NotNeeded(
+    "there are no databases of these kinds; takeover and handback read and write those that are no caches",
+);
+
 /// Options of imapd.conf, by name.
 pub const ROWS: [&[Row]; 5] =
     [a_to_b::ROWS, c_to_h::ROWS, i_to_o::ROWS, p_to_r::ROWS, s_to_z::ROWS];

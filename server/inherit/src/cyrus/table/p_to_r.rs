@@ -1,6 +1,6 @@
 //! Options of imapd.conf from p to r.
 
-use super::row;
+use super::{THERE_ARE_NO_DATABASES, row};
 use crate::row::Fate::{Honoured, NotNeeded, NotServed, Refused};
 use crate::row::Kind::{Duration, Number, Switch, Text};
 use crate::row::{Fate, Row};
@@ -16,8 +16,6 @@ const THERE_ARE_NO_METRICS: Fate =
     Refused("there are no metrics by HTTP: `cursus --json status` has figures");
 const GROUPS_AND_USERS_BY: Fate =
     Refused("groups and users by LDAP or PTS are not served: take the line out");
-const THERE_ARE_NO_DATABASES: Fate =
-    NotNeeded("there are no databases of these kinds; takeover and handback read and write them");
 const QUOTAWARN_ALONE_DECIDES_ABOUT: Fate = NotServed("`quotawarn` alone decides about warnings");
 const CYRUSS_OWN_BACKUPS_ARE: Fate = Refused(
     "Cyrus's own backups are not served: take the line out; docs/backup.md says what is there",

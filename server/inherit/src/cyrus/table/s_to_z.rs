@@ -1,6 +1,6 @@
 //! Options of imapd.conf from s to z.
 
-use super::row;
+use super::{THERE_ARE_NO_DATABASES, row};
 use crate::row::Fate::{Honoured, NotNeeded, NotServed, Refused};
 use crate::row::Kind::{Duration, Number, Switch, Text};
 use crate::row::{Fate, Row};
@@ -9,8 +9,6 @@ const OUR_OWN_FULLTEXT_INDEX: Fate = NotServed("our own full-text index: docs/se
 const OUR_OWN_FULLTEXT_INDEX_DOCSSEARCHMD: Fate =
     NotNeeded("our own full-text index: docs/search.md");
 const CYRUS_DOES_NOT_READ: Fate = NotNeeded("Cyrus does not read it any more");
-const THERE_ARE_NO_DATABASES: Fate =
-    NotNeeded("there are no databases of these kinds; takeover and handback read and write them");
 const SIEVE_IS_NOT_SERVED: Fate =
     Refused("Sieve is not served: take the line out, and filter before delivery");
 const CLUSTERS_MURDER_ARE_NOT: Fate =
@@ -328,12 +326,17 @@ pub(super) const ROWS: &[Row] = &[
         "1",
         Honoured("`listener.separator`: yes is `\"/\"`, no `\".\"`; of a service, too"),
     ),
-    row("userdeny_db", Text, "flat", THERE_ARE_NO_DATABASES),
+    row(
+        "userdeny_db",
+        Text,
+        "flat",
+        NotNeeded("the takeover names who is barred; `disabled` in the users file bars here"),
+    ),
     row(
         "userdeny_db_path",
         Text,
         "",
-        NotServed("users are barred by `disabled` in the users file"),
+        NotNeeded("the takeover names who is barred; `disabled` in the users file bars here"),
     ),
     row("username_tolower", Switch, "1", Honoured("names are always in lower case; no is refused")),
     row("userprefix", Text, "Other Users", Honoured("`sharing.user_prefix`")),
