@@ -5,6 +5,7 @@ import gzip
 import json
 import pathlib
 import re
+import shutil
 import unittest
 
 from harness import proc, taken
@@ -29,11 +30,11 @@ class CyrusCommands(CyrusCase):
         self.assertTrue((directory.parent / "cyrus-hardwired-config.txt").exists())
         return directory
 
-    def ours(self, one, *argv, **options):
+    def ours(self, one, *argv, env=None, **options):
         name, *rest = argv
         program = one.dir / "lib/cyrus/bin" / name
         done = proc.run([program, "-C", one.imapd_conf, *rest],
-                        env={"CURSUS_CONFIG": str(one.config)}, **options)
+                        env={"CURSUS_CONFIG": str(one.config), **(env or {})}, **options)
         return done.stdout.decode() + done.stderr.decode()
 
     def plain(self, text):
@@ -96,9 +97,6 @@ class CyrusCommands(CyrusCase):
                      ("chk_cyrus",), ("squatter", "-r", alice), ("cyr_expire", "-X", "1000", "-D", "1000")):
             self.assertEqual(self.ours(one, *line), "", line)
         self.assertIn("Deleted messages  \t\t 1\n", self.ours(one, "ipurge", "-f", "-b", "1", f"{alice}{dot}New"))
-        done = proc.run([one.dir / "lib/cyrus/bin/unexpunge", "-l", "user/alice"], check=False)
-        self.assertEqual(done.returncode, 69)
-        self.assertIn(b"cursus unexpunge cyrus", done.stderr)
         proc.run([one.dir / "lib/cyrus/bin/deliver", "-C", one.imapd_conf, "-m", "New", "alice"],
                  stdin=LETTER, env={"CURSUS_CONFIG": str(one.config)})
         with one.imap() as client:
@@ -114,6 +112,45 @@ class CyrusCommands(CyrusCase):
 
     def test_directories_by_id(self):
         self.compare_with_debians("cyrus-3.6-uuid")
+
+    def compare_unexpunge(self, name):
+        one = self.store(name)
+        peer = self.cyrus(one)
+        self.links(one)
+        dot = one.separator
+        alice = dot.join(("user", "alice"))
+        zone = {"TZ": "America/New_York"}
+        boxes = [alice, alice + dot + "Work", *(alice + dot + f"V{n:02}" for n in range(6, 18)), "user" + dot + "no"]
+        listed = [("-l", box) for box in boxes] + [("-l", alice, "5"), ("-l", alice, "4", "99")]
+        back = [("-u", "-v", alice, "4", "5", "99"), ("-a", "-v", alice), ("-t", "1", alice + dot + "Work"),
+                ("-u", alice + dot + "no", "1")]
+        if "legacy" in name:
+            back[0] = ("-t", "520w", "-vd", "-f", "Back", alice)
+        theirs = {argv: peer.tool("unexpunge", *argv, env=zone) for argv in listed}
+        kept = proc.new_dir("kept") / "store"
+        shutil.copytree(one.root, kept, symlinks=True)
+        theirs |= {argv: peer.tool("unexpunge", *argv, env=zone, check=False) for argv in back}
+        shutil.rmtree(one.root)
+        shutil.copytree(kept, one.root, symlinks=True)
+        one.take_over()
+        one.add_users()
+        for argv in listed + back:
+            with self.subTest(argv=argv):
+                got = self.ours(one, "unexpunge", *argv, env=zone, check=False)
+                self.assertEqual(got, theirs[argv])
+        self.assertIn("UID: 5\n", theirs["-l", alice])
+        self.assertIn("restored 1 expunged", theirs[back[0]])
+        self.assertIn("Failed to open", theirs[back[3]])
+        for argv, status in ((("-a", alice + dot + "no"), 20), (("-a", "-f", "\\Seen", alice), 70), (("-la", alice), 64)):
+            done = proc.run([one.dir / "lib/cyrus/bin/unexpunge", "-C", one.imapd_conf, *argv], check=False,
+                            env={"CURSUS_CONFIG": str(one.config)})
+            self.assertEqual(done.returncode, status, argv)
+
+    def test_unexpunge_by_name(self):
+        self.compare_unexpunge("cyrus-3.6-legacydirs")
+
+    def test_unexpunge_by_id(self):
+        self.compare_unexpunge("cyrus-3.6-uuid")
 
     def test_debians_daily_script_runs_as_it_is(self):
         one = self.store("cyrus-3.6-uuid")

@@ -352,6 +352,44 @@ class CyrusLeftovers(CyrusCase):
         self.nothing_to_mend(peer)
         self.assertNotIn(f"UID: {uid}\n", peer.tool("unexpunge", "-l", name))
 
+    def test_unexpunge_cut_off_before_an_old_file_went(self):
+        """What came back already is known by the note of the run that was cut off, and not brought twice."""
+        one = self.store("cyrus-3.6-uuid")
+        self.serve_taken(one)
+        kept = json.loads(self.unexpunge(one, "--user", "alice", "--mailbox", "INBOX", "--json"))["kept"]
+        self.assertEqual(len(kept), 1)
+        notes = lambda: list(one.state.glob("unexpunge-cyrus.*"))
+        back = ("--user", "alice", "--mailbox", "INBOX", "--all")
+        # An import that fails leaves the note, and nothing else.
+        before = self.tree(one)
+        one.tool("quota", "set", "alice", "--storage", "1")
+        failed = one.tool("unexpunge", "cyrus", "--imapd-conf", one.imapd_conf, *back, check=False)
+        self.assertEqual(failed.returncode, 1, failed.stderr)
+        self.assertEqual(len(notes()), 1)
+        path, note = notes()[0], notes()[0].read_bytes()
+        one.tool("quota", "set", "alice")
+        told = self.unexpunge(one, *back)
+        self.assertIn("restored 1 expunged messages", told)
+        self.assertEqual(notes(), [])
+        with one.imap() as client:
+            came = client.select("INBOX")["exists"]
+        # As if it had been killed behind the import.
+        gone = [name for name in before if re.search(r"/[0-9]+\.$", name) and not (one.root / name).exists()]
+        self.assertEqual(len(gone), 1)
+        files = (gone[0], str(pathlib.PurePath(gone[0]).with_name("cyrus.index")))
+        put_back = lambda: [(one.root / name).write_bytes(before[name]) for name in files]
+        put_back()
+        path.write_bytes(note)
+        self.assertEqual(self.unexpunge(one, *back), told)
+        self.assertFalse((one.root / gone[0]).exists())
+        self.assertEqual(notes(), [])
+        with one.imap() as client:
+            self.assertEqual(client.select("INBOX")["exists"], came)
+        # Without it, it is as if it had been kept anew.
+        put_back()
+        self.assertNotEqual(self.unexpunge(one, *back), told)
+        self.assertEqual(one.stop(), 0)
+
     def test_files_that_are_gone_or_others(self):
         """An expunged message's file that somebody removed is no finding; one that is another message
         stays."""

@@ -34,6 +34,7 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Result<(), Stop> {
         "quota" => mailboxes::quota(arguments),
         "reconstruct" => reconstruct(arguments),
         "squatter" => squatter(arguments),
+        "unexpunge" => super::unexpunge::unexpunge(arguments),
         _ => Err(Stop::Refused("there is no such program".to_owned())),
     }
 }

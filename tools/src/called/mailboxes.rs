@@ -66,7 +66,7 @@ impl<'a> Names<'a> {
     }
 
     /// What an administrator wrote, in UTF-8 or not.
-    fn read(&self, text: &str, utf8: bool) -> Name {
+    pub(super) fn read(&self, text: &str, utf8: bool) -> Name {
         let (levels, domain) = match text.rsplit_once('@') {
             Some((levels, domain)) => (levels, Some(domain.to_owned())),
             None => (text, None),

@@ -8,17 +8,21 @@
 //! | `cyrus` | what Cyrus's programs do here |
 //! | `mailboxes` | names as Cyrus's administrators write them; `quota`, `mbpath` |
 //! | `purge` | `ipurge` |
+//! | `unexpunge` | `unexpunge` |
+//! | `dates` | dates as C prints them |
 //! | `links` | the links themselves |
 //!
 //! Invariant: an option or a program that would mean something else here is refused by name; none is
 //! passed over that would have changed or removed something.
 
 mod cyrus;
+mod dates;
 mod links;
 mod mailboxes;
 mod options;
 mod purge;
 pub mod table;
+mod unexpunge;
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;

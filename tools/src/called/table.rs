@@ -209,8 +209,8 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "unexpunge",
-        Refused(
-            "`cursus unexpunge cyrus` lists and brings back what delayed expunge kept before a takeover (docs/takeover.md); `cursus restore` brings back from backup and archive",
+        Honoured(
+            "what delayed expunge kept before a takeover, as `cursus unexpunge cyrus`; of what Cursus expunges nothing is kept: `cursus restore` brings back from backup and archive",
         ),
     ),
     row("cyrus-common", "upgrade-db", NotNeeded("there are no databases of these kinds")),

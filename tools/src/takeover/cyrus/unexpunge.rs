@@ -3,8 +3,10 @@
 //!
 //! Works beside a running server, and with Cyrus stopped. A message comes back under a new UID, with its
 //! flags, date and annotations; then its old file goes, and its record is marked as one whose file is
-//! gone. A crash between leaves, at worst, one message that comes back again by the next run; a record
-//! without file is not listed any more, and marked by the hand-back.
+//! gone. What a run that was cut off has brought back already is known by the note that it left
+//! ([`again`]); a record without file is not listed any more, and marked by the hand-back.
+
+mod again;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,7 +23,7 @@ use foreign::cyrus::header::Header;
 use foreign::cyrus::index::{Index, Record, flag};
 use foreign::cyrus::name::Owner;
 use protocol::types::SystemFlags;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::expire::{deleted_at, is_message_of, named};
 use super::given::{Given, Places};
@@ -41,26 +43,45 @@ use crate::store::unexpected;
 /// Items of a cache record that a listing shows, behind the others.
 const SHOWN_FIRST: usize = 5;
 
-/// What is kept of one message.
-#[derive(Serialize)]
-struct Kept {
-    mailbox: String,
-    uid: u32,
-    size: u64,
-    sent: String,
-    received: String,
-    expunged: String,
-    from: String,
-    to: String,
-    cc: String,
-    bcc: String,
-    subject: String,
+/// What is kept of one message. Times are seconds since 1970.
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    /// By its name here.
+    pub mailbox: String,
+    /// The UID that it had.
+    pub uid: u32,
+    /// Octets.
+    pub size: u64,
+    /// The day of the Date header.
+    #[serde(serialize_with = "as_text")]
+    pub sent: i64,
+    /// The date of its arrival.
+    #[serde(serialize_with = "as_text")]
+    pub received: i64,
+    /// The record's last change.
+    #[serde(serialize_with = "as_text")]
+    pub expunged: i64,
+    /// Headers as Cyrus's cache has them.
+    pub from: String,
+    /// Likewise.
+    pub to: String,
+    /// Likewise.
+    pub cc: String,
+    /// Likewise.
+    pub bcc: String,
+    /// Likewise.
+    pub subject: String,
+}
+
+fn as_text<S: Serializer>(seconds: &i64, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&time(*seconds))
 }
 
 impl Kept {
     fn text(&self) -> String {
-        let Kept { mailbox, uid, size, sent, received, expunged, from, to, cc, bcc, subject } =
-            self;
+        let Kept { mailbox, uid, size, from, to, cc, bcc, subject, .. } = self;
+        let (sent, received) = (time(self.sent), time(self.received));
+        let expunged = time(self.expunged);
         format!(
             "UID: {uid}\n\tMbox: {mailbox}\n\tSize: {size}\n\tSent: {sent}\n\tRecv: {received}\n\
              \tExpg: {expunged}\n\tFrom: {from}\n\tTo  : {to}\n\tCc  : {cc}\n\tBcc : {bcc}\n\
@@ -70,9 +91,11 @@ impl Kept {
 }
 
 /// A mailbox that delayed delete kept.
-#[derive(Serialize)]
-struct KeptMailbox {
+#[derive(Debug, Serialize)]
+pub struct KeptMailbox {
+    /// As Cyrus calls it.
     mailbox: String,
+    /// When.
     deleted: String,
     messages: u64,
     octets: u64,
@@ -80,20 +103,29 @@ struct KeptMailbox {
 }
 
 /// A message that came back.
-#[derive(Serialize)]
-struct Restored {
-    mailbox: String,
-    before: u32,
-    uid: u32,
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// By its name here.
+    pub mailbox: String,
+    /// The UID that it had.
+    pub before: u32,
+    /// The UID that it has.
+    pub uid: u32,
 }
 
 /// What a run found or did.
-#[derive(Default, Serialize)]
-struct Summary {
-    kept: Vec<Kept>,
-    mailboxes: Vec<KeptMailbox>,
-    restored: Vec<Restored>,
-    findings: Vec<String>,
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    /// Messages, where they are listed.
+    pub kept: Vec<Kept>,
+    /// Mailboxes, likewise.
+    pub mailboxes: Vec<KeptMailbox>,
+    /// Messages that came back.
+    pub restored: Vec<Restored>,
+    /// UIDs that were asked for and of which nothing is kept.
+    pub missing: Vec<u32>,
+    /// What is wrong.
+    pub findings: Vec<String>,
 }
 
 /// Does `cursus unexpunge cyrus`.
@@ -103,25 +135,13 @@ pub fn unexpunge(
     config: &Config,
     out: &Output,
 ) -> Result<(), Failed> {
-    let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
-    // Also for a look: else Cyrus serves, and its own unexpunge is the one to ask.
-    let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
-    let site = Site::read(imapd_conf)?;
-    let partitions = plan::partitions(&site, config)?;
-    let places = Places::new(&site, config, &partitions);
-    let mut run = Run { site: &site, places, args, now: now(), done: Summary::default() };
-    if let Some(user) = &args.user {
-        let mut place = Place::find(config)?;
-        let done = run.user(user, &mut place);
-        place.close()?;
-        done?;
-    }
-    if args.deleted_mailboxes {
-        run.deleted_mailboxes()?;
-    }
-    let done = run.done;
+    let done = find(args, imapd_conf, config)?;
     for finding in &done.findings {
         eprintln!("cursus: {finding}");
+    }
+    let mailbox = args.mailbox.as_deref().unwrap_or_default();
+    for uid in &done.missing {
+        eprintln!("cursus: {mailbox}: nothing is kept of UID {uid}");
     }
     let mut text: String = done.kept.iter().map(Kept::text).collect();
     for KeptMailbox { mailbox, deleted, messages, octets, directory } in &done.mailboxes {
@@ -137,7 +157,30 @@ pub fn unexpunge(
         text += &format!("restored {} expunged messages", done.restored.len());
     }
     out.line(&done, text.trim_end());
-    Failed::unless_clean(done.findings.len())
+    Failed::unless_clean(done.findings.len() + done.missing.len())
+}
+
+/// Lists or brings back, without a word.
+pub fn find(args: &UnexpungeCyrus, imapd_conf: &Path, config: &Config) -> Result<Summary, Failed> {
+    let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
+    // Also for a look: else Cyrus serves, and its own unexpunge is the one to ask.
+    let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
+    let site = Site::read(imapd_conf)?;
+    let partitions = plan::partitions(&site, config)?;
+    let places = Places::new(&site, config, &partitions);
+    let state_dir = &config.state_dir;
+    let mut run =
+        Run { site: &site, places, args, state_dir, now: now(), done: Summary::default() };
+    if let Some(user) = &args.user {
+        let mut place = Place::find(config)?;
+        let done = run.user(user, &mut place);
+        place.close()?;
+        done?;
+    }
+    if args.deleted_mailboxes {
+        run.deleted_mailboxes()?;
+    }
+    Ok(run.done)
 }
 
 /// One run.
@@ -145,6 +188,7 @@ struct Run<'a> {
     site: &'a Site,
     places: Places<'a>,
     args: &'a UnexpungeCyrus,
+    state_dir: &'a Path,
     /// Seconds since 1970.
     now: u64,
     done: Summary,
@@ -247,9 +291,9 @@ impl Run<'_> {
                 mailbox: one.mailbox.name.clone(),
                 uid: record.uid,
                 size: record.size,
-                sent: time(record.sent_date),
-                received: time(record.internal_date),
-                expunged: time(record.last_updated),
+                sent: record.sent_date,
+                received: record.internal_date,
+                expunged: record.last_updated,
                 from: item(0),
                 to: item(1),
                 cc: item(2),
@@ -270,10 +314,14 @@ impl Run<'_> {
         };
         for uid in &self.args.uid {
             if !kept.iter().any(|record| record.uid == *uid) {
-                self.done.findings.push(format!("{}: nothing is kept of UID {uid}", one.name));
+                self.done.missing.push(*uid);
             }
         }
-        let Some((index, bytes)) = found.filter(|_| !kept.is_empty()) else { return Ok(()) };
+        let Some((index, bytes)) = found.filter(|_| !kept.is_empty()) else {
+            // With what was asked for; the rest may have some.
+            let all = self.args.all;
+            return if all { again::Note::drop_of(self.state_dir, one) } else { Ok(()) };
+        };
         let header_path = self.path(one, "header", "cyrus.header")?;
         let header_bytes =
             read_if_any(&header_path).map_err(|e| e.to_string())?.unwrap_or_default();
@@ -281,6 +329,7 @@ impl Run<'_> {
             Header::read(&header_bytes).map_err(|e| format!("{}: {e}", header_path.display()))?;
         let annotations = self.annotations(one)?;
         let minor = index.header.minor;
+        let mut note = again::Note::begin(self.state_dir, place, one)?;
         let mut gone = BTreeSet::new();
         let mut stopped = Ok(());
         for record in kept {
@@ -303,14 +352,13 @@ impl Run<'_> {
                 }
             };
             let flags = self.flags(&record, minor, &header);
-            match import(
-                place,
-                one,
-                &record,
-                octets,
-                flags,
-                annotations_of(&annotations, one, &record),
-            ) {
+            let annotations = annotations_of(&annotations, one, &record);
+            let there = note.brought_back(place, one, &record, &octets);
+            let there = there.and_then(|there| match there {
+                Some(uid) => Ok(uid),
+                None => import(place, one, &record, octets, flags, annotations),
+            });
+            match there {
                 Ok(uid) => {
                     let mailbox = one.mailbox.name.clone();
                     self.done.restored.push(Restored { mailbox, before: record.uid, uid });
@@ -334,7 +382,8 @@ impl Run<'_> {
             stage.put(&index_path, &marked)?;
             stage.publish()?;
         }
-        stopped
+        stopped?;
+        note.end()
     }
 
     fn flags(&self, record: &Record, minor: u32, header: &Header) -> Vec<String> {
