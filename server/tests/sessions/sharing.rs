@@ -552,7 +552,8 @@ fn names_have_the_form_of_the_listener() {
         let said = say(
             &site,
             "1 NAMESPACE\r\n2 LIST \"\" \"#shared.*\"\r\n3 LIST \"\" \"INBOX*\"\r\n\
-             4 SETACL INBOX group=staff lr\r\n5 SETACL INBOX -user=bob r\r\n6 GETACL INBOX\r\n",
+             4 SETACL INBOX group=staff lr\r\n5 SETACL INBOX -user=bob r\r\n\
+             6 SETACL INBOX user=administrators r\r\n7 GETACL INBOX\r\n",
         )
         .await;
         assert_lines(
@@ -564,7 +565,7 @@ fn names_have_the_form_of_the_listener() {
                 "* LIST (\\HasChildren) \".\" INBOX",
                 "* LIST (\\HasNoChildren) \".\" INBOX.New",
                 "* LIST (\\HasNoChildren) \".\" INBOX.Sent",
-                "* ACL INBOX owner lrswipkxtecdan group=staff lr -user=bob r",
+                "* ACL INBOX owner lrswipkxtecdan user=administrators r group=staff lr -bob r",
             ],
         );
     });

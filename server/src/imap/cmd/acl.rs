@@ -1,8 +1,9 @@
 //! GETACL, SETACL, DELETEACL, LISTRIGHTS and MYRIGHTS: RFC 4314.
 //!
 //! Identifiers are written as Cyrus does (`jo`, `group:staff`), on listeners with Courier's names as
-//! Courier does (`user=jo`, `group=staff`); both are read everywhere. A name without a domain is of
-//! the mailbox owner's.
+//! Courier does: `jo` (its `user=jo` is for files and SMAP), and of groups, which it does not tell
+//! by IMAP, `group=staff` as in its files. All of these are read everywhere. A name without a domain
+//! is of the mailbox owner's.
 
 use engine::{AclEntry, Authority, Identifier, Rights, RightsChange, domain_of};
 use protocol::imap::encode;
@@ -181,7 +182,14 @@ fn written(entry: &AclEntry, owner: &str, courier: bool) -> String {
                 AclEntry { negative: entry.negative, who: Identifier::User(owner.to_owned()) };
             entry.to_string()
         }
-        Identifier::User(name) if courier => format!("{sign}user={name}"),
+        // `owner` and the like may be names of users, too.
+        Identifier::User(name) if courier => {
+            let told = format!("{sign}{name}");
+            match AclEntry::parse(&told, |name| Some(name.to_owned())) {
+                Some(read) if read == *entry => told,
+                _ => format!("{sign}user={name}"),
+            }
+        }
         Identifier::Group(name) if courier => format!("{sign}group={name}"),
         _ => entry.to_string(),
     }
