@@ -27,6 +27,7 @@ class CyrusTakeover(CyrusCase):
         one.start()
         answers = taken.answers(name)
         self.compare(one, answers)
+        self.compare_columns(one, answers)
         for user, wanted in answers["pop3"].items():
             with one.pop3(user) as client:
                 self.assertEqual([l.decode() for l in client.lines("LIST")], wanted["list"])

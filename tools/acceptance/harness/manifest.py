@@ -125,7 +125,11 @@ def mailbox(client, name):
         out["myrights"] = rights(plain(tree(line))[3])
     for line in client.command(f"GETQUOTAROOT {quoted}")[:-1]:
         out["quota"].update(quota(line))
-    for line in client.ok(f"STATUS {quoted} (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)")[:-1]:
+    status = client.command(f"STATUS {quoted} (MESSAGES UIDNEXT UIDVALIDITY UNSEEN HIGHESTMODSEQ)")
+    if not status[:-1]:
+        # No right to read.
+        return out
+    for line in status[:-1]:
         inner = plain(tree(line))[3]
         out["status"] = dict(zip(inner[::2], inner[1::2]))
     for line in client.ok(f"EXAMINE {quoted}")[:-1]:
@@ -154,11 +158,11 @@ def quota(line):
 def told_mailbox(wanted):
     """The manifest's mailbox in the same form; what it does not have is not there."""
     out = {"attrs": wanted["attrs"], "quota": {}}
-    if "status" not in wanted:
-        return out
     if "acl" in wanted:
         pairs = wanted["acl"]
         out["acl"] = {who: rights(letters) for who, letters in zip(pairs[::2], pairs[1::2])}
+    if "status" not in wanted:
+        return out
     out["myrights"] = rights(wanted["myrights"])
     for line in wanted.get("quota", ()):
         out["quota"].update(quota(line))
