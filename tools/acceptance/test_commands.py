@@ -152,6 +152,73 @@ class CyrusCommands(CyrusCase):
     def test_unexpunge_by_id(self):
         self.compare_unexpunge("cyrus-3.6-uuid")
 
+    def removed(self, one, remove):
+        """What is removed of message files; the store is as before then."""
+        before = set(one.message_files())
+        kept = proc.new_dir("kept") / "store"
+        shutil.copytree(one.root, kept, symlinks=True)
+        remove()
+        after = set(one.message_files())
+        shutil.rmtree(one.root)
+        shutil.copytree(kept, one.root, symlinks=True)
+        return before - after
+
+    def test_cyr_expire_of_a_user_or_a_prefix(self):
+        one = self.store("cyrus-3.6-uuid")
+        peer = self.cyrus(one)
+        self.links(one)
+        every = ("-E", "1", "-X", "0", "-D", "0", "-A", "0")
+        of = [("-u", "alice"), ("-u", "bob"), ("-p", "user.alice"), ("-p", "user.a"), ("-p", "user.alice.Many"), ()]
+        theirs = {which: self.removed(one, lambda: peer.tool("cyr_expire", *every, *which)) for which in of}
+        one.take_over()
+        for which in of:
+            with self.subTest(of=which):
+                mine = self.removed(one, lambda: self.ours(one, "cyr_expire", *every, *which))
+                self.assertEqual(mine, theirs[which])
+        # They are not all alike.
+        self.assertGreater(len({frozenset(files) for files in theirs.values()}), 3)
+        one.imapd_conf.write_text(one.imapd_conf.read_text() + "archive_enabled: yes\n")
+        done = proc.run([one.dir / "lib/cyrus/bin/cyr_expire", "-C", one.imapd_conf, "-A", "7"], check=False,
+                        env={"CURSUS_CONFIG": str(one.config)})
+        self.assertEqual(done.returncode, 69, done.stderr)
+
+    def test_a_list_of_mailboxes_is_undumped(self):
+        """What a list has and the store has not is there again, with its rights; what the store has more stays."""
+        one = self.store("cyrus-3.6-uuid")
+        peer = self.cyrus(one)
+        self.links(one)
+        dumped = peer.tool("ctl_mboxlist", "-d")
+        one.take_over()
+        one.add_users()
+        state = lambda: {name: [box.get(key) for key in ("uidvalidity", "mbtype", "acl")]
+                         for name, box in json.loads(self.ours(one, "ctl_mboxlist", "-d")).items()
+                         if not name.startswith("DELETED")}
+        undump = lambda: self.ours(one, "ctl_mboxlist", "-u", stdin=dumped)
+        before = state()
+        told = undump()
+        self.assertEqual(state(), before)
+        self.assertTrue(all(": left out: it " in line for line in told.splitlines()), told)
+        one.start()
+        with one.imap() as client:
+            client.ok("CREATE INBOX.More")
+            client.ok("DELETE INBOX.Work")
+            client.ok("DELETE INBOX.Sent")
+            client.ok("SETACL INBOX bob lrs")
+            client.ok("SETACL INBOX.Many alice lrsa")
+            undump()
+            self.assertEqual(client.select("INBOX.Work")["exists"], 0)
+        self.assertEqual(one.stop(), 0)
+        after = state()
+        self.assertEqual(set(after) - set(before), {"user.alice.More"})
+        # Directories by id are ours from here on, and Cyrus's types say so.
+        kind = lambda boxes: {name: [about[0], about[2]] for name, about in boxes.items() if "More" not in name}
+        self.maxDiff = None
+        self.assertEqual(kind(after), kind(before))
+        for text, status in (("{", 65), ('{"user.nobody": {"mbtype": "e"}}', 1)):
+            done = proc.run([one.dir / "lib/cyrus/bin/ctl_mboxlist", "-C", one.imapd_conf, "-u"], check=False,
+                            env={"CURSUS_CONFIG": str(one.config)}, stdin=text)
+            self.assertEqual(done.returncode, status, done.stderr)
+
     def test_debians_daily_script_runs_as_it_is(self):
         one = self.store("cyrus-3.6-uuid")
         self.cyrus(one)

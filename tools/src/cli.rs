@@ -17,8 +17,8 @@ pub use moving::{
     MigrateTls,
 };
 pub use takeover::{
-    ExpireCommand, ExpireCyrus, HandbackCommand, HandbackCyrus, HandbackMaildirs, TakeoverCommand,
-    TakeoverCyrus, UnexpungeCommand, UnexpungeCyrus,
+    ExpireCommand, ExpireCyrus, ExpireOf, HandbackCommand, HandbackCyrus, HandbackMaildirs,
+    TakeoverCommand, TakeoverCyrus, UnexpungeCommand, UnexpungeCyrus,
 };
 pub use upkeep::{ArchiveCommand, BackupArgs, IndexArgs, IndexCommand, RestoreArgs, ScrubArgs};
 

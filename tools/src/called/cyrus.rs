@@ -8,7 +8,7 @@ use admin::{Reply, Request};
 use super::mailboxes::{self, Names};
 use super::options::Given;
 use super::{Site, Stop};
-use crate::cli::{ExpireCyrus, IndexArgs, IndexCommand};
+use crate::cli::{ExpireCyrus, ExpireOf, IndexArgs, IndexCommand};
 use crate::deliver::{self, DeliverArgs};
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
@@ -52,26 +52,44 @@ fn cyrus() -> Result<(), Stop> {
 
 /// `-X` and `-D`: as `cursus expire cyrus`. The rest concerns what is not kept here.
 fn cyr_expire(arguments: &[String]) -> Result<(), Stop> {
-    let all = "`cursus expire cyrus` looks at all mailboxes";
-    let archive = "messages are not moved to slower disks by age";
-    let given = Given::read(arguments, "C:D:E:X:A:p:u:vaxtch", &[("A", archive), ("pu", all)])?;
-    let nothing = !"DEXt".chars().any(|letter| given.has(letter));
+    let given = Given::read(arguments, "C:D:E:X:A:p:u:vaxtch", &[])?;
+    let nothing = !"ADEXt".chars().any(|letter| given.has(letter));
     if nothing || given.has('h') {
-        return Err(Stop::Usage("expected -X, -D, -E or -t".to_owned()));
+        return Err(Stop::Usage("expected -X, -D, -E, -A or -t".to_owned()));
+    }
+    if given.has('u') && given.has('p') {
+        return Err(Stop::Usage("expected one of -u and -p".to_owned()));
     }
     let expunged = given.value('X').map(days).transpose()?.filter(|_| !given.has('x'));
     let deleted = given.value('D').map(days).transpose()?;
     given.value('E').map(days).transpose()?;
+    let archived = given.value('A').map(days).transpose()?;
     let site = Site::find(given.value('C'))?;
+    if archived.is_some() && archives(&site)? {
+        let why = "messages are not moved to slower disks by age, and archive_enabled asks for it";
+        return Err(Stop::Refused(format!("-A: {why}")));
+    }
     let kept = dump::has_list(&site.imapd_conf)?;
     if !kept || (expunged.is_none() && deleted.is_none()) {
         return Ok(());
     }
-    let args = ExpireCyrus { expunged, deleted, dry_run: false };
+    let of = match (given.value('u'), given.value('p')) {
+        (Some(user), _) => ExpireOf::User(user.to_owned()),
+        (_, Some(prefix)) => ExpireOf::Prefix(Names::of(&site).read(prefix, true).to_internal()),
+        _ => ExpireOf::All,
+    };
+    let args = ExpireCyrus { expunged, deleted, dry_run: false, of };
     match given.has('v') {
         true => Ok(expire::expire(&args, &site.imapd_conf, &site.config, &Output::new(false))?),
         false => Ok(expire::expire(&args, &site.imapd_conf, &site.config, &Output::silent())?),
     }
+}
+
+/// Whether imapd.conf has messages moved to archive partitions.
+fn archives(site: &Site) -> Result<bool, Failed> {
+    let Some(conf) = site.imapd_conf()? else { return Ok(false) };
+    let named = |e| Failed::new(Kind::Config, format!("{}: {e}", site.imapd_conf.display()));
+    conf.switch("archive_enabled", false).map_err(named)
 }
 
 /// A number of days, or of d, h, m, s, in whole days: rather one more than removed too early.
@@ -111,13 +129,19 @@ fn ctl_cyrusdb(arguments: &[String]) -> Result<(), Stop> {
 /// `-d`: the list as Cyrus's own prints it, for its `ctl_mboxlist -u`. `-v`: compares list and files.
 fn ctl_mboxlist(arguments: &[String]) -> Result<(), Stop> {
     let refused = [
-        ("uL", "mailboxes are brought back by `cursus restore`, with their messages"),
+        ("L", "lists of old releases are read by their own"),
         ("mawi", "clusters (murder) are not served"),
         ("x", "mailboxes are not removed from the list without their messages"),
         ("f", "there is no database to be named"),
     ];
     let given = Given::read(arguments, "C:Lawmdurcxf:p:viy", &refused)?;
     let site = || Site::find(given.value('C'));
+    if given.has('u') {
+        if given.has('d') || given.has('v') {
+            return Err(Stop::Usage("expected one of -d, -u and -v".to_owned()));
+        }
+        return super::undump::undump(&site()?);
+    }
     match (given.has('d'), given.has('v')) {
         (true, false) => {
             let site = site()?;
@@ -133,7 +157,7 @@ fn ctl_mboxlist(arguments: &[String]) -> Result<(), Stop> {
             Ok(())
         }
         (false, true) => check(&site()?),
-        _ => Err(Stop::Usage("expected -d or -v".to_owned())),
+        _ => Err(Stop::Usage("expected one of -d, -u and -v".to_owned())),
     }
 }
 
@@ -317,9 +341,8 @@ mod tests {
             run(&name, &words.collect::<Vec<_>>())
         };
         for line in [
-            "cyr_expire -X 1 -A 7",
-            "cyr_expire -X 1 -u alice",
-            "ctl_mboxlist -u",
+            "ctl_mboxlist -uL",
+            "ctl_mboxlist -mw",
             "ctl_mboxlist -dx",
             "reconstruct -f user/alice",
             "chk_cyrus -P default",
@@ -328,9 +351,16 @@ mod tests {
         ] {
             assert!(matches!(run(line), Err(Stop::Refused(_))), "{line}");
         }
-        for line in
-            ["cyr_expire", "ipurge -f", "ctl_cyrusdb", "ctl_mboxlist -dv", "quota -k", "cyrus"]
-        {
+        for line in [
+            "cyr_expire",
+            "cyr_expire -X 1 -u a -p b",
+            "ctl_mboxlist -du",
+            "ipurge -f",
+            "ctl_cyrusdb",
+            "ctl_mboxlist -dv",
+            "quota -k",
+            "cyrus",
+        ] {
             assert!(matches!(run(line), Err(Stop::Usage(_))), "{line}");
         }
         // Of a delivery, none of these is for ever.

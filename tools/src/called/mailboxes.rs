@@ -19,7 +19,7 @@ use super::{Site, Stop};
 use crate::failure::{Failed, Kind};
 use crate::place::Place;
 use crate::store::unexpected;
-use crate::takeover::cyrus::given::name_of;
+use crate::takeover::cyrus::given::{is_shared, name_of};
 use crate::takeover::cyrus::source::Source;
 
 /// Octets of a unit of limits on octets.
@@ -45,6 +45,11 @@ impl<'a> Names<'a> {
     /// How Cyrus writes a user's mailbox; `None` for the stand-in INBOX of the shared user.
     pub(super) fn name(&self, user: &str, mailbox: &str) -> Option<Name> {
         name_of(self.shared_user, user, mailbox)
+    }
+
+    /// Whether a user's mailboxes are Cyrus's shared ones.
+    pub(super) fn is_shared(&self, user: &str) -> bool {
+        is_shared(self.shared_user, user)
     }
 
     pub(super) fn separator(&self) -> char {

@@ -8,6 +8,7 @@
 //! | `cyrus` | what Cyrus's programs do here |
 //! | `mailboxes` | names as Cyrus's administrators write them; `quota`, `mbpath` |
 //! | `purge` | `ipurge` |
+//! | `undump` | `ctl_mboxlist -u` |
 //! | `unexpunge` | `unexpunge` |
 //! | `dates` | dates as C prints them |
 //! | `links` | the links themselves |
@@ -22,6 +23,7 @@ mod mailboxes;
 mod options;
 mod purge;
 pub mod table;
+mod undump;
 mod unexpunge;
 
 use std::ffi::OsString;
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use config::Config;
+use foreign::cyrus::imapd_conf::ImapdConf;
 use inherit::{Disk, Sources};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
@@ -134,6 +137,19 @@ impl Site {
         let site = Site::read(imapd_conf)?;
         become_owner(&site.config.state_dir)?;
         Ok(site)
+    }
+
+    /// What Cyrus's imapd.conf says; `None` where there is none.
+    fn imapd_conf(&self) -> Result<Option<ImapdConf>, Failed> {
+        let named = |e: &dyn std::fmt::Display| {
+            Failed::new(Kind::Config, format!("{}: {e}", self.imapd_conf.display()))
+        };
+        let text = match std::fs::read_to_string(&self.imapd_conf) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|e| named(&e))?,
+        };
+        let conf = ImapdConf::read(&text, &mut |name| std::fs::read_to_string(name));
+        conf.map(Some).map_err(|e| named(&e))
     }
 
     /// A file of our own that is whole decides alone, as imapd.conf then only says where Cyrus's store is.

@@ -80,7 +80,7 @@ pub const KNOWN: &[Known] = &[
         "cyrus-common",
         "ctl_mboxlist",
         Honoured(
-            "`-d` (`-p`, `-y`) prints the list as Cyrus 3.6 does, for its `ctl_mboxlist -u`; `-v` is `cursus check`. `-u`, `-m`, `-x`, `-f` are refused",
+            "`-d` (`-p`, `-y`) prints the list as Cyrus 3.6 does, for its `ctl_mboxlist -u`; `-u` makes mailboxes of such a list that are missing, of users with an account, and sets UIDVALIDITYs and rights; ids and partitions are new, and nothing is removed; `-v` is `cursus check`. `-L`, `-m` (`-a`, `-w`, `-i`), `-x`, `-f` are refused",
         ),
     ),
     row("cyrus-common", "ctl_zoneinfo", NO_DAV),
@@ -118,7 +118,7 @@ pub const KNOWN: &[Known] = &[
         "cyrus-common",
         "cyr_expire",
         Honoured(
-            "`-X` and `-D` are `cursus expire cyrus` for what Cyrus kept before a takeover, times in whole days, rather more; `-E`, `-t`, `-a`, `-c` have nothing to do. `-A`, `-p`, `-u` are refused",
+            "`-X` and `-D` are `cursus expire cyrus` for what Cyrus kept before a takeover, times in whole days, rather more; `-u` and `-p` choose mailboxes; `-E`, `-t`, `-a`, `-c` have nothing to do; `-A` neither, and is refused with `archive_enabled`",
         ),
     ),
     row(

@@ -75,6 +75,21 @@ pub struct ExpireCyrus {
     /// Only list them
     #[arg(long)]
     pub dry_run: bool,
+    /// Which mailboxes.
+    #[arg(skip)]
+    pub of: ExpireOf,
+}
+
+/// Mailboxes of which something is removed, as cyr_expire chooses them.
+#[derive(Clone, Debug, Default)]
+pub enum ExpireOf {
+    /// All.
+    #[default]
+    All,
+    /// A user's, and those that the user deleted.
+    User(String),
+    /// Those whose internal names begin so.
+    Prefix(String),
 }
 
 /// Whose removed messages are listed or brought back.

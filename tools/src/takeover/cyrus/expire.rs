@@ -35,7 +35,7 @@ use super::plan;
 use super::site::{Site, read_if_any};
 use super::source::Source;
 use super::write::Stage;
-use crate::cli::ExpireCyrus;
+use crate::cli::{ExpireCyrus, ExpireOf};
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
 use crate::place::Place;
@@ -111,6 +111,7 @@ pub fn expire(
     let mut expiry = Expiry {
         site: &site,
         places: Places::new(&site, config, &partitions),
+        of: &args.of,
         now: now(),
         done: Summary { dry_run: args.dry_run, ..Summary::default() },
     };
@@ -154,9 +155,25 @@ pub(super) fn named(path: &Path) -> impl Fn(io::Error) -> String {
 struct Expiry<'a> {
     site: &'a Site,
     places: Places<'a>,
+    of: &'a ExpireOf,
     /// Seconds since 1970.
     now: u64,
     done: Summary,
+}
+
+/// Whether a mailbox is one of those that are looked at.
+fn is_of(of: &ExpireOf, name: &Name, deleted: &str) -> bool {
+    match of {
+        ExpireOf::All => true,
+        ExpireOf::Prefix(prefix) => name.to_internal().starts_with(prefix.as_str()),
+        ExpireOf::User(user) => {
+            let mut name = name.clone();
+            if name.owner(deleted) == Owner::Deleted {
+                name.levels.remove(0);
+            }
+            matches!(name.owner(deleted), Owner::User(one, _) if one == *user)
+        }
+    }
 }
 
 impl Expiry<'_> {
@@ -172,6 +189,9 @@ impl Expiry<'_> {
                     other => return Err(unexpected(&other)),
                 };
             for user in users {
+                if matches!(self.of, ExpireOf::User(only) if *only != user) {
+                    continue;
+                }
                 self.user(place, &user, mark)?;
             }
         }
@@ -187,6 +207,9 @@ impl Expiry<'_> {
         for mailbox in self.places.wanted_of(user, mailboxes) {
             // What has no place in Cyrus has no files of its own there.
             let Ok(Some(one)) = self.places.place(user, mailbox, self.now) else { continue };
+            if !is_of(self.of, &one.name, &self.site.deleted_prefix) {
+                continue;
+            }
             if let Err(reason) = self.expunged(source, &one, mark) {
                 self.done.findings.push(format!("{}: {reason}", one.name));
             }
@@ -286,7 +309,7 @@ impl Expiry<'_> {
                 // What is left in the list of one that is no more.
                 && !entry.kind.contains('d')
                 && deleted_at(&entry.name).is_some_and(|time| time <= mark);
-            if !is_deleted {
+            if !is_deleted || !is_of(self.of, &entry.name, &site.deleted_prefix) {
                 continue;
             }
             let (Some(partition), Some(dir)) = (&entry.partition, site.directory(entry)) else {
@@ -392,6 +415,22 @@ mod tests {
         for other in ["DELETED.user.alice.Old", "DELETED.user.face", "DELETED.user.a.+A4B1F7E"] {
             assert_eq!(at(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn mailboxes_are_chosen_by_user_or_by_the_beginning_of_their_names() {
+        let is_of =
+            |of: &ExpireOf, name: &str| is_of(of, &Name::from_internal(name).unwrap(), "DELETED");
+        let alice = ExpireOf::User("alice".into());
+        for name in ["user.alice", "user.alice.Work", "DELETED.user.alice.Old.6A4B1F7E"] {
+            assert!(is_of(&alice, name) && is_of(&ExpireOf::All, name), "{name}");
+        }
+        for name in ["user.alicex", "a.test!user.alice", "shared", "DELETED.user.bob.6A4B1F7E"] {
+            assert!(!is_of(&alice, name), "{name}");
+        }
+        let prefix = ExpireOf::Prefix("user.alice".into());
+        assert!(is_of(&prefix, "user.alicex") && is_of(&prefix, "user.alice.Work"));
+        assert!(!is_of(&prefix, "DELETED.user.alice.Old.6A4B1F7E"));
     }
 
     #[test]

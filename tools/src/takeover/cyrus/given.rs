@@ -190,7 +190,8 @@ impl<'a> Places<'a> {
     }
 }
 
-fn is_shared(shared_user: &str, user: &str) -> bool {
+/// Whether these mailboxes are Cyrus's shared ones.
+pub fn is_shared(shared_user: &str, user: &str) -> bool {
     let local = user.rsplit_once('@').map_or(user, |(local, _)| local);
     !shared_user.is_empty() && local == shared_user
 }
@@ -211,6 +212,31 @@ pub fn name_of(shared_user: &str, user: &str, mailbox: &str) -> Option<Name> {
     }
 }
 
+/// How Cyrus calls an identifier of ours, with the minus sign of a negative one; `None` for those that have
+/// no entry there.
+pub fn identifier(who: &str, owner: &str) -> Option<String> {
+    let (minus, word) = match who.strip_prefix('-') {
+        Some(word) => ("-", word),
+        None => ("", who),
+    };
+    let word = match word {
+        // Administrators have their rights without an entry.
+        "administrators" => return None,
+        "owner" if owner.is_empty() => return None,
+        "owner" => owner,
+        "authenticated" => "anyone",
+        other => other.strip_prefix("user=").unwrap_or(other),
+    };
+    Some(format!("{minus}{word}"))
+}
+
+/// What is known here of the rights of an entry.
+pub fn rights_known(rights: &str) -> Rights {
+    let kept = without_old(rights);
+    let kept: String = kept.chars().filter(|c| ALL_RIGHTS.contains(*c)).collect();
+    Rights::parse(&kept).unwrap_or_default()
+}
+
 /// The list as Cyrus writes it; as it was, where it says the same.
 fn acl(mailbox: &MailboxToAdopt, owner: &str, before: Option<&Acl>) -> Acl {
     let mut acl = Acl::new();
@@ -219,30 +245,13 @@ fn acl(mailbox: &MailboxToAdopt, owner: &str, before: Option<&Acl>) -> Acl {
         None => acl.push((owner.to_owned(), ALL_RIGHTS.to_owned())),
         Some(texts) => {
             for (who, rights) in texts {
-                let (minus, word) = match who.strip_prefix('-') {
-                    Some(word) => ("-", word),
-                    None => ("", who.as_str()),
-                };
-                let word = match word {
-                    // Administrators have their rights without an entry.
-                    "administrators" => continue,
-                    "owner" if owner.is_empty() => continue,
-                    "owner" => owner,
-                    "authenticated" => "anyone",
-                    other => other.strip_prefix("user=").unwrap_or(other),
-                };
-                let rights = Rights::parse(rights).unwrap_or_default().wire();
-                acl.push((format!("{minus}{word}"), rights));
+                let Some(who) = identifier(who, owner) else { continue };
+                acl.push((who, Rights::parse(rights).unwrap_or_default().wire()));
             }
         }
     }
     let plain = |acl: &Acl| -> BTreeMap<String, Rights> {
-        let known = |rights: &str| {
-            let kept = without_old(rights);
-            let kept: String = kept.chars().filter(|c| ALL_RIGHTS.contains(*c)).collect();
-            Rights::parse(&kept).unwrap_or_default()
-        };
-        acl.iter().map(|(who, rights)| (who.clone(), known(rights))).collect()
+        acl.iter().map(|(who, rights)| (who.clone(), rights_known(rights))).collect()
     };
     match before {
         Some(before) if plain(before) == plain(&acl) => before.clone(),
