@@ -26,6 +26,7 @@ use crate::config::Partition;
 use crate::error::{Error, Result};
 use crate::format::frame::{AnnotationValue, Append, Frame, Source};
 use crate::ids::{Lsn, MailboxId};
+use crate::layout::create_durable;
 use crate::mailbox::KeywordTable;
 use crate::mailbox::apply::{new_message, scan_file};
 use crate::mailbox::files::Files;
@@ -415,6 +416,11 @@ fn begin(
         && shared.catalog.owner(there)?.is_some()
     {
         return Err(Error::NotAllowed("the mailbox's directory is another mailbox's already"));
+    }
+    // With all of a mailbox's own files in a metapartition Cyrus makes it for the first message. Where
+    // there are messages, what is missing is a filesystem.
+    if mailbox.messages.is_empty() {
+        create_durable(storage, &dir).map_err(Error::io("create", &dir))?;
     }
     clear(storage, &dir)?;
     let (limit, trust) = (Lsn(u64::MAX), &shared.trust);

@@ -414,9 +414,10 @@ impl Cli {
                 | Command::Expire(_)
                 | Command::Unexpunge(_)
         );
-        // There it says where the other server's store is, and our own configuration is whole.
-        if other && self.config.is_some() {
-            (sources.imapd_conf, sources.cyrus_conf) = (None, None);
+        // There it says where the other server's store is, and our own configuration is whole, unless
+        // both of Cyrus's files are given, which the server is started with then.
+        if other && self.config.is_some() && self.cyrus_conf.is_none() {
+            sources.imapd_conf = None;
         }
         sources
     }

@@ -6,6 +6,7 @@ Fixtures and what their own servers answered of them are in engine/foreign/tests
 import hashlib
 import json
 import re
+import shutil
 import tarfile
 
 from . import proc
@@ -73,6 +74,55 @@ class CyrusStore(Cursus):
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             out[str(path.relative_to(self.root))] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, digest)
         return out
+
+
+class OwnStore(CyrusStore):
+    """An empty store with an imapd.conf of the test's, which Debian's Cyrus fills, and then Cursus by the same
+    file. Passwords are the fixture's."""
+
+    def __init__(self, options, users):
+        self.options = options
+        super().__init__("cyrus-3.6-uuid", "/" if "unixhierarchysep: yes" in options else ".")
+        # Cyrus's, as its file has them.
+        self.users, self.added = users, True
+
+    def write_config(self):
+        super().write_config()
+        for path in (self.root / "lib", self.root / "spool", self.root / "sieve"):
+            shutil.rmtree(path)
+            path.mkdir()
+        text = "".join(line for line in self.imapd_conf.read_text().splitlines(True)
+                       if not line.startswith(("unixhierarchysep", "altnamespace", "hashimapspool", "virtdomains",
+                                               "defaultdomain", "partition-", "fulldirhash")))
+        self.imapd_conf.write_text(f"{text}servername: vm\n{self.options.replace('@ROOT@', str(self.root))}")
+        for line in self.options.splitlines():
+            if line.startswith(("partition-", "metapartition-")):
+                (self.root / line.rpartition("/")[2]).mkdir(exist_ok=True)
+        services = "".join(f' {name} cmd="{cmd}" listen="127.0.0.1:{self.ports[name]}"\n'
+                           for name, cmd in (("imap", "imapd"), ("pop3", "pop3d"), ("lmtp", "lmtpd -a")))
+        self.cyrus_conf = self.dir / "services.conf"
+        self.cyrus_conf.write_text(f"SERVICES {{\n{services}}}\n")
+
+    def config_text(self):
+        """Only what Cyrus's files cannot say."""
+        return (f'state_dir = "{self.state}"\n[sharing]\nshared_user = "{SHARED_USER}"\n[pop3]\nuidl = "cyrus"\n'
+                f'[tls]\ncertificate = "{self.certificate}"\nkey = "{self.key}"\n')
+
+    def arguments(self):
+        return ["--config", self.config, "--imapd-conf", self.imapd_conf, "--cyrus-conf", self.cyrus_conf]
+
+    def tool(self, *arguments, **options):
+        # Once for configuration and store, as an administrator does it.
+        arguments = [one for one in arguments if one not in ("--imapd-conf", self.imapd_conf)]
+        return proc.run([proc.BINARIES / "cursus", *self.arguments(), *arguments], **options)
+
+    def start(self, **_):
+        self.child = proc.Child([proc.BINARIES / "cursusd", *self.arguments()], self.log_path)
+        self.wait_ready()
+        return self
+
+    def imap(self, user="alice", **_):
+        return Imap(self.at("imap")).login(user, f"pw-{user.split('@')[0]}")
 
 
 def text_of(answer):
