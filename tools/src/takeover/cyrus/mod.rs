@@ -210,14 +210,16 @@ pub fn give_back(
     let (conf, config_dir, list) = Site::whereabouts(imapd_conf)?;
     let _held = locks::take(&conf, imapd_conf, &config_dir, &list)?;
     let site = Site::read(imapd_conf)?;
-    if retire::is_retiring(config) {
-        let aside = retire::retire(config, &site, now)?;
+    let before = match retire::is_retiring(config) {
+        true => Some(retire::retire(config, &site, now)?),
+        false => retire::set_aside(config)?,
+    };
+    if let Some(aside) = before {
         let text = format!("all was handed back before; {} has what was here", aside.display());
         out.line(&Given { aside, ..Given::default() }, &text);
         return Ok(());
     }
     let partitions = plan::partitions(&site, config)?;
-    retire::has_store(config)?;
     let opened = Opened::open_unfinished(config)?;
     let ledger = Ledger::read(config);
     let done = Giver::new(&site, config, now, &partitions).write(opened.store(), &ledger);

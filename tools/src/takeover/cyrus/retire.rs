@@ -23,6 +23,8 @@ use crate::failure::{Failed, Kind};
 
 /// Without it there is no store.
 const CATALOG_NAME: &str = "catalog.redb";
+/// How directories with what was here begin; the moment follows, in Unix seconds.
+const ASIDE_PREFIX: &str = "handed-back-";
 
 fn failed(reason: String) -> Failed {
     Failed::new(Kind::Incomplete, reason)
@@ -34,17 +36,34 @@ pub fn is_retiring(config: &Config) -> bool {
     config.state_dir.join(RETIRING_NAME).exists()
 }
 
+/// The store that was here, where the last hand-back set it aside; `None` while there is one.
+///
 /// # Errors
-/// There is no store that could be handed back: an empty one would take from Cyrus what is Cyrus's.
-pub fn has_store(config: &Config) -> Result<(), Failed> {
+/// There is no store that could be handed back, nor was: an empty one would take from Cyrus what is
+/// Cyrus's.
+pub fn set_aside(config: &Config) -> Result<Option<PathBuf>, Failed> {
+    let named = |path: &Path, e: io::Error| failed(format!("{}: {e}", path.display()));
     let catalog = config.state_dir.join(CATALOG_NAME);
-    match catalog.try_exists() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(failed(format!(
-            "{}: no such file: nothing was taken over, or all was handed back before; nothing is changed",
+    if catalog.try_exists().map_err(|e| named(&catalog, e))? {
+        return Ok(None);
+    }
+    let mut last = None;
+    for entry in fs::read_dir(&config.state_dir).map_err(|e| named(&config.state_dir, e))? {
+        let aside = entry.map_err(|e| named(&config.state_dir, e))?.path();
+        let is_aside = aside.file_name().is_some_and(|name| {
+            name.to_string_lossy().starts_with(ASIDE_PREFIX) && aside.join(CATALOG_NAME).exists()
+        });
+        if is_aside {
+            let when = fs::metadata(&aside).and_then(|meta| meta.modified());
+            last = last.max(Some((when.map_err(|e| named(&aside, e))?, aside)));
+        }
+    }
+    match last {
+        Some((_, aside)) => Ok(Some(aside)),
+        None => Err(failed(format!(
+            "{}: no such file: nothing was taken over; nothing is changed",
             catalog.display()
         ))),
-        Err(e) => Err(failed(format!("{}: {e}", catalog.display()))),
     }
 }
 
@@ -57,13 +76,13 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     let name = match fs::read_to_string(&marker) {
         Ok(name) => name,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let mut name = format!("handed-back-{now}");
+            let mut name = format!("{ASIDE_PREFIX}{now}");
             // One from the same second is no place for what is here.
             let mut others = 2_u32..;
             while config.state_dir.join(&name).exists()
                 && let Some(other) = others.next()
             {
-                name = format!("handed-back-{now}-{other}");
+                name = format!("{ASIDE_PREFIX}{now}-{other}");
             }
             let mut stage = Stage::default();
             stage.put(&marker, name.as_bytes()).map_err(failed)?;
