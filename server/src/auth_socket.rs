@@ -184,7 +184,8 @@ impl Login {
             _ => "smtp",
         };
         let channel = Channel { host: self.services.hostname().to_owned(), ..Channel::default() };
-        let context = Context { origin, service };
+        // The mail transport's own listeners have no names here.
+        let context = Context { origin, service, listener: self.auth.service.as_str().into() };
         let mut exchange = self.services.auth.begin(self.mechanism, context, channel);
         let mut response = self.auth.response.take();
         let mut begun = Instant::now();

@@ -5,12 +5,13 @@
 
 use std::io;
 
+use engine::User;
 use protocol::line::{Framed, LineFramer};
 use tokio::time::Instant;
 
 use crate::net::Conn;
 use crate::services::Services;
-use crate::word::Leave;
+use crate::word::{Audience, Leave};
 
 /// What [`LineReader::next`] got.
 #[derive(Debug)]
@@ -57,11 +58,18 @@ pub(crate) struct LineReader {
     framer: LineFramer,
     /// Lines taken since other sessions had a turn.
     lines: u32,
+    /// Who has logged in.
+    user: Option<User>,
 }
 
 impl LineReader {
     pub(crate) fn new(line_bytes_max: usize) -> LineReader {
-        LineReader { framer: LineFramer::new(line_bytes_max), lines: 0 }
+        LineReader { framer: LineFramer::new(line_bytes_max), lines: 0, user: None }
+    }
+
+    /// From now on waiting ends, too, when the user is denied the service.
+    pub(crate) fn log_in(&mut self, user: User) {
+        self.user = Some(user);
     }
 
     /// The next line, whole before `deadline` (a byte now and then doesn't put it off); sends what
@@ -91,11 +99,12 @@ impl LineReader {
                 return Incoming::End(End::Failed(error));
             }
             self.lines = 0;
-            let protocol = conn.protocol();
+            let listener = conn.listener().clone();
+            let audience = Audience { listener, user: self.user.clone(), stays: false };
             let filled = tokio::select! {
                 biased;
-                () = services.leaving(protocol, false) => {
-                    return Incoming::End(End::Leave(services.why_leave(protocol, false)));
+                () = services.leaving(audience.clone()) => {
+                    return Incoming::End(End::Leave(services.why_leave(&audience)));
                 }
                 filled = tokio::time::timeout_at(deadline, conn.fill()) => filled,
             };

@@ -10,7 +10,8 @@ use crate::services::Services;
 
 /// Who is asking, for the authenticator.
 pub fn context(conn: &Conn, service: &'static str) -> Context {
-    Context { origin: conn.peer().ip().map_or(Origin::Local, Origin::from), service }
+    let origin = conn.peer().ip().map_or(Origin::Local, Origin::from);
+    Context { origin, service, listener: conn.listener().name().into() }
 }
 
 impl Services {

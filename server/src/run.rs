@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use admin::Operator;
 use admin::accounts::{self, StoreOwners};
 use admin::store::OpenError;
+use auth::deny::DenyList;
 use auth::introspection::{Endpoint, Introspection};
 use auth::token::{Claims, LocalTokens, Refusal, TokenCheck};
 use auth::{Authenticator, LoginDomains, Settings, UserName};
@@ -204,6 +205,8 @@ pub fn auth_settings(config: &Config, hostname: &str) -> Result<Settings, RunErr
                 reason: e.to_string(),
             })?),
         };
+    let deny = DenyList::open(config.deny_file());
+    let deny = deny.map_err(|e| RunError::Auth { key: "auth.deny_file", reason: e.to_string() })?;
     Ok(Settings {
         hash_threads: auth.hash_threads,
         hash_queue_max: auth.hash_queue_max,
@@ -223,6 +226,7 @@ pub fn auth_settings(config: &Config, hostname: &str) -> Result<Settings, RunErr
             bare: auth.bare_domain.clone(),
         },
         anonymous_user,
+        deny: Some(Arc::new(deny)),
         tokens: token_check(&auth.oauth)?,
         token_refusal: Refusal {
             scope: auth.oauth.scope.clone(),

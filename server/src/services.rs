@@ -12,7 +12,7 @@
 //! ```text
 //! tokio::select! {
 //!     biased;
-//!     () = services.leaving(protocol, stays) => { /* say BYE, close */ }
+//!     () = services.leaving(audience) => { /* say BYE, close */ }
 //!     read = tokio::time::timeout(idle, conn.fill()) => { /* 0: the client left */ }
 //! }
 //! ```
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use auth::backends::Chain;
 use auth::{Account, Authenticator};
-use config::{Config, Protocol};
+use config::Config;
 use engine::io::Lane;
 use engine::{Store, User};
 use parking_lot::Mutex;
@@ -40,7 +40,7 @@ use crate::pop3::LoginDelays;
 use crate::stalls::{Meter, Stalls};
 use crate::telemetry::Telemetry;
 use crate::tls::TlsSwitch;
-use crate::word::{Leave, Word};
+use crate::word::{Audience, Leave, Word};
 
 /// What all cores share.
 pub struct Shared {
@@ -263,28 +263,24 @@ impl Services {
         self.shared.hostname()
     }
 
-    /// Ready when sessions of a protocol have to end: finish the command, say goodbye, return.
-    /// `stays`: only when the server stops. Small, as each idle session has one.
-    pub(crate) fn leaving(
-        &self,
-        protocol: Protocol,
-        stays: bool,
-    ) -> impl Future<Output = ()> + use<> {
+    /// Ready when a session has to end: finish the command, say goodbye, return. Small, as each idle
+    /// session has one.
+    pub(crate) fn leaving(&self, audience: Audience) -> impl Future<Output = ()> + use<> {
         let mut receiver = self.shared.word.subscribe();
         async move {
             // An error means that the sender is gone, and then there is no server.
-            let _ = receiver.wait_for(move |word| word.leave(protocol, stays).is_some()).await;
+            let _ = receiver.wait_for(move |word| word.leave(&audience).is_some()).await;
         }
     }
 
     /// Behind [`Services::leaving`]: why.
-    pub(crate) fn why_leave(&self, protocol: Protocol, stays: bool) -> Leave {
-        self.must_leave(protocol, stays).unwrap_or(Leave::Stopping)
+    pub(crate) fn why_leave(&self, audience: &Audience) -> Leave {
+        self.must_leave(audience).unwrap_or(Leave::Stopping)
     }
 
-    /// Whether sessions have to end, for checks between commands of a pipeline.
-    pub(crate) fn must_leave(&self, protocol: Protocol, stays: bool) -> Option<Leave> {
-        self.shared.word.borrow().leave(protocol, stays)
+    /// Whether a session has to end, for checks between commands of a pipeline.
+    pub(crate) fn must_leave(&self, audience: &Audience) -> Option<Leave> {
+        self.shared.word.borrow().leave(audience)
     }
 
     /// Logs and counts a login.

@@ -7,8 +7,9 @@
 //! | `shutdown` | is told to users, whose sessions then end, as do new ones, as long as it is there |
 //! | `shutdown.imap`, `shutdown.pop3`, `shutdown.lmtp` | the same for one protocol, rather than `shutdown` |
 //!
-//! Administrators' IMAP sessions stay, and who has not logged in may do so: that could be one. Invariant:
-//! a file that cannot be read says nothing, and the log says why.
+//! Administrators' IMAP sessions stay, and who has not logged in may do so: that could be one. Sessions
+//! of users whom the deny list denies the service end, too. Invariant: a file that cannot be read says
+//! nothing new, and the log says why.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,7 +17,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Protocol;
+use auth::deny::Denials;
+use config::{Listener, Protocol};
+use engine::User;
 
 use crate::services::Shared;
 
@@ -31,6 +34,30 @@ pub(crate) struct Word {
     /// The server stops. Is not taken back.
     pub(crate) stopping: bool,
     said: Said,
+    denied: Denied,
+}
+
+/// What is denied to whom: another one where the list was read again.
+#[derive(Clone, Debug, Default)]
+struct Denied(Arc<Denials>);
+
+impl PartialEq for Denied {
+    fn eq(&self, other: &Denied) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Denied {}
+
+/// Whom a session serves: that decides what concerns it.
+#[derive(Clone)]
+pub(crate) struct Audience {
+    /// Where the client is.
+    pub(crate) listener: Arc<Listener>,
+    /// Who has logged in.
+    pub(crate) user: Option<User>,
+    /// Goes on while the operator ends users' sessions.
+    pub(crate) stays: bool,
 }
 
 /// The first lines of the files, without what no protocol has in a text.
@@ -47,17 +74,23 @@ struct Said {
 pub(crate) enum Leave {
     /// The server stops.
     Stopping,
-    /// The operator says so, with this text.
+    /// The operator says so, with this text: to all, or to this user.
     Told(Arc<str>),
 }
 
 impl Word {
-    /// Whether sessions of this protocol have to end: of users, where not `stays`.
-    pub(crate) fn leave(&self, protocol: Protocol, stays: bool) -> Option<Leave> {
+    /// Whether a session has to end.
+    pub(crate) fn leave(&self, audience: &Audience) -> Option<Leave> {
         if self.stopping {
             return Some(Leave::Stopping);
         }
-        let own = self.said.shutdown_of[protocol.index()].as_ref();
+        let Audience { listener, user, stays } = audience;
+        if let Some(user) = user
+            && let Ok(Some(told)) = self.denied.0.of(user.name(), &listener.name())
+        {
+            return Some(Leave::Told(told.into()));
+        }
+        let own = self.said.shutdown_of[listener.protocol.index()].as_ref();
         let text = own.or(self.said.shutdown.as_ref()).filter(|_| !stays)?;
         Some(Leave::Told(text.clone()))
     }
@@ -126,7 +159,16 @@ pub async fn keep_looking(shared: Arc<Shared>) {
             }
             known = unread;
         }
-        shared.change_word(|word| word.said = said);
+        // A list that cannot be read any more is in the log with each login.
+        let auth = shared.auth.clone();
+        let Ok(denied) = shared.store.helpers().run(move || auth.denials_blocking()).await else {
+            return;
+        };
+        let denied = denied.ok().map(Denied);
+        shared.change_word(|word| {
+            word.said = said;
+            word.denied = denied.unwrap_or_else(|| word.denied.clone());
+        });
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -150,17 +192,23 @@ mod tests {
     #[test]
     fn a_protocols_own_file_goes_before_the_one_of_all() {
         let dir = tempfile::tempdir().unwrap();
-        let word = || Word { stopping: false, said: Said::read(dir.path()).0 };
+        let word = || Word { said: Said::read(dir.path()).0, ..Word::default() };
+        let of = |protocol, stays| {
+            let listener = Listener::new(protocol, "127.0.0.1:1".to_owned().into()).into();
+            Audience { listener, user: None, stays }
+        };
+        let (imap, pop3) = (of(Protocol::Imap, false), of(Protocol::Pop3, false));
         assert_eq!(word(), Word::default());
         std::fs::write(dir.path().join("shutdown.pop3"), "no POP3 today\n").unwrap();
-        assert_eq!(word().leave(Protocol::Imap, false), None);
+        assert_eq!(word().leave(&imap), None);
         std::fs::write(dir.path().join("shutdown"), "closed").unwrap();
         let told = |text: &str| Some(Leave::Told(text.into()));
-        assert_eq!(word().leave(Protocol::Imap, false), told("closed"));
-        assert_eq!(word().leave(Protocol::Pop3, false), told("no POP3 today"));
-        assert_eq!(word().leave(Protocol::Imap, true), None);
+        assert_eq!(word().leave(&imap), told("closed"));
+        assert_eq!(word().leave(&pop3), told("no POP3 today"));
+        let stays = of(Protocol::Imap, true);
+        assert_eq!(word().leave(&stays), None);
         let stopped = Word { stopping: true, ..word() };
-        assert_eq!(stopped.leave(Protocol::Imap, true), Some(Leave::Stopping));
+        assert_eq!(stopped.leave(&stays), Some(Leave::Stopping));
         std::fs::create_dir(dir.path().join("motd")).unwrap();
         let (said, unread) = Said::read(dir.path());
         assert_eq!((said.motd, unread.len()), (None, 1), "{unread:?}");

@@ -218,6 +218,32 @@ class CyrusCommands(CyrusCase):
             done = proc.run([one.dir / "lib/cyrus/bin/ctl_mboxlist", "-C", one.imapd_conf, "-u"], check=False,
                             env={"CURSUS_CONFIG": str(one.config)}, stdin=text)
             self.assertEqual(done.returncode, status, done.stderr)
+    def test_as_cyr_deny(self):
+        """One file for both, whoever writes it."""
+        one = self.store("cyrus-3.6-legacydirs")
+        peer = self.cyrus(one)
+        self.links(one)
+        config = one.config.read_text().replace("[auth]\n", f'[auth]\ndeny_file = "{one.root}/lib/user_deny.db"\n')
+        one.config.write_text(config)
+        self.assertIn("deny_file", config)
+        peer.tool("cyr_deny", "-s", "imap*,!imaps", "-m", "not here", "alice")
+        peer.tool("cyr_deny", "bob")
+        listed = peer.tool("cyr_deny", "-l")
+        self.assertIn("imap*,!imaps", listed)
+        self.assertEqual(self.ours(one, "cyr_deny", "-l"), listed)
+        self.assertNotIn("deny list", one.take_over().stderr)
+        one.add_users()
+        one.start()
+        for user, told in ("alice", "not here"), ("bob", "Access to this service has been blocked"):
+            with self.assertRaisesRegex(AssertionError, told):
+                one.imap(user)
+        self.assertEqual(self.ours(one, "cyr_deny", "-a", "bob"), "")
+        self.assertEqual(self.ours(one, "cyr_deny", "-s", "pop3", "-m", "", "alice"), "")
+        with one.imap("alice"), one.imap("bob"):
+            pass
+        self.assertEqual(self.ours(one, "cyr_deny", "-l"), peer.tool("cyr_deny", "-l"))
+        done = self.ours(one, "cyr_deny", "-l", "alice", check=False)
+        self.assertIn("expected [-s SERVICES]", done)
 
     def test_debians_daily_script_runs_as_it_is(self):
         one = self.store("cyrus-3.6-uuid")

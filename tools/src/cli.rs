@@ -251,6 +251,24 @@ pub enum UserCommand {
         /// Who
         name: String,
     },
+    /// Deny a user services: logins fail from now on, and sessions end. Mail still arrives
+    Deny {
+        /// Who, of any back end
+        name: String,
+        /// Patterns of listeners' names, the last that fits decides: imap*,!imaps. Without it all
+        #[arg(long, value_name = "PATTERN,...")]
+        services: Option<String>,
+        /// What the user is told
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+    },
+    /// Take back what is denied to a user
+    Allow {
+        /// Who
+        name: String,
+    },
+    /// List users who are denied services
+    Denied,
 }
 
 /// A user to be added, or many.

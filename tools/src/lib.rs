@@ -37,6 +37,7 @@ pub mod scrub;
 pub mod store;
 pub mod takeover;
 pub mod user;
+pub mod user_deny;
 pub mod user_elsewhere;
 pub mod user_list;
 

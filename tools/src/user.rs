@@ -15,7 +15,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use crate::cli::{UserAdd, UserCommand};
 use crate::failure::{Failed, Kind};
 use crate::output::Output;
-use crate::{place, user_elsewhere as elsewhere, user_list};
+use crate::{place, user_deny, user_elsewhere as elsewhere, user_list};
 
 /// Does `cursus user …`.
 pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), Failed> {
@@ -41,6 +41,12 @@ pub fn run(command: &UserCommand, config: &Config, out: &Output) -> Result<(), F
             edit(&file, |document| document.set_credentials(&name, credentials))?;
             out.line(&serde_json::json!({ "changed": name.as_str() }), &format!("changed {name}"));
         }
+        UserCommand::Deny { name, services, message } => {
+            let (services, message) = (services.as_deref(), message.as_deref());
+            return user_deny::deny(&UserName::new(name)?, services, message, config, out);
+        }
+        UserCommand::Allow { name } => return user_deny::allow(&UserName::new(name)?, config, out),
+        UserCommand::Denied => return user_deny::denied(config, out),
         UserCommand::List => return user_list::list(config, out),
         UserCommand::Check => return user_list::check(config, out),
         UserCommand::Remove { name } => {

@@ -7,6 +7,7 @@ use crate::acting::{Claim, may_act};
 use crate::channel::Channel;
 use crate::credential::PASSWORD_BYTES_MAX;
 use crate::decoy::Decoy;
+use crate::deny::{Denials, DenyList};
 use crate::digest_md5;
 use crate::directory::{Account, AuthError, Candidate, PassDb, PasswordCheck, Unavailable, UserDb};
 use crate::hash::{HashKind, HmacKey, hex};
@@ -21,12 +22,14 @@ use crate::token::{Refusal, TokenCheck};
 use subtle::ConstantTimeEq as _;
 
 /// Who is asking.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Context {
     /// Where the connection comes from.
     pub origin: Origin,
     /// `imap`, `pop3`, ...: for accounts that may not use all of them, and for logs.
     pub service: &'static str,
+    /// What the service is called in the deny list: `imaps`.
+    pub listener: Arc<str>,
 }
 
 impl Context {
@@ -66,6 +69,8 @@ pub struct Settings {
     pub domains: LoginDomains,
     /// Whose mail ANONYMOUS reads.
     pub anonymous_user: Option<UserName>,
+    /// Who may not log in.
+    pub deny: Option<Arc<DenyList>>,
     /// Who says whose a bearer token is.
     pub tokens: Option<Arc<dyn TokenCheck>>,
     /// What is said about a token that is refused.
@@ -87,6 +92,7 @@ impl Default for Settings {
             master_separator: None,
             domains: LoginDomains::default(),
             anonymous_user: None,
+            deny: None,
             tokens: None,
             token_refusal: Refusal::default(),
         }
@@ -145,7 +151,7 @@ impl Authenticator {
         &self,
         user: &str,
         password: &[u8],
-        context: Context,
+        context: &Context,
     ) -> Result<Account, AuthError> {
         self.plain_as("", user, password, context).await
     }
@@ -156,7 +162,7 @@ impl Authenticator {
         authzid: &str,
         user: &str,
         password: &[u8],
-        context: Context,
+        context: &Context,
     ) -> Result<Account, AuthError> {
         let claim = self.claim(user, authzid);
         let verified = match &claim.user {
@@ -175,7 +181,7 @@ impl Authenticator {
         user: &str,
         stamp: &str,
         digest: &[u8],
-        context: Context,
+        context: &Context,
     ) -> Result<Account, AuthError> {
         let claim = self.claim(user, "");
         let secrets = self.secrets(&claim, context).await?;
@@ -205,6 +211,28 @@ impl Authenticator {
         }
     }
 
+    /// Who may not log in now.
+    ///
+    /// # Errors
+    /// The deny list cannot be read.
+    pub async fn denials(&self) -> Result<Arc<Denials>, Unavailable> {
+        match &self.settings.deny {
+            Some(list) => list.now().await,
+            None => Ok(Arc::default()),
+        }
+    }
+
+    /// As [`Authenticator::denials`], on a thread that may wait.
+    ///
+    /// # Errors
+    /// The deny list cannot be read.
+    pub fn denials_blocking(&self) -> Result<Arc<Denials>, Unavailable> {
+        match &self.settings.deny {
+            Some(list) => list.now_blocking(),
+            None => Ok(Arc::default()),
+        }
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -219,9 +247,9 @@ impl Authenticator {
         &self,
         user: &UserName,
         password: &[u8],
-        context: Context,
+        context: &Context,
     ) -> Result<(), AuthError> {
-        let Context { origin, service } = context;
+        let Context { origin, service, .. } = *context;
         let candidate = self.passwords.find(user, service).await?;
         let (check, token): (Arc<dyn PasswordCheck>, _) = match candidate {
             Candidate::Known { check, version } => {
@@ -255,7 +283,7 @@ impl Authenticator {
     async fn account(
         &self,
         user: &UserName,
-        service: &str,
+        context: &Context,
         proof: Proof,
     ) -> Result<Account, AuthError> {
         let found = match proof {
@@ -267,15 +295,18 @@ impl Authenticator {
             return Err(AuthError::Wrong);
         };
         let attributes = &account.attributes;
-        let refused = match service {
+        let refused = match context.service {
             "imap" | "smap" => attributes.disableimap,
             "pop3" => attributes.disablepop3,
             _ => false,
         };
-        match refused || attributes.disabled {
-            true => Err(AuthError::Disabled),
-            false => Ok(account),
+        if refused || attributes.disabled {
+            return Err(AuthError::Disabled);
         }
+        if let Some(told) = self.denials().await?.of(account.name.as_str(), &context.listener)? {
+            return Err(AuthError::Barred(told));
+        }
+        Ok(account)
     }
 
     /// Who is named by a name as clients send it, and an authorisation identity.
@@ -287,7 +318,7 @@ impl Authenticator {
     pub(crate) async fn secrets(
         &self,
         claim: &Claim,
-        context: Context,
+        context: &Context,
     ) -> Result<Option<Arc<dyn PasswordCheck>>, AuthError> {
         if self.failures.is_limited(context.origin, Instant::now()) {
             return Err(AuthError::Limited);
@@ -304,7 +335,7 @@ impl Authenticator {
         &self,
         claim: &Claim,
         hash: HashKind,
-        context: Context,
+        context: &Context,
     ) -> Result<(ScramVerifier, bool), AuthError> {
         let found = self.secrets(claim, context).await?.and_then(|s| s.scram(hash));
         let real = found.is_some();
@@ -319,7 +350,7 @@ impl Authenticator {
         hash: HashKind,
         challenge: &[u8],
         digest: &[u8],
-        context: Context,
+        context: &Context,
     ) -> Result<(), AuthError> {
         let secrets = self.secrets(claim, context).await?;
         let found = secrets.as_ref().and_then(|s| s.hmac_key(hash));
@@ -340,7 +371,7 @@ impl Authenticator {
         &self,
         claim: &Claim,
         response: &digest_md5::Response,
-        context: Context,
+        context: &Context,
     ) -> Result<Vec<u8>, AuthError> {
         let secrets = self.secrets(claim, context).await?;
         let own = &self.settings.realm;
@@ -360,7 +391,7 @@ impl Authenticator {
         &self,
         claim: &Claim,
         verified: Result<(), AuthError>,
-        context: Context,
+        context: &Context,
     ) -> Result<Account, AuthError> {
         let result = match (verified, &claim.user) {
             (Err(error), _) => Err(error),
@@ -383,7 +414,7 @@ impl Authenticator {
     pub(crate) async fn conclude_quietly(
         &self,
         claim: &Claim,
-        context: Context,
+        context: &Context,
     ) -> Result<Account, AuthError> {
         let Some(user) = &claim.user else { return Err(AuthError::Wrong) };
         self.admit(user, claim, context, Proof::Other).await
@@ -394,10 +425,10 @@ impl Authenticator {
         &self,
         user: &UserName,
         claim: &Claim,
-        context: Context,
+        context: &Context,
         proof: Proof,
     ) -> Result<Account, AuthError> {
-        let own = self.account(user, context.service, proof).await;
+        let own = self.account(user, context, proof).await;
         let Some(target) = &claim.acting_as else { return own };
         let own = own?;
         // Not allowed and not there are one answer: whoever may not act shall not learn who exists.
@@ -406,18 +437,18 @@ impl Authenticator {
         if !may_act(&own, &other) {
             return Err(AuthError::Denied);
         }
-        let mut account = self.account(target, context.service, Proof::Other).await?;
+        let mut account = self.account(target, context, Proof::Other).await?;
         account.attributes.read_only |= own.attributes.read_only;
         Ok(Account { by: Some(own.name), ..account })
     }
 
     /// The account that ANONYMOUS opens: for reading only.
-    pub(crate) async fn anonymous(&self, context: Context) -> Result<Account, AuthError> {
+    pub(crate) async fn anonymous(&self, context: &Context) -> Result<Account, AuthError> {
         if self.failures.is_limited(context.origin, Instant::now()) {
             return Err(AuthError::Limited);
         }
         let user = self.settings.anonymous_user.as_ref().ok_or(AuthError::Disabled)?;
-        let mut account = match self.account(user, context.service, Proof::Other).await {
+        let mut account = match self.account(user, context, Proof::Other).await {
             Err(AuthError::Wrong) => return Err(AuthError::Disabled),
             other => other?,
         };
@@ -466,10 +497,14 @@ mod tests {
         auth: Arc<Authenticator>,
     }
 
-    const FROM_OUTSIDE: Context = Context {
-        origin: Origin::Address(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1))),
-        service: "test",
-    };
+    fn context(origin: Origin) -> Context {
+        Context { origin, service: "test", listener: "tests".into() }
+    }
+
+    fn from_outside() -> Context {
+        let address = std::net::Ipv4Addr::new(192, 0, 2, 1);
+        context(Origin::Address(std::net::IpAddr::V4(address)))
+    }
 
     fn site(settings: Settings) -> Site {
         let dir = tempfile::tempdir().unwrap();
@@ -489,7 +524,7 @@ mod tests {
     }
 
     async fn plain(site: &Site, user: &str, password: &str) -> Result<Account, AuthError> {
-        site.auth.plain(user, password.as_bytes(), FROM_OUTSIDE).await
+        site.auth.plain(user, password.as_bytes(), &from_outside()).await
     }
 
     #[tokio::test]
@@ -533,8 +568,8 @@ mod tests {
         }
         assert_eq!(plain(&site, "off", "geheim").await, Err(AuthError::Limited));
         plain(&site, "jo", "geheim").await.unwrap();
-        let local = Context { origin: Origin::Local, service: "test" };
-        assert_eq!(site.auth.plain("off", b"geheim", local).await, Err(AuthError::Disabled));
+        let local = context(Origin::Local);
+        assert_eq!(site.auth.plain("off", b"geheim", &local).await, Err(AuthError::Disabled));
     }
 
     #[tokio::test]

@@ -98,6 +98,9 @@ pub enum AuthError {
     /// The password is right and the account may not log in, or not by this protocol.
     #[error("account is disabled")]
     Disabled,
+    /// The password is right and the deny list has the user: what the user is told.
+    #[error("denied this service: {0}")]
+    Barred(String),
     /// The password is right and the user may not act as the other one; or there is none.
     #[error("not allowed to act as that user")]
     Denied,

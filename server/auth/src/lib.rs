@@ -6,6 +6,7 @@
 //! | [`directory`] | the seam: where PAM, SQL or LDAP plug in beside the user file |
 //! | [`users`] | the embedded user file and its editing |
 //! | [`backends`] | users that other servers had: Courier's, Cyrus's, Dovecot's |
+//! | [`deny`] | users who may not log in, whatever back end has them |
 //! | [`learn`] | passwords that the server before us knows, learned at login |
 //! | [`credential`], [`old_hash`], [`md5_crypt`] | password schemes |
 //! | `decoy` | the password of users who do not exist |
@@ -19,6 +20,7 @@
 //! | [`pool`] | hashing threads, fair by address |
 //! | [`limit`] | what wrong passwords cost |
 //! | [`remember`] | good logins kept as keyed hashes |
+//! | `replaced`, `stamp` | how files change, and whether they have |
 //! | [`name`] | the one canonical form of a user's name |
 //!
 //! Invariants: no password is logged; none is stored in clear unless the operator asks for it; a
@@ -31,6 +33,7 @@ pub mod backends;
 pub mod channel;
 pub mod credential;
 mod decoy;
+pub mod deny;
 pub mod digest_md5;
 pub mod directory;
 pub mod hash;
@@ -43,6 +46,7 @@ pub mod name;
 pub mod old_hash;
 pub mod pool;
 pub mod remember;
+mod replaced;
 pub mod sasl;
 mod scheme;
 pub mod scram;

@@ -90,7 +90,7 @@ impl Exchange {
             State::Start => self.start(response).await,
             State::LoginPassword { user } => {
                 let password = response.unwrap_or_default();
-                done(self.authenticator.plain(&user, password, self.context).await)
+                done(self.authenticator.plain(&user, password, &self.context).await)
             }
             State::ScramProof { claim, server, real } => {
                 self.scram_proof(&claim, server, real, response.unwrap_or_default()).await
@@ -104,7 +104,7 @@ impl Exchange {
                 Step::Failed(AuthError::Malformed("an empty response after the server's proof"))
             }
             State::TokenRefused { claim, error } => {
-                done(self.authenticator.conclude(&claim, Err(error), self.context).await)
+                done(self.authenticator.conclude(&claim, Err(error), &self.context).await)
             }
             State::Over => Step::Failed(AuthError::Malformed("a new exchange")),
         }
@@ -172,7 +172,7 @@ impl Exchange {
             return malformed();
         };
         user.clone_into(&mut self.user);
-        done(self.authenticator.plain_as(authzid, user, password, self.context).await)
+        done(self.authenticator.plain_as(authzid, user, password, &self.context).await)
     }
 
     async fn scram_first(&mut self, hash: HashKind, plus: bool, response: &[u8]) -> Step {
@@ -183,7 +183,7 @@ impl Exchange {
         self.user.clone_from(&first.user);
         let authzid = first.authzid.as_deref().unwrap_or_default();
         let claim = self.authenticator.claim(&first.user, authzid);
-        let found = self.authenticator.scram_verifier(&claim, hash, self.context).await;
+        let found = self.authenticator.scram_verifier(&claim, hash, &self.context).await;
         let (verifier, real) = match found {
             Ok(found) => found,
             Err(error) => return Step::Failed(error),
@@ -206,7 +206,7 @@ impl Exchange {
             Ok(_) => (Err(AuthError::Wrong), Vec::new()),
             Err(error) => (Err(error), Vec::new()),
         };
-        match self.authenticator.conclude(claim, verified, self.context).await {
+        match self.authenticator.conclude(claim, verified, &self.context).await {
             Ok(account) => self.ask(State::LastWord { account }, &last),
             Err(error) => Step::Failed(error),
         }
@@ -225,9 +225,9 @@ impl Exchange {
         user.clone_into(&mut self.user);
         let claim = self.authenticator.claim(user, "");
         let digest = digest.to_ascii_lowercase();
-        let (digest, context) = (digest.as_bytes(), self.context);
+        let (digest, context) = (digest.as_bytes(), &self.context);
         let verified = self.authenticator.cram(&claim, hash, challenge, digest, context).await;
-        done(self.authenticator.conclude(&claim, verified, self.context).await)
+        done(self.authenticator.conclude(&claim, verified, &self.context).await)
     }
 
     async fn digest(&mut self, nonce: &str, response: &[u8]) -> Step {
@@ -248,12 +248,12 @@ impl Exchange {
         };
         let authzid = response.authzid.as_deref().unwrap_or_default();
         let claim = self.authenticator.claim(&named, authzid);
-        let checked = self.authenticator.digest_md5(&claim, &response, self.context).await;
+        let checked = self.authenticator.digest_md5(&claim, &response, &self.context).await;
         let (verified, proof) = match checked {
             Ok(proof) => (Ok(()), proof),
             Err(error) => (Err(error), Vec::new()),
         };
-        match self.authenticator.conclude(&claim, verified, self.context).await {
+        match self.authenticator.conclude(&claim, verified, &self.context).await {
             Ok(account) => self.ask(State::LastWord { account }, &proof),
             Err(error) => Step::Failed(error),
         }
@@ -269,7 +269,7 @@ impl Exchange {
         self.user = names.join(" ");
         for name in &names {
             let claim = self.authenticator.claim(name, authzid);
-            match self.authenticator.conclude_quietly(&claim, self.context).await {
+            match self.authenticator.conclude_quietly(&claim, &self.context).await {
                 Err(AuthError::Wrong) => {}
                 other => {
                     self.user.clone_from(name);
@@ -278,7 +278,7 @@ impl Exchange {
             }
         }
         let nobody = self.authenticator.claim("", "");
-        done(self.authenticator.conclude(&nobody, Err(AuthError::Wrong), self.context).await)
+        done(self.authenticator.conclude(&nobody, Err(AuthError::Wrong), &self.context).await)
     }
 
     async fn anonymous(&mut self, trace: &[u8]) -> Step {
@@ -289,7 +289,7 @@ impl Exchange {
             ));
         };
         self.user = format!("anonymous {trace}").trim_end().to_owned();
-        done(self.authenticator.anonymous(self.context).await)
+        done(self.authenticator.anonymous(&self.context).await)
     }
 
     async fn bearer(&mut self, message: Result<Bearer, AuthError>) -> Step {
@@ -302,7 +302,7 @@ impl Exchange {
         {
             Ok(user) => {
                 let claim = self.authenticator.claim(&user, &named);
-                match self.authenticator.conclude_quietly(&claim, self.context).await {
+                match self.authenticator.conclude_quietly(&claim, &self.context).await {
                     Err(error) => (claim, error),
                     done => return self::done(done),
                 }

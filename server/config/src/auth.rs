@@ -15,6 +15,9 @@ pub struct Auth {
     pub backends: Vec<AuthBackend>,
     /// File with one user a line. Absent: `users` in `state_dir`.
     pub users_file: Option<PathBuf>,
+    /// File with users who are denied services, in a form of Cyrus's `user_deny.db`. Absent:
+    /// `user_deny.db` in `state_dir`.
+    pub deny_file: Option<PathBuf>,
     /// Seconds that a good login is remembered as a keyed hash, in memory. 0: never.
     pub remember_seconds: u64,
     /// Threads that compute password hashes.
@@ -69,6 +72,7 @@ impl Default for Auth {
         Auth {
             backends: vec![AuthBackend::Users],
             users_file: None,
+            deny_file: None,
             remember_seconds: 300,
             hash_threads: 2,
             hash_queue_max: 1024,

@@ -194,6 +194,11 @@ impl Config {
         self.auth.users_file.clone().unwrap_or_else(|| self.state_dir.join("users"))
     }
 
+    /// Where users are who are denied services.
+    pub fn deny_file(&self) -> PathBuf {
+        self.auth.deny_file.clone().unwrap_or_else(|| self.state_dir.join("user_deny.db"))
+    }
+
     /// The log's directory: as set, or `log` in `state_dir`.
     pub fn log_dir(&self) -> PathBuf {
         self.store.log_dir.clone().unwrap_or_else(|| self.state_dir.join("log"))
@@ -234,6 +239,7 @@ impl Config {
         perhaps("tls.client_ca", &mut self.tls.client_ca);
         perhaps("tls.client_crl", &mut self.tls.client_crl);
         perhaps("auth.users_file", &mut self.auth.users_file);
+        perhaps("auth.deny_file", &mut self.auth.deny_file);
         perhaps("auth.learn.ca", &mut self.auth.learn.ca);
         for (key, path) in self.auth.paths_mut() {
             if !path.as_os_str().is_empty() {

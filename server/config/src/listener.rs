@@ -1,5 +1,6 @@
 //! Where clients connect, and what they may do there.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -13,6 +14,9 @@ pub struct Listener {
     pub protocol: Protocol,
     /// `host:port`, `unix:/path` or `systemd:NAME`.
     pub address: ListenerAddress,
+    /// What this service is called in the deny list. Absent: as [`Listener::name`] says.
+    #[serde(default)]
+    pub name: Option<String>,
     /// When TLS begins.
     #[serde(default)]
     pub tls: TlsMode,
@@ -43,6 +47,7 @@ impl Listener {
         Listener {
             protocol,
             address,
+            name: None,
             tls: TlsMode::default(),
             plain_login: PlainLogin::default(),
             names: NameForm::default(),
@@ -50,6 +55,16 @@ impl Listener {
             connections_max: 0,
             connections_per_address_max: 0,
             trusted: false,
+        }
+    }
+
+    /// What this service is called in the deny list: if nothing else is set, the protocol, and with an
+    /// `s` where TLS begins at once.
+    pub fn name(&self) -> Cow<'_, str> {
+        match (&self.name, self.tls) {
+            (Some(name), _) => name.into(),
+            (None, TlsMode::Implicit) => format!("{}s", self.protocol).into(),
+            (None, _) => self.protocol.as_str().into(),
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use config::Protocol;
 use protocol::imap::command::{Command, Tag};
 use protocol::imap::decode::{self, DecodeError, Dialect};
 use protocol::imap::framing::{Event, Excess, Literal};
 
 use super::reply::End;
 use super::session::{Session, seconds_of};
+use crate::word::Audience;
 
 /// The tag that leads to SMAP, and its blank. No tag of IMAP's.
 const SMAP_TAG: &[u8] = b"\\SMAP1 ";
@@ -40,7 +40,7 @@ impl Session {
     pub(super) async fn next_input(&mut self) -> Result<Input, End> {
         loop {
             if self.framer.is_idle()
-                && let Some(leave) = self.services.must_leave(Protocol::Imap, self.stays())
+                && let Some(leave) = self.services.must_leave(&self.audience())
             {
                 return Err(leave.into());
             }
@@ -113,13 +113,13 @@ impl Session {
         } else {
             self.conn.acknowledge();
         }
-        let ((wait, reason), stays) = (self.patience(), self.stays());
+        let ((wait, reason), audience) = (self.patience(), self.audience());
         let services = &self.services;
         let read = tokio::select! {
             biased;
             // In the middle of a command the client may finish it.
-            () = services.leaving(Protocol::Imap, stays), if self.framer.is_idle() => {
-                return Err(services.why_leave(Protocol::Imap, stays).into());
+            () = services.leaving(audience.clone()), if self.framer.is_idle() => {
+                return Err(services.why_leave(&audience).into());
             }
             read = tokio::time::timeout(wait, self.conn.fill()) => read,
         };
@@ -131,9 +131,13 @@ impl Session {
         }
     }
 
-    /// Whether it goes on while the operator ends users' sessions.
-    pub(super) fn stays(&self) -> bool {
-        self.viewer.as_ref().is_none_or(|viewer| viewer.administers())
+    /// What of the word to everybody concerns it.
+    pub(super) fn audience(&self) -> Audience {
+        Audience {
+            listener: self.conn.listener().clone(),
+            user: self.user.clone(),
+            stays: self.viewer.as_ref().is_none_or(|viewer| viewer.administers()),
+        }
     }
 
     /// How long to wait for the client's next byte, and what to say after that.

@@ -18,7 +18,6 @@ mod rules;
 
 use std::collections::{BTreeSet, HashMap};
 
-use config::Protocol;
 use engine::{
     Event, Heard, Listener, MailboxId, MessageEvents, Namespace, SEPARATOR, User, Watcher,
 };
@@ -493,11 +492,11 @@ impl Session {
             self.tell_notices().await?;
             self.conn.flush().await?;
             self.framer.release();
-            let (services, stays) = (&self.services, self.stays());
+            let (services, audience) = (&self.services, self.audience());
             let read = tokio::select! {
                 biased;
-                () = services.leaving(Protocol::Imap, stays) => {
-                    return Err(services.why_leave(Protocol::Imap, stays).into());
+                () = services.leaving(audience.clone()) => {
+                    return Err(services.why_leave(&audience).into());
                 }
                 read = tokio::time::timeout_at(deadline, self.conn.fill()) => read,
                 () = woken(&mut self.notices) => continue,

@@ -117,9 +117,10 @@ impl Session {
 
     fn refuse(&mut self, error: &AuthError) -> Flow {
         let (code, enhanced, text) = match error {
-            AuthError::Wrong | AuthError::Disabled | AuthError::Binding(_) => {
-                (535, Enhanced::BAD_CREDENTIALS, "wrong credentials")
-            }
+            AuthError::Wrong
+            | AuthError::Disabled
+            | AuthError::Barred(_)
+            | AuthError::Binding(_) => (535, Enhanced::BAD_CREDENTIALS, "wrong credentials"),
             AuthError::Denied => (535, Enhanced::BAD_CREDENTIALS, "not a user that may deliver"),
             AuthError::Malformed(_) => (501, Enhanced::SYNTAX, "bad authentication exchange"),
             AuthError::Limited | AuthError::Busy | AuthError::Unavailable(_) => {

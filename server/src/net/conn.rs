@@ -508,7 +508,7 @@ impl Conn {
     }
 
     /// Where it was accepted.
-    pub fn listener(&self) -> &Listener {
+    pub fn listener(&self) -> &Arc<Listener> {
         &self.listener
     }
 

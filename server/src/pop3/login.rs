@@ -80,7 +80,7 @@ impl Session {
             return Flow::Continue;
         };
         let start = Instant::now();
-        let result = self.services.auth.plain(&user, password, context(&self.conn, "pop3")).await;
+        let result = self.services.auth.plain(&user, password, &context(&self.conn, "pop3")).await;
         self.logged_in("USER", &user, start, result).await
     }
 
@@ -92,7 +92,7 @@ impl Session {
         };
         let (start, digest) = (Instant::now(), digest.to_ascii_lowercase());
         let context = context(&self.conn, "pop3");
-        let result = self.services.auth.apop(name, &stamp, &digest, context).await;
+        let result = self.services.auth.apop(name, &stamp, &digest, &context).await;
         self.logged_in("APOP", name, start, result).await
     }
 
@@ -174,6 +174,7 @@ impl Session {
         let (code, text) = match error {
             AuthError::Wrong => (Some(RespCode::Auth), "wrong user name or password"),
             AuthError::Disabled => (Some(RespCode::Auth), "this account is disabled"),
+            AuthError::Barred(told) => (Some(RespCode::Auth), told.as_str()),
             AuthError::Denied => (Some(RespCode::Auth), "not allowed to act as that user"),
             AuthError::Binding(_) => {
                 (Some(RespCode::Auth), "the channel binding is not this connection's")
@@ -206,6 +207,7 @@ impl Session {
             Ok(maildrop) => {
                 let text = format!("{} messages", maildrop.count());
                 self.services.record(&mut self.conn, account.name.as_str()).await;
+                self.lines.log_in(maildrop.user().clone());
                 self.state = State::Transaction(Box::new(maildrop));
                 self.ok(&text);
             }

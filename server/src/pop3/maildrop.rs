@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use auth::Account;
-use engine::{Mailbox, MaildropLock, Record, StoreMode, StoreRequest, View};
+use engine::{Mailbox, MaildropLock, Record, StoreMode, StoreRequest, User, View};
 use protocol::pop3::MessageNumber;
 use protocol::types::{SeqNum, SystemFlags, Uid};
 
@@ -55,7 +55,7 @@ impl NoMessage {
 pub(super) struct Maildrop {
     pub(super) mailbox: Mailbox,
     view: View,
-    user: String,
+    user: User,
     read_only: bool,
     /// Retrieved messages go with QUIT.
     remove_retrieved: bool,
@@ -107,7 +107,7 @@ impl Maildrop {
         Ok(Maildrop {
             mailbox,
             view,
-            user: account.name.to_string(),
+            user,
             read_only: account.attributes.read_only,
             remove_retrieved: pop3.expire_days == Some(0),
             form: pop3.uidl_form().into(),
@@ -124,7 +124,7 @@ impl Maildrop {
     }
 
     /// Whose it is.
-    pub(super) fn user(&self) -> &str {
+    pub(super) fn user(&self) -> &User {
         &self.user
     }
 

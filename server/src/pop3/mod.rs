@@ -94,7 +94,7 @@ impl Session {
     fn end(&mut self, reason: &str) {
         let state = std::mem::replace(&mut self.state, State::Authorization { user: None });
         let user = match &state {
-            State::Transaction(maildrop) => Some(maildrop.user().to_owned()),
+            State::Transaction(maildrop) => Some(maildrop.user().name().to_owned()),
             State::Authorization { .. } => None,
         };
         drop(state);
@@ -270,7 +270,7 @@ impl Session {
             match maildrop.update().await {
                 Ok(()) => self.ok("bye"),
                 Err(error) => {
-                    let user = maildrop.user().to_owned();
+                    let user = maildrop.user().name().to_owned();
                     self.services.log_error(&self.conn, Some(&user), "removing messages", &error);
                     let text = "some deleted messages were not removed";
                     self.reply(Reply::Err(Some(RespCode::SysTemp), text));

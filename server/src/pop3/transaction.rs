@@ -132,7 +132,12 @@ impl Session {
         if let State::Transaction(maildrop) = &self.state
             && !matches!(error, engine::Error::Expunged(_))
         {
-            self.services.log_error(&self.conn, Some(maildrop.user()), "reading a message", error);
+            self.services.log_error(
+                &self.conn,
+                Some(maildrop.user().name()),
+                "reading a message",
+                error,
+            );
         }
     }
 

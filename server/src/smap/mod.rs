@@ -65,7 +65,8 @@ struct Session {
 
 /// Serves a connection whose client has logged in, to its end.
 pub(crate) async fn run(conn: Conn, services: Rc<Services>, user: User, read_only: bool) {
-    let lines = LineReader::new(LINE_BYTES_MAX);
+    let mut lines = LineReader::new(LINE_BYTES_MAX);
+    lines.log_in(user.clone());
     let (open, adding, bad_commands) = (None, None, 0);
     let mut session =
         Session { conn, services, lines, user, read_only, open, adding, bad_commands };

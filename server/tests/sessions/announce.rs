@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use auth::deny::{self, Denial};
 use config::{LayoutKind, Protocol};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::site::imap::Client;
 use crate::site::{Site, on_a_core};
@@ -69,5 +71,46 @@ fn the_other_protocols_are_temporarily_not_there() {
         assert_eq!(pop3.say("").await, "+OK Cursus POP3 ready\r\n-ERR [SYS/TEMP] back at ten\r\n");
         let said = lmtp.say("").await;
         assert!(said.ends_with("\r\n421 4.3.2 back at ten\r\n"), "{said}");
+    });
+}
+
+/// What the list says of the user.
+fn denied(file: &Path, services: &str) {
+    let denial = Denial { services: services.to_owned(), message: "call 42".to_owned() };
+    deny::set(file, "jo", Some(denial)).unwrap();
+}
+
+#[test]
+fn who_is_denied_the_service_is_refused_and_leaves() {
+    on_a_core(|layout| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let list = |site: &Site| site.services.config().deny_file();
+        let imap = site(Protocol::Imap, layout, dir.path());
+        let mut idle = Client::login(&imap, "1 SELECT INBOX\r\n2 IDLE\r\n").await;
+        idle.until("+ ").await;
+        // Another service.
+        denied(&list(&imap), "pop3,imaps");
+        look().await;
+        let said = imap.say("1 LOGIN jo geheim\r\n").await;
+        assert!(said.contains("\r\n1 OK "), "{said}");
+        denied(&list(&imap), "*");
+        idle.until("* BYE [ALERT] call 42\r\n").await;
+        let said = imap.say("1 LOGIN jo wrong\r\n2 LOGIN jo geheim\r\n").await;
+        assert!(said.contains("\r\n1 NO [AUTHENTICATIONFAILED]"), "{said}");
+        assert!(said.contains("\r\n2 NO [AUTHORIZATIONFAILED] call 42\r\n"), "{said}");
+        deny::set(&list(&imap), "jo", None).unwrap();
+        let said = imap.say("1 LOGIN jo geheim\r\n").await;
+        assert!(said.contains("\r\n1 OK "), "{said}");
+
+        let pop3 = site(Protocol::Pop3, layout, dir.path());
+        let mut open = pop3.connect();
+        open.write_all(b"USER jo\r\nPASS geheim\r\n").await.unwrap();
+        look().await;
+        denied(&list(&pop3), "pop?");
+        let mut read = String::new();
+        open.read_to_string(&mut read).await.unwrap();
+        assert!(read.contains("-ERR [SYS/TEMP] call 42\r\n"), "{read}");
+        let said = pop3.say("USER jo\r\nPASS geheim\r\nQUIT\r\n").await;
+        assert!(said.contains("\r\n-ERR [AUTH] call 42\r\n"), "{said}");
     });
 }

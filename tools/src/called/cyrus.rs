@@ -26,6 +26,7 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Result<(), Stop> {
         "chk_cyrus" => chk_cyrus(arguments),
         "ctl_cyrusdb" => ctl_cyrusdb(arguments),
         "ctl_mboxlist" => ctl_mboxlist(arguments),
+        "cyr_deny" => super::deny::cyr_deny(arguments),
         "cyr_expire" => cyr_expire(arguments),
         "cyrdeliver" | "deliver" => deliver(arguments),
         "cyrus" => cyrus(),

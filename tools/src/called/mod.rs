@@ -11,6 +11,7 @@
 //! | `undump` | `ctl_mboxlist -u` |
 //! | `unexpunge` | `unexpunge` |
 //! | `dates` | dates as C prints them |
+//! | `deny` | `cyr_deny` |
 //! | `links` | the links themselves |
 //!
 //! Invariant: an option or a program that would mean something else here is refused by name; none is
@@ -18,6 +19,7 @@
 
 mod cyrus;
 mod dates;
+mod deny;
 mod links;
 mod mailboxes;
 mod options;

@@ -111,7 +111,7 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "cyr_deny",
-        Refused("users are barred by `disabled` in the users file: docs/accounts.md"),
+        Honoured("`-s`, `-m`, `-a`, `-l`, on the deny list (docs/accounts.md)"),
     ),
     row("cyrus-common", "cyr_df", Refused("`df` on the partitions; `cursus quota list`")),
     row(

@@ -10,6 +10,7 @@
 //! | [`annotations`] | records of `annotations.db` and `cyrus.annotations` |
 //! | [`seen`], [`subscriptions`] | a user's databases |
 //! | [`quota`] | quota roots |
+//! | [`deny`] | records of `user_deny.db` |
 //! | [`dlist`] | the text that several of them are written in |
 //! | [`name`], [`paths`] | names of mailboxes; where their files are |
 //! | [`imapd_conf`] | the options that say where all that is |
@@ -19,6 +20,7 @@
 pub mod annotations;
 pub mod cache;
 pub mod db;
+pub mod deny;
 pub mod dlist;
 pub mod header;
 pub mod imapd_conf;

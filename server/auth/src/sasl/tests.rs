@@ -5,7 +5,9 @@ use crate::name::UserName;
 use crate::users::{self, NewUser, UserFile};
 
 const SCRAM: Mechanism = Mechanism::Scram { hash: HashKind::Sha256, plus: false };
-const CONTEXT: Context = Context { origin: Origin::Local, service: "test" };
+fn context() -> Context {
+    Context { origin: Origin::Local, service: "test", listener: "tests".into() }
+}
 
 fn authenticator() -> (tempfile::TempDir, Arc<Authenticator>) {
     let dir = tempfile::tempdir().unwrap();
@@ -21,7 +23,7 @@ fn authenticator() -> (tempfile::TempDir, Arc<Authenticator>) {
 
 /// Sends `responses` in turn; gives the last step.
 async fn run(auth: &Arc<Authenticator>, mechanism: Mechanism, responses: &[Option<&[u8]>]) -> Step {
-    let mut exchange = auth.begin(mechanism, CONTEXT, Channel::default());
+    let mut exchange = auth.begin(mechanism, context(), Channel::default());
     let mut step = Step::Failed(AuthError::Busy);
     for response in responses {
         step = exchange.step(*response).await;
@@ -84,7 +86,7 @@ fn client_final(server_first: &str, password: &str) -> String {
 }
 
 async fn scram(auth: &Arc<Authenticator>, password: &str) -> Step {
-    let mut exchange = auth.begin(SCRAM, CONTEXT, Channel::default());
+    let mut exchange = auth.begin(SCRAM, context(), Channel::default());
     let Step::Challenge(first) = exchange.step(Some(b"n,,n=jo,r=abc")).await else {
         panic!("no server-first-message");
     };
@@ -144,7 +146,7 @@ fn with_secrets(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Arc<A
 
 async fn begin(auth: &Arc<Authenticator>, mechanism: Mechanism) -> (Exchange, String) {
     let channel = Channel { host: "host".into(), ..Channel::default() };
-    let mut exchange = auth.begin(mechanism, CONTEXT, channel);
+    let mut exchange = auth.begin(mechanism, context(), channel);
     let Step::Challenge(challenge) = exchange.step(None).await else { panic!("no challenge") };
     (exchange, String::from_utf8(challenge).unwrap())
 }
@@ -237,7 +239,7 @@ async fn masters_act_as_others_and_nobody_else_does() {
     assert_eq!(act("boss\0jo\0geheim").await, Err(AuthError::Denied));
     assert_eq!(act("\0boss*jo\0geheim").await, Err(AuthError::Denied));
     assert_eq!(act("jo\0boss\0anders").await, Err(AuthError::Wrong));
-    let plain = auth.plain("jo*boss", b"geheim", CONTEXT).await.unwrap();
+    let plain = auth.plain("jo*boss", b"geheim", &context()).await.unwrap();
     assert_eq!(plain.name.as_str(), "jo");
 }
 
@@ -247,7 +249,7 @@ async fn certificates_name_users() {
     let external = async |names: &[&str], authzid: &[u8]| {
         let names = names.iter().map(|n| (*n).to_owned()).collect();
         let channel = Channel { certificate_users: names, ..Channel::default() };
-        auth.begin(Mechanism::External, CONTEXT, channel).step(Some(authzid)).await
+        auth.begin(Mechanism::External, context(), channel).step(Some(authzid)).await
     };
     assert!(is_jo(&external(&["jo"], b"").await));
     assert!(is_jo(&external(&["unknown", "not a name", "jo"], b"").await));
@@ -332,7 +334,7 @@ async fn apop_needs_the_password_itself() {
     // RFC 1939 section 7.
     assert_eq!(digest("tanstaaf"), "c4c9334bac560ecc979e58001b3e22fb");
     let apop = async |user: &str, password| {
-        auth.apop(user, stamp, digest(password).as_bytes(), CONTEXT).await.map(|a| a.name)
+        auth.apop(user, stamp, digest(password).as_bytes(), &context()).await.map(|a| a.name)
     };
     assert_eq!(apop("clear", "geheim").await.unwrap().as_str(), "clear");
     for (user, password) in [("clear", "anders"), ("jo", "geheim"), ("nobody", "geheim")] {

@@ -1,19 +1,16 @@
 //! Changing the user file: under a lock, line by line, replaced by a rename after an fsync.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::FlockOperation;
 use thiserror::Error;
 
-use super::MODE_NEW;
 use super::line::{self, LineError, UserRecord};
 use crate::credential::{Credential, Credentials, PasswordError, SecretKind};
 use crate::directory::{Account, Attributes};
 use crate::name::UserName;
+use crate::replaced;
 
 /// Why the user file isn't changed.
 #[derive(Debug, Error)]
@@ -218,71 +215,22 @@ pub fn edit<T>(
     path: &Path,
     change: impl FnOnce(&mut Document) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |error| EditError::Io { path, error }
-    };
-    let lock_path = sibling(path, ".lock");
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(MODE_NEW)
-        .open(&lock_path)
-        .map_err(io(&lock_path))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|e| io(&lock_path)(e.into()))?;
-    let (bytes, metadata) = match fs::read(path) {
-        Ok(bytes) => (bytes, Some(fs::metadata(path).map_err(io(path))?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
-        Err(error) => return Err(io(path)(error)),
-    };
-    let mut document = Document::parse(&bytes);
-    let result = change(&mut document)?;
-    replace(path, &document.to_bytes(), metadata.as_ref()).map_err(io(path))?;
-    Ok(result)
-}
-
-/// Writes beside `path`, syncs, renames over it, syncs the directory.
-fn replace(path: &Path, bytes: &[u8], old: Option<&fs::Metadata>) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let new_path = sibling(path, ".new");
-    let mut new = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(MODE_NEW)
-        .open(&new_path)?;
-    // The operator may be root while the server is not: who could read the file still can.
-    let owner = match old {
-        Some(old) => (old.uid(), old.gid(), old.mode() & 0o7777),
-        None => {
-            let directory = fs::metadata(directory)?;
-            (directory.uid(), directory.gid(), MODE_NEW)
-        }
-    };
-    let made = new.metadata()?;
-    if (made.uid(), made.gid()) != (owner.0, owner.1) {
-        std::os::unix::fs::fchown(&new, Some(owner.0), Some(owner.1))?;
-    }
-    new.set_permissions(fs::Permissions::from_mode(owner.2))?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
-    fs::rename(&new_path, path)?;
-    File::open(directory)?.sync_all()
-}
-
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+    replaced::replace(
+        path,
+        |path, error| EditError::Io { path, error },
+        |bytes| {
+            let mut document = Document::parse(bytes);
+            let result = change(&mut document)?;
+            Ok((document.to_bytes(), result))
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
     use super::*;
     use crate::users::Users;
 

@@ -21,6 +21,3 @@ mod line;
 pub use edit::{Document, EditError, NewUser, edit};
 pub use file::{Checked, UserFile, UserFileError, Users};
 pub use line::{LineError, Problem, UserRecord, parse_size};
-
-/// Permission bits of a user file that we create: it holds what a thief would guess at.
-const MODE_NEW: u32 = 0o600;

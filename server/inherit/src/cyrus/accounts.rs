@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use config::SaslMechanism;
+use foreign::cyrus::db::Form;
 use toml::Value;
 
 use super::Reading;
@@ -16,6 +17,7 @@ pub(super) fn map(reading: &mut Reading<'_>) {
     back_ends(reading);
     mechanisms(reading);
     domains(reading);
+    denials(reading);
     let Reading { conf, draft, .. } = reading;
     if let Some(set) = conf.get("servername") {
         draft.set("server.hostname", set.value.as_str(), set);
@@ -36,6 +38,22 @@ pub(super) fn map(reading: &mut Reading<'_>) {
     {
         draft.set("limits.connections_per_address_max", most, set);
         draft.set("limits.connections_loopback_max", most, set);
+    }
+}
+
+/// Cyrus's own file, which both servers read, and `cyr_deny` writes.
+fn denials(reading: &mut Reading<'_>) {
+    let Reading { conf, draft, .. } = reading;
+    if let Some(set) = conf.get("userdeny_db")
+        && Form::named(&set.value).is_none()
+    {
+        draft.refuse(set, "expected flat, skiplist, twoskip or twom");
+    }
+    if let Some(set) = conf.get("userdeny_db_path") {
+        draft.set("auth.deny_file", set.value.as_str(), set);
+    } else if let Some(set) = conf.get("configdirectory") {
+        let file = format!("{}/user_deny.db", set.value.trim_end_matches('/'));
+        draft.set("auth.deny_file", file, set);
     }
 }
 

@@ -146,6 +146,7 @@ fn listen(
     let Reading { conf, draft, .. } = reading;
     draft.set(&key("protocol"), protocol.as_str(), set);
     draft.set(&key("address"), address.as_str(), set);
+    draft.set(&key("name"), entry.name.as_str(), set);
     let is_unix = address.starts_with("unix:");
     let has_certificate = transport::pair(conf, &entry.name).flatten();
     let tls = match (command.has('s'), has_certificate) {

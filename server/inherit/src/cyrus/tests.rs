@@ -133,6 +133,11 @@ fn debian_s_files_give_what_they_say() {
     assert_eq!(config.default_partition, "default");
     assert_eq!(config.announce.dir.to_str(), Some("/var/lib/cyrus/msg"));
     assert_eq!(config.telemetry.dir.to_str(), Some("/var/lib/cyrus/log"));
+    assert_eq!(config.deny_file().to_str(), Some("/var/lib/cyrus/user_deny.db"));
+    assert_eq!(config.listener[2].name(), "lmtpunix");
+    let elsewhere = read_all("userdeny_db: twoskip\nuserdeny_db_path: /srv/deny.db\n", "");
+    assert_eq!(elsewhere.loaded.config.deny_file().to_str(), Some("/srv/deny.db"));
+    assert!(refused("userdeny_db: sql\n", "").contains("expected flat, skiplist"));
     assert_eq!(config.pop3.login_delay_seconds, 60);
     assert_eq!(config.limits.imap_idle_seconds_max, 1920);
     assert_eq!((&*config.pop3.uidl, config.imap.quota_warn_percent), ("cyrus", 90));

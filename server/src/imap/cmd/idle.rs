@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use config::Protocol;
 use protocol::imap::framing::Event;
 
 use super::super::notify;
@@ -56,11 +55,11 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
                 None => std::future::pending().await,
             }
         };
-        let (services, stays) = (&session.services, session.stays());
+        let (services, audience) = (&session.services, session.audience());
         let wake = tokio::select! {
             biased;
-            () = services.leaving(Protocol::Imap, stays) => {
-                return Err(services.why_leave(Protocol::Imap, stays).into());
+            () = services.leaving(audience.clone()) => {
+                return Err(services.why_leave(&audience).into());
             }
             read = session.conn.fill() => match read? {
                 0 => return Err(End::Closed),

@@ -21,7 +21,7 @@ pub(in super::super) async fn run(session: &mut Session, user: &str, password: &
     }
     let started = Instant::now();
     let context = context(&session.conn, "imap");
-    let checked = session.services.auth.plain(user, password, context).await;
+    let checked = session.services.auth.plain(user, password, &context).await;
     admit(session, user, "LOGIN", started, checked).await
 }
 
@@ -86,6 +86,7 @@ fn refuse(session: &mut Session, error: &AuthError) -> Reply {
             Reply::no("Not allowed to act as that user").word("AUTHORIZATIONFAILED")
         }
         AuthError::Disabled => Reply::no("Account is disabled").word("AUTHORIZATIONFAILED"),
+        AuthError::Barred(told) => Reply::no(told.clone()).word("AUTHORIZATIONFAILED"),
         AuthError::Busy => Reply::no("Too many logins are waiting").word("UNAVAILABLE"),
         AuthError::Limited => Reply::no("Too many failed logins").word("LIMIT"),
         AuthError::Unavailable(_) => {

@@ -106,7 +106,7 @@ pub fn takeover(
     if !args.dry_run && retire::is_retiring(config) {
         retire::retire(config, &site, now())?;
     }
-    notes.extend(barred(&site)?);
+    notes.extend(denied(&site, config)?);
     let planner = Planner::new(&mut site, config, now(), args)?;
     let plan = planner.plan();
     let mut summary = Summary {
@@ -151,16 +151,20 @@ pub fn takeover(
     report(&summary, out)
 }
 
-/// Lines on users who may not log in to Cyrus: accounts are the operator's, and here they may.
-fn barred(site: &Site) -> Result<Vec<String>, Failed> {
-    let line = |(user, what): (String, String)| {
+/// Who is denied services by Cyrus's list, if it is not ours as well.
+fn denied(site: &Site, config: &Config) -> Result<Vec<String>, Failed> {
+    let path = site.database("userdeny_db_path", "user_deny.db");
+    if path == config.deny_file() {
+        return Ok(Vec::new());
+    }
+    let entries = auth::deny::read(&path);
+    let entries = entries.map_err(|e| Failed::new(Kind::Data, e.to_string()))?;
+    let line = |user| {
         format!(
-            "{user}: barred in Cyrus's user_deny.db ({}), which is not taken over: set `disabled` \
-             in the users file",
-            what.replace('\t', ": ")
+            "{user}: in Cyrus's deny list; set auth.deny_file = {path:?}, and it is served here, too"
         )
     };
-    Ok(site.barred()?.into_iter().map(line).collect())
+    Ok(entries.into_keys().map(line).collect())
 }
 
 fn messages(user: &UserToAdopt) -> u64 {

@@ -164,20 +164,6 @@ impl Site {
         Ok(())
     }
 
-    /// Users whom `user_deny.db` bars, each with the services, as patterns, and what they are told.
-    pub fn barred(&self) -> Result<Vec<(String, String)>, Failed> {
-        let path = self.database("userdeny_db_path", "user_deny.db");
-        let bytes = read_if_any(&path)?.unwrap_or_default();
-        let pairs = db::read(&bytes).map_err(|e| bad(&path, e))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let one = |(user, value): &db::Pair| {
-            // Its version stands before.
-            let value = text(value);
-            (text(user), value.split_once('\t').map_or(value.clone(), |(_, rest)| rest.to_owned()))
-        };
-        Ok(pairs.iter().map(one).collect())
-    }
-
     /// Virtual domains with their directories below `configdirectory`.
     fn domains(&self) -> Result<Vec<(String, PathBuf)>, Failed> {
         let dirs = directories_two_down(&self.config_dir.join("domain"))?;

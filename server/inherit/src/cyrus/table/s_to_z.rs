@@ -330,13 +330,15 @@ pub(super) const ROWS: &[Row] = &[
         "userdeny_db",
         Text,
         "flat",
-        NotNeeded("the takeover names who is barred; `disabled` in the users file bars here"),
+        Honoured(
+            "the file's contents tell its form: flat, skiplist, twoskip or twom; others are refused",
+        ),
     ),
     row(
         "userdeny_db_path",
         Text,
         "",
-        NotNeeded("the takeover names who is barred; `disabled` in the users file bars here"),
+        Honoured("`auth.deny_file`; without it `user_deny.db` in `configdirectory`"),
     ),
     row("username_tolower", Switch, "1", Honoured("names are always in lower case; no is refused")),
     row("userprefix", Text, "Other Users", Honoured("`sharing.user_prefix`")),
