@@ -199,12 +199,16 @@ fn databases_in_all_forms() {
     };
     each(wanted, |path, bytes| {
         let pairs = db::read(bytes).unwrap_or_else(|damage| panic!("{path}: {damage}"));
+        let theirs = Form::of(bytes).unwrap();
+        assert!(bytes.is_empty() || db::is_in_order(theirs, &pairs), "{path}: {theirs:?}");
         for form in [Form::Flat, Form::Skiplist, Form::Twoskip, Form::Twom] {
             let mut sorted = pairs.clone();
             sorted.sort();
             let written = db::write(form, &sorted, b"", 1);
             assert_eq!(Form::of(&written).or(Some(form)), Some(form));
-            assert!(db::read(&written).unwrap() == sorted, "{path} as {form:?}");
+            let read = db::read(&written).unwrap();
+            assert!(db::is_in_order(form, &read), "{path} as {form:?}");
+            assert!(db::sorted(read) == sorted, "{path} as {form:?}");
         }
         for (key, value) in &pairs {
             if path.ends_with("annotations.db") || path.ends_with("cyrus.annotations") {
@@ -470,6 +474,7 @@ proptest! {
         for form in [Form::Skiplist, Form::Twoskip, Form::Twom] {
             prop_assert_eq!(&db::read(&db::write(form, &pairs, b"", 1)).unwrap(), &pairs);
         }
-        prop_assert_eq!(&db::flat::read(&db::flat::write(&pairs)).unwrap(), &pairs);
+        // Its lines have an order of their own.
+        prop_assert_eq!(&db::sorted(db::flat::read(&db::flat::write(&pairs)).unwrap()), &pairs);
     }
 }

@@ -2,6 +2,11 @@
 //!
 //! Since 2.4 the bytes NUL, TAB, CR and LF are written FF and the byte with bit 7 set, FF itself as
 //! FF FF.
+//!
+//! Lines are in the order of their keys as they are written, by [`rank`] of their bytes: that of no other form.
+//! Cyrus looks for lines by halves, and would not find one that is elsewhere.
+
+use std::cmp::Ordering;
 
 use super::Pair;
 use crate::cyrus::Damage;
@@ -34,10 +39,33 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
     Ok(pairs)
 }
 
-/// A whole file; pairs in the order of their keys.
+/// The place of a byte among the others: the dot, which parted levels of names, comes before all that a key
+/// has on its line.
+fn rank(byte: u8) -> u8 {
+    match byte {
+        b'.' => 2,
+        1..=8 => byte + 2,
+        other => other,
+    }
+}
+
+/// How keys follow each other.
+pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
+    let ranks = |key: &[u8]| {
+        let mut line = Vec::with_capacity(key.len());
+        escape(&mut line, key);
+        line.iter_mut().for_each(|byte| *byte = rank(*byte));
+        line
+    };
+    ranks(one).cmp(&ranks(other))
+}
+
+/// A whole file; pairs in any order.
 pub fn write(pairs: &[Pair]) -> Vec<u8> {
+    let mut sorted: Vec<&Pair> = pairs.iter().collect();
+    sorted.sort_by(|(one, _), (other, _)| compare(one, other));
     let mut out = Vec::new();
-    for (key, value) in pairs {
+    for (key, value) in sorted {
         escape(&mut out, key);
         out.push(b'\t');
         escape(&mut out, value);
@@ -68,5 +96,19 @@ fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
             0xff => out.extend([0xff, 0xff]),
             other => out.push(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_where_cyrus_looks_for_them() {
+        let keys: [&[u8]; 7] = [b"a", b"a.b", b"a\x01", b"a b", b"a-b", b"ab", b"a\0b"];
+        let mut pairs: Vec<Pair> = keys.iter().map(|key| (key.to_vec(), Vec::new())).collect();
+        let wanted = pairs.clone();
+        pairs.sort();
+        assert_eq!(read(&write(&pairs)).unwrap(), wanted);
     }
 }

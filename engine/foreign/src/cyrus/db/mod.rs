@@ -62,6 +62,15 @@ impl Form {
     }
 }
 
+/// Whether keys differ and rise as Cyrus compares them in a file of this form.
+pub fn is_in_order(form: Form, pairs: &[Pair]) -> bool {
+    let rises = |one: &[u8], other: &[u8]| match form {
+        Form::Flat => flat::compare(one, other).is_lt(),
+        Form::Skiplist | Form::Twoskip | Form::Twom => one < other,
+    };
+    pairs.windows(2).all(|two| rises(&two[0].0, &two[1].0))
+}
+
 /// All records of a database, in the file's order.
 ///
 /// # Errors
@@ -80,8 +89,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Pair>, Damage> {
     }
 }
 
-/// A whole database file with these records, whose keys differ and rise in the order that Cyrus
-/// compares them by.
+/// A whole database file with these records, whose keys differ and rise by their bytes.
 ///
 /// `replaced` is the file whose place it takes, if there is one: its generation goes on (twoskip, twom).
 /// `now` is in seconds since 1970 (skiplist).
