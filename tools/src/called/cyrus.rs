@@ -26,6 +26,8 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Result<(), Stop> {
         "chk_cyrus" => chk_cyrus(arguments),
         "ctl_cyrusdb" => ctl_cyrusdb(arguments),
         "ctl_mboxlist" => ctl_mboxlist(arguments),
+        "cvt_cyrusdb" => super::databases::convert(arguments),
+        "cyr_dbtool" => super::databases::dbtool(arguments),
         "cyr_deny" => super::deny::cyr_deny(arguments),
         "cyr_expire" => cyr_expire(arguments),
         "cyrdeliver" | "deliver" => deliver(arguments),

@@ -10,6 +10,7 @@
 //! | `purge` | `ipurge` |
 //! | `undump` | `ctl_mboxlist -u` |
 //! | `unexpunge` | `unexpunge` |
+//! | `databases` | `cyr_dbtool`, `cvt_cyrusdb` |
 //! | `dates` | dates as C prints them |
 //! | `deny` | `cyr_deny` |
 //! | `links` | the links themselves |
@@ -18,6 +19,7 @@
 //! passed over that would have changed or removed something.
 
 mod cyrus;
+mod databases;
 mod dates;
 mod deny;
 mod links;
@@ -181,11 +183,20 @@ impl Site {
 /// Has root go on as the owner of a directory, as Cyrus's programs become its user: files that root
 /// made in the store would be none that the server can write. Before there is a second thread.
 fn become_owner(directory: &Path) -> Result<(), Failed> {
+    // Where there is none, there is no store: whoever opens it says so.
+    if !directory.exists() {
+        return Ok(());
+    }
+    become_owner_of(directory)
+}
+
+/// The same of a file; of one that is not there, the owner of its directory.
+fn become_owner_of(path: &Path) -> Result<(), Failed> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    // Where there is none, there is no store: whoever opens it says so.
-    let Ok(owner) = std::fs::metadata(directory) else { return Ok(()) };
+    let above = || std::fs::metadata(path.parent()?).ok();
+    let Some(owner) = std::fs::metadata(path).ok().or_else(above) else { return Ok(()) };
     let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
     if uid.is_root() {
         return Ok(());
@@ -194,7 +205,7 @@ fn become_owner(directory: &Path) -> Result<(), Failed> {
         .and_then(|()| set_thread_gid(gid))
         .and_then(|()| set_thread_uid(uid))
         .map_err(|e| {
-            let message = format!("becoming the owner of {}: {e}", directory.display());
+            let message = format!("becoming the owner of {}: {e}", path.display());
             Failed::new(Kind::Incomplete, message)
         })
 }

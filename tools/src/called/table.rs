@@ -87,8 +87,8 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "cvt_cyrusdb",
-        Refused(
-            "takeover and handback read and write flat, skiplist and twoskip; convert others by the original before a takeover",
+        Honoured(
+            "between flat, skiplist, twoskip and twom; a new file that is there already is not written over, and a failure has exit status 1. Berkeley, SQL and quotalegacy are for the original",
         ),
     ),
     row(
@@ -106,7 +106,9 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "cyr_dbtool",
-        Refused("there are no such databases: `cursus` has commands on what is in them"),
+        Honoured(
+            "`show`, `get`, `set`, `delete`, `repack`, `consistent` on files that are flat, skiplist, twoskip or twom, with `-n` and `-c`; which form a file has its bytes say. `batch`, `dump`, `damage` and `-M` are refused",
+        ),
     ),
     row(
         "cyrus-common",

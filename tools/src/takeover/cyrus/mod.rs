@@ -7,7 +7,7 @@ pub(crate) mod given;
 mod hand_back;
 mod ledger;
 mod lists;
-mod locks;
+pub(crate) mod locks;
 mod mailbox;
 mod moves;
 mod plan;
