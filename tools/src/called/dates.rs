@@ -17,16 +17,16 @@ fn zone() -> &'static TimeZone {
     })
 }
 
+/// Unix seconds in the host's zone; `None` for those that a calendar of four digits has not.
+pub(super) fn local(seconds: i64) -> Option<OffsetDateTime> {
+    let offset = zone().find_local_time_type(seconds).map_or(0, |kind| kind.ut_offset());
+    let offset = UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC);
+    OffsetDateTime::from_unix_timestamp(seconds).ok()?.checked_to_offset(offset)
+}
+
 /// Unix seconds as `Sat Mar  5 00:00:00 2022`.
 pub(super) fn ctime(seconds: i64) -> String {
-    let offset = zone().find_local_time_type(seconds).map_or(0, |kind| kind.ut_offset());
-    let at = OffsetDateTime::from_unix_timestamp(seconds);
-    let offset = UtcOffset::from_whole_seconds(offset).unwrap_or(UtcOffset::UTC);
-    match at.ok().and_then(|at| at.checked_to_offset(offset)) {
-        Some(at) => form(at),
-        // None that a calendar of four digits has.
-        None => seconds.to_string(),
-    }
+    local(seconds).map_or_else(|| seconds.to_string(), form)
 }
 
 fn form(at: OffsetDateTime) -> String {

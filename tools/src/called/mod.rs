@@ -11,6 +11,7 @@
 //! | `undump` | `ctl_mboxlist -u` |
 //! | `unexpunge` | `unexpunge` |
 //! | `databases` | `cyr_dbtool`, `cvt_cyrusdb` |
+//! | `listing` | `cyr_ls`, `cyr_pwd`, `cyr_df` |
 //! | `dates` | dates as C prints them |
 //! | `deny` | `cyr_deny` |
 //! | `links` | the links themselves |
@@ -23,6 +24,7 @@ mod databases;
 mod dates;
 mod deny;
 mod links;
+mod listing;
 mod mailboxes;
 mod options;
 mod purge;

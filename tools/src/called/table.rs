@@ -55,7 +55,13 @@ const OF_THE_MTA: Fate = Original("of the mail transport, which stays");
 
 /// All of them.
 pub const KNOWN: &[Known] = &[
-    row("cyrus-common", "arbitron", Refused("who reads what is not counted: the log has logins")),
+    row(
+        "cyrus-common",
+        "arbitron",
+        Refused(
+            "readers are counted by when each of them last read, and no such times are kept: the log has logins",
+        ),
+    ),
     row("cyrus-common", "arbitronsort", Refused("sorts what `arbitron` counts")),
     row("cyrus-common", "backupd", NO_BACKUP),
     row("cyrus-common", "calalarmd", NO_DAV),
@@ -115,7 +121,11 @@ pub const KNOWN: &[Known] = &[
         "cyr_deny",
         Honoured("`-s`, `-m`, `-a`, `-l`, on the deny list (docs/accounts.md)"),
     ),
-    row("cyrus-common", "cyr_df", Refused("`df` on the partitions; `cursus quota list`")),
+    row(
+        "cyrus-common",
+        "cyr_df",
+        Honoured("of the partitions; with `-m` of those that imapd.conf has for other files"),
+    ),
     row(
         "cyrus-common",
         "cyr_expire",
@@ -130,12 +140,20 @@ pub const KNOWN: &[Known] = &[
             "`cursus config show --origin` is `conf-all`, with `--set` `conf`; `cursus config check` is `conf-lint`; `cursus status`",
         ),
     ),
-    row("cyrus-common", "cyr_ls", Refused("`cursus mailbox list`")),
-    row("cyrus-common", "cyr_pwd", Refused("a part of one's shell")),
+    row(
+        "cyrus-common",
+        "cyr_ls",
+        Honoured("with all of its options, of the list that `ctl_mboxlist -d` has"),
+    ),
+    row(
+        "cyrus-common",
+        "cyr_pwd",
+        Honoured("the mailbox of the directory where one is, also by name"),
+    ),
     row(
         "cyrus-common",
         "cyr_userseen",
-        Refused("there are no records of this kind: `\\Seen` of users goes with their mailboxes"),
+        NotNeeded("there are no records of this kind: what an owner has seen is with the messages"),
     ),
     row("cyrus-common", "cyr_virusscan", Refused("scan before delivery")),
     row("cyrus-common", "cyrdeliver", Honoured("as `deliver`")),

@@ -5,7 +5,7 @@
 //! new. Numbers are strings in it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use admin::{Reply, Request};
 use config::Config;
@@ -37,6 +37,49 @@ pub fn mailboxes(
     place: &mut Place,
     (partition, with_parents): (Option<&str>, bool),
 ) -> Result<String, Failed> {
+    let listed = list(imapd_conf, config, place, with_parents)?;
+    let entries = listed.values().map(|listed| &listed.entry);
+    let of_partition =
+        |entry: &&Entry| partition.is_none_or(|p| entry.partition.as_deref() == Some(p));
+    let lines: Vec<String> = entries.filter(of_partition).map(line).collect();
+    Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
+}
+
+/// A mailbox of the list, and where it is.
+pub struct Listed {
+    /// What the list says of it.
+    pub entry: Entry,
+    /// Directory of its messages; absent: it is only a name, or another server's.
+    pub data: Option<PathBuf>,
+    /// Directory of its other files, where `metapartition-…` has them.
+    pub meta: Option<PathBuf>,
+    /// Whose it is here, and its name; absent: it is left alone.
+    pub ours: Option<(String, String)>,
+}
+
+impl Listed {
+    fn new(
+        site: &Site,
+        entry: Entry,
+        dir: Option<PathBuf>,
+        ours: Option<(String, String)>,
+    ) -> Listed {
+        let partition = entry.partition.as_deref().unwrap_or_default();
+        let root = |what: &str| site.conf.get(&format!("{what}-{partition}")).map(PathBuf::from);
+        let below = |root: Option<PathBuf>| Some(root?.join(dir.as_ref()?));
+        let data = below(root("partition"));
+        let meta = below(root("metapartition")).or_else(|| data.clone());
+        Listed { entry, data, meta, ours }
+    }
+}
+
+/// All mailboxes by name, in the list's order.
+pub fn list(
+    imapd_conf: &Path,
+    config: &Config,
+    place: &mut Place,
+    with_parents: bool,
+) -> Result<BTreeMap<String, Listed>, Failed> {
     let site = Site::read_if_any(imapd_conf)?;
     let mut partitions = plan::partitions(&site, config)?;
     for ours in &config.partition {
@@ -46,13 +89,14 @@ pub fn mailboxes(
     }
     let places = Places::new(&site, config, &partitions);
     let now = now();
-    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut listed: BTreeMap<String, Listed> = BTreeMap::new();
     for entry in &site.mailboxes {
         let owner = entry.name.owner(&site.deleted_prefix);
         let ours = entry.is_served() && owner != Owner::Deleted && site.was_taken(entry);
         let parent = entry.kind.contains('i');
         if !ours && (!parent || with_parents) {
-            entries.insert(entry.name.to_database(), entry.clone());
+            let one = Listed::new(&site, entry.clone(), site.directory(entry), None);
+            listed.insert(entry.name.to_database(), one);
         }
     }
     let users = match place.ask(Request::Mailboxes { user: None })? {
@@ -62,14 +106,13 @@ pub fn mailboxes(
     for user in users {
         for mailbox in places.wanted_of(&user, place.heads(&user)?.mailboxes) {
             if let Some(one) = places.place(&user, mailbox, now)? {
-                entries.insert(one.name.to_database(), one.entry);
+                let ours = Some((user.clone(), one.mailbox.name));
+                let listed_one = Listed::new(&site, one.entry, Some(one.dir), ours);
+                listed.insert(one.name.to_database(), listed_one);
             }
         }
     }
-    let of_partition =
-        |entry: &&Entry| partition.is_none_or(|p| entry.partition.as_deref() == Some(p));
-    let lines: Vec<String> = entries.values().filter(of_partition).map(line).collect();
-    Ok(format!("{{\n{}\n}}\n", lines.join(",\n")))
+    Ok(listed)
 }
 
 fn quoted(text: &str) -> String {
