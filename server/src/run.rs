@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use admin::Operator;
 use admin::accounts::{self, StoreOwners};
 use admin::store::OpenError;
+use admin::unfinished::Opener;
 use auth::deny::DenyList;
 use auth::introspection::{Endpoint, Introspection};
 use auth::token::{Claims, LocalTokens, Refusal, TokenCheck};
@@ -106,7 +107,7 @@ pub fn run(config: Config, sources: Sources) -> Result<(), RunError> {
         Signals::new().map_err(system("wait for signals"))?
     };
     make_dir(&config.state_dir)?;
-    admin::store::check(&config.state_dir)
+    admin::store::check(&config, Opener::Any)
         .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })?;
     let (bound, admin_socket) = bind_all(&config)?;
     let tls = Arc::new(TlsSwitch::new(&config)?);
@@ -153,7 +154,7 @@ fn make_dir(path: &Path) -> Result<(), RunError> {
 
 fn open_store(config: &Config, hostname: &str) -> Result<Store, RunError> {
     let storage = Arc::new(Blocking::new());
-    admin::store::open(config, hostname, storage, Drive::Threads)
+    admin::store::open(config, hostname, storage, Drive::Threads, Opener::Any)
         .map_err(|source| RunError::Store { state_dir: config.state_dir.clone(), source })
 }
 

@@ -45,7 +45,11 @@ class CyrusTakeover(CyrusCase):
         """Killed ever later; what was done stays done, the rest follows, nothing is there twice."""
         one = self.store("cyrus-3.6-legacydirs")
         before = one.message_files()
-        killed = self.killed_ever_later(one, "takeover", 0.005, 1.3)
+
+        def look():
+            if (one.state / "takeover-cyrus.begun").exists():
+                self.refused(one, "`cursus takeover cyrus` goes on with it")
+        killed = self.killed_ever_later(one, "takeover", 0.005, 1.3, look)
         self.assertGreater(killed, 3)
         one.tool("check")
         one.add_users()
@@ -117,6 +121,13 @@ class CyrusHandback(CyrusCase):
         self.assertIn("not taken over", str(refused.exception))
         self.assertEqual(one.stop(), 0)
         self.assertEqual(self.tree(one), before)
+        # By id nobody's directory tells whose it is: the server does not start.
+        one = self.store("cyrus-3.6-uuid")
+        one.add_users()
+        self.refused(one, "uuid are not taken over: `cursus takeover cyrus`")
+        one.take_over()
+        one.hand_back()
+        self.refused(one, "uuid are not taken over: `cursus takeover cyrus`")
 
     def test_an_unchanged_store_comes_back_as_it_was(self):
         one = self.store("cyrus-3.6-uuid")

@@ -130,15 +130,6 @@ class CyrusFaults(CyrusCase):
                          sorted(path.name for path in (one.state / "handed-back-1").iterdir()))
         self.assertIn(" taken over", one.take_over().stdout)
 
-    def refused(self, one):
-        """Nobody opens a store that a hand-back has to be finished of, nor makes anything there."""
-        before = self.tree(one), sorted(one.state.rglob("*"))
-        for argv in (["cursus", "--config", one.config, "check"], ["cursusd", "--config", one.config]):
-            done = proc.run([proc.BINARIES / argv[0], *argv[1:]], check=False)
-            self.assertNotEqual(done.returncode, 0, argv)
-            self.assertIn("`cursus handback cyrus` finishes it", done.stderr.decode(), argv)
-        self.assertEqual((self.tree(one), sorted(one.state.rglob("*"))), before)
-
     def test_a_store_whose_files_take_their_places_is_not_opened(self):
         one, names = self.changed_and_stopped("cyrus-3.6-legacydirs")
         journal = {"steps": [], "done": 0, "places": {}}

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use admin::accounts::{self, StoreOwners};
-use admin::store::OpenError;
+use admin::store::{self, OpenError};
+use admin::unfinished::Opener;
 use admin::{Client, Operator, Reply, Request};
 use config::Config;
+use engine::io::Lane;
 use engine::io::blocking::Blocking;
-use engine::io::{Lane, Storage};
 use engine::{Drive, Store};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::runtime::Runtime;
@@ -25,9 +26,6 @@ pub enum Place {
     /// Here.
     Store(Box<Opened>),
 }
-
-/// Opens a store that a configuration describes.
-type StoreOpener = fn(&Config, &str, Arc<dyn Storage>, Drive) -> Result<Store, OpenError>;
 
 /// A store that this process has opened.
 pub struct Opened {
@@ -128,15 +126,11 @@ pub fn connect(config: &Config) -> Result<Option<Client>, Failed> {
 impl Opened {
     /// Opens the store: takes its lock and recovers.
     pub fn open(config: &Config) -> Result<Opened, Failed> {
-        Self::open_by(config, admin::store::open)
+        Self::open_by(config, Opener::Any)
     }
 
-    /// The same for a command that finishes what was cut off.
-    pub fn open_unfinished(config: &Config) -> Result<Opened, Failed> {
-        Self::open_by(config, admin::store::open_unfinished)
-    }
-
-    fn open_by(config: &Config, open: StoreOpener) -> Result<Opened, Failed> {
+    /// The same for a command that is `opener`.
+    pub fn open_by(config: &Config, opener: Opener) -> Result<Opened, Failed> {
         let dir = config.state_dir.display();
         let unreachable = |message: String| Failed::new(Kind::Unreachable, message);
         if !config.state_dir.is_dir() {
@@ -148,7 +142,7 @@ impl Opened {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| unreachable(format!("cannot start: {e}")))?;
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let store = open(config, &hostname, storage.clone(), Drive::Threads);
+        let store = store::open(config, &hostname, storage.clone(), Drive::Threads, opener);
         let store = store.map_err(|error| {
             unreachable(match error {
                 OpenError::Locked => format!(

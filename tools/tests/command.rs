@@ -151,7 +151,9 @@ fn a_store_that_is_open_elsewhere_is_not_opened_twice() {
     add_jo(&site);
     let config = Config::load(Path::new(&site.path("cursus.toml"))).unwrap();
     let storage = Arc::new(Blocking::new());
-    let store = admin::store::open(&config, "h", storage, Drive::Threads).unwrap();
+    let store =
+        admin::store::open(&config, "h", storage, Drive::Threads, admin::unfinished::Opener::Any)
+            .unwrap();
     let output = site.cursus(&["mailbox", "list"], "");
     assert_eq!(output.status.code(), Some(69));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -21,7 +21,7 @@ use engine::{
 
 use crate::accounts::{self, MaildirPlace};
 use crate::shared_index;
-use crate::unfinished::{self, Unfinished};
+use crate::unfinished::{self, Opener, Unfinished};
 
 /// A server as the engine knows it.
 pub fn old_server(server: config::OldServer) -> OldServer {
@@ -165,29 +165,20 @@ pub fn open(
     hostname: &str,
     storage: Arc<dyn Storage>,
     drive: Drive,
+    opener: Opener,
 ) -> Result<Store, OpenError> {
-    unfinished::check(&config.state_dir)?;
-    open_unfinished(config, hostname, storage, drive)
-}
-
-/// The same for a command that finishes what was cut off.
-pub fn open_unfinished(
-    config: &Config,
-    hostname: &str,
-    storage: Arc<dyn Storage>,
-    drive: Drive,
-) -> Result<Store, OpenError> {
-    check_owner(&config.state_dir)?;
+    check(config, opener)?;
     Store::open(store_config(config, hostname), storage, drive).map_err(|error| match error {
         Error::Locked(_) => OpenError::Locked,
         other => OpenError::Engine(other),
     })
 }
 
-/// Refuses root a directory of somebody else, and everybody one that a command has to finish.
-pub fn check(dir: &Path) -> Result<(), OpenError> {
-    check_owner(dir)?;
-    Ok(unfinished::check(dir)?)
+/// Refuses root a store of somebody else, and whoever is not to have one that a command has to
+/// finish.
+pub fn check(config: &Config, opener: Opener) -> Result<(), OpenError> {
+    check_owner(&config.state_dir)?;
+    Ok(unfinished::check(config, opener)?)
 }
 
 /// Refuses root a directory of somebody else.
@@ -274,30 +265,57 @@ mod tests {
             std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
             let storage = Arc::new(engine::io::blocking::Blocking::new());
             let config = Config::embedded(dir.path());
-            let opened = open(&config, "h", storage, Drive::Inline);
+            let opened = open(&config, "h", storage, Drive::Inline, Opener::Any);
             assert!(matches!(opened, Err(OpenError::Owner { owner: 65534 })));
         }
     }
 
+    fn begun(opener: Opener, config: &Config) -> Result<(), OpenError> {
+        let storage = Arc::new(engine::io::blocking::Blocking::new());
+        let store = open(config, "h", storage, Drive::Inline, opener)?;
+        store.close().map_err(OpenError::Engine)
+    }
+
     #[test]
     fn what_was_cut_off_is_finished_before_anything_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config::embedded(dir.path());
-        for name in [unfinished::MOVES_NAME, unfinished::RETIRING_NAME] {
+        use Opener::{Any, HandBack, Takeover};
+        for (name, command, others, finisher) in [
+            (unfinished::MOVES_NAME, "handback", &[Any, Takeover][..], HandBack),
+            (unfinished::RETIRING_NAME, "handback", &[Any, Takeover], HandBack),
+            (unfinished::TAKING_NAME, "takeover", &[Any], Takeover),
+            (unfinished::TAKING_NAME, "takeover", &[Any], HandBack),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = Config::embedded(dir.path());
             let file = config.state_dir.join(name);
             std::fs::create_dir_all(&config.state_dir).unwrap();
             std::fs::write(&file, "").unwrap();
-            let storage = || Arc::new(engine::io::blocking::Blocking::new());
-            let refused = open(&config, "h", storage(), Drive::Inline).err().unwrap();
-            assert!(refused.to_string().contains("`cursus handback cyrus`"), "{refused}");
-            assert!(matches!(check(&config.state_dir), Err(OpenError::Unfinished(_))));
-            assert!(!config.log_dir().exists(), "nothing is made");
-            let opened = open_unfinished(&config, "h", storage(), Drive::Inline).unwrap();
-            opened.close().unwrap();
+            for &opener in others {
+                let refused = begun(opener, &config).unwrap_err().to_string();
+                assert!(refused.contains(&format!("`cursus {command} cyrus`")), "{refused}");
+                assert!(!config.log_dir().exists(), "nothing is made");
+            }
+            begun(finisher, &config).unwrap();
             std::fs::remove_file(&file).unwrap();
-            assert!(check(&config.state_dir).is_ok());
-            std::fs::remove_dir_all(&config.state_dir).unwrap();
+            begun(Any, &config).unwrap();
         }
+    }
+
+    #[test]
+    fn mailboxes_by_id_are_taken_over_before_they_are_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::embedded(dir.path());
+        let partition = &mut config.partition[0];
+        partition.layout = LayoutKind::Cyrus;
+        let by_id = partition.path.join("uuid");
+        std::fs::create_dir_all(&by_id).unwrap();
+        // As an installation leaves it.
+        assert!(check(&config, Opener::Any).is_ok());
+        std::fs::create_dir(by_id.join("a")).unwrap();
+        let refused = begun(Opener::Any, &config).unwrap_err().to_string();
+        assert!(refused.contains("uuid are not taken over"), "{refused}");
+        begun(Opener::Takeover, &config).unwrap();
+        begun(Opener::Any, &config).unwrap();
     }
 
     #[test]

@@ -215,3 +215,12 @@ class CyrusCase(Case):
             each()
             killed += 1
             pause *= factor
+
+    def refused(self, one, reason="`cursus handback cyrus` finishes it"):
+        """Nobody opens a store that a command has to be finished of, nor makes anything there."""
+        before = self.tree(one), sorted(one.state.rglob("*"))
+        for argv in (["cursus", "--config", one.config, "check"], ["cursusd", "--config", one.config]):
+            done = proc.run([proc.BINARIES / argv[0], *argv[1:]], check=False)
+            self.assertNotEqual(done.returncode, 0, argv)
+            self.assertIn(reason, done.stderr.decode(), argv)
+        self.assertEqual((self.tree(one), sorted(one.state.rglob("*"))), before)

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin::unfinished::Opener;
 use auth::backends::Chain;
 use auth::users::NewUser;
 use auth::{Authenticator, Settings, UserFile, UserName};
@@ -97,7 +98,8 @@ impl Site {
         let settings = server::run::auth_settings(&config, "mail.example.org").unwrap();
         let settings = Settings { failure_delay_first: Duration::ZERO, ..settings };
         let authenticator = Authenticator::start(users.clone(), users.clone(), settings).unwrap();
-        let store = admin::store::open(&config, "test", storage, Drive::Threads).unwrap();
+        let store =
+            admin::store::open(&config, "test", storage, Drive::Threads, Opener::Any).unwrap();
         let tls = Arc::new(TlsSwitch::new(&config).unwrap());
         let net = Rc::new(NetCore {
             pool: BufferPool::new(),

@@ -19,11 +19,13 @@ pub mod unexpunge;
 mod watch;
 mod write;
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use admin::unfinished::{Opener, TAKING_NAME};
 use config::Config;
-use engine::{AdoptionReport, UserToAdopt};
+use engine::{AdoptionReport, Error, UserToAdopt};
 use serde::Serialize;
 
 use crate::cli::{HandbackCyrus, TakeoverCyrus};
@@ -74,15 +76,25 @@ fn stopped(config: &Config) -> Result<(), Failed> {
     }
 }
 
-/// Makes the state directory and an empty users file, where they are missing.
+/// Makes the state directory and an empty users file, where they are missing; and what keeps others
+/// from the store until [`end_state`].
 fn begin_state(config: &Config) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::create_dir_all(&config.state_dir)?;
+    File::create(config.state_dir.join(TAKING_NAME))?.sync_all()?;
+    File::open(&config.state_dir)?.sync_all()?;
     let mut options = std::fs::OpenOptions::new();
     match options.write(true).create_new(true).mode(0o600).open(config.users_file()) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
         _ => Ok(()),
     }
+}
+
+/// All users have been looked at: others may open the store.
+fn end_state(config: &Config) -> Result<(), Failed> {
+    let file = config.state_dir.join(TAKING_NAME);
+    std::fs::remove_file(&file)
+        .map_err(|e| Failed::new(Kind::Incomplete, format!("{}: {e}", file.display())))
 }
 
 /// Does `cursus takeover cyrus`.
@@ -123,7 +135,7 @@ pub fn takeover(
             let message = format!("{}: {error}", config.state_dir.display());
             Failed::new(Kind::Unreachable, message)
         })?;
-        Some(Opened::open(config)?)
+        Some(Opened::open_by(config, Opener::Takeover)?)
     };
     let bar = out.progress(plan.users.values().map(|all| all.len() as u64).sum(), "mailboxes");
     for (name, mailboxes) in &plan.users {
@@ -139,7 +151,15 @@ pub fn takeover(
             }
             Some(opened) => match opened.store().adopt(name, user, &mut || bar.tick()) {
                 Ok(report) => summary.add(report),
-                Err(error) => summary.findings.push(format!("{name}: not taken over: {error}")),
+                Err(error) => {
+                    let hint = match error {
+                        Error::MailboxExists => {
+                            ", made here before, and not out of Cyrus's: begin with an empty state_dir"
+                        }
+                        _ => "",
+                    };
+                    summary.findings.push(format!("{name}: not taken over: {error}{hint}"));
+                }
             },
         }
         bar.inc(mailboxes.len() as u64);
@@ -147,6 +167,7 @@ pub fn takeover(
     bar.finish_and_clear();
     if let Some(opened) = opened {
         opened.close()?;
+        end_state(config)?;
     }
     report(&summary, out)
 }
@@ -224,7 +245,7 @@ pub fn give_back(
         return Ok(());
     }
     let partitions = plan::partitions(&site, config)?;
-    let opened = Opened::open_unfinished(config)?;
+    let opened = Opened::open_by(config, Opener::HandBack)?;
     let ledger = Ledger::read(config);
     let done = Giver::new(&site, config, now, &partitions).write(opened.store(), &ledger);
     opened.close()?;

@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use admin::unfinished::{MOVES_NAME, RETIRING_NAME};
+use admin::unfinished::{CATALOG_NAME, MOVES_NAME, RETIRING_NAME, TAKING_NAME};
 use config::Config;
 
 use super::ledger::LEDGER_NAME;
@@ -21,8 +21,6 @@ use super::site::Site;
 use super::write::Stage;
 use crate::failure::{Failed, Kind};
 
-/// Without it there is no store.
-const CATALOG_NAME: &str = "catalog.redb";
 /// How directories with what was here begin; the moment follows, in Unix seconds.
 const ASIDE_PREFIX: &str = "handed-back-";
 
@@ -93,7 +91,7 @@ pub fn retire(config: &Config, site: &Site, now: u64) -> Result<PathBuf, Failed>
     };
     let aside = config.state_dir.join(name);
     fs::create_dir_all(&aside).map_err(|e| named(&aside, e))?;
-    let ours = [CATALOG_NAME, MOVES_NAME, LEDGER_NAME];
+    let ours = [CATALOG_NAME, MOVES_NAME, LEDGER_NAME, TAKING_NAME];
     let ours = ours.iter().map(|name| config.state_dir.join(name));
     for path in ours.chain([config.log_dir(), config.index_dir()]) {
         let Some(name) = path.file_name() else { continue };
