@@ -1,6 +1,7 @@
 """Cyrus's programs that only look, by their names: they say of a store that was taken over what Debian's
 said of it before."""
 
+import json
 import re
 import unittest
 
@@ -58,6 +59,32 @@ class CyrusLooks(CyrusCase):
 
     def test_lists_by_id(self):
         self.compare_lists("cyrus-3.6-uuid")
+
+    def test_options_are_listed_as_cyr_info_lists_them(self):
+        for name in ("cyrus-3.6-legacydirs", "cyrus-3.6-uuid"):
+            one = self.begin(name)
+            one.imapd_conf.write_text(one.imapd_conf.read_text() + (
+                "imap_timeout: 45\ntiemout: 3\nvtimap_x: 1\nmetapartition-default: /x\nxlist-sent: S\npopminpoll: 5\n"
+                "imapidresponse: off\nmaxquoted: 7\nimap_nothing: 3\n"))
+            (one.imapd_conf.parent / "cyrus.conf").write_text('SERVICES {\n imap cmd="imapd" listen="imap"\n}\n')
+            of = ("-M", one.imapd_conf.parent / "cyrus.conf")
+            # Theirs has the last ones in no order.
+            lines = lambda text: sorted(text.splitlines())
+            for argv in (("conf",), ("conf-all",), ("conf-lint",), ("-n", "imap", "conf")):
+                with self.subTest(store=name, argv=argv):
+                    mine = lines(self.ours(one, "cyr_info", *of, *argv))
+                    self.assertEqual(mine, lines(self.peer.tool("cyr_info", *of, *argv)))
+            self.assertIn("tiemout: 3", self.ours(one, "cyr_info", *of, "conf-lint"))
+            # Theirs has as defaults of enumerations what is set.
+            default = set(lines(self.ours(one, "cyr_info", "conf-default")))
+            other = set(lines(self.peer.tool("cyr_info", "conf-default"))) ^ default
+            self.assertLessEqual({line.split(":")[0] for line in other}, {"virtdomains", "delete_mode"})
+        for argv, status in ((("proc",), 69), (("-s", "3.0", "conf"), 69), ((), 64), (("zork",), 64)):
+            done = proc.run([one.dir / "bin/cyr_info", *argv], check=False)
+            self.assertEqual(done.returncode, status)
+        mine, theirs = (json.loads(text) for text in (self.ours(one, "cyr_buildinfo"), self.peer.tool("cyr_buildinfo")))
+        self.assertEqual({part: sorted(of) for part, of in mine.items()}, {part: sorted(of) for part, of in theirs.items()})
+        self.assertEqual(mine["component"]["sieve"], False)
 
 
 if __name__ == "__main__":

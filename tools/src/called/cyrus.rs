@@ -29,6 +29,8 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Result<(), Stop> {
         "cvt_cyrusdb" => super::databases::convert(arguments),
         "cyr_dbtool" => super::databases::dbtool(arguments),
         "cyr_deny" => super::deny::cyr_deny(arguments),
+        "cyr_buildinfo" => super::info::buildinfo(arguments),
+        "cyr_info" => super::info::info(arguments),
         "cyr_df" => super::listing::df(arguments),
         "cyr_ls" => super::listing::ls(arguments),
         "cyr_pwd" => super::listing::pwd(arguments),

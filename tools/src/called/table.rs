@@ -103,7 +103,7 @@ pub const KNOWN: &[Known] = &[
         NotNeeded("special uses are taken over with the store"),
     ),
     row("cyrus-common", "cyr_backup", NO_BACKUP),
-    row("cyrus-common", "cyr_buildinfo", Refused("`cursus --version`, `cursus status`")),
+    row("cyrus-common", "cyr_buildinfo", Honoured("in its form, which of its parts are served")),
     row(
         "cyrus-common",
         "cyr_cd.sh",
@@ -136,8 +136,8 @@ pub const KNOWN: &[Known] = &[
     row(
         "cyrus-common",
         "cyr_info",
-        Refused(
-            "`cursus config show --origin` is `conf-all`, with `--set` `conf`; `cursus config check` is `conf-lint`; `cursus status`",
+        Honoured(
+            "`conf`, `conf-all`, `conf-default`, `conf-lint` of imapd.conf as it is read, by name, and `version`, which is that of Cursus; what becomes of each option docs/configuration-cyrus.md says. `proc` and `-s` are refused",
         ),
     ),
     row(

@@ -20,12 +20,12 @@ const A_PART_OF_NOTIFICATIONS: Fate =
     NotServed("a part of notifications (event_notifier), which are refused by themselves");
 
 pub(super) const ROWS: &[Row] = &[
-    row("caldav_accept_invalid_rrules", Number, "0", CALDAV_CARDDAV_JMAP_AND),
+    row("caldav_accept_invalid_rrules", Switch, "0", CALDAV_CARDDAV_JMAP_AND),
     row("caldav_allowattach", Switch, "1", CALDAV_CARDDAV_JMAP_AND),
     row("caldav_allowcalendaradmin", Switch, "0", CALDAV_CARDDAV_JMAP_AND),
     row("caldav_allowscheduling", Text, "on", CALDAV_CARDDAV_JMAP_AND),
-    row("caldav_create_attach", Number, "1", CALDAV_CARDDAV_JMAP_AND),
-    row("caldav_create_default", Number, "1", CALDAV_CARDDAV_JMAP_AND),
+    row("caldav_create_attach", Switch, "1", CALDAV_CARDDAV_JMAP_AND),
+    row("caldav_create_default", Switch, "1", CALDAV_CARDDAV_JMAP_AND),
     row("caldav_create_sched", Switch, "1", CALDAV_CARDDAV_JMAP_AND),
     row("caldav_historical_age", Duration, "7d", CALDAV_CARDDAV_JMAP_AND),
     row("caldav_maxdatetime", Text, "20380119T031407Z", CALDAV_CARDDAV_JMAP_AND),
@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Row] = &[
     row("carddav_repair_vcard", Switch, "0", CALDAV_CARDDAV_JMAP_AND),
     row("caringo_hostname", Text, "", OBJECT_STORAGE_IS_NOT),
     row("caringo_port", Number, "80", OBJECT_STORAGE_IS_NOT),
-    row("chatty", Number, "0", NotServed("`log.level` and CURSUS_LOG choose what is logged")),
+    row("chatty", Switch, "0", NotServed("`log.level` and CURSUS_LOG choose what is logged")),
     row("client_bind", Switch, "0", CLUSTERS_MURDER_ARE_NOT),
     row("client_bind_name", Text, "", CLUSTERS_MURDER_ARE_NOT),
     row("client_timeout", Duration, "10s", CLUSTERS_MURDER_ARE_NOT),
@@ -163,7 +163,7 @@ pub(super) const ROWS: &[Row] = &[
         NotServed("a message that comes twice is stored twice"),
     ),
     row("event_content_inclusion_mode", Text, "standard", A_PART_OF_NOTIFICATIONS),
-    row("event_content_size", Switch, "0", A_PART_OF_NOTIFICATIONS),
+    row("event_content_size", Number, "0", A_PART_OF_NOTIFICATIONS),
     row("event_exclude_flags", Text, "", A_PART_OF_NOTIFICATIONS),
     row("event_exclude_specialuse", Text, "\\Junk", A_PART_OF_NOTIFICATIONS),
     row("event_extra_params", Text, "timestamp", A_PART_OF_NOTIFICATIONS),

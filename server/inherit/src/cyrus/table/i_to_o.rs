@@ -26,7 +26,7 @@ const OBJECT_STORAGE_IS_NOT: Fate =
 
 pub(super) const ROWS: &[Row] = &[
     row("*_mechs", Text, "", CLUSTERS_MURDER_ARE_NOT),
-    row("icalendar_max_size", Switch, "0", CALDAV_CARDDAV_JMAP_AND),
+    row("icalendar_max_size", Number, "0", CALDAV_CARDDAV_JMAP_AND),
     row(
         "idlesocket",
         Text,
@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row(
         "ignorereference",
-        Number,
+        Switch,
         "0",
         NotNeeded("the reference is joined with the name, as RFC 3501 has it"),
     ),
@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
     row("iolog", Switch, "0", CURSUSLOGCURSUSSTALLSDEBUG_NAMES_WHAT_TOOK),
     row("ischedule_dkim_domain", Text, "", CALDAV_CARDDAV_JMAP_AND),
     row("ischedule_dkim_key_file", Text, "", CALDAV_CARDDAV_JMAP_AND),
-    row("ischedule_dkim_required", Number, "1", CALDAV_CARDDAV_JMAP_AND),
+    row("ischedule_dkim_required", Switch, "1", CALDAV_CARDDAV_JMAP_AND),
     row("ischedule_dkim_selector", Text, "", CALDAV_CARDDAV_JMAP_AND),
     row("jmap_emailsearch_db_path", Text, "", THERE_ARE_NO_DATABASES),
     row("jmap_imagesize_annot", Text, "", CALDAV_CARDDAV_JMAP_AND),
@@ -146,7 +146,7 @@ pub(super) const ROWS: &[Row] = &[
     row("ldap_tls_key", Text, "", GROUPS_AND_USERS_BY),
     row("ldap_uri", Text, "", GROUPS_AND_USERS_BY),
     row("ldap_user_attribute", Text, "", GROUPS_AND_USERS_BY),
-    row("ldap_verify_peer", Number, "0", GROUPS_AND_USERS_BY),
+    row("ldap_verify_peer", Switch, "0", GROUPS_AND_USERS_BY),
     row("ldap_version", Number, "3", GROUPS_AND_USERS_BY),
     row(
         "literalminus",
@@ -233,6 +233,7 @@ pub(super) const ROWS: &[Row] = &[
         "0",
         NotNeeded("a listener that cannot listen ends the start"),
     ),
+    row("maxargssize", Number, "0", LIMITSLINEBYTESMAX),
     row(
         "maxheaderlines",
         Number,
@@ -261,6 +262,7 @@ pub(super) const ROWS: &[Row] = &[
             "`limits.message_bytes_max`, for APPEND as well; 0 is 4 GiB. Where it is not set, ours stays",
         ),
     ),
+    row("maxliteral", Number, "131072", LIMITSLINEBYTESMAX),
     row("maxquoted", Number, "131072", LIMITSLINEBYTESMAX),
     row("maxword", Number, "131072", LIMITSLINEBYTESMAX),
     row("mboxkey_db", Text, "twoskip", THERE_ARE_NO_DATABASES),

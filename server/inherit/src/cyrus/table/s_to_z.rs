@@ -66,7 +66,7 @@ pub(super) const ROWS: &[Row] = &[
     row("sasl_mech_list", Text, "", Honoured("`auth.mechanisms`")),
     row(
         "sasl_minimum_layer",
-        Switch,
+        Number,
         "0",
         Honoured("more than 0: `listener.plain_login = \"never\"`, as TLS is the only layer"),
     ),
@@ -139,7 +139,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("serverlist", Text, "", CLUSTERS_MURDER_ARE_NOT),
     row("serverlist_select_mode", Text, "freespace-most", CLUSTERS_MURDER_ARE_NOT),
-    row("serverlist_select_soft_usage_limit", Switch, "0", CLUSTERS_MURDER_ARE_NOT),
+    row("serverlist_select_soft_usage_limit", Number, "0", CLUSTERS_MURDER_ARE_NOT),
     row("serverlist_select_usage_reinit", Number, "0", CLUSTERS_MURDER_ARE_NOT),
     row("servername", Text, "", Honoured("`server.hostname`")),
     row("sharedprefix", Text, "Shared Folders", Honoured("`sharing.shared_prefix`")),
@@ -148,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "sieve_extensions",
         Text,
-        "fileinto reject vacation vacation-seconds notify include envelope environment body relational regex subaddress copy date index imap4flags mailbox mboxmetadata servermetadata variables editheader extlists duplicate ihave fcc special-use redirect-dsn redirect-deliverby mailboxid vnd.cyrus.log vnd.cyrus.jmapquery vnd.cyrus.imip snooze",
+        "fileinto reject vacation vacation-seconds notify include envelope environment body relational regex subaddress copy date index imap4flags imapflags mailbox mboxmetadata servermetadata variables editheader extlists duplicate ihave fcc special-use redirect-dsn redirect-deliverby mailboxid vnd.cyrus.log x-cyrus-log vnd.cyrus.jmapquery x-cyrus-jmapquery vnd.cyrus.imip snooze vnd.cyrus.snooze x-cyrus-snooze",
         SIEVE_IS_NOT_SERVED,
     ),
     row("sieve_folder", Text, "#sieve", SIEVE_IS_NOT_SERVED),
@@ -231,7 +231,7 @@ pub(super) const ROWS: &[Row] = &[
     row("syslog_prefix", Text, "", LOG_LINES_GO_TO),
     row("tcp_keepalive", Switch, "0", Honoured("always on")),
     row("tcp_keepalive_cnt", Number, "0", THE_SYSTEMS_TIMES_HOLD),
-    row("tcp_keepalive_idle", Switch, "0", THE_SYSTEMS_TIMES_HOLD),
+    row("tcp_keepalive_idle", Number, "0", THE_SYSTEMS_TIMES_HOLD),
     row("tcp_keepalive_intvl", Number, "0", THE_SYSTEMS_TIMES_HOLD),
     row(
         "telemetry_bysessionid",
@@ -342,7 +342,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     row("username_tolower", Switch, "1", Honoured("names are always in lower case; no is refused")),
     row("userprefix", Text, "Other Users", Honoured("`sharing.user_prefix`")),
-    row("vcard_max_size", Switch, "0", CALDAV_CARDDAV_JMAP_AND),
+    row("vcard_max_size", Number, "0", CALDAV_CARDDAV_JMAP_AND),
     row(
         "virtdomains",
         Text,
