@@ -38,6 +38,7 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Result<(), Stop> {
         "cyrdeliver" | "deliver" => deliver(arguments),
         "cyrus" => cyrus(),
         "ipurge" => super::purge::ipurge(arguments),
+        "mbexamine" => super::examine::examine(arguments),
         "mbpath" => mailboxes::mbpath(arguments),
         "quota" => mailboxes::quota(arguments),
         "reconstruct" => reconstruct(arguments),

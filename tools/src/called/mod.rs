@@ -11,6 +11,7 @@
 //! | `undump` | `ctl_mboxlist -u` |
 //! | `unexpunge` | `unexpunge` |
 //! | `databases` | `cyr_dbtool`, `cvt_cyrusdb` |
+//! | `examine` | `mbexamine` |
 //! | `info` | `cyr_info`, `cyr_buildinfo` |
 //! | `listing` | `cyr_ls`, `cyr_pwd`, `cyr_df` |
 //! | `dates` | dates as C prints them |
@@ -24,6 +25,7 @@ mod cyrus;
 mod databases;
 mod dates;
 mod deny;
+mod examine;
 mod info;
 mod links;
 mod listing;

@@ -182,7 +182,13 @@ pub const KNOWN: &[Known] = &[
     row("cyrus-common", "lmtpd", SERVES),
     row("cyrus-common", "makedirs", NotNeeded("directories are made as they are needed")),
     row("cyrus-common", "master", SERVES),
-    row("cyrus-common", "mbexamine", Refused("`cursus mailbox list`, `cursus check`")),
+    row(
+        "cyrus-common",
+        "mbexamine",
+        Honoured(
+            "what the files would say after `cursus handback cyrus`, so in the version of 3.6; messages are numbered. `-q`, `-u`, `-s`; `-c` is refused",
+        ),
+    ),
     row(
         "cyrus-common",
         "mbpath",

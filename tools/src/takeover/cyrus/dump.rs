@@ -73,6 +73,15 @@ impl Listed {
     }
 }
 
+/// Adds partitions of ours that imapd.conf may not know, under our names.
+pub fn add_ours(partitions: &mut BTreeMap<String, String>, config: &Config) {
+    for ours in &config.partition {
+        if !partitions.values().any(|name| name == &ours.name) {
+            partitions.insert(ours.name.clone(), ours.name.clone());
+        }
+    }
+}
+
 /// All mailboxes by name, in the list's order.
 pub fn list(
     imapd_conf: &Path,
@@ -82,11 +91,7 @@ pub fn list(
 ) -> Result<BTreeMap<String, Listed>, Failed> {
     let site = Site::read_if_any(imapd_conf)?;
     let mut partitions = plan::partitions(&site, config)?;
-    for ours in &config.partition {
-        if !partitions.values().any(|name| name == &ours.name) {
-            partitions.insert(ours.name.clone(), ours.name.clone());
-        }
-    }
+    add_ours(&mut partitions, config);
     let places = Places::new(&site, config, &partitions);
     let now = now();
     let mut listed: BTreeMap<String, Listed> = BTreeMap::new();

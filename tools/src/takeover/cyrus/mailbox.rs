@@ -103,6 +103,17 @@ struct Before {
     annotations_file: Vec<u8>,
 }
 
+/// What is to be there.
+struct Made {
+    keywords: Vec<String>,
+    /// `cyrus.header`
+    header: Vec<u8>,
+    annotations: Vec<Annotation>,
+    index: Index,
+    /// Absent: it is as it was.
+    cache: Option<Vec<u8>>,
+}
+
 impl Target<'_> {
     fn path(&self, site: &Site, what: &str, file: &str) -> Result<PathBuf, String> {
         let root = site.root(self.partition, what).map_err(|e| e.to_string())?;
@@ -174,6 +185,32 @@ impl Target<'_> {
         Ok(())
     }
 
+    /// All files as they are to be, beside what is there.
+    fn make(&self, site: &Site, findings: &mut Vec<String>) -> Result<(Before, Made), String> {
+        let before = self.before(site, findings)?;
+        let (keywords, numbers) = self.keywords(&before.header)?;
+        let header = self.header(keywords.clone());
+        let annotations = self.annotations(&before);
+        let mut index = self.index(&before, &numbers);
+        let cache = self.cache(site, &before, &mut index)?;
+        let live: BTreeSet<u32> = index.live().map(|record| record.uid).collect();
+        let counted =
+            annotations.iter().filter(|a| a.of.parse().is_ok_and(|uid| live.contains(&uid)));
+        let own: u64 = counted.map(|annotation| annotation.value.len() as u64).sum();
+        let generation = cache.as_deref().or(Some(&before.cache)).and_then(|c| c.first_chunk());
+        index.header.generation = generation.map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        index.header.header_file_crc = crc32fast::hash(&header);
+        index.header.annotation_bytes = self.annotation_bytes + own;
+        index.header.sync_crc_annotations = self.annotations_crc(&index, &annotations);
+        Ok((before, Made { keywords, header, annotations, index, cache }))
+    }
+
+    /// Keywords, index and cache as [`Target::write`] would make them; nothing is written or locked.
+    pub fn seen(&self, site: &Site) -> Result<(Vec<String>, Index, Vec<u8>), String> {
+        let (before, made) = self.make(site, &mut Vec::new())?;
+        Ok((made.keywords, made.index, made.cache.unwrap_or(before.cache)))
+    }
+
     /// Stages all files; returns what quota roots count. What is damaged of Cyrus's files is named,
     /// and made anew.
     pub fn write(
@@ -184,21 +221,8 @@ impl Target<'_> {
     ) -> Result<Weight, String> {
         let index = self.path(site, "index", "cyrus.index")?;
         let _held = site.lock_mailbox(&self.mailbox.unique_id, index)?;
-        let before = self.before(site, findings)?;
-        let (keywords, numbers) = self.keywords(&before.header)?;
-        let header_bytes = self.header(keywords.clone());
-        let annotations = self.annotations(&before);
-        let mut index = self.index(&before, &numbers);
-        let cache = self.cache(site, &before, &mut index)?;
-        let live: BTreeSet<u32> = index.live().map(|record| record.uid).collect();
-        let counted =
-            annotations.iter().filter(|a| a.of.parse().is_ok_and(|uid| live.contains(&uid)));
-        let own: u64 = counted.map(|annotation| annotation.value.len() as u64).sum();
-        let generation = cache.as_deref().or(Some(&before.cache)).and_then(|c| c.first_chunk());
-        index.header.generation = generation.map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        index.header.header_file_crc = crc32fast::hash(&header_bytes);
-        index.header.annotation_bytes = self.annotation_bytes + own;
-        index.header.sync_crc_annotations = self.annotations_crc(&index, &annotations);
+        let (before, made) = self.make(site, findings)?;
+        let Made { keywords, header, annotations, index, cache } = made;
         if let Some(cache) = cache {
             stage.put(&self.path(site, "cache", "cyrus.cache")?, &cache)?;
         }
@@ -217,12 +241,12 @@ impl Target<'_> {
             let originals = archived::originals(&before.index, &home, &root.join(self.dir));
             originals.into_iter().for_each(|path| stage.remove(path));
         }
-        stage.put(&self.path(site, "header", "cyrus.header")?, &header_bytes)?;
+        stage.put(&self.path(site, "header", "cyrus.header")?, &header)?;
         stage.put(&self.path(site, "index", "cyrus.index")?, &index.write(&keywords))?;
         let live = self.mailbox.messages.len() as u64;
         let bytes = self.mailbox.messages.iter().map(|message| message.size).sum();
         let shared_seen = index.header.options & option::SHARED_SEEN != 0;
-        let annotations = self.annotation_bytes + own;
+        let annotations = index.header.annotation_bytes;
         Ok(Weight { bytes, messages: live, annotations, shared_seen })
     }
 

@@ -8,6 +8,7 @@ mod hand_back;
 mod ledger;
 mod lists;
 pub(crate) mod locks;
+pub(crate) mod look;
 mod mailbox;
 mod moves;
 mod plan;
