@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::acl::Acl;
 use crate::catalog::{StoredUser, Unsaved, UserChanges};
 use crate::config::Partition;
 use crate::error::{Error, Result};
@@ -59,6 +60,8 @@ pub struct NewMailbox {
     pub partition: Option<String>,
     /// Under no other mailbox, it takes the access control list of the INBOX.
     pub inherits_inbox: bool,
+    /// Under no other mailbox, and not the INBOX's heir, it takes this list.
+    pub acl_without_parent: Option<Arc<Acl>>,
 }
 
 pub(crate) struct UserInner {

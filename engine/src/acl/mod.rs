@@ -32,7 +32,7 @@ use crate::events::Event;
 use crate::format::frame::Frame;
 use crate::ids::MailboxId;
 use crate::namespace::{INBOX, Namespace, SEPARATOR};
-use crate::user::{User, UserInner};
+use crate::user::{NewMailbox, User, UserInner};
 
 /// The domain of owners who belong to nobody's domain, and to whose mailboxes users of all domains
 /// are at home: Maildirs that Courier's shared index names and that are no account's. No domain can
@@ -187,9 +187,7 @@ impl Acl {
 
     /// Reads that form; `None` for what is none, since a list of which a part counts could give
     /// what another part takes.
-    pub(crate) fn of_texts<'t>(
-        texts: impl IntoIterator<Item = (&'t String, &'t String)>,
-    ) -> Option<Acl> {
+    pub fn of_texts<'t>(texts: impl IntoIterator<Item = (&'t String, &'t String)>) -> Option<Acl> {
         let entry = |(entry, rights): (&String, &String)| {
             let entry = AclEntry::parse(entry, |name| Some(name.to_owned()))?;
             Some((entry, Rights::parse(rights)?))
@@ -402,13 +400,14 @@ impl UserInner {
         &self,
         namespace: &Namespace,
         name: &str,
-        from_inbox: bool,
+        options: &NewMailbox,
     ) -> Option<Frame> {
         let above = namespace.above(name);
-        if above == INBOX && !from_inbox && !name.starts_with("INBOX/") {
-            return None;
-        }
-        let acl = namespace.acls.get(&namespace.mailboxes.get(above)?.id)?;
+        let acl = if above == INBOX && !options.inherits_inbox && !name.starts_with("INBOX/") {
+            options.acl_without_parent.as_ref()?
+        } else {
+            namespace.acls.get(&namespace.mailboxes.get(above)?.id)?
+        };
         Some(Frame::Acl { user: self.name.clone(), acl: Some(acl.clone()) })
     }
 }

@@ -46,7 +46,7 @@ impl User {
         let namespace = self.namespace();
         let entry = namespace.mailboxes.get(&name).ok_or(Error::NoSuchMailbox)?;
         if new != INBOX {
-            let options = NewMailbox { partition, inherits_inbox: false };
+            let options = NewMailbox { partition, ..NewMailbox::default() };
             to.create_as(&new, &[], options).await?;
         }
         if (new == INBOX) == (name == INBOX) {

@@ -238,7 +238,7 @@ impl UserInner {
         let id = frames[0].0;
         let inherited = self
             .hierarchy_list(&partition, &dir)
-            .or_else(|| self.inherited(&namespace, name, options.inherits_inbox));
+            .or_else(|| self.inherited(&namespace, name, options));
         frames.extend(inherited.map(|acl| (id, acl)));
         let lsn = self.commit(&frames)?;
         let made = partition.layout.create(&*self.shared.storage, &partition.path, &dir);

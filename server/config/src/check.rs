@@ -195,6 +195,9 @@ fn trash_and_outbox(config: &Config, out: &mut Findings<'_>) {
     out.at_least("outbox.seconds_max", outbox.seconds_max, 1);
 }
 
+/// Letters of RFC 4314 and of its RFC 2086 forerunner; `n` as Cyrus has it, for annotations.
+const RIGHTS: &str = "lrswipkxteacdn";
+
 fn sharing(config: &Config, out: &mut Findings<'_>) {
     let sharing = &config.sharing;
     let (user, shared) = (&sharing.user_prefix, &sharing.shared_prefix);
@@ -209,6 +212,15 @@ fn sharing(config: &Config, out: &mut Findings<'_>) {
     if user == shared {
         let expected = "another name than sharing.user_prefix";
         out.add("sharing.shared_prefix", quoted(shared), expected);
+    }
+    for entry in &sharing.default_acl {
+        let is_good = entry.split_once(' ').is_some_and(|(name, rights)| {
+            !name.is_empty() && rights.chars().all(|c| RIGHTS.contains(c))
+        });
+        if !is_good {
+            let expected = "a name, a blank, and letters of lrswipkxteacdn";
+            out.add("sharing.default_acl", quoted(entry), expected);
+        }
     }
     if !config.lmtp.post_user.is_empty() && sharing.shared_user.is_empty() {
         let expected = "the user with the shared mailboxes, as lmtp.post_user gives them addresses";

@@ -28,6 +28,8 @@ pub struct Imap {
     pub submission_users: Vec<String>,
     /// Words that CAPABILITY does not tell, though what they stand for is there.
     pub suppress_capabilities: Vec<String>,
+    /// Special uses (RFC 6154) whose mailboxes users can neither delete nor move below another one.
+    pub protected_special_uses: Vec<String>,
     /// Percent of a limit on storage or messages from which on SELECT warns; 0: never.
     pub quota_warn_percent: u8,
     /// What ID (RFC 2971) says of the server.
@@ -48,6 +50,7 @@ impl Default for Imap {
             refuse_8bit_headers: false,
             submission_users: Vec::new(),
             suppress_capabilities: Vec::new(),
+            protected_special_uses: Vec::new(),
             quota_warn_percent: 0,
             id: ImapId::default(),
         }

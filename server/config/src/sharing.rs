@@ -15,6 +15,9 @@ pub struct Sharing {
     pub user_prefix: String,
     /// What shared mailboxes lie below, likewise.
     pub shared_prefix: String,
+    /// Who has which rights (RFC 4314) on a new mailbox of the shared user's that is below no other:
+    /// names, each with a blank and letters.
+    pub default_acl: Vec<String>,
     /// Whether rights may be given to users of other domains.
     pub cross_domains: bool,
     /// Whose `\Seen` users see in mailboxes of others.
@@ -44,6 +47,7 @@ impl Default for Sharing {
             shared_user: String::new(),
             user_prefix: "Other Users".to_owned(),
             shared_prefix: "Shared Folders".to_owned(),
+            default_acl: Vec::new(),
             cross_domains: false,
             seen: SeenState::default(),
             courier_index: None,

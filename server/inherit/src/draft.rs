@@ -120,6 +120,17 @@ impl Draft {
         });
     }
 
+    /// What is missing of what the other server does when its file says nothing.
+    pub(crate) fn default_not_served(&mut self, file: &Path, row: &Row, text: &str) {
+        self.remarks.push(Remark {
+            file: file.to_owned(),
+            line: 0,
+            option: format!("{} = {:?}, by default", row.name, row.default),
+            kind: RemarkKind::NotServed,
+            text: text.to_owned(),
+        });
+    }
+
     pub(crate) fn refuse(&mut self, set: &Set, reason: impl Into<String>) {
         self.refuse_line(&set.file, set.line, &set.shown(), reason);
     }

@@ -101,6 +101,12 @@ impl Names {
         }
     }
 
+    /// Whether the user's mailboxes are the shared ones, of all or of a domain.
+    pub(super) fn are_shared(&self, user: &str) -> bool {
+        let bare = user.split_once('@').map_or(user, |(bare, _)| bare);
+        !self.shared_user.is_empty() && [user, bare].contains(&self.shared_user.as_str())
+    }
+
     /// Whether copies of what others share on the filesystem are seen.
     pub(super) fn shows_copies(&self) -> bool {
         self.copies && self.form == NameForm::Courier

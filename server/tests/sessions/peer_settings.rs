@@ -127,3 +127,58 @@ fn users_of_a_domain_have_its_defaults() {
         }
     });
 }
+
+/// Cyrus's `defaultacl`.
+#[test]
+fn a_new_shared_mailbox_has_the_list_that_is_set() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |c| {
+            c.sharing.shared_user = "bb".into();
+            c.sharing.default_acl = vec!["anyone lrs".into(), "jo lrswi".into()];
+            c.auth.admins = vec!["cyrus".into()];
+        });
+        let said = say_as(
+            &site,
+            "cyrus",
+            "1 CREATE \"News\"\r\n2 GETACL \"News\"\r\n\
+             3 SETACL \"News\" jo \"\"\r\n\
+             4 CREATE \"News/Old\"\r\n5 GETACL \"News/Old\"\r\n\
+             6 CREATE \"user/jo/Work\"\r\n7 GETACL \"user/jo/Work\"\r\n",
+        )
+        .await;
+        let acl = |name: &str| {
+            let line = said.lines().find(|line| line.contains("* ACL") && line.contains(name));
+            line.unwrap_or_else(|| panic!("{name}: {said}")).to_owned()
+        };
+        assert!(acl("News ").contains("jo lrswi anyone lrs"), "{said}");
+        // The list of the one above goes before.
+        assert!(
+            acl("News/Old").contains("anyone lrs") && !acl("News/Old").contains("jo"),
+            "{said}"
+        );
+        assert!(!acl("jo/Work").contains("anyone"), "{said}");
+    });
+}
+
+/// Cyrus's `specialuse_protect`.
+#[test]
+fn mailboxes_with_protected_special_uses_stay() {
+    on_a_core(|layout| async move {
+        let site = Site::new(Protocol::Imap, layout, |c| {
+            c.imap.protected_special_uses = vec!["\\sent".into()];
+            c.auth.admins = vec!["cyrus".into()];
+        });
+        let said = say(
+            &site,
+            "1 CREATE Sent (USE (\\Sent))\r\n2 CREATE Junk (USE (\\Junk))\r\n3 DELETE Sent\r\n\
+             4 DELETE Junk\r\n5 RENAME Sent Work/Sent\r\n6 RENAME Sent Posted\r\n7 DELETE Posted\r\n",
+        )
+        .await;
+        assert_lines(
+            &said,
+            &["1 OK", "2 OK", "3 NO [CANNOT]", "4 OK", "5 NO [CANNOT]", "6 OK", "7 NO [CANNOT]"],
+        );
+        let said = say_as(&site, "cyrus", "1 DELETE \"user/jo/Posted\"\r\n").await;
+        assert_lines(&said, &["1 OK"]);
+    });
+}

@@ -29,6 +29,20 @@ pub(super) fn map(reading: &mut Reading<'_>) {
         draft.set("announce.dir", below("msg"), set);
         draft.set("telemetry.dir", below("log"), set);
     }
+    let list_of_new = conf.get("defaultacl");
+    let text = list_of_new.map_or("anyone lrs", |set| set.value.as_str());
+    let pairs: Vec<&str> = text.split_whitespace().collect();
+    let entries: Vec<String> = pairs.chunks_exact(2).map(|pair| pair.join(" ")).collect();
+    draft.set_or_imply("sharing.default_acl", list(&entries), list_of_new, "Cyrus: defaultacl");
+    let protect = conf.get("specialuse_protect");
+    let usual = ["\\Archive", "\\Drafts", "\\Important", "\\Junk", "\\Sent", "\\Trash"];
+    let uses = protect.map_or_else(|| usual.map(str::to_owned).to_vec(), |set| words(Some(set)));
+    draft.set_or_imply(
+        "imap.protected_special_uses",
+        list(&uses),
+        protect,
+        "Cyrus: specialuse_protect",
+    );
     if let Some(set) = conf.get("crossdomains") {
         let on = conf.switch(Some(set), false, draft);
         draft.set("sharing.cross_domains", on, set);

@@ -20,7 +20,7 @@ use foreign::cyrus::imapd_conf::ImapdConf;
 
 use crate::Files;
 use crate::draft::{Draft, Set};
-use crate::row::{self, Row};
+use crate::row::{self, Fate, Row};
 use conf::Conf;
 use service_file::Entry;
 
@@ -104,13 +104,12 @@ fn is_idle(default: &str, value: &str) -> bool {
 }
 
 /// Options whose default is not what is done here, and the value that is.
-const OURS: [(&str, &str); 8] = [
+const OURS: [(&str, &str); 7] = [
     ("munge8bit", "no"),
     ("duplicatesuppression", "no"),
     ("expunge_mode", "immediate"),
     ("delete_mode", "immediate"),
     ("poppollpadding", "0"),
-    ("specialuse_protect", ""),
     ("search_skipdiacrit", "no"),
     ("crossdomains_onlyother", "no"),
 ];
@@ -157,6 +156,19 @@ fn explain(reading: &mut Reading<'_>) {
                 Some(_) => draft.by_row(&Row { default: "\0", ..*row }, set, false),
                 None => draft.by_row(row, set, is_idle(row.default, &set.value)),
             },
+        }
+    }
+    for (name, ours) in OURS {
+        let row = table::find(name).filter(|row| {
+            let is_ours = row.default == ours
+                || crate::value::switch(row.default)
+                    .is_some_and(|v| Some(v) == crate::value::switch(ours));
+            !is_ours && reading.conf.get(name).is_none()
+        });
+        if let Some(row) = row
+            && let Fate::NotServed(text) = row.fate
+        {
+            reading.draft.default_not_served(&reading.imapd, row, text);
         }
     }
 }

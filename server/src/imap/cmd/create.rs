@@ -3,7 +3,9 @@
 //!
 //! Administrators make users so, as with Cyrus: `CREATE user.jo`, with a partition behind it.
 
-use engine::{INBOX, NewMailbox, Rights, SpecialUse, User};
+use std::sync::Arc;
+
+use engine::{Acl, INBOX, NewMailbox, Rights, SpecialUse, User};
 use protocol::imap::encode::Code;
 
 use super::super::names::Name;
@@ -38,7 +40,11 @@ pub(in super::super) async fn run(
     let inherits_inbox = !place.own && !session.viewer().is_ok_and(|v| v.administers());
     let made = match name {
         INBOX => Ok(()),
-        _ => place.user.create_as(name, &uses, NewMailbox { partition, inherits_inbox }).await,
+        _ => {
+            let acl_without_parent = default_acl(session, place.user.name());
+            let options = NewMailbox { partition, inherits_inbox, acl_without_parent };
+            place.user.create_as(name, &uses, options).await
+        }
     };
     match made {
         Ok(()) => {
@@ -52,6 +58,17 @@ pub(in super::super) async fn run(
         }
         Err(error) => Ok(session.failure("create a mailbox", &error, "NONEXISTENT")),
     }
+}
+
+/// The list of a new shared mailbox that is below no other.
+fn default_acl(session: &Session, owner: &str) -> Option<Arc<Acl>> {
+    let viewer = session.viewer().ok().filter(|viewer| viewer.names.are_shared(owner))?;
+    let config = session.services.config();
+    let pair = |entry: &String| entry.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let texts: Vec<_> = config.sharing.default_acl.iter().filter_map(pair).collect();
+    let acl = Acl::of_texts(texts.iter().map(|(name, rights)| (name, rights)));
+    let acl = acl.filter(|_| !texts.is_empty())?;
+    viewer.principal.administers(owner).then(|| Arc::new(acl))
 }
 
 /// Where a new mailbox is to be.

@@ -3,7 +3,7 @@
 //! An administrator who deletes a user's INBOX, as Cyrus's do (`DELETE user.jo`), deletes all that the
 //! user has here. Where the account stays, the next login or message begins anew.
 
-use engine::{INBOX, Rights};
+use engine::{INBOX, Rights, User};
 
 use super::super::notify;
 use super::super::reply::{Outcome, Reply};
@@ -25,6 +25,9 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
     }
     let administers =
         session.viewer().is_ok_and(|viewer| viewer.principal.administers(user.name()));
+    if !administers && protected(session, &place.user, name) {
+        return Ok(Reply::no("A mailbox with this special use stays").word("CANNOT"));
+    }
     let deleted = match name {
         INBOX if !place.own && administers => user.remove().await,
         _ => user.delete(name).await,
@@ -38,4 +41,14 @@ pub(in super::super) async fn run(session: &mut Session, name: &str) -> Outcome 
         session.selected = None;
     }
     Ok(Reply::ok("Deleted"))
+}
+
+/// Whether users may neither delete the mailbox nor move it below another one.
+pub(super) fn protected(session: &Session, user: &User, name: &str) -> bool {
+    let config = session.services.config();
+    let kept = &config.imap.protected_special_uses;
+    let namespace = user.namespace();
+    let uses = namespace.mailboxes.get(name).map(|entry| entry.special_use.as_slice());
+    let is_kept = |use_: &str| kept.iter().any(|one| one.eq_ignore_ascii_case(use_));
+    uses.unwrap_or_default().iter().any(|use_| is_kept(use_.as_str()))
 }

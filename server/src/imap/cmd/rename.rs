@@ -4,12 +4,13 @@
 //! As Cyrus's do, administrators name a partition behind the new name (`RENAME user.jo user.jo fast`),
 //! and give mailboxes, or all that a user has, to another user: [`super::relocation`].
 
-use engine::{INBOX, Rights};
+use engine::{INBOX, Rights, SEPARATOR};
 use protocol::imap::encode::{self, ListLine};
 
 use super::super::notify;
 use super::super::reply::{Outcome, Reply};
 use super::super::session::Session;
+use super::delete::protected;
 use super::{create, relocation};
 
 pub(in super::super) async fn run(
@@ -62,6 +63,14 @@ pub(in super::super) async fn run(
         Ok(target) => target.place,
         Err(reply) => return Ok(reply),
     };
+    let parent = |name: &str| name.rsplit_once(SEPARATOR).map(|(parent, _)| parent.to_owned());
+    if parent(&place.name) != parent(&target.name)
+        && !administers(place.user.name())
+        && protected(session, &place.user, &place.name)
+    {
+        let text = "A mailbox with this special use stays below the one that it is in";
+        return Ok(Reply::no(text).word("CANNOT"));
+    }
     let moved = if target.user.name() != place.user.name() {
         if !administers(place.user.name()) || !administers(target.user.name()) {
             return Ok(Reply::no("Administrators give mailboxes to others").word("NOPERM"));

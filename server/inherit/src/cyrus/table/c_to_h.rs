@@ -98,14 +98,7 @@ pub(super) const ROWS: &[Row] = &[
     row("debug", Switch, "0", Honoured("`log.level = \"debug\"`")),
     row("debug_command", Text, "", NO_DEBUGGER_IS_STARTED),
     row("debug_writefail_guid", Text, "", NO_DEBUGGER_IS_STARTED),
-    row(
-        "defaultacl",
-        Text,
-        "anyone lrs",
-        NotServed(
-            "a new shared mailbox has the list of the one above it, else none: set it by SETACL",
-        ),
-    ),
+    row("defaultacl", Text, "anyone lrs", Honoured("`sharing.default_acl`")),
     row(
         "defaultdomain",
         Text,

@@ -188,7 +188,7 @@ pub(super) const ROWS: &[Row] = &[
         "specialuse_protect",
         Text,
         "\\Archive \\Drafts \\Important \\Junk \\Sent \\Trash",
-        NotServed("mailboxes with special uses may be deleted and renamed"),
+        Honoured("`imap.protected_special_uses`"),
     ),
     row("specialusealways", Switch, "1", NotNeeded("LIST always tells special uses")),
     row("sql_database", Text, "", DATABASES_BY_SQL_ARE),
