@@ -9,10 +9,10 @@ mod shell;
 pub mod table;
 mod transport;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use config::SaslMechanism;
+use config::{Protocol, SaslMechanism};
 use toml::Value;
 
 use crate::draft::{Draft, Set};
@@ -26,8 +26,12 @@ pub(crate) struct Reading<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) files: &'a dyn Files,
     pub(crate) draft: Draft,
-    /// Settings that IMAP and POP3 have in common, with who set them.
+    /// Settings that IMAP and POP3 have in common, with who set them first.
     common: BTreeMap<String, (Value, Set)>,
+    /// Which of the two set them.
+    setters: HashSet<(String, Protocol)>,
+    /// Which of them are served, and whether with TLS.
+    served: Vec<(Protocol, bool)>,
     /// Words that CAPABILITY does not tell, and who says so.
     suppressed: Vec<(&'static str, Set)>,
     mechanisms: Vec<(SaslMechanism, Set)>,
@@ -42,6 +46,8 @@ pub(crate) fn read(dir: &Path, files: &dyn Files) -> Draft {
         files,
         draft: Draft::default(),
         common: BTreeMap::new(),
+        setters: HashSet::new(),
+        served: Vec::new(),
         suppressed: Vec::new(),
         mechanisms: Vec::new(),
         listeners: 0,
@@ -137,6 +143,10 @@ impl Reading<'_> {
     /// Sets what IMAP and POP3 have in common; two values are one too many.
     fn set_common(&mut self, key: &str, value: impl Into<Value>, by: &Set) {
         let value = value.into();
+        let pop3 =
+            by.file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pop3d"));
+        let setter = if pop3 { Protocol::Pop3 } else { Protocol::Imap };
+        self.setters.insert((key.to_owned(), setter));
         match self.common.get(key) {
             Some((other, _)) if *other == value => {}
             Some((_, first)) => {
@@ -154,8 +164,37 @@ impl Reading<'_> {
         }
     }
 
+    /// A setting that only one of the two has would hold for the other, too.
+    fn set_by_one(&mut self) {
+        let mut wrong = Vec::new();
+        for (key, (value, by)) in self.common.iter().filter(|(key, _)| key.contains('.')) {
+            // Both versions, which the other has, too.
+            if key == "tls.versions" && value.as_array().is_some_and(|all| all.len() > 1) {
+                continue;
+            }
+            let of_tls = key.starts_with("tls.") || key == "auth.certificate_field";
+            let is_set = |protocol| self.setters.contains(&(key.clone(), protocol));
+            let mut missing =
+                self.served.iter().filter(|(p, tls)| !is_set(*p) && (*tls || !of_tls));
+            let Some((other, _)) = missing.next() else { continue };
+            let (one, other) = match other {
+                Protocol::Pop3 => ("IMAP", "POP3"),
+                _ => ("POP3", "IMAP"),
+            };
+            let reason = format!(
+                "`{key}` is one setting for IMAP and POP3, and only {one} has it: set it for {other}, \
+                 too, or put {key} into cursus.toml and take this line out"
+            );
+            wrong.push((by.clone(), reason));
+        }
+        for (by, reason) in wrong {
+            self.draft.refuse(&by, reason);
+        }
+    }
+
     /// Lists that came together from several variables.
     fn finish(&mut self) {
+        self.set_by_one();
         let set = |mechanism: &SaslMechanism| {
             let mut all = self.mechanisms.iter();
             all.find(|(one, _)| one == mechanism).map(|(_, set)| set.clone())

@@ -89,6 +89,9 @@ pub(super) fn map(reading: &mut Reading<'_>, service: &Service) {
         };
         listen(reading, service, &service.main, &listener);
     }
+    if plain || implicit {
+        reading.served.push((service.protocol, implicit || starttls));
+    }
     if implicit || starttls {
         transport::map(reading, service);
     }
@@ -106,6 +109,12 @@ pub(super) fn map(reading: &mut Reading<'_>, service: &Service) {
             _ => reading.draft.refuse(set, "only a domain behind @ is added to names"),
         }
     }
+    let of = |seen: &Variables| seen.get("MAILDIRPATH").map(|set| set.value.clone());
+    if let (true, true, Some(set)) = (plain, implicit, service.main.get("MAILDIRPATH"))
+        && of(&service.plain) != of(&service.main)
+    {
+        reading.draft.refuse(set, "with and without TLS the same Maildir is served here");
+    }
     if let Some(set) = service.main.get("MAILDIRPATH") {
         // The partition is made of it once; here it is only compared.
         match reading.common.get("MAILDIRPATH").cloned() {
@@ -119,7 +128,11 @@ pub(super) fn map(reading: &mut Reading<'_>, service: &Service) {
                 accounts::map_homes(reading, &service.main);
             }
         }
-    } else if !reading.common.contains_key("MAILDIRPATH") {
+    } else if let Some((other, by)) = reading.common.get("MAILDIRPATH").cloned() {
+        if other.as_str() != Some("Maildir") {
+            reading.draft.refuse(&by, "IMAP and POP3 serve the same Maildir here");
+        }
+    } else {
         accounts::map_homes(reading, &service.main);
     }
 }

@@ -387,7 +387,7 @@ pub const SSL: &[Row] = &[
         Text,
         "",
         Honoured(
-            "EXTERNAL in `auth.mechanisms`, and `auth.certificate_field`: `emailaddress`, `commonname`, `uid`",
+            "EXTERNAL in `auth.mechanisms`, and `auth.certificate_field`: `emailaddress`, `commonname` (`CN` to Debian's Courier), `uid`",
         ),
     ),
     row("TLS_CACHEFILE", Text, "", CERTIFICATE_LATER),

@@ -123,6 +123,14 @@ fn config(file: &str, lines: &str) -> Config {
     read_all(&changed(file, lines)).loaded.config
 }
 
+/// With further lines in imapd and pop3d, or in the two for TLS.
+fn config_of_both(suffix: &str, lines: &str) -> Config {
+    let mut files = changed(&format!("imapd{suffix}"), lines);
+    let other = PathBuf::from(format!("/etc/courier/pop3d{suffix}"));
+    files.0.get_mut(&other).unwrap().push_str(lines);
+    read_all(&files).loaded.config
+}
+
 fn refused(file: &str, lines: &str) -> String {
     let outcome = sources().read(&changed(file, lines));
     outcome.map(drop).expect_err(lines).to_string()
@@ -240,13 +248,28 @@ fn who_may_log_in_and_how() {
     assert!(made.imap.suppress_capabilities.contains(&"SORT=DISPLAY".to_owned()));
     assert_eq!(names(made), ["CRAM-MD5", "CRAM-SHA1", "PLAIN"]);
     let both = "TLS_VERIFYPEER=PEER\nTLS_EXTERNAL=commonname\n";
-    let mut files = changed("imapd-ssl", both);
-    files.0.get_mut(Path::new("/etc/courier/pop3d-ssl")).unwrap().push_str(both);
-    let made = read_all(&files).loaded.config;
+    let made = config_of_both("-ssl", both);
     assert_eq!(made.auth.certificate_field, config::CertificateField::CommonName);
     assert_eq!(names(made), ["PLAIN", "EXTERNAL"]);
     assert!(refused("imapd-ssl", "TLS_EXTERNAL=uid\n").contains("needs TLS_VERIFYPEER"));
-    assert_eq!(config("imapd", "DEFDOMAIN=@example.com\n").auth.default_domain, "example.com");
+    let made = config_of_both("", "DEFDOMAIN=@example.com\n");
+    assert_eq!(made.auth.default_domain, "example.com");
+    // What one has alone would hold for the other, too, if that is served.
+    for (file, lines, other) in [
+        ("imapd", "DEFDOMAIN=@example.com\n", "only IMAP has it: set it for POP3"),
+        ("pop3d", "DEFDOMAIN=@example.com\n", "only POP3 has it: set it for IMAP"),
+        ("imapd-ssl", "TLS_PROTOCOL=TLSv1.3\nTLS_STARTTLS_PROTOCOL=TLSv1.3\n", "only IMAP has it"),
+        ("pop3d-ssl", "TLS_VERIFYPEER=PEER\nTLS_TRUSTCERTS=/ca\n", "only POP3 has it"),
+        ("imapd", "MAILDIRPATH=Mail\n", "with and without TLS the same Maildir"),
+        ("pop3d", "MAILDIRPATH=Mail\n", "with and without TLS the same Maildir"),
+    ] {
+        let told = refused(file, lines);
+        assert!(told.contains(other), "{file}: {lines}: {told}");
+    }
+    let mut files = changed("imapd", "DEFDOMAIN=@example.com\n");
+    files.0.get_mut(Path::new("/etc/courier/pop3d")).unwrap().push_str("POP3DSTART=NO\n");
+    files.0.get_mut(Path::new("/etc/courier/pop3d-ssl")).unwrap().push_str("POP3DSSLSTART=NO\n");
+    assert_eq!(read_all(&files).loaded.config.auth.default_domain, "example.com");
     assert!(refused("imapd", "DEFDOMAIN=%example.com\n").contains("behind @"));
     let mut files = changed("pop3d", "DEFDOMAIN=@a\n");
     files.0.get_mut(Path::new("/etc/courier/imapd")).unwrap().push_str("DEFDOMAIN=@b\n");
@@ -279,19 +302,19 @@ fn modules_are_back_ends_in_their_order() {
 
 #[test]
 fn transport_settings() {
-    let made = config("imapd-ssl", "TLS_PROTOCOL=TLSv1.3\nTLS_STARTTLS_PROTOCOL=TLSv1.3\n");
+    let made = config_of_both("-ssl", "TLS_PROTOCOL=TLSv1.3\nTLS_STARTTLS_PROTOCOL=TLSv1.3\n");
     assert_eq!(made.tls.versions, [TlsVersion::V1_3]);
     let Inherited { loaded, remarks } =
         read_all(&changed("imapd-ssl", "TLS_PROTOCOL=TLSv1\nTLS_STARTTLS_PROTOCOL=TLSv1\n"));
     assert_eq!(loaded.config.tls.versions, [TlsVersion::V1_2, TlsVersion::V1_3]);
     assert!(remarks.iter().any(|r| r.kind == RemarkKind::NotServed && r.text.contains("oldest")));
     assert!(refused("imapd-ssl", "TLS_STARTTLS_PROTOCOL=TLSv1.2\n").contains("same versions"));
-    let made = config("imapd-ssl", "TLS_PRIORITY=SECURE256:-VERS-ALL:+VERS-TLS1.3\n");
+    let made = config_of_both("-ssl", "TLS_PRIORITY=SECURE256:-VERS-ALL:+VERS-TLS1.3\n");
     assert_eq!(made.tls.versions, [TlsVersion::V1_3]);
     assert!(
         refused("imapd-ssl", "TLS_PRIORITY=NORMAL:-VERS-ALL:+VERS-TLS1.0\n").contains("oldest")
     );
-    let made = config("imapd-ssl", "TLS_CIPHER_LIST=AESGCM:!AES128\n");
+    let made = config_of_both("-ssl", "TLS_CIPHER_LIST=AESGCM:!AES128\n");
     assert_eq!(made.tls.cipher_suites.len(), 5);
     let made = config("imapd-ssl", "TLS_PRIVATE_KEYFILE=/k\n");
     assert_eq!(made.tls.key.as_deref(), Some(Path::new("/k")));
