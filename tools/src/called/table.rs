@@ -196,7 +196,11 @@ pub const KNOWN: &[Known] = &[
             "directories of messages (`-D`, `-M`, `-m`), of mailboxes or with `-u` of users; `-7`, `-l`, `-q`, `-s`. `-A`, `-S`, `-U`, `-a`, `-j`, `-p` are refused",
         ),
     ),
-    row("cyrus-common", "mbtool", Refused("times of creation are not kept apart from messages")),
+    row(
+        "cyrus-common",
+        "mbtool",
+        Refused("dates of arrival (`-t`) and ids (`-r`) of mailboxes do not change here"),
+    ),
     row("cyrus-common", "notifyd", Refused("nothing is told to notifyd")),
     row("cyrus-common", "ptdump", NO_GROUPS),
     row("cyrus-common", "ptexpire", NotNeeded("there is no database of this kind")),
