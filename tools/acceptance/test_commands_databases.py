@@ -92,10 +92,25 @@ class CyrusDatabases(CyrusCase):
                 self.assertEqual(mine, self.stdout_and_status("cyr_dbtool", *argv))
                 self.assertNotEqual(mine[-1], "0")
         before = sub.read_bytes()
-        for argv in ((sub, "flat", "dump"), (sub, "flat", "batch"), ("-M", sub, "flat", "show")):
+        for argv in ((sub, "flat", "dump"), (sub, "flat", "damage"), ("-M", sub, "flat", "show")):
             self.assertEqual(self.ours("cyr_dbtool", *argv, check=False), "69")
         self.assertEqual(self.ours("cvt_cyrusdb", sub, "flat", new, "flat", check=False)[-1], "1")
         self.assertEqual(sub.read_bytes(), before)
+
+    def test_commands_in_a_batch(self):
+        script = ('SET "a b" {5+}\r\n1 "\\x\nSET a.b ""\nSET a-b NIL\nSHOW\nBEGIN\nSET c {3+}\r\n\r\n\t\nGET c\nCOMMIT\n'
+                  'BEGIN\nDELETE a.b\nSHOW a\nABORT\nSHOW "a"\nDELETE nothing\nGET nothing\nSET d 4\n')
+        for form in FORMS:
+            with self.subTest(form=form):
+                mine, theirs = (self.files / f"{form}.{who}" for who in ("us", "them"))
+                told = self.ours("cyr_dbtool", "-n", mine, form, "batch", stdin=script)
+                self.assertEqual(told, self.theirs("cyr_dbtool", "-n", theirs, form, "batch", stdin=script))
+                self.assertIn('"a b" {5}', told)
+                for path in (mine, theirs):
+                    self.assertEqual(self.theirs("cyr_dbtool", path, form, "show"), self.ours("cyr_dbtool", mine, form, "show"))
+                wrong = self.ours("cyr_dbtool", mine, form, "batch", stdin="SET e 5\nBEGIN\nSET f 6\nFOO\nSET g 7\n", check=False)
+                self.assertEqual(wrong, "1")
+                self.assertEqual(self.ours("cyr_dbtool", mine, form, "get", stdin="e\nf\ng\n"), "5\n\n\n")
 
     def stdout_and_status(self, name, *argv):
         done = proc.run(["setpriv", "--reuid", "cyrus", "--regid", "mail", "--clear-groups",

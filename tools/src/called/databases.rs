@@ -5,8 +5,10 @@
 //! bytes. Invariants: a file is replaced as a whole, under Cyrus's lock on it, by one that is on disk; a file
 //! whose keys are in another order than its form has is not written.
 
+mod batch;
+
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -171,21 +173,22 @@ pub(super) fn dbtool(arguments: &[String]) -> Result<(), Stop> {
     let [path, name, action, rest @ ..] = given.operands.as_slice() else {
         return Err(Stop::Usage(format!(
             "expected DATABASE FORM ACTION [KEY] [VALUE]; forms: {FORMS}; actions: show, get, set, \
-             delete, consistent, repack"
+             delete, batch, consistent, repack"
         )));
     };
     absolute(&[path])?;
     let said = form(name)?;
-    let changes = matches!(action.as_str(), "set" | "delete" | "repack") || given.has('c');
+    let changes =
+        matches!(action.as_str(), "set" | "delete" | "repack" | "batch") || given.has('c');
     match (action.as_str(), rest) {
         ("show", [] | [_]) | ("get" | "delete", [] | [_]) | ("set", [] | [_, _]) => {}
-        ("consistent" | "consistency" | "repack", []) => {}
+        ("consistent" | "consistency" | "repack" | "batch", []) => {}
         ("dump", _) => {
             let why = "how a file is made up inside differs: `show` has the records";
             return Err(Stop::Refused(format!("{action}: {why}")));
         }
-        ("batch" | "damage", _) => {
-            let why = "there are no transactions: `set` and `delete` read keys from standard input";
+        ("damage", _) => {
+            let why = "nobody wants that";
             return Err(Stop::Refused(format!("{action}: {why}")));
         }
         _ => return Err(Stop::Usage(format!("{action}: expected another action or operands"))),
@@ -199,6 +202,11 @@ pub(super) fn dbtool(arguments: &[String]) -> Result<(), Stop> {
         (_, [key, value]) => vec![(key.clone().into_bytes(), value.clone().into_bytes())],
         _ => Vec::new(),
     };
+    let mut input = Vec::new();
+    if action == "batch" {
+        let read = io::stdin().read_to_end(&mut input);
+        read.map_err(|e| Failed::new(Kind::Data, format!("standard input: {e}")))?;
+    }
     let _held = match changes {
         true => Some(locks::lock(&[path.to_owned()]).map_err(not_opened)?),
         false => None,
@@ -218,6 +226,7 @@ pub(super) fn dbtool(arguments: &[String]) -> Result<(), Stop> {
         // The other form's generation says nothing here.
         database = Database { form: said, bytes: Vec::new(), ..database };
     }
+    let mut done = Ok(());
     match action.as_str() {
         "show" => printed(&database.pairs, keys.first().map_or(b"", |(key, _)| key)),
         "get" => {
@@ -228,13 +237,20 @@ pub(super) fn dbtool(arguments: &[String]) -> Result<(), Stop> {
         }
         "consistent" => super::cyrus::say("Yes, consistent\n"),
         "set" => keys.into_iter().for_each(|(key, value)| database.set(key, Some(value))),
+        "batch" => {
+            let mut out = io::stdout().lock();
+            done = batch::run(&input, database.form, &mut database.pairs, &mut out);
+        }
         "delete" => keys.into_iter().for_each(|(key, _)| database.set(key, None)),
         _ => {}
     }
     if changes || is_new {
         database.write().map_err(|e| Failed::new(Kind::Incomplete, e))?;
     }
-    Ok(())
+    done.map_err(|reason| {
+        eprintln!("{reason}");
+        Stop::Status(1)
+    })
 }
 
 /// A file that cannot be read, as an action tells it.
@@ -331,7 +347,7 @@ mod tests {
     fn what_is_no_action_here_is_refused() {
         for (line, refused) in [
             ("/x flat dump", true),
-            ("/x flat batch", true),
+            ("/x flat damage", true),
             ("-M /x flat show", true),
             ("/x flat", false),
             ("/x flat zork", false),

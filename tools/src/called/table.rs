@@ -113,7 +113,7 @@ pub const KNOWN: &[Known] = &[
         "cyrus-common",
         "cyr_dbtool",
         Honoured(
-            "`show`, `get`, `set`, `delete`, `repack`, `consistent` on files that are flat, skiplist, twoskip or twom, with `-n` and `-c`; which form a file has its bytes say. `batch`, `dump`, `damage` and `-M` are refused",
+            "`show`, `get`, `set`, `delete`, `batch`, `repack`, `consistent` on files that are flat, skiplist, twoskip or twom, with `-n` and `-c`; which form a file has its bytes say. `dump`, `damage` and `-M` are refused",
         ),
     ),
     row(

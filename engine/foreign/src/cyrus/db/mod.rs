@@ -8,6 +8,8 @@ pub mod skiplist;
 pub mod twom;
 pub mod twoskip;
 
+use std::cmp::Ordering;
+
 use super::Damage;
 
 /// A key and its value.
@@ -62,13 +64,17 @@ impl Form {
     }
 }
 
+/// How keys follow each other in a file of this form.
+pub fn compare(form: Form, one: &[u8], other: &[u8]) -> Ordering {
+    match form {
+        Form::Flat => flat::compare(one, other),
+        Form::Skiplist | Form::Twoskip | Form::Twom => one.cmp(other),
+    }
+}
+
 /// Whether keys differ and rise as Cyrus compares them in a file of this form.
 pub fn is_in_order(form: Form, pairs: &[Pair]) -> bool {
-    let rises = |one: &[u8], other: &[u8]| match form {
-        Form::Flat => flat::compare(one, other).is_lt(),
-        Form::Skiplist | Form::Twoskip | Form::Twom => one < other,
-    };
-    pairs.windows(2).all(|two| rises(&two[0].0, &two[1].0))
+    pairs.windows(2).all(|two| compare(form, &two[0].0, &two[1].0).is_lt())
 }
 
 /// All records of a database, in the file's order.
