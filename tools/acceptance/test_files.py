@@ -34,12 +34,12 @@ class Files(Case):
                  (one.decode() for one in moving.ok(client.list('""', '"*"')))]
         found = {name: moving.messages(client, name) for name in names}
         client.logout()
-        return {name: messages for name, messages in found.items() if messages}
+        return found
 
     def fill(self):
         """Odd messages and real ones, with flags and dates, in nested mailboxes."""
         client = moving.login(self.here.ports["imap"], "ann", PASSWORD)
-        for name in ("Work", "Work/Old", "Entw&APw-rfe"):
+        for name in ("Work", "Work/Old", "Work/Empty", "Entw&APw-rfe"):
             moving.ok(client.create(moving.quoted(name)))
         real, _ = corpus.real_messages()
         odd = [

@@ -79,8 +79,8 @@ impl Failed {
     }
 }
 
-impl From<config::ConfigErrors> for Failed {
-    fn from(errors: config::ConfigErrors) -> Failed {
+impl From<inherit::NotTaken> for Failed {
+    fn from(errors: inherit::NotTaken) -> Failed {
         Failed::new(Kind::Config, errors.to_string())
     }
 }

@@ -66,7 +66,10 @@ fn parse(text: &str) -> Result<Vec<(String, String, String)>, Failed> {
                 map.push(((*user).to_owned(), (*from).to_owned(), (*to).to_owned()));
             }
             _ => {
-                let message = format!("map, line {}: expected user, old name, new name", n + 1);
+                let message = format!(
+                    "map, line {}: expected user, old name, new name, with tabs between them",
+                    n + 1
+                );
                 return Err(Failed::new(Kind::Data, message));
             }
         }

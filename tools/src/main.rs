@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     if let Some((known, arguments)) = tools::called::by_name(std::env::args_os()) {
         // Cron sends mail of every word: what may become trouble is the server's to say.
-        log(LevelFilter::ERROR);
+        log("error");
         return tools::called::run(known, &arguments);
     }
     let cli = match tools::cli::Cli::try_parse() {
@@ -23,7 +23,8 @@ fn main() -> ExitCode {
             error.exit()
         }
     };
-    log(LevelFilter::WARN);
+    // What a partition is mounted as, the server says at its start.
+    log("warn,engine::mount=error");
     if let tools::cli::Command::Deliver(args) = &cli.command {
         return tools::deliver::run(args, || cli.config());
     }
@@ -34,10 +35,11 @@ fn main() -> ExitCode {
 }
 
 /// What the engine has to say when we open the store ourselves: trouble only.
-fn log(level: LevelFilter) {
+fn log(levels: &str) {
     tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_env_filter(EnvFilter::new(levels))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .without_time()
         .init();
 }

@@ -109,6 +109,9 @@ fn tell_server(config: &Config) -> Result<(), Failed> {
 fn add(args: &UserAdd, config: &Config, out: &Output) -> Result<(), Failed> {
     let file = &config.users_file();
     let name = UserName::new(args.name.as_deref().unwrap_or_default())?;
+    // Before anybody is asked for a password in vain.
+    NewUser::with_hash(name.clone(), "", &args.attributes)?;
+    secret_kinds(&args.secrets)?;
     let secret = match args.hashed {
         true => read_line()?,
         false => read_password(&format!("Password for {name}: "))?,

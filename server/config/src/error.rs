@@ -42,17 +42,21 @@ pub enum ConfigError {
         expected: String,
     },
     /// A setting of another server's file is not understood, or stands for what is not served.
-    #[error("{}:{line}: {option}: {reason}", file.display())]
+    #[error("{}{}: {option}: {reason}", file.display(), at_line(*line))]
     Refused {
         /// The other server's file.
         file: PathBuf,
-        /// Counted from 1.
+        /// Counted from 1; 0: the file as a whole.
         line: usize,
         /// The option with its value, or the line as far as it was understood.
         option: String,
         /// Why, and what to do.
         reason: String,
     },
+}
+
+fn at_line(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(":{line}") }
 }
 
 fn with_colon(key: &str) -> String {

@@ -23,7 +23,7 @@ mod sources;
 mod value;
 
 pub use draft::{Remark, RemarkKind};
-pub use sources::{Inherited, Sources};
+pub use sources::{Inherited, NotTaken, Sources};
 
 use std::io;
 use std::path::Path;

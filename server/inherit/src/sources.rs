@@ -1,6 +1,7 @@
 //! Which files there are to read, and the order in which they decide: a file of our own first, then
 //! Courier's, then Cyrus's.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, ConfigErrors, Layer, Loaded, Origin, Origins};
@@ -55,7 +56,7 @@ impl Sources {
     ///
     /// # Errors
     /// All that is wrong: each with file, line, option or key, and what would do.
-    pub fn read(&self, files: &dyn Files) -> Result<Inherited, ConfigErrors> {
+    pub fn read(&self, files: &dyn Files) -> Result<Inherited, NotTaken> {
         if self.is_empty() {
             let config = Config::embedded(&Config::embedded_dir());
             let loaded = Loaded { config, origins: Origins::default() };
@@ -85,14 +86,39 @@ impl Sources {
             layers.push(state_dir());
         }
         if !errors.is_empty() {
-            return Err(ConfigErrors(errors));
+            return Err(NotTaken { remarks: in_order(remarks), errors: ConfigErrors(errors) });
         }
-        // What a file of our own decides, nobody needs to hear about any more.
-        remarks.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        remarks.dedup();
-        Ok(Inherited { loaded: config::join(&layers)?, remarks })
+        let remarks = in_order(remarks);
+        match config::join(&layers) {
+            Ok(loaded) => Ok(Inherited { loaded, remarks }),
+            Err(errors) => Err(NotTaken { remarks, errors }),
+        }
     }
 }
+
+fn in_order(mut remarks: Vec<Remark>) -> Vec<Remark> {
+    remarks.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+    remarks.dedup();
+    remarks
+}
+
+/// Why there is no configuration; what else was found comes before it, so that one reading is enough.
+#[derive(Debug)]
+pub struct NotTaken {
+    /// What has no effect.
+    pub remarks: Vec<Remark>,
+    /// What is wrong.
+    pub errors: ConfigErrors,
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.remarks.iter().try_for_each(|remark| writeln!(f, "{remark}"))?;
+        self.errors.fmt(f)
+    }
+}
+
+impl std::error::Error for NotTaken {}
 
 fn read_own(file: &Path, files: &dyn Files) -> Result<Layer, ConfigErrors> {
     let text = files.text(file).map_err(|source| {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{BATCH_BYTES_HIGH, BATCH_MESSAGES_MAX, Refused};
 use crate::cli::{FileForm, ImportFiles};
 use crate::failure::{Failed, Kind};
-use crate::mailfiles::{Damage, Found, Messages, dbox, eml, maildir, mbox, mh};
+use crate::mailfiles::{Damage, Found, Messages, Tree, dbox, eml, maildir, mbox, mh};
 use crate::migrate::content_id;
 use crate::output::{Output, Table, human_bytes};
 use crate::place::Place;
@@ -32,13 +32,13 @@ struct Summary {
 
 /// Does `cursus import …`.
 pub fn run(args: &ImportFiles, config: &Config, out: &Output) -> Result<(), Failed> {
-    let mut sources: Vec<Messages> = Vec::new();
+    let mut sources: Vec<Tree> = Vec::new();
     for path in &args.paths {
         if !path.exists() {
             let message = format!("{}: there is no such file", path.display());
             return Err(Failed::new(Kind::Data, message));
         }
-        sources.push(messages(args, path));
+        sources.push(tree(args, path));
     }
     let place = if args.dry_run { None } else { Some(Place::find(config)?) };
     let mut importing = Importing {
@@ -51,8 +51,13 @@ pub fn run(args: &ImportFiles, config: &Config, out: &Output) -> Result<(), Fail
         mailbox: String::new(),
     };
     let bar = out.progress(0, "importing");
-    let mut done = Ok(());
-    for found in sources.into_iter().flatten() {
+    // Those without messages, too.
+    let folders = sources.iter().flat_map(|tree| &tree.folders);
+    let mut done: Result<(), Failed> = folders.map(|folder| importing.make(folder)).collect();
+    let mut messages = sources.into_iter().flat_map(|tree| tree.messages);
+    while done.is_ok()
+        && let Some(found) = messages.next()
+    {
         bar.inc(1);
         done = match found {
             Ok(found) => importing.take(found),
@@ -62,9 +67,6 @@ pub fn run(args: &ImportFiles, config: &Config, out: &Output) -> Result<(), Fail
                 Ok(())
             }
         };
-        if done.is_err() {
-            break;
-        }
     }
     let done = done.and_then(|()| importing.send());
     bar.finish_and_clear();
@@ -93,8 +95,8 @@ fn tell(summary: &Summary, out: &Output) {
     }
 }
 
-/// The messages of a path in this form.
-fn messages(args: &ImportFiles, path: &Path) -> Messages {
+/// What is below a path in this form.
+fn tree(args: &ImportFiles, path: &Path) -> Tree {
     let kind = match args.form {
         FileForm::Mbox => mbox::Kind::O,
         FileForm::Mboxrd => mbox::Kind::Rd,
@@ -125,15 +127,18 @@ fn messages(args: &ImportFiles, path: &Path) -> Messages {
                 }
             }
         };
+    let folders = files.iter().filter_map(|(_, mailbox)| mailbox.clone()).collect();
     let all = damage.into_iter().map(Err).chain(files.into_iter().flat_map(read));
-    without_folders(args, Box::new(all))
+    without_folders(args, Tree { folders, messages: Box::new(all) })
 }
 
-fn without_folders(args: &ImportFiles, messages: Messages) -> Messages {
-    match args.no_folders {
-        true => Box::new(messages.filter(|one| !matches!(one, Ok(Found { mailbox: Some(_), .. })))),
-        false => messages,
+fn without_folders(args: &ImportFiles, tree: Tree) -> Tree {
+    if !args.no_folders {
+        return tree;
     }
+    let is_within = |one: &Result<Found, Damage>| matches!(one, Ok(Found { mailbox: Some(_), .. }));
+    let messages = tree.messages.filter(move |one| !is_within(one));
+    Tree { folders: Vec::new(), messages: Box::new(messages) }
 }
 
 /// The mbox files of a tree: `Work/Old.mbox` is the mailbox `Work/Old`.
@@ -182,18 +187,25 @@ struct Importing<'a> {
 }
 
 impl Importing<'_> {
-    /// Where a message goes.
-    fn mailbox_of(&self, found: &Found) -> String {
-        match (&self.args.mailbox, &found.mailbox) {
+    /// Where what is in a folder, or beside all of them, goes.
+    fn mailbox_of(&self, folder: Option<&str>) -> String {
+        match (&self.args.mailbox, folder) {
             (None, None) => "INBOX".to_owned(),
-            (None, Some(folder)) => folder.clone(),
+            (None, Some(folder)) => folder.to_owned(),
             (Some(named), None) => named.clone(),
             (Some(named), Some(folder)) => format!("{named}/{folder}"),
         }
     }
 
+    /// Makes the mailbox of a folder.
+    fn make(&mut self, folder: &str) -> Result<(), Failed> {
+        let mailbox = self.mailbox_of(Some(folder));
+        self.summary.mailboxes.entry(mailbox.clone()).or_default();
+        self.create(&mailbox)
+    }
+
     fn take(&mut self, mut found: Found) -> Result<(), Failed> {
-        let mailbox = self.mailbox_of(&found);
+        let mailbox = self.mailbox_of(found.mailbox.as_deref());
         if mailbox != self.mailbox {
             self.send()?;
             self.mailbox = mailbox.clone();
@@ -220,13 +232,8 @@ impl Importing<'_> {
 
     /// Makes a mailbox that is missing, and looks at what it has.
     fn open(&mut self, mailbox: &str) -> Result<(), Failed> {
+        self.create(mailbox)?;
         let Some(place) = &mut self.place else { return Ok(()) };
-        let (user, name) = (self.args.user.clone(), mailbox.to_owned());
-        let create = Request::MailboxCreate { user, name, special_use: Vec::new() };
-        match place.ask(create) {
-            Err(failed) if failed.kind() != Kind::Exists => return Err(failed),
-            _ => {}
-        }
         if self.args.resume && !self.present.contains_key(mailbox) {
             let (user, mailbox) = (self.args.user.clone(), mailbox.to_owned());
             let mut contents: HashMap<String, u64> = HashMap::new();
@@ -239,6 +246,17 @@ impl Importing<'_> {
             self.present.insert(mailbox, contents);
         }
         Ok(())
+    }
+
+    /// Makes a mailbox that is missing.
+    fn create(&mut self, mailbox: &str) -> Result<(), Failed> {
+        let Some(place) = &mut self.place else { return Ok(()) };
+        let (user, name) = (self.args.user.clone(), mailbox.to_owned());
+        let create = Request::MailboxCreate { user, name, special_use: Vec::new() };
+        match place.ask(create) {
+            Err(failed) if failed.kind() != Kind::Exists => Err(failed),
+            _ => Ok(()),
+        }
     }
 
     /// Stores the batch; one that is refused, message by message.

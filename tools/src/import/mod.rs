@@ -101,7 +101,7 @@ impl Source {
                 Box::new(std::iter::once_with(|| read("-".to_owned(), std::io::stdin())))
             }
             Source::Message(path) => Box::new(std::iter::once_with(move || read_file(&path))),
-            Source::Maildir(path, _) => maildir::read(&path, false),
+            Source::Maildir(path, _) => maildir::read(&path, false).messages,
             Source::Mbox(path) => {
                 let name = path.display().to_string();
                 let headers = mbox::Headers { flags: true, strip: false };

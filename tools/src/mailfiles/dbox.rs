@@ -17,7 +17,7 @@ use foreign::dovecot::index::Index;
 use protocol::imap::mutf7;
 
 pub use self::writer::Writer;
-use super::{Damage, Found, Messages, entries, file_name, line_ends};
+use super::{Damage, Found, Messages, Tree, entries, file_name, line_ends};
 
 /// Directory of a mailbox's messages.
 const MAILS: &str = "dbox-Mails";
@@ -25,7 +25,7 @@ const MAILS: &str = "dbox-Mails";
 const MESSAGE_BYTES_MAX: u64 = 4 << 30;
 
 /// The messages below a directory: a user's, or one mailbox's.
-pub fn read(path: &Path) -> Messages {
+pub fn read(path: &Path) -> Tree {
     let mut mailboxes = Vec::new();
     let mut damage = Vec::new();
     let storage = path.join("storage");
@@ -38,6 +38,7 @@ pub fn read(path: &Path) -> Messages {
         let expected = "expected mailboxes or dbox-Mails below it";
         damage.push(Damage::of_file(path, expected));
     }
+    let folders = mailboxes.iter().filter_map(|(_, mailbox)| mailbox.clone()).collect();
     let messages: Messages = match storage.is_dir() {
         true => mdbox(&storage, mailboxes, &mut damage),
         false => {
@@ -45,7 +46,7 @@ pub fn read(path: &Path) -> Messages {
             Box::new(all)
         }
     };
-    Box::new(damage.into_iter().map(Err).chain(messages))
+    Tree { folders, messages: Box::new(damage.into_iter().map(Err).chain(messages)) }
 }
 
 type Mailboxes = Vec<(PathBuf, Option<String>)>;
@@ -309,7 +310,7 @@ mod tests {
 
     fn all(path: &Path) -> (Vec<Found>, Vec<Damage>) {
         let (mut found, mut damage) = (Vec::new(), Vec::new());
-        for one in read(path) {
+        for one in read(path).messages {
             match one {
                 Ok(message) => found.push(message),
                 Err(bad) => damage.push(bad),

@@ -4,31 +4,33 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Damage, Found, Messages, entries, file_name, line_ends, read_file, write_file};
+use super::{Damage, Found, Tree, entries, file_name, line_ends, read_file, write_file};
 
 /// The messages of a file, or of a directory and those below it.
-pub fn read(path: &Path) -> Messages {
-    let mut files = Vec::new();
+pub fn read(path: &Path) -> Tree {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
     let mut damage = Vec::new();
-    collect(path, None, &mut files, &mut damage);
+    collect(path, None, &mut files, &mut folders, &mut damage);
     let found = files.into_iter().map(|(path, mailbox)| {
         let (octets, internal_date) = read_file(&path)?;
         let octets = line_ends::to_wire(octets);
         let source = path.display().to_string();
         Ok(Found { source, octets, flags: Vec::new(), internal_date, mailbox })
     });
-    Box::new(damage.into_iter().map(Err).chain(found))
+    Tree { folders, messages: Box::new(damage.into_iter().map(Err).chain(found)) }
 }
 
 fn collect(
     path: &Path,
     mailbox: Option<String>,
     files: &mut Vec<(PathBuf, Option<String>)>,
+    folders: &mut Vec<String>,
     damage: &mut Vec<Damage>,
 ) {
     if !path.is_dir() {
         return files.push((path.to_owned(), mailbox));
     }
+    folders.extend(mailbox.clone());
     match entries(path) {
         Ok(found) => {
             for entry in found {
@@ -41,7 +43,7 @@ fn collect(
                     (true, None) => Some(name),
                     (true, Some(above)) => Some(format!("{above}/{name}")),
                 };
-                collect(&entry, below, files, damage);
+                collect(&entry, below, files, folders, damage);
             }
         }
         Err(bad) => damage.push(bad),

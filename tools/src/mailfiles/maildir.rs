@@ -8,7 +8,7 @@ use foreign::courier::keywords::{List, newest, update};
 use foreign::dovecot::keywords::Letters;
 use protocol::imap::mutf7;
 
-use super::{Damage, Found, Messages, entries, file_name, line_ends, read_file, write_file};
+use super::{Damage, Found, Messages, Tree, entries, file_name, line_ends, read_file, write_file};
 
 /// Letters of the system's flags and of `$Forwarded`.
 const LETTERS: [(char, &str); 6] = [
@@ -26,7 +26,11 @@ pub fn is_maildir(dir: &Path) -> bool {
 }
 
 /// The messages of a Maildir, and with `folders` of those below it, in order of their names.
-pub fn read(dir: &Path, folders: bool) -> Messages {
+pub fn read(dir: &Path, folders: bool) -> Tree {
+    if !is_maildir(dir) {
+        let damage = Damage::of_file(dir, "expected a Maildir, with cur and new");
+        return Tree { folders: Vec::new(), messages: Box::new(std::iter::once(Err(damage))) };
+    }
     let mut all = vec![(dir.to_owned(), None)];
     let mut damage = Vec::new();
     if folders {
@@ -42,8 +46,9 @@ pub fn read(dir: &Path, folders: bool) -> Messages {
             Err(bad) => damage.push(bad),
         }
     }
+    let folders = all.iter().filter_map(|(_, mailbox)| mailbox.clone()).collect();
     let messages = all.into_iter().flat_map(|(dir, mailbox)| one(&dir, mailbox));
-    Box::new(damage.into_iter().map(Err).chain(messages))
+    Tree { folders, messages: Box::new(damage.into_iter().map(Err).chain(messages)) }
 }
 
 /// The message files of one Maildir in order of arrival.
@@ -217,7 +222,7 @@ mod tests {
         }
         assert!(dir.path().join(".A.Entw&APw-rfe/cur").is_dir());
         assert!(Writer::new(dir.path(), Some("a.b")).is_err());
-        let found: Vec<Found> = read(dir.path(), true).map(|one| one.unwrap()).collect();
+        let found: Vec<Found> = read(dir.path(), true).messages.map(|one| one.unwrap()).collect();
         assert_eq!(found.len(), 6);
         for (n, one) in found.iter().enumerate() {
             let mut wanted = words[n % 3..].to_vec();
@@ -226,6 +231,6 @@ mod tests {
             assert_eq!(one.mailbox.as_deref(), [None, Some("A/Entwürfe")][n / 3]);
             assert_eq!(one.octets, octets);
         }
-        assert_eq!(read(dir.path(), false).count(), 3);
+        assert_eq!(read(dir.path(), false).messages.count(), 3);
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Damage, Found, Messages, entries, file_name, line_ends, read_file, write_file};
+use super::{Damage, Found, Tree, entries, file_name, line_ends, read_file, write_file};
 
 /// Sequences that are flags.
 const FLAGS: [(&str, &str); 4] = [
@@ -30,21 +30,29 @@ const CODED: &str = "imapx";
 const MEMBERS_MAX: u64 = 1 << 24;
 
 /// The messages of a folder and of those below it, in order of their numbers.
-pub fn read(path: &Path) -> Messages {
-    let mut damage = Vec::new();
+pub fn read(path: &Path) -> Tree {
+    let (mut folders, mut damage) = (Vec::new(), Vec::new());
     let mut found = Vec::new();
-    folder(path, None, &mut found, &mut damage);
+    folder(path, None, &mut found, &mut folders, &mut damage);
     let read = |(path, flags, mailbox): (PathBuf, Vec<String>, Option<String>)| {
         let (octets, internal_date) = read_file(&path)?;
         let (source, octets) = (path.display().to_string(), line_ends::to_wire(octets));
         Ok(Found { source, octets, flags, internal_date, mailbox })
     };
-    Box::new(damage.into_iter().map(Err).chain(found.into_iter().map(read)))
+    let messages = damage.into_iter().map(Err).chain(found.into_iter().map(read));
+    Tree { folders, messages: Box::new(messages) }
 }
 
 type Files = Vec<(PathBuf, Vec<String>, Option<String>)>;
 
-fn folder(path: &Path, mailbox: Option<String>, found: &mut Files, damage: &mut Vec<Damage>) {
+fn folder(
+    path: &Path,
+    mailbox: Option<String>,
+    found: &mut Files,
+    folders: &mut Vec<String>,
+    damage: &mut Vec<Damage>,
+) {
+    folders.extend(mailbox.clone());
     let listed = match entries(path) {
         Ok(listed) => listed,
         Err(bad) => return damage.push(bad),
@@ -76,7 +84,7 @@ fn folder(path: &Path, mailbox: Option<String>, found: &mut Files, damage: &mut 
             Some(above) => format!("{above}/{name}"),
             None => name,
         };
-        folder(&entry, Some(name), found, damage);
+        folder(&entry, Some(name), found, folders, damage);
     }
 }
 
@@ -221,7 +229,7 @@ mod tests {
         writer.finish().unwrap();
         let text = std::fs::read_to_string(folder.join(".mh_sequences")).unwrap();
         assert!(text.contains("unseen: 2 5\n") && text.contains("later: 3\n"), "{text}");
-        let found: Vec<Found> = read(&folder).map(|one| one.unwrap()).collect();
+        let found: Vec<Found> = read(&folder).messages.map(|one| one.unwrap()).collect();
         for (n, (one, wanted)) in found.iter().zip(flags).enumerate() {
             let (mut have, mut wanted) = (one.flags.clone(), words(wanted));
             have.sort();

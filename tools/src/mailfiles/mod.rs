@@ -57,6 +57,14 @@ impl std::fmt::Display for Damage {
 /// Messages that come one by one.
 pub type Messages = Box<dyn Iterator<Item = Result<Found, Damage>>>;
 
+/// What is below a path.
+pub struct Tree {
+    /// Folders, those without messages, too, with `/` between levels.
+    pub folders: Vec<String>,
+    /// What is in them, and beside them.
+    pub messages: Messages,
+}
+
 impl Damage {
     /// What is wrong, with its place, without the file.
     pub fn reason(&self) -> String {

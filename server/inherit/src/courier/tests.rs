@@ -353,7 +353,7 @@ fn rules_on_who_may_connect_are_refused_and_none_are_not() {
     let with = |files: &[(&str, &str)]| {
         let mut given = debian();
         given.0.extend(Given::with(files).0);
-        sources().read(&given).map(drop).map_err(|errors| errors.to_string())
+        sources().read(&given).map(drop).map_err(|refused| refused.to_string())
     };
     let (source, compiled) = ("/etc/courier/imapaccess", "/etc/courier/imapaccess.dat");
     // As Debian's package leaves it, and as the first start of Courier does.

@@ -158,7 +158,8 @@ fn explain(reading: &mut Reading<'_>) {
             },
         }
     }
-    for (name, ours) in OURS {
+    // A file that could not be read has no defaults.
+    for (name, ours) in OURS.into_iter().filter(|_| !all.is_empty()) {
         let row = table::find(name).filter(|row| {
             let is_ours = row.default == ours
                 || crate::value::switch(row.default)

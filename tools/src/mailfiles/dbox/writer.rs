@@ -118,7 +118,8 @@ mod tests {
         }
         assert!(Writer::new(dir.path(), "INBOX").is_err(), "what is there stays");
         assert!(Writer::new(dir.path(), "a/../b").is_err());
-        let found: Vec<_> = super::super::read(dir.path()).map(|one| one.unwrap()).collect();
+        let found: Vec<_> =
+            super::super::read(dir.path()).messages.map(|one| one.unwrap()).collect();
         assert_eq!(found.len(), 10);
         for (n, one) in found.iter().enumerate() {
             let mailbox = ["Entwürfe/Alt & neu", "INBOX"][n / 5];

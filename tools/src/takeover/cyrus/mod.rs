@@ -82,13 +82,13 @@ fn stopped(config: &Config) -> Result<(), Failed> {
 fn begin_state(config: &Config) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::create_dir_all(&config.state_dir)?;
-    File::create(config.state_dir.join(TAKING_NAME))?.sync_all()?;
-    File::open(&config.state_dir)?.sync_all()?;
     let mut options = std::fs::OpenOptions::new();
     match options.write(true).create_new(true).mode(0o600).open(config.users_file()) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
-        _ => Ok(()),
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
     }
+    File::create(config.state_dir.join(TAKING_NAME))?.sync_all()?;
+    File::open(&config.state_dir)?.sync_all()
 }
 
 /// All users have been looked at: others may open the store.
