@@ -19,7 +19,7 @@ MODULES = [
     "test_operation", "test_inherit", "test_clients", "test_libraries", "test_sasl", "test_users", "test_mta", "test_sharing",
     "test_transcripts", "test_roundcube", "test_postfix", "test_foreign", "test_fallback",
     "test_hostile", "test_full", "test_sync", "test_restore", "test_takeover", "test_takeover_faults", "test_fixtures", "test_hierarchies",
-    "test_courier_variables", "test_commands", "test_commands_databases", "test_commands_looks", "test_package",
+    "test_courier_variables", "test_cyrus_options", "test_commands", "test_commands_databases", "test_commands_looks", "test_package",
     "test_maildirsize",
     "test_files", "test_migration", "test_migration_uids", "test_migration_uidls", "test_migration_sources", "test_alternation", "test_crash",
 ]

@@ -5,6 +5,7 @@ Fixtures and what their own servers answered of them are in engine/foreign/tests
 
 import hashlib
 import json
+import pathlib
 import re
 import shutil
 import tarfile
@@ -214,6 +215,13 @@ class CyrusServer:
         self.store, self.root, self.conf = store, store.root, store.imapd_conf
         self.port = proc.free_port()
         self.child = None
+        # Further services: name to program.
+        self.services, self.ports = {}, {"imap": self.port}
+
+    def serve(self, **services):
+        """Has it run these programs, too."""
+        self.services = services
+        self.ports |= {name: proc.free_port() for name in services}
 
     def need(self, case):
         """Installs or unpacks the packages, or skips the test."""
@@ -245,9 +253,13 @@ class CyrusServer:
         if "servername:" not in text:
             # Passwords in the fixtures are those of this realm.
             self.conf.write_text(text + "servername: vm\n")
+        installed = pathlib.Path("/usr/lib/cyrus/bin")
+        where = lambda cmd: next(tree for tree in (installed, self.imapd.parent) if (tree / cmd.split()[0]).exists())
+        more = "".join(f' {name} cmd="{where(cmd) / cmd} -C {self.conf}" listen="127.0.0.1:{self.ports[name]}" '
+                       "prefork=0\n" for name, cmd in self.services.items())
         (self.store.dir / "cyrus.conf").write_text(
             f'START {{\n recover cmd="/usr/lib/cyrus/bin/ctl_cyrusdb -C {self.conf} -r"\n}}\n'
-            f'SERVICES {{\n imap cmd="{self.imapd} -C {self.conf}" listen="127.0.0.1:{self.port}" prefork=0\n}}\n')
+            f'SERVICES {{\n imap cmd="{self.imapd} -C {self.conf}" listen="127.0.0.1:{self.port}" prefork=0\n{more}}}\n')
         self.own()
         self.child = proc.Child(
             ["/usr/sbin/cyrmaster", "-C", self.conf, "-M", self.store.dir / "cyrus.conf",

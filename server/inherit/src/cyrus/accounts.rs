@@ -137,13 +137,14 @@ fn mechanisms(reading: &mut Reading<'_>) {
     let listed = conf.get("sasl_mech_list");
     let anonymous = conf.get("allowanonymouslogin");
     let allows_anonymous = conf.switch(anonymous, false, draft);
+    let mut lists_anonymous = listed.is_none();
     let mut chosen: Vec<SaslMechanism> = Vec::new();
     if let Some(set) = listed {
         for word in set.value.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
             let mut all = SaslMechanism::ALL.into_iter();
             match all.find(|m| m.as_str().eq_ignore_ascii_case(word)) {
-                // By allowanonymouslogin alone.
-                Some(SaslMechanism::Anonymous) => {}
+                // Where allowanonymouslogin allows it, too.
+                Some(SaslMechanism::Anonymous) => lists_anonymous = true,
                 Some(mechanism) if chosen.contains(&mechanism) => {}
                 Some(mechanism) => chosen.push(mechanism),
                 None => draft.not_served(set, format!("there is no mechanism {word}")),
@@ -165,7 +166,9 @@ fn mechanisms(reading: &mut Reading<'_>) {
     } else {
         return;
     }
-    if let Some(set) = anonymous.filter(|_| allows_anonymous) {
+    if let Some(set) = anonymous.filter(|_| allows_anonymous && !lists_anonymous) {
+        draft.not_served(set, "sasl_mech_list does not have ANONYMOUS, so nobody logs in by it");
+    } else if let Some(set) = anonymous.filter(|_| allows_anonymous) {
         chosen.push(SaslMechanism::Anonymous);
         draft.set("auth.anonymous_user", "anonymous", set);
     }

@@ -256,10 +256,14 @@ fn accounts_and_names() {
     let read = sources().read(&given).unwrap();
     assert_eq!(read.loaded.config.auth.backends, [config::AuthBackend::Users]);
     assert!(read.remarks.iter().any(|r| r.text.contains("no /etc/sasldb2")));
-    let made =
-        config("sasl_mech_list: GSSAPI SCRAM-SHA-256 cram-md5\nallowanonymouslogin: yes\n", "");
-    let names: Vec<_> = made.auth.mechanisms.iter().map(|m| m.as_str()).collect();
-    assert_eq!(names, ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "ANONYMOUS"]);
+    for (more, last) in [("", None), (" anonymous", Some("ANONYMOUS"))] {
+        let list = format!("sasl_mech_list: GSSAPI SCRAM-SHA-256 cram-md5{more}\n");
+        let made = config(&format!("{list}allowanonymouslogin: yes\n"), "");
+        let names: Vec<_> = made.auth.mechanisms.iter().map(|m| m.as_str()).collect();
+        let wanted: Vec<_> =
+            ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN"].into_iter().chain(last).collect();
+        assert_eq!(names, wanted);
+    }
     let made = config("virtdomains: userid\ndefaultdomain: a.example\n", "");
     assert_eq!((&*made.auth.bare_domain, &*made.lmtp.domains[0]), ("a.example", "a.example"));
     let made = config("altnamespace: yes\nunixhierarchysep: yes\nuserprefix: Others\n", "");

@@ -57,7 +57,9 @@ pub(super) const ROWS: &[Row] = &[
         "allowanonymouslogin",
         Switch,
         "0",
-        Honoured("ANONYMOUS in `auth.mechanisms`, and `auth.anonymous_user = \"anonymous\"`"),
+        Honoured(
+            "ANONYMOUS in `auth.mechanisms`, if sasl_mech_list is not set or has it, and `auth.anonymous_user = \"anonymous\"`",
+        ),
     ),
     row("allowapop", Switch, "1", Honoured("`pop3.apop`")),
     row(
