@@ -30,7 +30,7 @@ pub enum Address<'a> {
 
 /// Reads an address list and calls `each` with its items in order.
 pub fn parse(value: &[u8], mut each: impl FnMut(Address<'_>)) {
-    let mut reader = Reader::default();
+    let mut reader = Reader::new();
     let mut cursor = Cursor::new(value);
     let mut in_group = false;
     for _ in 0..ADDRESSES_MAX {
@@ -75,8 +75,10 @@ pub fn parse(value: &[u8], mut each: impl FnMut(Address<'_>)) {
     }
 }
 
+/// Bytes of a name or a part of an address for which a buffer has to grow no further.
+const USUAL_BYTES: usize = 32;
+
 /// Buffers for the address being read; reused from one to the next.
-#[derive(Default)]
 struct Reader {
     /// Words with one space where blanks stood between them.
     phrase: Vec<u8>,
@@ -91,6 +93,21 @@ struct Reader {
 }
 
 impl Reader {
+    fn new() -> Reader {
+        let usual = || Vec::with_capacity(USUAL_BYTES);
+        Reader {
+            phrase: usual(),
+            joined: usual(),
+            // Most addresses have neither.
+            comment: Vec::new(),
+            route: Vec::new(),
+            local: usual(),
+            host: usual(),
+            has_host: false,
+            has_angle: false,
+        }
+    }
+
     fn clear(&mut self) {
         for buffer in [
             &mut self.phrase,

@@ -86,16 +86,18 @@ impl<'a> Cursor<'a> {
     /// Appends the content of the quoted string that starts here, without quotes and escapes.
     pub(super) fn quoted_string(&mut self, out: &mut Vec<u8>) {
         self.at += 1;
-        while let Some(b) = self.peek() {
+        loop {
+            out.extend_from_slice(self.take_until(|b| b"\"\\\r\n".contains(&b)));
+            let Some(b) = self.peek() else { return };
             self.at += 1;
             match b {
                 b'"' => return,
-                b'\r' | b'\n' => {}
                 b'\\' => {
                     out.extend(self.peek().filter(|b| !b"\r\n".contains(b)));
                     self.at += 1;
                 }
-                _ => out.push(b),
+                // A fold.
+                _ => {}
             }
         }
     }

@@ -52,8 +52,8 @@ pub fn run(args: &ImportFiles, config: &Config, out: &Output) -> Result<(), Fail
     };
     let bar = out.progress(0, "importing");
     // Those without messages, too.
-    let folders = sources.iter().flat_map(|tree| &tree.folders);
-    let mut done: Result<(), Failed> = folders.map(|folder| importing.make(folder)).collect();
+    let mut folders = sources.iter().flat_map(|tree| &tree.folders);
+    let mut done = folders.try_for_each(|folder| importing.make(folder));
     let mut messages = sources.into_iter().flat_map(|tree| tree.messages);
     while done.is_ok()
         && let Some(found) = messages.next()
