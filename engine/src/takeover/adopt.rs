@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 
 use foreign::courier::keywords::{self, LIST_NAME, List};
 use foreign::courier::uiddb::UidDb;
+use foreign::dovecot::modseq;
 use foreign::dovecot::uidlist::UidList;
-use protocol::types::{Keyword, Uid, UidValidity};
+use protocol::types::{Keyword, ModSeq, Uid, UidValidity};
 
 use super::OldServer;
 use super::files::{self, Stamp, stamp};
@@ -33,6 +34,8 @@ pub(crate) struct Told {
     pub(super) uid_validity: u32,
     pub(super) uid_next: u32,
     uids: HashMap<Vec<u8>, u32>,
+    /// What its HIGHESTMODSEQ may be; 0: it has none, or it is not known.
+    modseq: u64,
 }
 
 impl Told {
@@ -55,9 +58,14 @@ impl Told {
         Uid(self.uid_next)
     }
 
+    /// Above which new MODSEQs have to be, for clients that go by those of the old server.
+    pub(crate) fn modseq(&self) -> ModSeq {
+        ModSeq(self.modseq)
+    }
+
     fn of(uid_validity: u32, uid_next: u32, uids: Vec<(u32, Vec<u8>)>) -> Told {
         let uids = uids.into_iter().map(|(uid, base)| (base, uid)).collect();
-        Told { uid_validity, uid_next, uids }
+        Told { uid_validity, uid_next, uids, modseq: 0 }
     }
 
     /// Reads a server's file in a mailbox's directory; `None` where there is none. Lines at the end of
@@ -85,6 +93,12 @@ impl Told {
                 Ok(Told::of(list.uid_validity, list.uid_next, uids))
             }),
         };
+        let log = match server {
+            OldServer::Dovecot => files::read(storage, &dir.join("dovecot.index.log"))?,
+            OldServer::Courier => None,
+        };
+        let modseq = log.and_then(|bytes| modseq::at_most(&bytes)).unwrap_or(0);
+        let told = told.map(|told| Told { modseq, ..told });
         told.map(Some).map_err(|bad| Error::Corrupt {
             path,
             expected: bad.expected,

@@ -11,6 +11,7 @@
 //! | [`dbox`] | `u.N` of sdbox, `m.N` of mdbox: messages |
 //! | [`index`] | `dovecot.index`, `dovecot.index.log`: their flags and keywords |
 //! | [`index_log`] | `dovecot.index.log` of an sdbox, written anew |
+//! | [`modseq`] | `dovecot.index.log` of a folder: how high its MODSEQs can be |
 //! | [`crate::maildirsize`] | `maildirsize` |
 //!
 //! Of a Maildir, `dovecot.index*`, `dovecot.list.index*` and `dovecot.mailbox.log` are Dovecot's caches of these
@@ -21,6 +22,7 @@ pub mod dbox;
 pub mod index;
 pub mod index_log;
 pub mod keywords;
+pub mod modseq;
 pub mod subscriptions;
 pub mod uidlist;
 pub mod uidvalidity;

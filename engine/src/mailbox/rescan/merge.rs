@@ -35,6 +35,14 @@ impl MailboxInner {
         if let Some(told) = &told {
             // Those that an old server gave UIDs, in their order, then the others.
             fresh.sort_by_key(|file| told.uid(&file.base).unwrap_or(u32::MAX));
+            // What it removed is not known one by one, after a crash neither.
+            if told.modseq() > files.head.vanished_floor {
+                files.head.vanished_floor = told.modseq();
+                if files.head.count == 0 {
+                    files.write_both_slots(self.shared.owner_epoch)?;
+                    files.sync()?;
+                }
+            }
         }
         self.make_promise(files, place, &mut fresh);
         let imported = self.read_fresh(place, &fresh)?;
@@ -47,6 +55,9 @@ impl MailboxInner {
         let passed_is_kept = moved.iter().any(|(position, _)| passed(position) != 0)
             && self.shared.is_couriers(&place.dir);
         let mut state = self.open_state()?;
+        if let Some(told) = &told {
+            state.modseq_last = state.modseq_last.max(told.modseq());
+        }
         let view = self.view();
         // Names that say something new, and names that only lie elsewhere.
         let (mut changes, mut seen, mut relocated) = (Vec::new(), Vec::new(), Vec::new());
