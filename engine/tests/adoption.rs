@@ -170,6 +170,25 @@ fn a_directory_of_another_servers_mailbox_is_not_taken() {
     assert!(store.adopt("eve", many, &mut || ()).is_err());
 }
 
+/// Cyrus makes it for the first message, where all other files are in a metapartition; a directory with
+/// messages that is missing is a filesystem that is not mounted.
+#[test]
+fn a_mailbox_without_messages_needs_no_directory() {
+    let sim = spool();
+    let store = open(&sim).unwrap();
+    let mut user = alice();
+    user.mailboxes.truncate(1);
+    user.mailboxes[0].dir = "b/user/bob".into();
+    assert!(!user.mailboxes[0].messages.is_empty());
+    assert!(store.adopt("bob", user.clone(), &mut || ()).is_err());
+    assert!(sim.stat(Path::new("/spool/b")).is_err());
+    user.mailboxes[0].messages.clear();
+    user.mailboxes[0].annotations.clear();
+    assert_eq!(store.adopt("bob", user, &mut || ()).unwrap().mailboxes, 1);
+    let bob = block(store.user("bob", &UserOptions::default())).unwrap();
+    assert_eq!(block(bob.mailbox("INBOX")).unwrap().view().uids().count(), 0);
+}
+
 #[test]
 fn the_power_may_go_at_any_moment_of_an_adoption() {
     let mut cuts = 0;
