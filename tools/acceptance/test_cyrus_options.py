@@ -145,7 +145,9 @@ class CyrusOptions(CyrusCase):
         two = Store(BASE | options)
         self.servers.append(two)
         two.start()
-        return theirs, self.probe(two.ports)
+        mine = self.probe(two.ports)
+        self.assertEqual(two.stop(), 0)
+        return theirs, mine
 
     def check(self, name, options, others):
         """Compares all answers; gives Cyrus's."""
