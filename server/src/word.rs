@@ -85,7 +85,8 @@ impl Word {
             return Some(Leave::Stopping);
         }
         let Audience { listener, user, stays } = audience;
-        if let Some(user) = user
+        // For each command: as a rule nobody is denied anything.
+        if let Some(user) = user.as_ref().filter(|_| !self.denied.0.is_empty())
             && let Ok(Some(told)) = self.denied.0.of(user.name(), &listener.name())
         {
             return Some(Leave::Told(told.into()));

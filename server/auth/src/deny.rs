@@ -56,6 +56,11 @@ pub type Entries = BTreeMap<String, Result<Denial, Damage>>;
 pub struct Denials(HashMap<UserName, Result<Denial, Damage>>);
 
 impl Denials {
+    /// Whether nobody is denied anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What a user is told who is denied the service of this name; `None` if it is not denied.
     ///
     /// # Errors
