@@ -138,6 +138,7 @@ fn of_dovecot(form: u8, bytes: &[u8]) {
                 (usize::from(u16::from_le_bytes(*length)), rest)
             });
             let (index, log) = rest.split_at(length.min(rest.len()));
+            let _ = dovecot::modseq::at_most(log);
             let mut index = dovecot::index::Index::read(index).unwrap_or_default();
             let _ = index.apply_logs(&[log.to_vec()]);
         }
@@ -299,6 +300,10 @@ fn of_pairs(pairs: &[(Vec<u8>, Vec<u8>)]) {
         of_seen(&pair.1);
         let _ = cyrus::quota::Quota::read(&pair.1);
         let _ = cyrus::dlist::read(&pair.1);
+        if let Ok(denial) = cyrus::deny::Denial::parse(&pair.1) {
+            let _ = denial.denies("imaps");
+            assert_eq!(cyrus::deny::Denial::parse(&denial.to_value()), Ok(denial));
+        }
     }
 }
 
