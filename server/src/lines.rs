@@ -72,6 +72,11 @@ impl LineReader {
         self.user = Some(user);
     }
 
+    fn audience(&self, conn: &Conn) -> Audience {
+        let listener = conn.listener().clone();
+        Audience { listener, user: self.user.clone(), stays: false }
+    }
+
     /// The next line, whole before `deadline` (a byte now and then doesn't put it off); sends what
     /// is queued before it waits.
     pub(crate) async fn next(
@@ -99,12 +104,10 @@ impl LineReader {
                 return Incoming::End(End::Failed(error));
             }
             self.lines = 0;
-            let listener = conn.listener().clone();
-            let audience = Audience { listener, user: self.user.clone(), stays: false };
             let filled = tokio::select! {
                 biased;
-                () = services.leaving(audience.clone()) => {
-                    return Incoming::End(End::Leave(services.why_leave(&audience)));
+                () = services.leaving(self.audience(conn)) => {
+                    return Incoming::End(End::Leave(services.why_leave(&self.audience(conn))));
                 }
                 filled = tokio::time::timeout_at(deadline, conn.fill()) => filled,
             };

@@ -269,7 +269,7 @@ impl Services {
         let mut receiver = self.shared.word.subscribe();
         async move {
             // An error means that the sender is gone, and then there is no server.
-            let _ = receiver.wait_for(move |word| word.leave(&audience).is_some()).await;
+            let _ = receiver.wait_for(|word| word.leave(&audience).is_some()).await;
         }
     }
 

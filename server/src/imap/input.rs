@@ -113,13 +113,13 @@ impl Session {
         } else {
             self.conn.acknowledge();
         }
-        let ((wait, reason), audience) = (self.patience(), self.audience());
+        let (wait, reason) = self.patience();
         let services = &self.services;
         let read = tokio::select! {
             biased;
             // In the middle of a command the client may finish it.
-            () = services.leaving(audience.clone()), if self.framer.is_idle() => {
-                return Err(services.why_leave(&audience).into());
+            () = services.leaving(self.audience()), if self.framer.is_idle() => {
+                return Err(services.why_leave(&self.audience()).into());
             }
             read = tokio::time::timeout(wait, self.conn.fill()) => read,
         };

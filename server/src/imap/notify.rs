@@ -492,11 +492,11 @@ impl Session {
             self.tell_notices().await?;
             self.conn.flush().await?;
             self.framer.release();
-            let (services, audience) = (&self.services, self.audience());
+            let services = &self.services;
             let read = tokio::select! {
                 biased;
-                () = services.leaving(audience.clone()) => {
-                    return Err(services.why_leave(&audience).into());
+                () = services.leaving(self.audience()) => {
+                    return Err(services.why_leave(&self.audience()).into());
                 }
                 read = tokio::time::timeout_at(deadline, self.conn.fill()) => read,
                 () = woken(&mut self.notices) => continue,

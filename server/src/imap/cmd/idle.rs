@@ -55,11 +55,11 @@ pub(in super::super) async fn run(session: &mut Session) -> Outcome {
                 None => std::future::pending().await,
             }
         };
-        let (services, audience) = (&session.services, session.audience());
+        let services = &session.services;
         let wake = tokio::select! {
             biased;
-            () = services.leaving(audience.clone()) => {
-                return Err(services.why_leave(&audience).into());
+            () = services.leaving(session.audience()) => {
+                return Err(services.why_leave(&session.audience()).into());
             }
             read = session.conn.fill() => match read? {
                 0 => return Err(End::Closed),
