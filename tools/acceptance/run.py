@@ -17,17 +17,18 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.dont_write_bytecode = True
 
-# Two at a time: tests wait more than they work. Those beside other servers, whose files are laid out
-# once for all of them, are one lane; in each the quick and telling ones come first.
+# Two at a time: tests wait more than they work. Those beside Courier, Cyrus and Dovecot, whose files are
+# laid out once for all of them, are one lane; in each the quick and telling ones come first.
 LANES = [
     [
         "test_operation", "test_clients", "test_libraries", "test_sasl", "test_users", "test_sharing", "test_roundcube",
         "test_foreign", "test_fallback", "test_hostile", "test_full", "test_sync", "test_restore", "test_crash",
+        "test_mta", "test_postfix", "test_package",
     ],
     [
-        "test_inherit", "test_transcripts", "test_mta", "test_postfix", "test_takeover", "test_takeover_faults",
+        "test_inherit", "test_transcripts", "test_takeover", "test_takeover_faults",
         "test_fixtures", "test_hierarchies", "test_courier_variables", "test_cyrus_options",
-        "test_commands", "test_commands_databases", "test_commands_looks", "test_package", "test_maildirsize",
+        "test_commands", "test_commands_databases", "test_commands_looks", "test_maildirsize",
         "test_files", "test_migration", "test_migration_uids", "test_migration_uidls", "test_migration_sources",
         "test_alternation",
     ],

@@ -324,6 +324,10 @@ impl Files for OneText {
     fn has(&self, _: &Path) -> bool {
         true
     }
+
+    fn is_empty(&self, _: &Path) -> bool {
+        self.0.is_empty()
+    }
 }
 
 fn configuration(form: u8, bytes: &[u8]) {
