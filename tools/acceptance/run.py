@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -33,6 +34,10 @@ LANES = [
         "test_alternation",
     ],
 ]
+
+
+# Those of each lane on loopback.
+PORTS = ["20000-25999", "26000-31999"]
 
 
 class Lines(unittest.TestResult):
@@ -91,7 +96,8 @@ def beside_each_other():
     """Runs every lane in a process of its own; their lines come as they are ready."""
     with tempfile.TemporaryDirectory() as directory:
         told = [pathlib.Path(directory, f"{lane}.json") for lane in range(len(LANES))]
-        running = [subprocess.Popen([sys.executable, __file__, "--lane", str(lane), "--json", file])
+        running = [subprocess.Popen([sys.executable, __file__, "--lane", str(lane), "--json", file],
+                                    env={**os.environ, "CURSUS_PORTS": PORTS[lane]})
                    for lane, file in enumerate(told)]
         signal.signal(signal.SIGTERM, lambda *_: [one.terminate() for one in running])
         for one in running:

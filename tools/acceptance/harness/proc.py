@@ -47,8 +47,9 @@ def new_dir(name):
     return path
 
 
-# Below the range that outgoing connections take their ports from.
-PORT_FIRST, PORT_LAST = 20_000, 31_999
+# Below the range that outgoing connections take their ports from. Lanes have a part each: what one of
+# them had and will have again may be free for a moment.
+PORT_FIRST, PORT_LAST = map(int, os.environ.get("CURSUS_PORTS", "20000-31999").split("-"))
 _ports = itertools.cycle(range(PORT_FIRST, PORT_LAST + 1))
 # Two runs at one time begin at different places.
 _ports = itertools.islice(_ports, os.getpid() * 61 % (PORT_LAST - PORT_FIRST), None)
