@@ -267,9 +267,9 @@ mod tests {
     #[test]
     fn a_session_holds_little_memory() {
         for (protocol, bytes, bytes_max) in [
-            ("IMAP", task_bytes(crate::imap::run), 1464),
+            ("IMAP", task_bytes(crate::imap::run), 1440),
             ("POP3", task_bytes(crate::pop3::run), 1040),
-            ("LMTP", task_bytes(crate::lmtp::run), 1056),
+            ("LMTP", task_bytes(crate::lmtp::run), 1040),
         ] {
             assert!(bytes <= bytes_max, "{protocol}: {bytes} bytes, more than {bytes_max}");
         }

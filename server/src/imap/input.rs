@@ -113,18 +113,18 @@ impl Session {
         } else {
             self.conn.acknowledge();
         }
-        let (wait, reason) = self.patience();
-        let services = &self.services;
+        // What can be asked for again is not held while it waits.
+        let (wait, _) = self.patience();
         let read = tokio::select! {
             biased;
             // In the middle of a command the client may finish it.
-            () = services.leaving(self.audience()), if self.framer.is_idle() => {
-                return Err(services.why_leave(&self.audience()).into());
+            () = self.services.leaving(self.audience()), if self.framer.is_idle() => {
+                return Err(self.services.why_leave(&self.audience()).into());
             }
             read = tokio::time::timeout(wait, self.conn.fill()) => read,
         };
         match read {
-            Err(_) => Err(End::Bye(reason)),
+            Err(_) => Err(End::Bye(self.patience().1)),
             Ok(Ok(0)) => Err(End::Closed),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(End::Io(error)),

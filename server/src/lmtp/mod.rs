@@ -142,9 +142,10 @@ impl Session {
         }
     }
 
-    async fn next_line(&mut self) -> Incoming {
+    /// No future of its own around the reader's: a session holds it all the time.
+    fn next_line(&mut self) -> impl Future<Output = Incoming> {
         let idle = Duration::from_secs(self.services.config().limits.lmtp_idle_seconds_max);
-        self.lines.next(&mut self.conn, &self.services, Instant::now() + idle).await
+        self.lines.next(&mut self.conn, &self.services, Instant::now() + idle)
     }
 
     fn count_bad_command(&mut self) -> Flow {
