@@ -103,6 +103,12 @@ fn is_idle(default: &str, value: &str) -> bool {
     }
 }
 
+/// Whether two values of an option are the same, as words or as switches.
+fn is_alike(one: &str, other: &str) -> bool {
+    use crate::value::switch;
+    one == other || switch(one).is_some_and(|one| Some(one) == switch(other))
+}
+
 /// Options whose default is not what is done here, and the value that is.
 const OURS: [(&str, &str); 7] = [
     ("munge8bit", "no"),
@@ -146,10 +152,7 @@ fn explain(reading: &mut Reading<'_>) {
                 draft.not_served(set, "ID is answered; `suppress_capabilities: ID` hides it");
             }
             (name, _) => match OURS.iter().find(|(one, _)| *one == name) {
-                Some((_, ours))
-                    if set.value == *ours
-                        || value.is_some_and(|v| Some(v) == crate::value::switch(ours)) =>
-                {
+                Some((_, ours)) if is_alike(&set.value, ours) => {
                     draft.not_needed(set, "so it is here");
                 }
                 // Even as by default.
@@ -160,12 +163,8 @@ fn explain(reading: &mut Reading<'_>) {
     }
     // A file that could not be read has no defaults.
     for (name, ours) in OURS.into_iter().filter(|_| !all.is_empty()) {
-        let row = table::find(name).filter(|row| {
-            let is_ours = row.default == ours
-                || crate::value::switch(row.default)
-                    .is_some_and(|v| Some(v) == crate::value::switch(ours));
-            !is_ours && reading.conf.get(name).is_none()
-        });
+        let row = table::find(name)
+            .filter(|row| !is_alike(row.default, ours) && reading.conf.get(name).is_none());
         if let Some(row) = row
             && let Fate::NotServed(text) = row.fate
         {
