@@ -107,6 +107,8 @@ class Run:
             self.end(peer)
             if not self.args.keep:
                 subprocess.run(["rm", "-rf", peer_facts["directory"]], check=False)
+        for written in self.root.glob("cursus-load-disk-*"):
+            subprocess.run(["rm", "-rf", written], check=False)
 
     # Asking
 
@@ -191,7 +193,8 @@ class Run:
         self.start(peer, base, keep=True)
 
     def disk(self):
-        answer = self.load(["disk", "--directory", str(self.root), "--count", "1000",
+        # The files stay until the run's end: many removals make the creations behind them dear.
+        answer = self.load(["disk", "--directory", str(self.root), "--count", "1000", "--keep",
                             "--rounds", "1"])
         self.record("disk", "disk itself", answer)
 
