@@ -1,8 +1,8 @@
 //! The first SELECT of a Maildir that other programs filled: answered by what the listing told, while
 //! the messages are still being read.
 //!
-//! A promise says of an empty index which UIDs the messages that were found will have, and what
-//! UIDNEXT is then. It is made by the rescan that takes them in, between its listing and its reading,
+//! A promise says of an empty index which UIDs the messages that were found will have, what UIDNEXT is
+//! then, and which flags they have, where their names alone tell that. It is made by the rescan that takes them in, between its listing and its reading,
 //! when somebody waits in a `first_look`, and kept when all frames of that rescan are applied; where
 //! it is part of a takeover ([`crate::takeover`]), when that is done.
 //!
@@ -15,7 +15,10 @@
 //! - Before anybody hears of a promise, its UIDNEXT is durable: after a crash what is not in the log
 //!   gets UIDs behind it, since the promised ones were told for what was there then. Those that an old
 //!   server's list gives are the same again.
-//! - No UID, MODSEQ or flag of a message is told before it is durable and applied as ever.
+//! - No MODSEQ of a message is told before it is durable and applied as ever. UIDs and flags may be
+//!   ([`Promised::messages`]): after a crash such a UID has its message or, as UIDNEXT is durable, none for
+//!   good; and whoever told flags tells those that are others when the promise is kept
+//!   ([`Mailbox::told_otherwise`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,9 +29,9 @@ use super::files::Files;
 use super::ops::ranges;
 use super::{Mailbox, MailboxInner, Place, View, settle};
 use crate::error::{Error, Result};
-use crate::layout::Found;
+use crate::layout::{Found, NameFlags};
 use crate::shared::Drive;
-use crate::takeover::remember_promise;
+use crate::takeover::{has_keywords, letter_bits, remember_promise};
 
 /// Of a mailbox's state: who wants a promise, who stands in the way of one, and the one there is.
 #[derive(Default)]
@@ -56,6 +59,8 @@ struct Promise {
     exists: u32,
     uid_next: Uid,
     first_unseen: Option<SeqNum>,
+    /// Of each message, in order; `None` where more than names tells them.
+    flags: Option<Vec<SystemFlags>>,
     /// More is being taken over than the messages.
     takes_over: AtomicBool,
     /// Why it was not kept.
@@ -97,6 +102,46 @@ impl Promised {
     /// The mailbox as it was without the messages: empty. It has its keywords and HIGHESTMODSEQ.
     pub fn before(&self) -> &View {
         &self.before
+    }
+
+    /// The last promised UID.
+    pub fn uid_last(&self) -> Uid {
+        Uid(self.what.uids.last().map_or(0, |&(_, last)| last))
+    }
+
+    /// The promised messages with UIDs from `first` to `last`, inclusive.
+    pub fn seqs_in_uid_range(&self, (first, last): (u32, u32)) -> Option<(SeqNum, SeqNum)> {
+        let mut before = 0;
+        let mut found: Option<(u32, u32)> = None;
+        for &(from, to) in &self.what.uids {
+            if from.max(first) <= to.min(last) {
+                let seq = |uid: u32| before + uid - from + 1;
+                let (low, high) = (seq(from.max(first)), seq(to.min(last)));
+                found = Some((found.map_or(low, |(low, _)| low), high));
+            }
+            before += to - from + 1;
+        }
+        found.map(|(low, high)| (SeqNum(low), SeqNum(high)))
+    }
+
+    /// UIDs and flags of the messages from `first` to `last`, inclusive, as far as there are any; `None`
+    /// if only the messages themselves or an old server's files tell their flags. They have no keywords.
+    pub fn messages(
+        &self,
+        first: SeqNum,
+        last: SeqNum,
+    ) -> Option<impl Iterator<Item = (SeqNum, Uid, SystemFlags)> + '_> {
+        let flags = self.what.flags.as_ref()?;
+        let mut skipped = first.0.saturating_sub(1);
+        let parts = self.what.uids.iter().map(move |&(from, to)| {
+            let skip = skipped.min(to - from + 1);
+            skipped -= skip;
+            from + skip..=to
+        });
+        let uids = parts.flatten().zip(first.0.max(1)..=last.0);
+        Some(uids.zip(flags.iter().skip(first.0.saturating_sub(1) as usize)).map(
+            |((uid, seq), &flags)| (SeqNum(seq), Uid(uid), flags),
+        ))
     }
 
     /// Promised messages that `view`, of [`Mailbox::kept`], has not: where they were, ascending, and
@@ -184,6 +229,28 @@ impl Mailbox {
         }
     }
 
+    /// The messages of `view`, of [`Mailbox::kept`], that have other flags than [`Promised::messages`] told,
+    /// or keywords.
+    ///
+    /// # Errors
+    /// When the store is closing.
+    pub async fn told_otherwise(&self, promised: &Promised, view: &View) -> Result<Vec<SeqNum>> {
+        let (promised, view) = (promised.clone(), view.clone());
+        let compare = move || {
+            let Some(told) = promised.messages(SeqNum(1), SeqNum(u32::MAX)) else { return Vec::new() };
+            let mut told = told.map(|(_, uid, flags)| (uid, flags)).peekable();
+            let last = SeqNum(view.exists());
+            let records = view.records(SeqNum(1), last).filter(|(_, record)| {
+                while told.next_if(|(uid, _)| *uid < record.uid).is_some() {}
+                // One that was not promised is told as new.
+                let as_told = told.next_if(|(uid, _)| *uid == record.uid);
+                as_told.is_some_and(|(_, flags)| flags != record.flags || record.keywords != 0)
+            });
+            records.map(|(seq, _)| seq).collect()
+        };
+        self.0.shared.helpers.run(compare).await.map_err(|_| Error::Closing)
+    }
+
     /// The view with the promised messages, once they are read. Some may be missing from it, and
     /// others may be there too.
     ///
@@ -252,6 +319,8 @@ impl MailboxInner {
             return;
         }
         let Some((uids, uid_next)) = self.begin_promise(fresh) else { return };
+        let takes_over = !self.looked.load(Ordering::Acquire);
+        let flags = self.flags_by_names(place, fresh, takes_over);
         if let Err(error) = remember_promise(&self.shared, &place.dir, uid_next) {
             tracing::warn!(mailbox = %self.id, %error, "messages are read before their number is told");
             self.state.lock().naming.stage = Stage::None;
@@ -266,12 +335,30 @@ impl MailboxInner {
             uids: ranges(&uids),
             uid_next,
             first_unseen: fresh.iter().position(unseen).map(|at| SeqNum(at as u32 + 1)),
-            takes_over: AtomicBool::new(!self.looked.load(Ordering::Acquire)),
+            flags,
+            takes_over: AtomicBool::new(takes_over),
             broken: OnceLock::new(),
         };
         let promised = Promised { what: Arc::new(what), before: self.view() };
         self.state.lock().naming.stage = Stage::Made(promised);
         self.wake();
+    }
+
+    /// The flags of files whose names tell all: none of them has a letter that stands for a keyword, and
+    /// no old server keeps keywords elsewhere.
+    fn flags_by_names(
+        &self,
+        place: &Place,
+        fresh: &[Found],
+        takes_over: bool,
+    ) -> Option<Vec<SystemFlags>> {
+        let lettered = |file: &Found| letter_bits(file) | u32::from(file.flags.0 & NameFlags::PASSED) != 0;
+        if takes_over && has_keywords(&*self.shared.storage, &place.dir)
+            || fresh.iter().any(lettered)
+        {
+            return None;
+        }
+        Some(fresh.iter().map(|file| file.flags.system()).collect())
     }
 
     /// UIDs in the order of `fresh`, and UIDNEXT behind them.

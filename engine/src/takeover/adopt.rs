@@ -304,6 +304,11 @@ impl UserInner {
     }
 }
 
+/// Whether Courier may have given messages of a mailbox keywords.
+pub(crate) fn has_keywords(storage: &dyn Storage, dir: &Path) -> bool {
+    courier_keywords(storage, dir).map_or(true, |keywords| !keywords.is_empty())
+}
+
 /// Keywords by base name, updates included.
 fn courier_keywords(storage: &dyn Storage, dir: &Path) -> Result<BTreeMap<Vec<u8>, Vec<String>>> {
     let dir = dir.join(KEYWORDS_DIR);

@@ -44,7 +44,7 @@ mod tally;
 mod uidls;
 mod words;
 
-pub(crate) use adopt::Told;
+pub(crate) use adopt::{Told, has_keywords};
 pub use copies::Arrivals;
 pub(crate) use copies::{Copy, is_copy};
 pub(crate) use give::{Due, Mark};

@@ -170,6 +170,49 @@ fn the_number_is_told_before_the_messages_and_holds() {
     assert!(promised.missing(&site.mailbox().view()).is_empty());
 }
 
+/// Sequence numbers, UIDs and flags that were promised.
+fn flags(promised: &Promised) -> Option<Vec<(SeqNum, Uid, SystemFlags)>> {
+    Some(promised.messages(SeqNum(1), SeqNum(MESSAGES))?.collect())
+}
+
+#[test]
+fn flags_are_told_before_the_messages_and_what_changed_then_is_known() {
+    let disk = Disk::filled(1);
+    let site = disk.start().unwrap();
+    let promised = site.promised().unwrap();
+    let told = flags(&promised).unwrap();
+    let part = promised.messages(SeqNum(3), SeqNum(4)).unwrap().collect::<Vec<_>>();
+    assert_eq!(part, told[2..4]);
+    assert_eq!(promised.seqs_in_uid_range((0, 2)), Some((SeqNum(1), SeqNum(2))));
+    assert_eq!(promised.seqs_in_uid_range((5, 99)), Some((SeqNum(5), SeqNum(6))));
+    assert_eq!(promised.seqs_in_uid_range((7, 99)), None);
+    let kept = site.result(site.mailbox().kept(&promised)).unwrap();
+    let read = kept.records(SeqNum(1), SeqNum(MESSAGES));
+    assert_eq!(told, read.map(|(seq, r)| (seq, r.uid, r.flags)).collect::<Vec<_>>());
+    let otherwise = |view: &View| {
+        let mailbox = site.mailbox();
+        site.result(mailbox.told_otherwise(&promised, view)).unwrap()
+    };
+    assert_eq!(otherwise(&kept), []);
+    let (old, new) = ("1600000004.M4.host:2,S", "1600000004.M4.host:2,FS");
+    let cur = Path::new(MAILDIR).join("cur");
+    assert_eq!(told[3].2, SystemFlags::SEEN);
+    disk.sim.rename(&cur.join(old), &cur.join(new)).unwrap();
+    disk.put(9, "1700000000.M9.host:2,S");
+    let view = site.result(site.mailbox().refresh()).unwrap();
+    assert_eq!((view.exists(), otherwise(&view)), (MESSAGES + 1, vec![SeqNum(4)]));
+}
+
+#[test]
+fn flags_of_which_names_are_not_all_are_told_with_the_messages() {
+    for (name, is_told) in [("Sa", false), ("PS", false), ("FS", true), ("SX", true)] {
+        let disk = Disk::filled(1);
+        disk.put(9, &format!("1700000000.M9.host:2,{name}"));
+        let site = disk.start().unwrap();
+        assert_eq!(flags(&site.promised().unwrap()).is_some(), is_told, "{name}");
+    }
+}
+
 #[test]
 fn a_message_on_its_way_keeps_promises_away() {
     let site = Disk::filled(1).start().unwrap();
@@ -262,6 +305,10 @@ fn what_was_told_holds_when_the_power_goes() {
         assert_eq!(names.len() as u32, MESSAGES + 1, "cut {cut}: {names:?}");
         let (new, _) = names.iter().find(|(_, name)| name.contains(".M9.")).unwrap();
         if let Some((validity, uid_next)) = told {
+            // Whose flags may have been told is there under its UID, or under one that nobody was told.
+            for (uid, name) in names.iter().filter(|(uid, _)| *uid < uid_next) {
+                assert!(name.contains(&format!(".M{uid}.")), "cut {cut}: {name} has UID {uid}");
+            }
             assert_eq!(site.mailbox().uid_validity().0, validity, "cut {cut}");
             assert!(*new >= uid_next, "cut {cut}: {new} is below UIDNEXT {uid_next}");
             assert!(view.uid_next().0 > uid_next, "cut {cut}");
@@ -307,6 +354,13 @@ fn an_old_servers_uids_are_promised_while_they_are_taken_over() {
             };
             assert_eq!((promised.exists(), promised.uid_next()), (MESSAGES, Uid(22)));
             assert_eq!(promised.first_unseen(), Some(SeqNum(1)));
+            let seen = [false, false, true, true, true, false];
+            let flags = flags(&promised).unwrap().into_iter();
+            assert_eq!(
+                flags.map(|(_, uid, flags)| (uid.0, flags == SystemFlags::SEEN)).collect::<Vec<_>>(),
+                [3, 5, 9, 12, 20, 21].into_iter().zip(seen).collect::<Vec<_>>()
+            );
+            assert_eq!(promised.seqs_in_uid_range((6, 12)), Some((SeqNum(3), SeqNum(4))));
             assert_eq!(promised.before().uid_validity().0, 777);
             let later = std::time::Duration::from_millis(50);
             let other = tokio::time::timeout(later, user.mailbox(INBOX)).await;
