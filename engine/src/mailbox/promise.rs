@@ -139,9 +139,10 @@ impl Promised {
             from + skip..=to
         });
         let uids = parts.flatten().zip(first.0.max(1)..=last.0);
-        Some(uids.zip(flags.iter().skip(first.0.saturating_sub(1) as usize)).map(
-            |((uid, seq), &flags)| (SeqNum(seq), Uid(uid), flags),
-        ))
+        Some(
+            uids.zip(flags.iter().skip(first.0.saturating_sub(1) as usize))
+                .map(|((uid, seq), &flags)| (SeqNum(seq), Uid(uid), flags)),
+        )
     }
 
     /// Promised messages that `view`, of [`Mailbox::kept`], has not: where they were, ascending, and
@@ -237,7 +238,9 @@ impl Mailbox {
     pub async fn told_otherwise(&self, promised: &Promised, view: &View) -> Result<Vec<SeqNum>> {
         let (promised, view) = (promised.clone(), view.clone());
         let compare = move || {
-            let Some(told) = promised.messages(SeqNum(1), SeqNum(u32::MAX)) else { return Vec::new() };
+            let Some(told) = promised.messages(SeqNum(1), SeqNum(u32::MAX)) else {
+                return Vec::new();
+            };
             let mut told = told.map(|(_, uid, flags)| (uid, flags)).peekable();
             let last = SeqNum(view.exists());
             let records = view.records(SeqNum(1), last).filter(|(_, record)| {
@@ -352,7 +355,8 @@ impl MailboxInner {
         fresh: &[Found],
         takes_over: bool,
     ) -> Option<Vec<SystemFlags>> {
-        let lettered = |file: &Found| letter_bits(file) | u32::from(file.flags.0 & NameFlags::PASSED) != 0;
+        let lettered =
+            |file: &Found| letter_bits(file) | u32::from(file.flags.0 & NameFlags::PASSED) != 0;
         if takes_over && has_keywords(&*self.shared.storage, &place.dir)
             || fresh.iter().any(lettered)
         {

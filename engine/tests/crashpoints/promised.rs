@@ -357,7 +357,9 @@ fn an_old_servers_uids_are_promised_while_they_are_taken_over() {
             let seen = [false, false, true, true, true, false];
             let flags = flags(&promised).unwrap().into_iter();
             assert_eq!(
-                flags.map(|(_, uid, flags)| (uid.0, flags == SystemFlags::SEEN)).collect::<Vec<_>>(),
+                flags
+                    .map(|(_, uid, flags)| (uid.0, flags == SystemFlags::SEEN))
+                    .collect::<Vec<_>>(),
                 [3, 5, 9, 12, 20, 21].into_iter().zip(seen).collect::<Vec<_>>()
             );
             assert_eq!(promised.seqs_in_uid_range((6, 12)), Some((SeqNum(3), SeqNum(4))));

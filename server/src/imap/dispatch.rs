@@ -17,6 +17,9 @@ impl Session {
             return Box::pin(self.change_over(&tag, body)).await;
         }
         self.check_rights()?;
+        if let Some(reply) = self.answer_early(&body).await? {
+            return self.finish(&tag, &reply);
+        }
         if !needs_no_messages(&body)
             && let Some(refusal) = self.keep_promise(needs_sequence_numbers(&body)).await?
         {

@@ -67,6 +67,8 @@ pub(super) struct Selected {
     pub(super) view: View,
     /// Messages that SELECT told of and that are still being read.
     pub(super) promised: Option<Promised>,
+    /// Flags of the promised messages were told.
+    pub(super) told_early: bool,
     /// Whose it is.
     pub(super) owner: User,
     /// What the session's user may do here, as of the last look.
@@ -149,6 +151,7 @@ impl Selected {
             mailbox,
             view,
             promised: None,
+            told_early: false,
             owner,
             rights,
             seen,

@@ -289,6 +289,53 @@ fn a_foreign_maildir_is_selected_before_its_messages_are_read() {
 }
 
 #[test]
+fn flags_are_told_before_messages_are_read_and_changes_since() {
+    on_one_core(async {
+        let (site, gate, _) = planted(|n| n == 200);
+        let mut client = Client::login(&site, "1 SELECT INBOX\r\n").await;
+        client.until("1 OK").await;
+        client.send("2 FETCH 1:* (UID FLAGS)\r\n3 UID FETCH 6:7,299:* FLAGS\r\n").await;
+        let said = client.until("3 OK").await;
+        let (all, some) = said.split_once("2 OK").unwrap();
+        assert_eq!(all.matches("FETCH (UID ").count(), 300);
+        assert_lines(
+            all,
+            &["* 1 FETCH (UID 1 FLAGS (\\Seen \\Recent))", "* 300 FETCH (UID 300 FLAGS"],
+        );
+        let lines = [6, 7, 299, 300].map(|n| {
+            let seen = if n < 7 { "\\Seen " } else { "" };
+            format!("* {n} FETCH (UID {n} FLAGS ({seen}\\Recent))\r\n")
+        });
+        assert!(some.contains(&lines.concat()), "{some}");
+        // What is not plain, or needs more, waits.
+        for command in ["FETCH 301 FLAGS", "FETCH 1 (FLAGS MODSEQ)", "FETCH 1 FAST"] {
+            let mut other = Client::login(&site, "1 EXAMINE INBOX\r\n").await;
+            other.until("1 OK").await;
+            other.send(&format!("2 {command}\r\n")).await;
+            let answer = tokio::time::timeout(Duration::from_millis(50), other.until("\r\n2 "));
+            assert!(answer.await.is_err(), "{command} was answered");
+        }
+        gate.open_it();
+        let mut other = Client::login(&site, "1 SELECT INBOX\r\n").await;
+        other
+            .send("2 STORE 8,200 +FLAGS (\\Flagged $Later)\r\n3 STORE 9 -FLAGS (\\Draft)\r\n")
+            .await;
+        other.until("3 OK").await;
+        site.store("jo", "INBOX", "Subject: new\r\n\r\nbody\r\n").await;
+        client.send("4 NOOP\r\n5 NOOP\r\n").await;
+        let said = client.until("5 OK").await;
+        let lines = [
+            "* FLAGS (",
+            "* 8 FETCH (FLAGS (\\Flagged $Later",
+            "* 200 FETCH (FLAGS (\\Flagged $Later",
+        ];
+        assert_lines(&said, &lines);
+        assert_eq!(said.matches("FETCH").count(), 2, "{said}");
+        assert_eq!(said.matches("* 301 EXISTS").count(), 1, "{said}");
+    });
+}
+
+#[test]
 fn messages_that_vanish_before_they_are_read_are_expunged() {
     on_one_core(async {
         let (site, gate, dir) = planted(|n| n == 2 || n == 300);
@@ -300,7 +347,11 @@ fn messages_that_vanish_before_they_are_read_are_expunged() {
             std::fs::remove_file(dir.join(name)).unwrap();
         }
         gate.open_it();
-        client.send("2 FETCH 3 FLAGS\r\n3 UID SEARCH UID 297:305\r\n4 FETCH 298 UID\r\n").await;
+        client
+            .send(
+                "2 FETCH 3 (FLAGS INTERNALDATE)\r\n3 UID SEARCH UID 297:305\r\n4 FETCH 298 UID\r\n",
+            )
+            .await;
         let said = client.until("4 OK").await;
         let lines =
             ["2 NO [EXPUNGEISSUED]", "* 300 EXPUNGE", "* 2 EXPUNGE", "* SEARCH 297 298 299"];
