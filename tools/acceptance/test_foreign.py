@@ -13,6 +13,8 @@ import test_clients
 
 DELIVERIES = 25
 WRITERS = ("maildrop", "procmail", "safecat")
+# Above what a first SELECT reads before it answers.
+MESSAGES = 1000
 
 
 class Watcher:
@@ -235,3 +237,28 @@ class ForeignWriters(Case):
                         and all(n.partition(":2,")[2][:2] == "FS" for n in names))
 
             proc.wait_until(renamed, 10, "the files' new names")
+
+
+class FirstSelect(Case):
+    """A Maildir of many messages that no server had yet: numbers and flags are told before these are read."""
+
+    layout = "maildir"
+
+    def test_mbsync_gets_every_message_with_its_flags(self):
+        one = self.serve()
+        inbox = one.spool / "alice"
+        for sub in ("cur", "new", "tmp"):
+            (inbox / sub).mkdir(parents=True)
+        flags = {}
+        for number in range(MESSAGES):
+            letters = ("", "S", "FS", "RS", "DF")[number % 5]
+            message = corpus.plain(f"planted {number}").replace(b"\r\n", b"\n")
+            (inbox / "cur" / f"{1600000000 + number}.M{number}.host:2,{letters}").write_bytes(message)
+            flags[f"planted {number}"] = set(letters)
+        home = proc.new_dir("first")
+        mbsync = test_clients.Mbsync
+        path = mbsync.config(self, one, home)
+        mbsync.sync(self, path)
+        self.assertEqual(mbsync.local(self, home, "INBOX"), flags)
+        (far, near), text = mbsync.sync(self, path)
+        self.assertEqual((far, near), ((0, 0, 0), (0, 0, 0)), text[-2000:])
