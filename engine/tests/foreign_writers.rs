@@ -12,17 +12,19 @@
 //! `CURSUS_FOREIGN_MESSAGES=250000 CURSUS_FOREIGN_EVENTS=180000 cargo test --release -p
 //! cursus-engine --test foreign_writers -- --nocapture`
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use engine::io::blocking::Blocking;
-use engine::io::{Lane, Storage};
+use engine::io::layer::Layer;
+use engine::io::{Lane, Stat, Storage};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
-    Drive, INBOX, Mailbox, MountOptions, NotifyMode, Partition, Store, StoreConfig, UserOptions,
+    Drive, FirstLook, INBOX, Mailbox, MountOptions, NotifyMode, Partition, Store, StoreConfig,
+    UserOptions,
 };
 use protocol::types::{SystemFlags, Uid};
 
@@ -52,6 +54,13 @@ struct Bench {
 
 impl Bench {
     fn open(root: &Path, notify: NotifyMode) -> Bench {
+        let bench = Bench::begin(root, notify, Arc::new(Blocking::new()));
+        bench.runtime.block_on(bench.mailbox.refresh()).unwrap();
+        bench
+    }
+
+    /// Without a look at the messages.
+    fn begin(root: &Path, notify: NotifyMode, storage: Arc<dyn Storage>) -> Bench {
         let partition = Partition {
             name: "default".into(),
             path: root.join("mail"),
@@ -59,14 +68,11 @@ impl Bench {
             mount: MountOptions { notify, ..MountOptions::default() },
         };
         let config = StoreConfig::new(root.join("state"), vec![partition]);
-        let storage: Arc<dyn Storage> = Arc::new(Blocking::new());
         let store = Store::open(config, storage, Drive::Threads).expect("a store");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let mailbox = runtime.block_on(async {
             let user = store.user("alice", &UserOptions::default()).await?;
-            let mailbox = user.mailbox(INBOX).await?;
-            mailbox.refresh().await?;
-            Ok::<_, engine::Error>(mailbox)
+            user.mailbox(INBOX).await
         });
         let lane = Lane::pool(store.helpers().clone());
         Bench { mailbox: mailbox.unwrap(), store, lane, runtime }
@@ -251,6 +257,55 @@ fn other_programs_lose_and_double_nothing() {
     bench.store.close().unwrap();
     let bench = Bench::open(root.path(), NotifyMode::Auto);
     compare(&bench, &tree);
+    bench.store.close().unwrap();
+}
+
+/// Files that are there when they are listed, and gone when they are looked at.
+struct Vanishing {
+    storage: Blocking,
+    paths: HashSet<PathBuf>,
+}
+
+impl Layer for Vanishing {
+    fn below(&self) -> &dyn Storage {
+        &self.storage
+    }
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        match self.paths.contains(path) {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => self.storage.stat(path),
+        }
+    }
+}
+
+/// More than are read before the first are pushed: see `mailbox/intake.rs`.
+const IN_TURNS: usize = 10_000;
+
+#[test]
+fn many_messages_are_promised_until_the_last_turn_is_applied() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("mail/alice");
+    let tree = Tree::make(&dir, IN_TURNS);
+    // Some of the first turns, and all of the last one.
+    let gone = |n: &usize| n.is_multiple_of(1009) || *n > 2 * (4 << 10);
+    let paths = tree.files.iter().filter(|(n, _)| gone(n)).map(|(_, (path, _))| path.clone());
+    let storage = Vanishing { storage: Blocking::new(), paths: paths.collect() };
+    let bench = Bench::begin(root.path(), NotifyMode::Auto, Arc::new(storage));
+    bench.runtime.block_on(async {
+        let FirstLook::Promised(promised) = bench.mailbox.first_look().await.unwrap() else {
+            panic!("the messages were read first")
+        };
+        assert_eq!(promised.exists() as usize, IN_TURNS);
+        let kept = bench.mailbox.kept(&promised).await.unwrap();
+        let missing: Vec<usize> = (1..=IN_TURNS).filter(gone).collect();
+        let told = promised.missing(&kept).into_iter().map(|(_, uid)| uid.0 as usize);
+        assert_eq!(told.collect::<Vec<_>>(), missing);
+        assert_eq!(kept.exists() as usize, IN_TURNS - missing.len());
+        assert_eq!(kept.uid_next(), promised.uid_next());
+    });
+    for n in [1, 1008, 1010, 4096, 4097, 8192] {
+        assert_eq!(number_in(&bench.read(Uid(n))), n as usize);
+    }
     bench.store.close().unwrap();
 }
 

@@ -40,7 +40,7 @@ impl MailboxInner {
     pub(crate) fn run(self: &Arc<Self>) {
         let mut files = self.files.lock();
         loop {
-            let batch = self.take_settled();
+            let batch = self.take_settled(BATCH_ITEMS);
             if batch.is_empty() {
                 let mut state = self.state.lock();
                 let more = state.queue.front().is_some_and(|i| i.tx.is_settled());
@@ -71,9 +71,27 @@ impl MailboxInner {
         }
     }
 
-    fn take_settled(&self) -> Vec<Item> {
+    /// Applies of the first `most` items of the queue those that are settled: for a rescan that pushes more
+    /// than is good to have in memory. What fails is the applier's, whose place this is in.
+    pub(super) fn apply_ahead(self: &Arc<Self>, files: &mut Files, most: usize) {
+        let mut left = most;
+        while left > 0 {
+            let batch = self.take_settled(left.min(BATCH_ITEMS));
+            if batch.is_empty() {
+                return;
+            }
+            left -= batch.len();
+            if let Err((error, rest)) = self.apply_batch(files, batch) {
+                tracing::warn!(mailbox = %self.id, %error, "apply failed; it will be tried again");
+                let mut state = self.state.lock();
+                return rest.into_iter().rev().for_each(|item| state.queue.push_front(item));
+            }
+        }
+    }
+
+    fn take_settled(&self, most: usize) -> Vec<Item> {
         let mut state = self.state.lock();
-        let settled = state.queue.iter().take_while(|i| i.tx.is_settled()).take(BATCH_ITEMS);
+        let settled = state.queue.iter().take_while(|i| i.tx.is_settled()).take(most);
         let mut changes = 0;
         let within = |item: &&Item| {
             let before = changes;

@@ -1,34 +1,126 @@
 //! Messages that other programs delivered, on their way into the index: read, and given frames.
 //!
-//! Many at once (the first opening of a Maildir that others filled) are read by as many threads as
-//! there are processors. Whatever the number, they get their UIDs in the order in which they are given.
+//! Many at once (the first opening of a Maildir that others filled) are read by several threads, in turns:
+//! while one is read, the one before is pushed and the one before that applied, so that memory does not grow
+//! with the Maildir. Whatever the number, they get their UIDs in the order in which they are given.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use protocol::types::Keyword;
 
 use super::apply::scan_file_of;
-use super::{MailboxInner, Place, State};
+use super::files::Files;
+use super::{MailboxInner, Place, State, Tx};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
 use crate::layout::{Found, LayoutKind, NameFlags};
 use crate::message::Ingested;
 use crate::shared::{Drive, Shared};
+use crate::takeover::{LetterNames, Told, letter_bits};
 
 /// Messages that one thread reads as fast as several would.
 const READ_ALONE_MAX: usize = 64;
 
 /// A message file, its internal date (seconds since 1970), and what one pass over it told.
-pub(super) type Fresh = (Found, i64, Ingested);
+type Fresh = (Found, i64, Ingested);
+
+/// Messages that are read before the first of them are pushed: what is in memory of a large Maildir that
+/// others filled is this many, read, and as many on their way.
+const TURN: usize = 4 << 10;
+/// Messages taken in by one transaction.
+const IMPORT_MAX: usize = 1000;
+/// Threads that read many. More than there are processors, since files that nobody read for a while are
+/// waited for.
+const READERS: usize = 8;
+
+/// What new messages are taken in by.
+pub(super) struct Intake<'a> {
+    pub(super) place: &'a Place,
+    /// What letters of names stand for.
+    pub(super) letters: &'a LetterNames,
+    /// What an old server says of them.
+    pub(super) told: Option<&'a Told>,
+}
 
 impl MailboxInner {
+    /// Reads these messages and pushes their frames, in their order; the last transaction, of which nothing
+    /// is applied yet. In a rescan, under the file lock. Of many, those before are applied meanwhile.
+    pub(super) fn take_in(
+        self: &Arc<Self>,
+        files: &mut Files,
+        intake: &Intake<'_>,
+        fresh: &[Found],
+    ) -> Result<Option<Arc<Tx>>> {
+        if fresh.len() <= TURN || self.shared.drive != Drive::Threads {
+            let came = self.read_fresh(intake.place, fresh)?;
+            return self.push_fresh(intake, came);
+        }
+        // The rescan is not done while some are still to be read, whatever was applied.
+        self.open_state()?.rescan_frames += 1;
+        let last = self.take_in_turns(files, intake, fresh);
+        self.state.lock().rescan_frames -= 1;
+        last
+    }
+
+    fn take_in_turns(
+        self: &Arc<Self>,
+        files: &mut Files,
+        intake: &Intake<'_>,
+        fresh: &[Found],
+    ) -> Result<Option<Arc<Tx>>> {
+        let mut turns = fresh.chunks(TURN);
+        let mut last = None;
+        std::thread::scope(|scope| {
+            let mut begin = || {
+                let turn = turns.next()?;
+                Some(scope.spawn(move || self.read_fresh(intake.place, turn)))
+            };
+            let mut reading = begin();
+            while let Some(read) = reading {
+                let came = read.join().map_err(|_| Error::Closing)??;
+                reading = begin();
+                let before = self.state.lock().queue.len();
+                if let Some(tx) = self.push_fresh(intake, came)? {
+                    last = Some(tx);
+                    self.apply_ahead(files, before);
+                }
+            }
+            Ok(last)
+        })
+    }
+
+    /// Pushes the frames of messages that were read, [`IMPORT_MAX`] in a transaction; the last of these.
+    fn push_fresh(
+        self: &Arc<Self>,
+        Intake { letters, told, .. }: &Intake<'_>,
+        came: Vec<Fresh>,
+    ) -> Result<Option<Arc<Tx>>> {
+        let mut last = None;
+        let mut came = came.into_iter().peekable();
+        let mut state = self.open_state()?;
+        while came.peek().is_some() {
+            let mut frames = Vec::new();
+            for (file, date, facts) in came.by_ref().take(IMPORT_MAX) {
+                if let Some(told) = told {
+                    state.uid_next = told.next(&file.base, state.uid_next);
+                }
+                let words = letters.keywords(letter_bits(&file));
+                let came = (file, date, facts);
+                frames.push(foreign_append(&self.shared, &mut state, came, words)?);
+            }
+            let bits = frames.iter().map(|(frame, _)| frame_bits(frame)).fold(0, |a, b| a | b);
+            state.name_bits(bits, &mut frames);
+            last = Some(self.push_rescan(&mut state, frames, Vec::new())?);
+        }
+        Ok(last)
+    }
+
     /// Reads new message files, in their order; those that are gone meanwhile or can't be read are
     /// left out.
-    pub(super) fn read_fresh(&self, place: &Place, fresh: &[Found]) -> Result<Vec<Fresh>> {
+    fn read_fresh(&self, place: &Place, fresh: &[Found]) -> Result<Vec<Fresh>> {
         let readers = match self.shared.drive {
-            Drive::Threads if fresh.len() > READ_ALONE_MAX => {
-                std::thread::available_parallelism().map_or(1, usize::from)
-            }
+            Drive::Threads if fresh.len() > READ_ALONE_MAX => READERS,
             _ => 1,
         };
         let read = |part: &[Found]| -> Vec<Fresh> {
@@ -71,7 +163,7 @@ impl MailboxInner {
 
 /// The frame that gives a message delivered by another program its UID. `words`: keywords that the
 /// letters of its name stand for.
-pub(super) fn foreign_append(
+fn foreign_append(
     shared: &Shared,
     state: &mut State,
     (file, internal_date, facts): Fresh,
@@ -105,6 +197,10 @@ pub(super) fn foreign_append(
         in_new: file.in_new,
     };
     Ok((Frame::Append(append), facts.extras))
+}
+
+fn frame_bits(frame: &Frame) -> u64 {
+    if let Frame::Append(append) = frame { append.keywords } else { 0 }
 }
 
 /// Names in the order of their delivery: the leading number, then the bytes.

@@ -12,13 +12,10 @@ use crate::error::Result;
 use crate::format::frame::{FlagChange, Frame};
 use crate::layout::{Found, NameFlags};
 use crate::mailbox::files::Files;
-use crate::mailbox::intake::{Fresh, delivery_order, foreign_append};
+use crate::mailbox::intake::{Intake, delivery_order};
 use crate::mailbox::ops::ranges;
 use crate::mailbox::{Latest, MailboxInner, Place, State, Tx, View};
-use crate::takeover::{LetterNames, Told, letter_bits};
-
-/// Messages taken in by one transaction.
-const IMPORT_MAX: usize = 1000;
+use crate::takeover::{LetterNames, letter_bits};
 
 impl MailboxInner {
     /// Pushes frames for all of these; the last transaction, where there is one.
@@ -45,10 +42,9 @@ impl MailboxInner {
             }
         }
         self.make_promise(files, place, &mut fresh);
-        let imported = self.read_fresh(place, &fresh)?;
         // Of names that lost their last letter, too.
         let known = |position: usize| files.location(position).map_or(0, |at| letter_bits(&at));
-        let lettered = imported.iter().any(|(file, ..)| letter_bits(file) != 0)
+        let lettered = fresh.iter().any(|file| letter_bits(file) != 0)
             || moved.iter().any(|(position, file)| letter_bits(file) | known(*position) != 0);
         let letters = self.shared.letters(&place.dir, lettered);
         let passed = |position: &usize| files.record(*position).name_flags.0 & NameFlags::PASSED;
@@ -84,8 +80,9 @@ impl MailboxInner {
         }
         let gone = missing.into_iter().map(|position| files.record(position).uid);
         let last = self.push_changes(&mut state, &view, changes, seen, gone)?;
-        let came = self.push_imported(&mut state, imported, &letters, told.as_deref())?;
         drop(state);
+        let intake = Intake { place, letters: &letters, told: told.as_deref() };
+        let came = self.take_in(files, &intake, &fresh)?;
         self.note_locations(files, &relocated)?;
         Ok(came.or(last))
     }
@@ -125,34 +122,8 @@ impl MailboxInner {
         Ok(Some(tx))
     }
 
-    /// Messages that came, [`IMPORT_MAX`] in a transaction; the last of these.
-    fn push_imported(
-        self: &Arc<Self>,
-        state: &mut State,
-        imported: Vec<Fresh>,
-        letters: &LetterNames,
-        told: Option<&Told>,
-    ) -> Result<Option<Arc<Tx>>> {
-        let mut last = None;
-        let mut imported = imported.into_iter().peekable();
-        while imported.peek().is_some() {
-            let mut frames = Vec::new();
-            for (file, date, facts) in imported.by_ref().take(IMPORT_MAX) {
-                if let Some(told) = told {
-                    state.uid_next = told.next(&file.base, state.uid_next);
-                }
-                let words = letters.keywords(letter_bits(&file));
-                let came = (file, date, facts);
-                frames.push(foreign_append(&self.shared, state, came, words)?);
-            }
-            let bits = frames.iter().map(|(frame, _)| frame_bits(frame)).fold(0, |a, b| a | b);
-            state.name_bits(bits, &mut frames);
-            last = Some(self.push_rescan(state, frames, Vec::new())?);
-        }
-        Ok(last)
-    }
-
-    fn push_rescan(
+    /// Pushes frames that a rescan found the reason for.
+    pub(in crate::mailbox) fn push_rescan(
         self: &Arc<Self>,
         state: &mut State,
         frames: Vec<(Frame, Vec<u8>)>,
@@ -249,8 +220,4 @@ fn merge(
     }
     let same = (flags, keywords) == (now.flags, now.keywords);
     Ok((!same).then(|| state.flag_change(uid, &now, flags, keywords)))
-}
-
-fn frame_bits(frame: &Frame) -> u64 {
-    if let Frame::Append(append) = frame { append.keywords } else { 0 }
 }
