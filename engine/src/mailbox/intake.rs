@@ -56,19 +56,6 @@ impl MailboxInner {
             let came = self.read_fresh(intake.place, fresh)?;
             return self.push_fresh(intake, came);
         }
-        // The rescan is not done while some are still to be read, whatever was applied.
-        self.open_state()?.rescan_frames += 1;
-        let last = self.take_in_turns(files, intake, fresh);
-        self.state.lock().rescan_frames -= 1;
-        last
-    }
-
-    fn take_in_turns(
-        self: &Arc<Self>,
-        files: &mut Files,
-        intake: &Intake<'_>,
-        fresh: &[Found],
-    ) -> Result<Option<Arc<Tx>>> {
         let mut turns = fresh.chunks(TURN);
         let mut last = None;
         std::thread::scope(|scope| {
@@ -83,6 +70,7 @@ impl MailboxInner {
                 let before = self.state.lock().queue.len();
                 if let Some(tx) = self.push_fresh(intake, came)? {
                     last = Some(tx);
+                    // Never these, too: the rescan is done, and its promise kept, when none is left.
                     self.apply_ahead(files, before);
                 }
             }
