@@ -168,15 +168,14 @@ pub(super) fn encode(structure: &Structure, findings: &Findings<'_>) -> Vec<u8> 
     let mut fields = Vec::with_capacity(32);
     let mut headers = Vec::with_capacity(2048);
     let mut all_fields = structure.header_is_whole();
-    for raw in header::fields(structure.header()) {
-        let Some(field) = Field::of(raw.name) else { continue };
-        let fits = headers.len() + raw.raw.len() <= HEADERS_BYTES_MAX;
-        let Some(length) = u16::try_from(raw.raw.len()).ok().filter(|_| fits) else {
+    for (field, raw) in structure.header().known() {
+        let fits = headers.len() + raw.len() <= HEADERS_BYTES_MAX;
+        let Some(length) = u16::try_from(raw.len()).ok().filter(|_| fits) else {
             all_fields = false;
             continue;
         };
         fields.push(FieldRecord { field: field as u8, zero: 0, length: length.into() });
-        headers.extend_from_slice(raw.raw);
+        headers.extend_from_slice(raw);
     }
     let mut charsets = Vec::new();
     let parts: Vec<PartRecord> =

@@ -1,7 +1,8 @@
 //! The one pass over a message at delivery, and the same pass over a file that is there already.
 
 use memchr::{memchr, memchr_iter};
-use protocol::mime::{Field, Limits, Parser, Structure, address, date, header, subject};
+use protocol::mime::header::Block;
+use protocol::mime::{Field, Limits, Parser, address, date, subject};
 
 use super::extras::{self, Findings};
 use super::{Crlf, LineEnds, preview, thread};
@@ -189,7 +190,7 @@ impl Pass {
         let mut content_id = [0; 16];
         content_id.copy_from_slice(&self.hasher.finalize().as_bytes()[..16]);
         let end = structure.end();
-        let facts = HeaderFacts::of(&structure);
+        let facts = HeaderFacts::of(structure.header());
         let findings = Findings {
             sent_day: facts.date.map(|date| date.local_day),
             content_id,
@@ -211,7 +212,6 @@ impl Pass {
     }
 }
 
-#[derive(Default)]
 struct HeaderFacts {
     date: Option<date::MailDate>,
     subject_hash: u32,
@@ -219,25 +219,16 @@ struct HeaderFacts {
 }
 
 impl HeaderFacts {
-    fn of(structure: &Structure) -> HeaderFacts {
-        let mut facts = HeaderFacts::default();
-        let (mut has_date, mut has_subject, mut has_from) = (false, false, false);
-        for field in header::fields(structure.header()) {
-            match Field::of(field.name) {
-                Some(Field::Date) if !std::mem::replace(&mut has_date, true) => {
-                    facts.date = date::parse(field.value);
-                }
-                Some(Field::Subject) if !std::mem::replace(&mut has_subject, true) => {
-                    let base = subject::base(field.value).text.to_lowercase();
-                    facts.subject_hash = crc32fast::hash(base.as_bytes());
-                }
-                Some(Field::From) if !std::mem::replace(&mut has_from, true) => {
-                    facts.from_hash = first_address_hash(field.value);
-                }
-                _ => {}
-            }
+    fn of(header: &Block) -> HeaderFacts {
+        let subject = header.value(Field::Subject).map(|value| {
+            let base = subject::base(value).text.to_lowercase();
+            crc32fast::hash(base.as_bytes())
+        });
+        HeaderFacts {
+            date: header.value(Field::Date).and_then(date::parse),
+            subject_hash: subject.unwrap_or_default(),
+            from_hash: header.value(Field::From).map_or(0, first_address_hash),
         }
-        facts
     }
 }
 

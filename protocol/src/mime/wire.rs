@@ -5,7 +5,7 @@
 
 use super::address::{self, Address};
 use super::continued;
-use super::header::{Field, trim, unfold};
+use super::header::{Block, Field, trim, unfold};
 use super::structure::{Kind, Part, Span, Structure};
 
 /// Host of an address that has none. NIL would make the mailbox a group start (RFC 3501
@@ -59,28 +59,26 @@ pub fn number(mut n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Writes the ENVELOPE of a header given as its known fields in order.
-pub fn envelope(fields: &[(Field, &[u8])], out: &mut Vec<u8>) {
+/// Writes the ENVELOPE of a header.
+pub fn envelope(header: &Block, out: &mut Vec<u8>) {
     let text = |field: Field, out: &mut Vec<u8>| {
-        let value = fields.iter().find(|(f, _)| *f == field).map(|(_, value)| unfold(value));
-        nstring(value.as_deref(), out);
+        nstring(header.value(field).map(unfold).as_deref(), out);
     };
     out.push(b'(');
     text(Field::Date, out);
     out.push(b' ');
-    let subject = fields.iter().find(|(f, _)| *f == Field::Subject);
-    match subject.map(|(_, value)| unfold(value)) {
+    match header.value(Field::Subject).map(unfold) {
         Some(value) => for_display(&value, out),
         None => out.extend_from_slice(b"NIL"),
     }
     out.push(b' ');
     let from_start = out.len();
-    addresses(fields, Field::From, out);
+    addresses(header, Field::From, out);
     let from_end = out.len();
     for field in [Field::Sender, Field::ReplyTo] {
         out.push(b' ');
         let start = out.len();
-        addresses(fields, field, out);
+        addresses(header, field, out);
         if &out[start..] == b"NIL" {
             out.truncate(start);
             out.extend_from_within(from_start..from_end);
@@ -88,7 +86,7 @@ pub fn envelope(fields: &[(Field, &[u8])], out: &mut Vec<u8>) {
     }
     for field in [Field::To, Field::Cc, Field::Bcc] {
         out.push(b' ');
-        addresses(fields, field, out);
+        addresses(header, field, out);
     }
     out.push(b' ');
     text(Field::InReplyTo, out);
@@ -109,10 +107,10 @@ fn for_display(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes the addresses of every `field`, as one list, or NIL.
-fn addresses(fields: &[(Field, &[u8])], field: Field, out: &mut Vec<u8>) {
+fn addresses(header: &Block, field: Field, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(b'(');
-    for (_, value) in fields.iter().filter(|(f, _)| *f == field) {
+    for value in header.values(field) {
         address::parse(value, |item| write_address(item, out));
     }
     if out.len() == start + 1 {
@@ -344,17 +342,21 @@ mod tests {
 
     #[test]
     fn envelope_defaults_sender_and_reply_to() {
-        let fields: Vec<(Field, &[u8])> = vec![
-            (Field::Subject, b" hi\r\n\tthere"),
-            (Field::From, b" \" A\" <a@b>"),
-            (Field::ReplyTo, b" "),
-            (Field::Sender, b" s@t"),
-            (Field::To, b" g: x@y;"),
-            (Field::To, b" root"),
-            (Field::InReplyTo, b" "),
-        ];
+        let mut header = Block::default();
+        for line in [
+            "Subject: hi",
+            "\tthere",
+            "From: \" A\" <a@b>",
+            "Reply-To: ",
+            "Sender: s@t",
+            "To: g: x@y;",
+            "To: root",
+            "In-Reply-To: ",
+        ] {
+            header.push_line(line.as_bytes());
+        }
         assert_eq!(
-            written(|o| envelope(&fields, o)),
+            written(|o| envelope(&header, o)),
             concat!(
                 r#"(NIL "hi there" (("A" NIL "a" "b")) ((NIL NIL "s" "t")) (("A" NIL "a" "b")) "#,
                 r#"((NIL NIL "g" NIL)(NIL NIL "x" "y")(NIL NIL NIL NIL)"#,
