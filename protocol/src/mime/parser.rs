@@ -4,7 +4,7 @@
 //! bounded by [`Limits`]; nothing is an error. Lines are the unit: a line is looked at whole (its
 //! first [`LINE_KEPT_BYTES_MAX`] octets, that is) only in headers and where a boundary may be.
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 use super::header::{self, Block, Field};
 use super::media;
@@ -128,22 +128,27 @@ impl Parser {
     }
 
     /// Takes the next piece of the message.
-    pub fn feed(&mut self, mut piece: &[u8]) {
-        if self.carry_length() > 0 {
-            let Some(lf) = memchr(b'\n', piece) else { return self.hold(piece) };
-            self.hold(&piece[..lf]);
-            piece = &piece[lf + 1..];
-            self.finish_carry(true);
-        }
-        while let Some(lf) = memchr(b'\n', piece) {
-            let (line, rest) = piece.split_at(lf);
+    pub fn feed(&mut self, piece: &[u8]) {
+        self.feed_lines(piece, memchr_iter(b'\n', piece));
+    }
+
+    /// The same of a piece that has LFs at `line_feeds`, for callers who looked for them already.
+    pub fn feed_lines(&mut self, piece: &[u8], line_feeds: impl Iterator<Item = usize>) {
+        let mut start = 0;
+        for lf in line_feeds {
+            let line = &piece[start..lf];
+            start = lf + 1;
+            if self.carry_length() > 0 {
+                self.hold(line);
+                self.finish_carry(true);
+                continue;
+            }
             match line {
                 [content @ .., b'\r'] => self.line(content, content.len(), LineEnd::CrLf),
                 content => self.line(content, content.len(), LineEnd::Lf),
             }
-            piece = &rest[1..];
         }
-        self.hold(piece);
+        self.hold(&piece[start..]);
     }
 
     /// Ends the message.
@@ -332,9 +337,8 @@ impl Parser {
         let structure = &mut self.structure;
         let is_message = parent.is_none_or(|p| structure.parts[p].kind == Kind::Message);
         if is_message {
-            let mut envelope = Vec::with_capacity(512);
-            wire::envelope(header, &mut envelope);
-            structure.parts[index].envelope = structure.keep(&envelope);
+            let envelope = structure.keep_written(|out| wire::envelope(header, out));
+            structure.parts[index].envelope = envelope;
         }
         let value = |field: Field| {
             header.value(field).map(header::unfold).filter(|value| !value.is_empty())

@@ -209,6 +209,17 @@ impl Structure {
         Some(span)
     }
 
+    /// As [`Structure::keep`] of what `write` appends.
+    pub(super) fn keep_written(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Option<Span> {
+        let at = self.text.len();
+        write(&mut self.text);
+        if self.text.len() > self.text_bytes_max {
+            self.text.truncate(at);
+            return None;
+        }
+        Some(Span { at: at as u32, length: (self.text.len() - at) as u32 })
+    }
+
     /// As [`Structure::keep`], in lower case.
     pub(super) fn keep_lower(&mut self, bytes: &[u8]) -> Option<Span> {
         let span = self.keep(bytes)?;

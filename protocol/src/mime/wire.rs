@@ -14,12 +14,41 @@ const MISSING_HOST: &[u8] = b"MISSING_DOMAIN";
 /// Mailbox of an address that has none.
 const MISSING_MAILBOX: &[u8] = b"MISSING_MAILBOX";
 
+/// An octet that a quoted string has not as it is.
+const ESCAPED: u8 = 1;
+/// An octet that no quoted string has.
+const UNQUOTABLE: u8 = 2;
+
+/// What each octet asks of the string that it is in.
+const ASKS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = match octet as u8 {
+            b'"' | b'\\' | 0 => ESCAPED,
+            b'\r' | b'\n' | 0x80.. => UNQUOTABLE,
+            _ => 0,
+        };
+        octet += 1;
+    }
+    table
+};
+
 /// Writes a `string`: quoted, or a literal when it has 8-bit bytes or line ends.
 pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    let quotable = bytes.iter().all(|&b| b < 0x80 && b != b'\r' && b != b'\n');
-    if quotable {
-        out.reserve(bytes.len() + 2);
-        out.push(b'"');
+    let asked = bytes.iter().fold(0, |asked, &b| asked | ASKS[usize::from(b)]);
+    out.reserve(bytes.len() + 2);
+    if asked & UNQUOTABLE != 0 {
+        out.push(b'{');
+        number(bytes.len() as u64, out);
+        out.extend_from_slice(b"}\r\n");
+        out.extend(bytes.iter().map(|&b| if b == 0 { b'?' } else { b }));
+        return;
+    }
+    out.push(b'"');
+    if asked == 0 {
+        out.extend_from_slice(bytes);
+    } else {
         for &b in bytes {
             match b {
                 b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
@@ -27,13 +56,8 @@ pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
                 _ => out.push(b),
             }
         }
-        out.push(b'"');
-    } else {
-        out.push(b'{');
-        number(bytes.len() as u64, out);
-        out.extend_from_slice(b"}\r\n");
-        out.extend(bytes.iter().map(|&b| if b == 0 { b'?' } else { b }));
     }
+    out.push(b'"');
 }
 
 /// Writes an `nstring`.
@@ -299,9 +323,20 @@ impl Writer<'_> {
         if list.is_empty() {
             return self.out.extend_from_slice(b"NIL");
         }
-        let text = |span: &Span| self.structure.text(*span);
-        let list: Vec<_> = list.iter().map(|(name, value)| (text(name), text(value))).collect();
-        for (i, (name, value)) in continued::joined(&list).iter().enumerate() {
+        let structure = self.structure;
+        let list = list.iter().map(|&(name, value)| (structure.text(name), structure.text(value)));
+        // Few have pieces, and the others need no list to put them together from.
+        if list.clone().any(|(name, _)| continued::is_piece(name)) {
+            let list: Vec<_> = list.collect();
+            let joined = continued::joined(&list);
+            self.pairs(joined.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+        } else {
+            self.pairs(list);
+        }
+    }
+
+    fn pairs<'p>(&mut self, list: impl Iterator<Item = (&'p [u8], &'p [u8])>) {
+        for (i, (name, value)) in list.enumerate() {
             self.out.push(if i == 0 { b'(' } else { b' ' });
             string(name, self.out);
             self.out.push(b' ');
