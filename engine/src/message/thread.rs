@@ -32,7 +32,6 @@ fn first_id(value: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use protocol::mime::{Limits, Parser};
 
-
     fn id(header: &[u8]) -> Option<[u8; 16]> {
         let mut parser = Parser::new(Limits::default());
         parser.feed(header);
