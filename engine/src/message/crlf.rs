@@ -1,5 +1,7 @@
 //! Stored bytes to served bytes.
 
+use std::ops::Range;
+
 use memchr::memchr_iter;
 
 use super::LineEnds;
@@ -40,25 +42,42 @@ impl Crlf {
 
     /// Appends the served form of `stored` to `out`.
     pub fn convert(&mut self, stored: &[u8], out: &mut Vec<u8>) {
+        self.convert_lines(stored, memchr_iter(b'\n', stored), out);
+    }
+
+    /// The same of a piece that has LFs at `line_feeds`.
+    pub(super) fn convert_lines(
+        &mut self,
+        stored: &[u8],
+        line_feeds: impl Iterator<Item = usize>,
+        out: &mut Vec<u8>,
+    ) {
+        if self.line_ends == LineEnds::Crlf {
+            let asked = self.asked(stored.len());
+            return out.extend_from_slice(&stored[asked]);
+        }
+        if self.is_done() {
+            return;
+        }
+        let from = out.len();
+        out.reserve(stored.len() + stored.len() / 32);
         let mut start = 0;
-        if self.line_ends == LineEnds::Lf {
-            out.reserve(stored.len() + stored.len() / 32);
-            for lf in memchr_iter(b'\n', stored) {
-                let after_cr = if lf == 0 { self.after_cr } else { stored[lf - 1] == b'\r' };
-                if !after_cr {
-                    self.emit(&stored[start..lf], out);
-                    self.emit(b"\r", out);
-                    start = lf;
-                    if self.is_done() {
-                        return;
-                    }
-                }
+        for lf in line_feeds {
+            let after_cr = if lf == 0 { self.after_cr } else { stored[lf - 1] == b'\r' };
+            if !after_cr {
+                out.extend_from_slice(&stored[start..lf]);
+                out.push(b'\r');
+                start = lf;
             }
         }
-        self.emit(&stored[start..], out);
+        out.extend_from_slice(&stored[start..]);
         if let Some(&last) = stored.last() {
             self.after_cr = last == b'\r';
         }
+        // Served octets are counted once they are there, rather than line by line.
+        let asked = self.asked(out.len() - from);
+        out.truncate(from + asked.end);
+        out.drain(from..from + asked.start);
     }
 
     /// The served form of `stored`; the very same bytes where nothing is to be changed or cut.
@@ -73,16 +92,13 @@ impl Crlf {
         served
     }
 
-    #[inline]
-    fn emit(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
-        if self.skip > 0 {
-            let skipped = self.skip.min(piece.len() as u64);
-            self.skip -= skipped;
-            piece = &piece[skipped as usize..];
-        }
-        let taken = self.take.min(piece.len() as u64);
+    /// What is asked for of the next `octets` served octets.
+    fn asked(&mut self, octets: usize) -> Range<usize> {
+        let skipped = self.skip.min(octets as u64);
+        let taken = self.take.min(octets as u64 - skipped);
+        self.skip -= skipped;
         self.take -= taken;
-        out.extend_from_slice(&piece[..taken as usize]);
+        skipped as usize..(skipped + taken) as usize
     }
 }
 

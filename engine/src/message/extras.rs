@@ -70,6 +70,11 @@ use crate::format::FormatError;
 /// from its file.
 pub const HEADERS_BYTES_MAX: usize = 32 * 1024;
 
+const _: () = assert!(HEADERS_BYTES_MAX <= u16::MAX as usize, "a field's length is a u16");
+
+/// What BODYSTRUCTURE and BODY say of a usual part, in bytes.
+const PART_ANSWERS_BYTES: usize = 200;
+
 /// Longest charset name that is kept, in bytes.
 const CHARSET_BYTES_MAX: usize = 64;
 
@@ -165,60 +170,67 @@ pub(super) struct Findings<'a> {
 
 /// Writes the extras of a parsed message.
 pub(super) fn encode(structure: &Structure, findings: &Findings<'_>) -> Vec<u8> {
-    let mut fields = Vec::with_capacity(32);
-    let mut headers = Vec::with_capacity(2048);
+    let (parts, envelope) = (structure.parts(), structure.envelope());
+    let preview = findings.preview.as_bytes();
+    let mut headers_bytes = 0;
     let mut all_fields = structure.header_is_whole();
-    for raw in header::fields(structure.header()) {
-        let Some(field) = Field::of(raw.name) else { continue };
-        let fits = headers.len() + raw.raw.len() <= HEADERS_BYTES_MAX;
-        let Some(length) = u16::try_from(raw.raw.len()).ok().filter(|_| fits) else {
+    let mut kept = Vec::with_capacity(16);
+    for (field, raw) in structure.header().known() {
+        if headers_bytes + raw.len() <= HEADERS_BYTES_MAX {
+            headers_bytes += raw.len();
+            kept.push((field, raw));
+        } else {
             all_fields = false;
-            continue;
-        };
-        fields.push(FieldRecord { field: field as u8, zero: 0, length: length.into() });
-        headers.extend_from_slice(raw.raw);
+        }
+    }
+
+    let texts = envelope.len() + headers_bytes + preview.len();
+    let records = size_of::<FieldRecord>() * kept.len() + size_of::<PartRecord>() * parts.len();
+    let answers = PART_ANSWERS_BYTES * parts.len();
+    let heads = size_of::<Header>() + size_of::<Identity>();
+    let mut out = Vec::with_capacity(heads + records + texts + answers);
+    // The header comes last, when the lengths in it are known.
+    out.extend_from_slice(&[0; size_of::<Header>()]);
+    let identity = Identity {
+        content_id: findings.content_id,
+        thread_id: findings.thread_id,
+        preview: U32::new(preview.len() as u32),
+    };
+    out.extend_from_slice(identity.as_bytes());
+    for (field, raw) in &kept {
+        let length = U16::new(raw.len() as u16);
+        let record = FieldRecord { field: *field as u8, zero: 0, length };
+        out.extend_from_slice(record.as_bytes());
     }
     let mut charsets = Vec::new();
-    let parts: Vec<PartRecord> =
-        structure.parts().iter().map(|part| part_record(structure, part, &mut charsets)).collect();
-    let mut body_structure = Vec::with_capacity(512);
-    structure.write_body_structure(&mut body_structure);
-    let mut body = Vec::with_capacity(512);
-    structure.write_body(&mut body);
-    let envelope = structure.envelope();
-    let length = |bytes: &[u8]| U32::new(bytes.len() as u32);
+    for part in parts {
+        out.extend_from_slice(part_record(structure, part, &mut charsets).as_bytes());
+    }
+    out.extend_from_slice(envelope);
+    let body_structure_at = out.len();
+    structure.write_body_structure(&mut out);
+    let body_at = out.len();
+    structure.write_body(&mut out);
+    let body_end = out.len();
+    kept.iter().for_each(|(_, raw)| out.extend_from_slice(raw));
+    out.extend_from_slice(&charsets);
+    out.extend_from_slice(preview);
+
     let header = Header {
         version: VERSION,
         flags: (u8::from(all_fields) * ALL_FIELDS) | (u8::from(findings.has_nul) * HAS_NUL),
         parts: U16::new(parts.len() as u16),
-        fields: U16::new(fields.len() as u16),
+        fields: U16::new(kept.len() as u16),
         zero: U16::ZERO,
-        envelope: length(envelope),
-        body_structure: length(&body_structure),
-        body: length(&body),
-        headers: length(&headers),
-        charsets: length(&charsets),
+        envelope: U32::new(envelope.len() as u32),
+        body_structure: U32::new((body_at - body_structure_at) as u32),
+        body: U32::new((body_end - body_at) as u32),
+        headers: U32::new(headers_bytes as u32),
+        charsets: U32::new(charsets.len() as u32),
         sent_day: I32::new(findings.sent_day.unwrap_or(NO_DAY)),
     };
-    let preview = findings.preview.as_bytes();
-    let identity = Identity {
-        content_id: findings.content_id,
-        thread_id: findings.thread_id,
-        preview: length(preview),
-    };
-    [
-        header.as_bytes(),
-        identity.as_bytes(),
-        fields.as_bytes(),
-        parts.as_bytes(),
-        envelope,
-        &body_structure,
-        &body,
-        &headers,
-        &charsets,
-        preview,
-    ]
-    .concat()
+    out[..size_of::<Header>()].copy_from_slice(header.as_bytes());
+    out
 }
 
 fn part_record(structure: &Structure, part: &Part, charsets: &mut Vec<u8>) -> PartRecord {

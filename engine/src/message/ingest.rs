@@ -1,10 +1,15 @@
 //! The one pass over a message at delivery, and the same pass over a file that is there already.
 
 use memchr::{memchr, memchr_iter};
-use protocol::mime::{Field, Limits, Parser, Structure, address, date, header, subject};
+use protocol::mime::header::Block;
+use protocol::mime::{Field, Limits, Parser, address, date, subject};
 
 use super::extras::{self, Findings};
 use super::{Crlf, LineEnds, preview, thread};
+
+/// Octets that are looked at together: what is kept of them meanwhile, a place for each LF among it,
+/// stays small and near. Pieces that are longer are cut.
+const PIECE_BYTES_MAX: usize = 32 << 10;
 
 /// What the pass over a message found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct Ingest {
     cr_held: bool,
     /// Scratch for pieces that hold a bare LF.
     canonical: Vec<u8>,
+    /// Scratch: where the LFs of the piece are, in the form that it has by then.
+    line_feeds: Vec<usize>,
 }
 
 impl Ingest {
@@ -50,16 +57,23 @@ impl Ingest {
             last: [0; 2],
             cr_held: false,
             canonical: Vec::new(),
+            line_feeds: Vec::new(),
         }
     }
 
     /// Takes the next piece of the message and appends to `out` what is to be stored of it. A CR
     /// at its end may come out with the next piece.
     pub fn feed(&mut self, wire: &[u8], out: &mut Vec<u8>) {
+        wire.chunks(PIECE_BYTES_MAX).for_each(|piece| self.feed_piece(piece, out));
+    }
+
+    fn feed_piece(&mut self, wire: &[u8], out: &mut Vec<u8>) {
         let Some(&last) = wire.last() else { return };
         let mut canonical = std::mem::take(&mut self.canonical);
         canonical.clear();
-        let served = if make_canonical(self.last[1], wire, &mut canonical) {
+        find_line_feeds(wire, &mut self.line_feeds);
+        let line_feeds = &mut self.line_feeds;
+        let served = if make_canonical(self.last[1], wire, line_feeds, &mut canonical) {
             canonical.as_slice()
         } else {
             wire
@@ -70,7 +84,7 @@ impl Ingest {
             LineEnds::Crlf => out.extend_from_slice(served),
             LineEnds::Lf => self.store_with_lf(served, out),
         }
-        self.pass.feed_stored(&out[start..]);
+        self.pass.feed_stored(&out[start..], &self.line_feeds);
         let before = match served {
             [.., before, _] => *before,
             _ => self.last[1],
@@ -83,7 +97,7 @@ impl Ingest {
     pub fn finish(mut self, out: &mut Vec<u8>) -> Ingested {
         if self.cr_held {
             out.push(b'\r');
-            self.pass.feed_stored(b"\r");
+            self.pass.feed_stored(b"\r", &[]);
         }
         self.pass.finish()
     }
@@ -92,39 +106,53 @@ impl Ingest {
     /// not behind another CR.
     fn store_with_lf(&mut self, served: &[u8], out: &mut Vec<u8>) {
         out.reserve(served.len() + 1);
+        let from = out.len();
         let mut start = 0;
         if std::mem::take(&mut self.cr_held) && (served[0] != b'\n' || self.last[0] == b'\r') {
             out.push(b'\r');
         }
-        for lf in memchr_iter(b'\n', served) {
-            let before_cr = match lf {
+        for line_feed in &mut self.line_feeds {
+            let lf = *line_feed;
+            let stays = match lf {
                 // The CR was in the piece before, and was dealt with above.
-                0 => continue,
-                1 => self.last[1],
-                _ => served[lf - 2],
+                0 => true,
+                1 => self.last[1] == b'\r',
+                _ => served[lf - 2] == b'\r',
             };
-            if before_cr != b'\r' {
+            if !stays {
                 out.extend_from_slice(&served[start..lf - 1]);
                 start = lf;
             }
+            *line_feed = out.len() - from + (lf - start);
         }
         self.cr_held = served.ends_with(b"\r");
         out.extend_from_slice(&served[start..served.len() - usize::from(self.cr_held)]);
     }
 }
 
-/// Writes `wire` to `out` with each bare LF as CRLF, if it has any. `before` is the byte before it.
-fn make_canonical(before: u8, wire: &[u8], out: &mut Vec<u8>) -> bool {
+/// Makes `line_feeds` the places of the LFs in `piece`: what makes it canonical, what stores or
+/// serves it and the parser all go by lines, and this is the one search.
+fn find_line_feeds(piece: &[u8], line_feeds: &mut Vec<usize>) {
+    line_feeds.clear();
+    line_feeds.reserve(piece.len() / 32);
+    line_feeds.extend(memchr_iter(b'\n', piece));
+}
+
+/// Writes `wire` to `out`, which is empty, with each bare LF as CRLF, if it has any; `line_feeds`
+/// move along. `before` is the byte before it.
+fn make_canonical(before: u8, wire: &[u8], line_feeds: &mut [usize], out: &mut Vec<u8>) -> bool {
     let mut start = 0;
-    for lf in memchr_iter(b'\n', wire) {
+    for line_feed in line_feeds {
+        let lf = *line_feed;
         let previous = if lf == 0 { before } else { wire[lf - 1] };
         if previous != b'\r' {
             out.extend_from_slice(&wire[start..lf]);
             out.push(b'\r');
             start = lf;
         }
+        *line_feed = out.len() + (lf - start);
     }
-    if start == 0 && out.is_empty() {
+    if out.is_empty() {
         return false;
     }
     out.extend_from_slice(&wire[start..]);
@@ -135,20 +163,33 @@ fn make_canonical(before: u8, wire: &[u8], out: &mut Vec<u8>) -> bool {
 pub struct Rescan {
     crlf: Crlf,
     pass: Pass,
+    /// Scratch: where the LFs of the piece are.
+    line_feeds: Vec<usize>,
+    /// Scratch: the piece as it is served.
     served: Vec<u8>,
 }
 
 impl Rescan {
     /// Starts a file of that form.
     pub fn new(line_ends: LineEnds) -> Rescan {
-        Rescan { crlf: Crlf::new(line_ends), pass: Pass::new(line_ends), served: Vec::new() }
+        Rescan {
+            crlf: Crlf::new(line_ends),
+            pass: Pass::new(line_ends),
+            line_feeds: Vec::new(),
+            served: Vec::new(),
+        }
     }
 
     /// Takes the next piece of the file.
     pub fn feed(&mut self, stored: &[u8]) {
-        self.pass.feed_stored(stored);
+        stored.chunks(PIECE_BYTES_MAX).for_each(|piece| self.feed_piece(piece));
+    }
+
+    fn feed_piece(&mut self, stored: &[u8]) {
+        find_line_feeds(stored, &mut self.line_feeds);
+        self.pass.feed_stored(stored, &self.line_feeds);
         self.served.clear();
-        self.crlf.convert(stored, &mut self.served);
+        self.crlf.convert_lines(stored, self.line_feeds.iter().copied(), &mut self.served);
         self.pass.hasher.update(&self.served);
     }
 
@@ -177,11 +218,12 @@ impl Pass {
         Pass { parser, hasher: blake3::Hasher::new(), beginning: Vec::new(), has_nul: false }
     }
 
-    fn feed_stored(&mut self, stored: &[u8]) {
+    /// Takes the next piece, which has LFs at `line_feeds`.
+    fn feed_stored(&mut self, stored: &[u8], line_feeds: &[usize]) {
         let room = preview::BEGINNING_BYTES_MAX - self.beginning.len();
         self.beginning.extend_from_slice(&stored[..stored.len().min(room)]);
         self.has_nul |= memchr(0, stored).is_some();
-        self.parser.feed(stored);
+        self.parser.feed_lines(stored, line_feeds.iter().copied());
     }
 
     fn finish(self) -> Ingested {
@@ -189,7 +231,7 @@ impl Pass {
         let mut content_id = [0; 16];
         content_id.copy_from_slice(&self.hasher.finalize().as_bytes()[..16]);
         let end = structure.end();
-        let facts = HeaderFacts::of(&structure);
+        let facts = HeaderFacts::of(structure.header());
         let findings = Findings {
             sent_day: facts.date.map(|date| date.local_day),
             content_id,
@@ -211,7 +253,6 @@ impl Pass {
     }
 }
 
-#[derive(Default)]
 struct HeaderFacts {
     date: Option<date::MailDate>,
     subject_hash: u32,
@@ -219,25 +260,16 @@ struct HeaderFacts {
 }
 
 impl HeaderFacts {
-    fn of(structure: &Structure) -> HeaderFacts {
-        let mut facts = HeaderFacts::default();
-        let (mut has_date, mut has_subject, mut has_from) = (false, false, false);
-        for field in header::fields(structure.header()) {
-            match Field::of(field.name) {
-                Some(Field::Date) if !std::mem::replace(&mut has_date, true) => {
-                    facts.date = date::parse(field.value);
-                }
-                Some(Field::Subject) if !std::mem::replace(&mut has_subject, true) => {
-                    let base = subject::base(field.value).text.to_lowercase();
-                    facts.subject_hash = crc32fast::hash(base.as_bytes());
-                }
-                Some(Field::From) if !std::mem::replace(&mut has_from, true) => {
-                    facts.from_hash = first_address_hash(field.value);
-                }
-                _ => {}
-            }
+    fn of(header: &Block) -> HeaderFacts {
+        let subject = header.value(Field::Subject).map(|value| {
+            let base = subject::base(value).text.to_lowercase();
+            crc32fast::hash(base.as_bytes())
+        });
+        HeaderFacts {
+            date: header.value(Field::Date).and_then(date::parse),
+            subject_hash: subject.unwrap_or_default(),
+            from_hash: header.value(Field::From).map_or(0, first_address_hash),
         }
-        facts
     }
 }
 
@@ -327,6 +359,25 @@ mod tests {
                         assert_eq!(ingest(line_ends, &pieces), whole, "{wire:?} cut at {a}, {b}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_longer_than_is_looked_at_is_cut_anywhere() {
+        for before in 0..4 {
+            let mut wire = b"Subject: x\r\n\r\n".to_vec();
+            wire.resize(PIECE_BYTES_MAX - before, b'x');
+            wire.extend_from_slice(b"\r\r\nmid\n\r\nend");
+            wire.resize(2 * PIECE_BYTES_MAX - before, b'y');
+            wire.extend_from_slice(b"\r\n");
+            for line_ends in [LineEnds::Lf, LineEnds::Crlf] {
+                let halves = wire.split_at(wire.len() / 2);
+                let whole = ingest(line_ends, &[&wire]);
+                assert_eq!(whole, ingest(line_ends, &[halves.0, halves.1]));
+                let mut rescan = Rescan::new(line_ends);
+                rescan.feed(&whole.0);
+                assert_eq!(rescan.finish(), whole.1);
             }
         }
     }

@@ -58,6 +58,7 @@ fn text_of(structure: &Structure, part: &Part, body: &[u8]) -> String {
     let label = structure.parameter(part, b"charset").unwrap_or_default();
     let is_html = structure.text(part.subtype) == b"html";
     let mut collector = Collector::default();
+    collector.line.reserve(PREVIEW_CHARS_MAX);
     let mut stripper = is_html.then(Stripper::default);
     let mut transfer = Decoder::new(part.encoding);
     let mut decoder = None;
@@ -82,14 +83,16 @@ fn text_of(structure: &Structure, part: &Part, body: &[u8]) -> String {
             text.clear();
             let (result, read, _) = decoder.decode_to_string(rest, &mut text, is_last);
             rest = &rest[read..];
-            for c in text.chars() {
-                if collector.is_full() {
-                    break;
+            match &mut stripper {
+                Some(stripper) => {
+                    for c in text.chars() {
+                        if collector.is_full() {
+                            break;
+                        }
+                        stripper.push(c, &mut |c| collector.push(c));
+                    }
                 }
-                match &mut stripper {
-                    Some(stripper) => stripper.push(c, &mut |c| collector.push(c)),
-                    None => collector.push_quotable(c),
-                }
+                None => collector.push_plain(&text),
             }
             if result == charset::CoderResult::InputEmpty {
                 break;
@@ -125,7 +128,25 @@ impl Collector {
         self.chars >= PREVIEW_CHARS_MAX
     }
 
-    /// A character of plain text, whose lines may be quoted ones.
+    /// Plain text, whose lines may be quoted ones.
+    fn push_plain(&mut self, text: &str) {
+        let mut rest = text.chars();
+        while !self.is_full() {
+            // The inside of a word, which most characters are, goes as a whole.
+            if self.line_is == LineIs::Text && !self.is_apart {
+                let word = rest.as_str();
+                let room = PREVIEW_CHARS_MAX - self.chars;
+                let length = word.bytes().take(room).take_while(u8::is_ascii_graphic).count();
+                self.line.push_str(&word[..length]);
+                self.chars += length;
+                rest = word[length..].chars();
+            }
+            let Some(c) = rest.next() else { return };
+            self.push_quotable(c);
+        }
+    }
+
+    /// A character of plain text.
     fn push_quotable(&mut self, c: char) {
         if c == '\n' {
             self.line_is = LineIs::New;

@@ -5,23 +5,14 @@
 //! and copies of one message always agree. A client that writes In-Reply-To alone is followed one
 //! step; a message that names nobody begins its own conversation.
 
-use protocol::mime::{Field, header};
+use protocol::mime::Field;
+use protocol::mime::header::Block;
 
 /// BLAKE3-128 of the first message id of the conversation; `None` where the header has no id.
-pub(super) fn id(block: &[u8]) -> Option<[u8; 16]> {
-    let mut of_field = [None, None, None];
-    for field in header::fields(block) {
-        let rank = match Field::of(field.name) {
-            Some(Field::References) => 0,
-            Some(Field::InReplyTo) => 1,
-            Some(Field::MessageId) => 2,
-            _ => continue,
-        };
-        if of_field[rank].is_none() {
-            of_field[rank] = first_id(field.value);
-        }
-    }
-    let root = of_field.into_iter().flatten().next()?;
+pub(super) fn id(header: &Block) -> Option<[u8; 16]> {
+    let root = [Field::References, Field::InReplyTo, Field::MessageId]
+        .into_iter()
+        .find_map(|field| header.values(field).find_map(first_id))?;
     let mut id = [0; 16];
     id.copy_from_slice(&blake3::hash(&root).as_bytes()[..16]);
     Some(id)
@@ -32,14 +23,20 @@ fn first_id(value: &[u8]) -> Option<Vec<u8>> {
     let open = memchr::memchr(b'<', value)?;
     let inside = &value[open + 1..];
     let close = memchr::memchr(b'>', inside)?;
-    let id: Vec<u8> =
-        inside[..close].iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let mut id = inside[..close].to_vec();
+    id.retain(|byte| !byte.is_ascii_whitespace());
     (!id.is_empty()).then_some(id)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use protocol::mime::{Limits, Parser};
+
+    fn id(header: &[u8]) -> Option<[u8; 16]> {
+        let mut parser = Parser::new(Limits::default());
+        parser.feed(header);
+        super::id(parser.finish().header())
+    }
 
     #[test]
     fn answers_share_the_id_of_the_first_message() {

@@ -101,7 +101,8 @@ impl Reader {
             // Most addresses have neither.
             comment: Vec::new(),
             route: Vec::new(),
-            local: usual(),
+            // This one comes from `joined`.
+            local: Vec::new(),
             host: usual(),
             has_host: false,
             has_angle: false,
@@ -188,11 +189,12 @@ impl Reader {
                 return;
             }
         }
-        let name = std::mem::take(&mut self.phrase);
+        // Words go behind the name too, where nobody wants them.
+        let name_bytes = self.phrase.len();
         self.joined.clear();
         self.words(cursor);
-        self.local.append(&mut self.joined);
-        self.phrase = name;
+        std::mem::swap(&mut self.local, &mut self.joined);
+        self.phrase.truncate(name_bytes);
         if cursor.eat(b'@') {
             self.domain(cursor);
         }

@@ -32,6 +32,11 @@ fn piece(name: &[u8]) -> Option<Piece<'_>> {
     Some(Piece { name: &rest[..star], number, extended })
 }
 
+/// Whether a parameter of that name may be a piece, so that [`joined`] has something to do.
+pub fn is_piece(name: &[u8]) -> bool {
+    piece(name).is_some()
+}
+
 /// The parameters with those in pieces whole, each at the place of its first piece: as `name`, or
 /// as `name*` with an extended value where a piece has that form. Names are in lower case.
 pub fn joined<'a>(list: &[(&'a [u8], &'a [u8])]) -> Vec<Parameter<'a>> {

@@ -2,6 +2,9 @@
 //!
 //! Works on any bytes. A line that is neither a field nor a continuation (an mbox `From ` line,
 //! garbage) is skipped; the block ends at its first empty line or at the end of the bytes.
+//!
+//! [`fields`] walks over a block that lies there; a [`Block`] is told its lines as they come, and
+//! knows afterwards where the known fields are. Both find the same fields.
 
 use std::borrow::Cow;
 
@@ -22,10 +25,16 @@ macro_rules! fields {
 
             /// The name in lower case.
             pub const fn name(self) -> &'static str {
-                match self { $(Field::$name => $text,)* }
+                let name: &[u8] = match self { $(Field::$name => $text,)* };
+                match std::str::from_utf8(name) {
+                    Ok(name) => name,
+                    Err(_) => unreachable!(),
+                }
             }
 
-            fn of_lower(name: &str) -> Option<Field> {
+            /// Octets are compared rather than text: that makes one decision by length and letter,
+            /// where text makes a comparison with each name.
+            fn of_lower(name: &[u8]) -> Option<Field> {
                 match name { $($text => Some(Field::$name),)* _ => None }
             }
         }
@@ -33,70 +42,70 @@ macro_rules! fields {
 }
 
 fields! {
-    Date = "date",
-    Subject = "subject",
-    From = "from",
-    Sender = "sender",
-    ReplyTo = "reply-to",
-    To = "to",
-    Cc = "cc",
-    Bcc = "bcc",
-    MessageId = "message-id",
-    InReplyTo = "in-reply-to",
-    References = "references",
-    ContentType = "content-type",
-    ContentTransferEncoding = "content-transfer-encoding",
-    ContentDisposition = "content-disposition",
-    ContentId = "content-id",
-    ContentDescription = "content-description",
-    ContentLanguage = "content-language",
-    ContentLocation = "content-location",
-    ContentMd5 = "content-md5",
-    ContentClass = "content-class",
-    MimeVersion = "mime-version",
-    ListId = "list-id",
-    ListPost = "list-post",
-    ListUnsubscribe = "list-unsubscribe",
-    ListUnsubscribePost = "list-unsubscribe-post",
-    ListSubscribe = "list-subscribe",
-    ListHelp = "list-help",
-    ListArchive = "list-archive",
-    ListOwner = "list-owner",
-    Priority = "priority",
-    XPriority = "x-priority",
-    XMsmailPriority = "x-msmail-priority",
-    Importance = "importance",
-    Precedence = "precedence",
-    DeliveredTo = "delivered-to",
-    XOriginalTo = "x-original-to",
-    EnvelopeTo = "envelope-to",
-    ReturnPath = "return-path",
-    Newsgroups = "newsgroups",
-    FollowupTo = "followup-to",
-    MailFollowupTo = "mail-followup-to",
-    MailReplyTo = "mail-reply-to",
-    DispositionNotificationTo = "disposition-notification-to",
-    ReturnReceiptTo = "return-receipt-to",
-    AutoSubmitted = "auto-submitted",
-    ResentDate = "resent-date",
-    ResentFrom = "resent-from",
-    ResentTo = "resent-to",
-    ResentMessageId = "resent-message-id",
-    UserAgent = "user-agent",
-    XMailer = "x-mailer",
-    Organization = "organization",
-    Lines = "lines",
-    XLabel = "x-label",
-    XDraftInfo = "x-draft-info",
-    XK9mailIdentity = "x-k9mail-identity",
-    XMozillaDraftInfo = "x-mozilla-draft-info",
-    XSpamFlag = "x-spam-flag",
-    XUniformTypeIdentifier = "x-uniform-type-identifier",
-    XUniversallyUniqueIdentifier = "x-universally-unique-identifier",
-    XForwardedMessageId = "x-forwarded-message-id",
-    XGmThrid = "x-gm-thrid",
-    ThreadTopic = "thread-topic",
-    ThreadIndex = "thread-index",
+    Date = b"date",
+    Subject = b"subject",
+    From = b"from",
+    Sender = b"sender",
+    ReplyTo = b"reply-to",
+    To = b"to",
+    Cc = b"cc",
+    Bcc = b"bcc",
+    MessageId = b"message-id",
+    InReplyTo = b"in-reply-to",
+    References = b"references",
+    ContentType = b"content-type",
+    ContentTransferEncoding = b"content-transfer-encoding",
+    ContentDisposition = b"content-disposition",
+    ContentId = b"content-id",
+    ContentDescription = b"content-description",
+    ContentLanguage = b"content-language",
+    ContentLocation = b"content-location",
+    ContentMd5 = b"content-md5",
+    ContentClass = b"content-class",
+    MimeVersion = b"mime-version",
+    ListId = b"list-id",
+    ListPost = b"list-post",
+    ListUnsubscribe = b"list-unsubscribe",
+    ListUnsubscribePost = b"list-unsubscribe-post",
+    ListSubscribe = b"list-subscribe",
+    ListHelp = b"list-help",
+    ListArchive = b"list-archive",
+    ListOwner = b"list-owner",
+    Priority = b"priority",
+    XPriority = b"x-priority",
+    XMsmailPriority = b"x-msmail-priority",
+    Importance = b"importance",
+    Precedence = b"precedence",
+    DeliveredTo = b"delivered-to",
+    XOriginalTo = b"x-original-to",
+    EnvelopeTo = b"envelope-to",
+    ReturnPath = b"return-path",
+    Newsgroups = b"newsgroups",
+    FollowupTo = b"followup-to",
+    MailFollowupTo = b"mail-followup-to",
+    MailReplyTo = b"mail-reply-to",
+    DispositionNotificationTo = b"disposition-notification-to",
+    ReturnReceiptTo = b"return-receipt-to",
+    AutoSubmitted = b"auto-submitted",
+    ResentDate = b"resent-date",
+    ResentFrom = b"resent-from",
+    ResentTo = b"resent-to",
+    ResentMessageId = b"resent-message-id",
+    UserAgent = b"user-agent",
+    XMailer = b"x-mailer",
+    Organization = b"organization",
+    Lines = b"lines",
+    XLabel = b"x-label",
+    XDraftInfo = b"x-draft-info",
+    XK9mailIdentity = b"x-k9mail-identity",
+    XMozillaDraftInfo = b"x-mozilla-draft-info",
+    XSpamFlag = b"x-spam-flag",
+    XUniformTypeIdentifier = b"x-uniform-type-identifier",
+    XUniversallyUniqueIdentifier = b"x-universally-unique-identifier",
+    XForwardedMessageId = b"x-forwarded-message-id",
+    XGmThrid = b"x-gm-thrid",
+    ThreadTopic = b"thread-topic",
+    ThreadIndex = b"thread-index",
 }
 
 const _: () = assert!(Field::ALL.len() <= 64, "FieldSet is a u64");
@@ -111,7 +120,7 @@ impl Field {
         let lower = lower.get_mut(..name.len())?;
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
-        Field::of_lower(std::str::from_utf8(lower).ok()?)
+        Field::of_lower(lower)
     }
 
     /// The field of that number.
@@ -199,10 +208,105 @@ impl<'a> Iterator for Fields<'a> {
 
 /// Name and value of a field whose first line is `line_end` bytes long.
 fn split_field(raw: &[u8], line_end: usize) -> Option<(&[u8], &[u8])> {
-    let colon = memchr(b':', &raw[..line_end])?;
-    let name = trim_end(&raw[..colon]);
-    let fits = !name.is_empty() && name.iter().all(|&b| b > b' ' && b != 0x7f);
-    fits.then(|| (name, strip_line_end(&raw[colon + 1..])))
+    let (name, value) = split_name(&raw[..line_end])?;
+    Some((name, strip_line_end(&raw[value..])))
+}
+
+/// The name at the start of a field's first line, and where the value starts behind the colon.
+fn split_name(line: &[u8]) -> Option<(&[u8], usize)> {
+    let length = line.iter().position(|&b| b <= b' ' || b == b':' || b == 0x7f)?;
+    let (name, rest) = line.split_at(length);
+    let blanks = rest.iter().take_while(|b| is_blank(**b)).count();
+    let fits = !name.is_empty() && rest.get(blanks) == Some(&b':');
+    fits.then_some((name, length + blanks + 1))
+}
+
+/// A header as it was told line by line, and where its known fields are.
+///
+/// Invariants: every line ends with CRLF and none is empty; the known fields are those of
+/// [`fields`] over [`Block::bytes`] for which there is a [`Field`], in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    bytes: Vec<u8>,
+    known: Vec<Place>,
+    /// The last line belongs to the last of `known`, and so do its continuations.
+    in_known: bool,
+}
+
+/// Where in a [`Block`] a known field is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    field: Field,
+    start: u32,
+    value: u32,
+    /// Behind its last line end.
+    end: u32,
+}
+
+impl Block {
+    /// Octets that a block takes at most; whoever adds a line sees to it.
+    pub(super) const BYTES_MAX: usize = u32::MAX as usize;
+
+    pub(super) fn with_capacity(bytes: usize, fields: usize) -> Block {
+        let (bytes, known) = (Vec::with_capacity(bytes), Vec::with_capacity(fields));
+        Block { bytes, known, in_known: false }
+    }
+
+    /// Adds a line that is not empty, given without its line end.
+    pub(super) fn push_line(&mut self, line: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(line);
+        self.bytes.extend_from_slice(b"\r\n");
+        let end = self.bytes.len() as u32;
+        if !matches!(line.first(), Some(b' ' | b'\t')) {
+            let known = split_name(line).and_then(|(name, at)| Some((Field::of(name)?, at)));
+            self.in_known = known.is_some();
+            self.known.extend(known.map(|(field, at)| {
+                let value = (start + at) as u32;
+                Place { field, start: start as u32, value, end }
+            }));
+        } else if self.in_known
+            && let Some(last) = self.known.last_mut()
+        {
+            last.end = end;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.known.clear();
+        self.in_known = false;
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// All lines as they stand, with CRLF line ends.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The known fields in their order, each whole with its line ends.
+    pub fn known(&self) -> impl Iterator<Item = (Field, &[u8])> {
+        let raw = |place: &Place| &self.bytes[place.start as usize..place.end as usize];
+        self.known.iter().map(move |place| (place.field, raw(place)))
+    }
+
+    /// The values of every `field`, folded.
+    pub fn values(&self, field: Field) -> impl Iterator<Item = &[u8]> {
+        let of_field = self.known.iter().filter(move |place| place.field == field);
+        of_field.map(|place| self.value_at(place))
+    }
+
+    fn value_at(&self, place: &Place) -> &[u8] {
+        &self.bytes[place.value as usize..place.end as usize - b"\r\n".len()]
+    }
+
+    /// The value of the first `field`, folded.
+    pub fn value(&self, field: Field) -> Option<&[u8]> {
+        self.values(field).next()
+    }
 }
 
 /// Length of the first line with its line end.
@@ -292,6 +396,41 @@ mod tests {
         let seen: Vec<_> = fields(block).map(|f| (f.name, f.value)).collect();
         let expected: Vec<(&[u8], &[u8])> = vec![(b"Subject", b" a\r\n\tb"), (b"To", b"c")];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_block_knows_the_fields_that_a_walk_over_it_finds() {
+        let lines: &[&[u8]] = &[
+            b" \tfolded: before any field",
+            b"Date: 1",
+            b" 2",
+            b"\t",
+            b"received: x",
+            b" To: not a field",
+            b"To : a@b",
+            b"To\r: c@d\r",
+            b"garbage",
+            b" of two lines",
+            b"Sub ject: x",
+            b"Subject\x7f: x",
+            b": nameless",
+            b"\r",
+            b"Subject",
+            b"CC:",
+        ];
+        for first in 0..lines.len() {
+            let mut block = Block::default();
+            lines[first..].iter().for_each(|line| block.push_line(line));
+            let walked = fields(block.bytes())
+                .filter_map(|raw| Some((Field::of(raw.name)?, raw.raw, raw.value)));
+            let known = block.known().zip(&block.known).map(|((field, raw), place)| {
+                assert!(block.values(field).any(|value| value == block.value_at(place)));
+                (field, raw, block.value_at(place))
+            });
+            assert!(known.eq(walked));
+            assert_eq!(block.value(Field::Cc), Some(&b""[..]));
+            assert_eq!(block.value(Field::Subject), None);
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! bounded by [`Limits`]; nothing is an error. Lines are the unit: a line is looked at whole (its
 //! first [`LINE_KEPT_BYTES_MAX`] octets, that is) only in headers and where a boundary may be.
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
-use super::header::{self, Field};
+use super::header::{self, Block, Field};
 use super::media;
 use super::structure::{Encoding, Kind, Part, Position, Span, Structure};
 use super::wire;
@@ -75,8 +75,8 @@ pub struct Parser {
     /// Multiparts on the stack whose closing boundary has not come.
     delimiters: usize,
     in_header: bool,
-    /// Fields of the header being read, with CRLF line ends.
-    header: Vec<u8>,
+    /// The header being read.
+    header: Block,
     header_is_whole: bool,
     /// Start of the current line.
     line_start: Position,
@@ -93,7 +93,11 @@ pub struct Parser {
 impl Parser {
     /// A parser for one message.
     pub fn new(limits: Limits) -> Parser {
-        let limits = Limits { parts_max: limits.parts_max.clamp(1, 65_000), ..limits };
+        let limits = Limits {
+            parts_max: limits.parts_max.clamp(1, 65_000),
+            header_bytes_max: limits.header_bytes_max.min(Block::BYTES_MAX / 2),
+            ..limits
+        };
         let structure = Structure {
             parts: vec![Part::new(None, Position::default())],
             text: Vec::with_capacity(1024),
@@ -107,7 +111,7 @@ impl Parser {
             stack: vec![Open { index: 0, delimiter: None }],
             delimiters: 0,
             in_header: true,
-            header: Vec::with_capacity(2048),
+            header: Block::with_capacity(2048, 16),
             header_is_whole: true,
             line_start: Position::default(),
             content_end: Position::default(),
@@ -124,22 +128,27 @@ impl Parser {
     }
 
     /// Takes the next piece of the message.
-    pub fn feed(&mut self, mut piece: &[u8]) {
-        if self.carry_length() > 0 {
-            let Some(lf) = memchr(b'\n', piece) else { return self.hold(piece) };
-            self.hold(&piece[..lf]);
-            piece = &piece[lf + 1..];
-            self.finish_carry(true);
-        }
-        while let Some(lf) = memchr(b'\n', piece) {
-            let (line, rest) = piece.split_at(lf);
+    pub fn feed(&mut self, piece: &[u8]) {
+        self.feed_lines(piece, memchr_iter(b'\n', piece));
+    }
+
+    /// The same of a piece that has LFs at `line_feeds`, for callers who looked for them already.
+    pub fn feed_lines(&mut self, piece: &[u8], line_feeds: impl Iterator<Item = usize>) {
+        let mut start = 0;
+        for lf in line_feeds {
+            let line = &piece[start..lf];
+            start = lf + 1;
+            if self.carry_length() > 0 {
+                self.hold(line);
+                self.finish_carry(true);
+                continue;
+            }
             match line {
                 [content @ .., b'\r'] => self.line(content, content.len(), LineEnd::CrLf),
                 content => self.line(content, content.len(), LineEnd::Lf),
             }
-            piece = &rest[1..];
         }
-        self.hold(piece);
+        self.hold(&piece[start..]);
     }
 
     /// Ends the message.
@@ -213,14 +222,13 @@ impl Parser {
         if length == 0 {
             return self.header_ends(next);
         }
-        if !self.header_is_whole || self.header.len() + content.len() > self.limits.header_bytes_max
-        {
+        let header_bytes = self.header.bytes().len() + content.len();
+        if !self.header_is_whole || header_bytes > self.limits.header_bytes_max {
             self.header_is_whole = false;
             return;
         }
         self.header_is_whole = content.len() == length;
-        self.header.extend_from_slice(content);
-        self.header.extend_from_slice(b"\r\n");
+        self.header.push_line(content);
     }
 
     /// Handles a line that starts with `--`, if it is a boundary of an open multipart.
@@ -324,21 +332,16 @@ impl Parser {
     }
 
     /// Fills in part `index` from its header; returns the delimiter line of a multipart.
-    fn read_header(&mut self, index: usize, header: &[u8]) -> Option<Span> {
-        let known: Vec<(Field, &[u8])> = header::fields(header)
-            .filter_map(|field| Some((Field::of(field.name)?, field.value)))
-            .collect();
+    fn read_header(&mut self, index: usize, header: &Block) -> Option<Span> {
         let parent = self.structure.parts[index].parent.map(usize::from);
         let structure = &mut self.structure;
         let is_message = parent.is_none_or(|p| structure.parts[p].kind == Kind::Message);
         if is_message {
-            let mut envelope = Vec::with_capacity(512);
-            wire::envelope(&known, &mut envelope);
-            structure.parts[index].envelope = structure.keep(&envelope);
+            let envelope = structure.keep_written(|out| wire::envelope(header, out));
+            structure.parts[index].envelope = envelope;
         }
         let value = |field: Field| {
-            let found = known.iter().find(|(f, _)| *f == field);
-            found.map(|(_, value)| header::unfold(value)).filter(|value| !value.is_empty())
+            header.value(field).map(header::unfold).filter(|value| !value.is_empty())
         };
         let text = |structure: &mut Structure, field| structure.keep(&value(field)?);
         let mut part = structure.parts[index].clone();
@@ -564,7 +567,7 @@ mod tests {
             assert_eq!(a.end.served, b.end.served);
             assert_eq!(a.end.stored, a.end.served - a.end.line);
         }
-        assert_eq!(stored.header(), served.header());
+        assert_eq!(stored.header().bytes(), served.header().bytes());
         assert_eq!(stored.end().stored as usize, lf.len());
     }
 
@@ -654,7 +657,7 @@ mod tests {
         let mut parser = Parser::new(limits);
         parser.feed(b"Subject: 0123456\r\nA: b\r\nB:\r\n\r\nbody");
         let structure = parser.finish();
-        assert_eq!(structure.header(), b"Subject: 0123456\r\n");
+        assert_eq!(structure.header().bytes(), b"Subject: 0123456\r\n");
         assert!(!structure.header_is_whole());
         assert_eq!(structure.parts()[0].body_size(), 4);
     }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use super::header::Block;
 use super::media;
 
 /// A place in the message.
@@ -153,7 +154,7 @@ pub struct Structure {
     pub(super) parts: Vec<Part>,
     pub(super) text: Vec<u8>,
     pub(super) text_bytes_max: usize,
-    pub(super) header: Vec<u8>,
+    pub(super) header: Block,
     pub(super) header_is_whole: bool,
 }
 
@@ -170,7 +171,7 @@ impl Structure {
     }
 
     /// The message's header fields as they stand, with CRLF line ends, without the empty line.
-    pub fn header(&self) -> &[u8] {
+    pub fn header(&self) -> &Block {
         &self.header
     }
 
@@ -206,6 +207,17 @@ impl Structure {
         let span = Span { at: self.text.len() as u32, length: bytes.len() as u32 };
         self.text.extend_from_slice(bytes);
         Some(span)
+    }
+
+    /// As [`Structure::keep`] of what `write` appends.
+    pub(super) fn keep_written(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Option<Span> {
+        let at = self.text.len();
+        write(&mut self.text);
+        if self.text.len() > self.text_bytes_max {
+            self.text.truncate(at);
+            return None;
+        }
+        Some(Span { at: at as u32, length: (self.text.len() - at) as u32 })
     }
 
     /// As [`Structure::keep`], in lower case.

@@ -5,7 +5,7 @@
 
 use super::address::{self, Address};
 use super::continued;
-use super::header::{Field, trim, unfold};
+use super::header::{Block, Field, trim, unfold};
 use super::structure::{Kind, Part, Span, Structure};
 
 /// Host of an address that has none. NIL would make the mailbox a group start (RFC 3501
@@ -14,12 +14,41 @@ const MISSING_HOST: &[u8] = b"MISSING_DOMAIN";
 /// Mailbox of an address that has none.
 const MISSING_MAILBOX: &[u8] = b"MISSING_MAILBOX";
 
+/// An octet that a quoted string has not as it is.
+const ESCAPED: u8 = 1;
+/// An octet that no quoted string has.
+const UNQUOTABLE: u8 = 2;
+
+/// What each octet asks of the string that it is in.
+const ASKS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = match octet as u8 {
+            b'"' | b'\\' | 0 => ESCAPED,
+            b'\r' | b'\n' | 0x80.. => UNQUOTABLE,
+            _ => 0,
+        };
+        octet += 1;
+    }
+    table
+};
+
 /// Writes a `string`: quoted, or a literal when it has 8-bit bytes or line ends.
 pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
-    let quotable = bytes.iter().all(|&b| b < 0x80 && b != b'\r' && b != b'\n');
-    if quotable {
-        out.reserve(bytes.len() + 2);
-        out.push(b'"');
+    let asked = bytes.iter().fold(0, |asked, &b| asked | ASKS[usize::from(b)]);
+    out.reserve(bytes.len() + 2);
+    if asked & UNQUOTABLE != 0 {
+        out.push(b'{');
+        number(bytes.len() as u64, out);
+        out.extend_from_slice(b"}\r\n");
+        out.extend(bytes.iter().map(|&b| if b == 0 { b'?' } else { b }));
+        return;
+    }
+    out.push(b'"');
+    if asked == 0 {
+        out.extend_from_slice(bytes);
+    } else {
         for &b in bytes {
             match b {
                 b'"' | b'\\' => out.extend_from_slice(&[b'\\', b]),
@@ -27,13 +56,8 @@ pub fn string(bytes: &[u8], out: &mut Vec<u8>) {
                 _ => out.push(b),
             }
         }
-        out.push(b'"');
-    } else {
-        out.push(b'{');
-        number(bytes.len() as u64, out);
-        out.extend_from_slice(b"}\r\n");
-        out.extend(bytes.iter().map(|&b| if b == 0 { b'?' } else { b }));
     }
+    out.push(b'"');
 }
 
 /// Writes an `nstring`.
@@ -59,28 +83,26 @@ pub fn number(mut n: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-/// Writes the ENVELOPE of a header given as its known fields in order.
-pub fn envelope(fields: &[(Field, &[u8])], out: &mut Vec<u8>) {
+/// Writes the ENVELOPE of a header.
+pub fn envelope(header: &Block, out: &mut Vec<u8>) {
     let text = |field: Field, out: &mut Vec<u8>| {
-        let value = fields.iter().find(|(f, _)| *f == field).map(|(_, value)| unfold(value));
-        nstring(value.as_deref(), out);
+        nstring(header.value(field).map(unfold).as_deref(), out);
     };
     out.push(b'(');
     text(Field::Date, out);
     out.push(b' ');
-    let subject = fields.iter().find(|(f, _)| *f == Field::Subject);
-    match subject.map(|(_, value)| unfold(value)) {
+    match header.value(Field::Subject).map(unfold) {
         Some(value) => for_display(&value, out),
         None => out.extend_from_slice(b"NIL"),
     }
     out.push(b' ');
     let from_start = out.len();
-    addresses(fields, Field::From, out);
+    addresses(header, Field::From, out);
     let from_end = out.len();
     for field in [Field::Sender, Field::ReplyTo] {
         out.push(b' ');
         let start = out.len();
-        addresses(fields, field, out);
+        addresses(header, field, out);
         if &out[start..] == b"NIL" {
             out.truncate(start);
             out.extend_from_within(from_start..from_end);
@@ -88,7 +110,7 @@ pub fn envelope(fields: &[(Field, &[u8])], out: &mut Vec<u8>) {
     }
     for field in [Field::To, Field::Cc, Field::Bcc] {
         out.push(b' ');
-        addresses(fields, field, out);
+        addresses(header, field, out);
     }
     out.push(b' ');
     text(Field::InReplyTo, out);
@@ -109,10 +131,10 @@ fn for_display(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes the addresses of every `field`, as one list, or NIL.
-fn addresses(fields: &[(Field, &[u8])], field: Field, out: &mut Vec<u8>) {
+fn addresses(header: &Block, field: Field, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(b'(');
-    for (_, value) in fields.iter().filter(|(f, _)| *f == field) {
+    for value in header.values(field) {
         address::parse(value, |item| write_address(item, out));
     }
     if out.len() == start + 1 {
@@ -301,9 +323,20 @@ impl Writer<'_> {
         if list.is_empty() {
             return self.out.extend_from_slice(b"NIL");
         }
-        let text = |span: &Span| self.structure.text(*span);
-        let list: Vec<_> = list.iter().map(|(name, value)| (text(name), text(value))).collect();
-        for (i, (name, value)) in continued::joined(&list).iter().enumerate() {
+        let structure = self.structure;
+        let list = list.iter().map(|&(name, value)| (structure.text(name), structure.text(value)));
+        // Few have pieces, and the others need no list to put them together from.
+        if list.clone().any(|(name, _)| continued::is_piece(name)) {
+            let list: Vec<_> = list.collect();
+            let joined = continued::joined(&list);
+            self.pairs(joined.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+        } else {
+            self.pairs(list);
+        }
+    }
+
+    fn pairs<'p>(&mut self, list: impl Iterator<Item = (&'p [u8], &'p [u8])>) {
+        for (i, (name, value)) in list.enumerate() {
             self.out.push(if i == 0 { b'(' } else { b' ' });
             string(name, self.out);
             self.out.push(b' ');
@@ -344,17 +377,21 @@ mod tests {
 
     #[test]
     fn envelope_defaults_sender_and_reply_to() {
-        let fields: Vec<(Field, &[u8])> = vec![
-            (Field::Subject, b" hi\r\n\tthere"),
-            (Field::From, b" \" A\" <a@b>"),
-            (Field::ReplyTo, b" "),
-            (Field::Sender, b" s@t"),
-            (Field::To, b" g: x@y;"),
-            (Field::To, b" root"),
-            (Field::InReplyTo, b" "),
-        ];
+        let mut header = Block::default();
+        for line in [
+            "Subject: hi",
+            "\tthere",
+            "From: \" A\" <a@b>",
+            "Reply-To: ",
+            "Sender: s@t",
+            "To: g: x@y;",
+            "To: root",
+            "In-Reply-To: ",
+        ] {
+            header.push_line(line.as_bytes());
+        }
         assert_eq!(
-            written(|o| envelope(&fields, o)),
+            written(|o| envelope(&header, o)),
             concat!(
                 r#"(NIL "hi there" (("A" NIL "a" "b")) ((NIL NIL "s" "t")) (("A" NIL "a" "b")) "#,
                 r#"((NIL NIL "g" NIL)(NIL NIL "x" "y")(NIL NIL NIL NIL)"#,

@@ -42,7 +42,7 @@ pub fn make(message: &[u8]) -> Made {
     structure.write_body_structure(&mut body_structure);
     let mut sections = Sections { message, structure: &structure, out: Vec::new() };
     sections.of_message(0);
-    let fields = structure.header();
+    let fields = structure.header().bytes();
     let field = |name: &[u8]| header::find(fields, name);
     let addresses = |name: &[u8]| field(name).map_or_else(Vec::new, search_form);
     let lists: [Vec<u8>; 4] = [&b"From"[..], b"To", b"Cc", b"Bcc"].map(addresses);
