@@ -7,7 +7,7 @@ use protocol::mime::{Field, Limits, Parser, address, date, subject};
 use super::extras::{self, Findings};
 use super::{Crlf, LineEnds, preview, thread};
 
-/// Octets that are looked at together: what is kept of them meanwhile, a place for each LF among it,
+/// Octets that are looked at together: what is kept of them meanwhile, with a place for each LF,
 /// stays small and near. Pieces that are longer are cut.
 const PIECE_BYTES_MAX: usize = 32 << 10;
 
