@@ -14,8 +14,8 @@ use super::reply::{End, Reply};
 use super::selected::{Features, FlagItems, Selected, SeqRanges, begin_fetch};
 use super::session::Session;
 
-/// Messages whose flags are written before other sessions run.
-const FLAGS_TURN: u32 = 4096;
+/// Messages whose flags are written at once: they fit a large buffer.
+const FLAGS_TURN: u32 = 1024;
 
 impl Session {
     /// Answers what needs none of the messages that SELECT told of; `None`: all others wait for them.
