@@ -87,8 +87,11 @@ class ImapFlow:
         self.assertEqual(changed["downloaded"], messages[0]["source"])
         self.assertTrue(self.step("quota")["quota"])
 
+        # What comes together is told together: the client is to idle first, and to hear of each.
         self.step("idling")
+        time.sleep(0.3)
         one.deliver(corpus.plain("four"))
+        time.sleep(0.2)
         with one.imap() as client:
             client.select()
             client.ok(r"UID STORE 3 +FLAGS (\Answered)")
