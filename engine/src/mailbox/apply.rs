@@ -60,9 +60,7 @@ impl MailboxInner {
             if let Err((error, rest)) = self.apply_batch(&mut files, batch) {
                 tracing::error!(mailbox = %self.id, %error, "apply failed; it will be tried again");
                 let mut state = self.state.lock();
-                for item in rest.into_iter().rev() {
-                    state.queue.push_front(item);
-                }
+                state.put_back(rest);
                 state.scheduled = false;
                 drop(state);
                 self.shared.stalled.lock().push((self.clone(), error));
@@ -83,8 +81,7 @@ impl MailboxInner {
             left -= batch.len();
             if let Err((error, rest)) = self.apply_batch(files, batch) {
                 tracing::warn!(mailbox = %self.id, %error, "apply failed; it will be tried again");
-                let mut state = self.state.lock();
-                return rest.into_iter().rev().for_each(|item| state.queue.push_front(item));
+                return self.state.lock().put_back(rest);
             }
         }
     }
@@ -354,6 +351,13 @@ impl MailboxInner {
                 self.doom(files.record(position).uid, Lsn(0));
             }
         }
+    }
+}
+
+impl State {
+    /// Has items that could not be applied at the queue's front again.
+    fn put_back(&mut self, items: Vec<Item>) {
+        items.into_iter().rev().for_each(|item| self.queue.push_front(item));
     }
 }
 

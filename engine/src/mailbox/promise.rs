@@ -2,9 +2,10 @@
 //! the messages are still being read.
 //!
 //! A promise says of an empty index which UIDs the messages that were found will have, what UIDNEXT is
-//! then, and which flags they have, where their names alone tell that. It is made by the rescan that takes them in, between its listing and its reading,
-//! when somebody waits in a `first_look`, and kept when all frames of that rescan are applied; where
-//! it is part of a takeover ([`crate::takeover`]), when that is done.
+//! then, and which flags they have, where their names alone tell that. It is made by the rescan that
+//! takes them in, between its listing and its reading, when somebody waits in a `first_look`, and kept
+//! when all frames of that rescan are applied; where it is part of a takeover ([`crate::takeover`]),
+//! when that is done.
 //!
 //! Invariants:
 //! - A promised message gets the promised UID or none: one that vanished or cannot be read now burns
