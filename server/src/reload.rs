@@ -41,6 +41,7 @@ pub fn join(running: &Config, file: &Config) -> Reloaded {
         "server.cores" => server.cores;
         "server.io" => server.io;
         "server.hostname" => server.hostname;
+        "server.busy_poll_us_max" => server.busy_poll_us_max;
         "listener" => listener;
         "auth" => auth;
         "limits.message_bytes_max" => limits.message_bytes_max;

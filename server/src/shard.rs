@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use config::{IoChoice, Protocol, TlsMode};
 use engine::io::Lane;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::accept::Accepted;
-use crate::net::{BufferPool, Conn, DeflatePool, NetCore, Peer, Socket};
+use crate::net::{BufferPool, BusyPoll, Conn, DeflatePool, NetCore, Peer, PollingCores, Socket};
 use crate::services::{Services, Shared};
 use crate::stalls::{self, Meter, Stalls};
 
@@ -67,15 +68,18 @@ pub fn start(count: usize, setup: CoreSetup) -> std::io::Result<(Vec<CoreHandle>
     let mut cores = Vec::new();
     let mut reports = Vec::new();
     let mut stalls = Vec::new();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let polling = Arc::new(PollingCores::of(processors));
     for index in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (report, reported) = oneshot::channel();
         let setup = setup.clone();
+        let polling = polling.clone();
         let met = Arc::new(Stalls::default());
         stalls.push(met.clone());
         let thread = std::thread::Builder::new()
             .name(format!("core-{index}"))
-            .spawn(move || run(&setup, receiver, report, met))?;
+            .spawn(move || run(&setup, polling, receiver, report, met))?;
         handles.push(CoreHandle { load: Arc::new(AtomicUsize::new(0)), sender });
         cores.push(Core { thread });
         reports.push(reported);
@@ -158,6 +162,7 @@ fn open_lane(setup: &CoreSetup) -> (Lane, LaneReport) {
 
 fn run(
     setup: &CoreSetup,
+    polling: Arc<PollingCores>,
     mut receiver: mpsc::UnboundedReceiver<Accepted>,
     report: oneshot::Sender<std::io::Result<LaneReport>>,
     stalls: Arc<Stalls>,
@@ -176,11 +181,15 @@ fn run(
         let meter = Rc::new(Meter::new(stalls.clone()));
         tokio::task::spawn_local(async move { stalls::probe(&stalls).await });
         let shared = &setup.shared;
+        let window = Duration::from_micros(shared.config().server.busy_poll_us_max);
+        let busy_poll = Rc::new(BusyPoll::new(window, polling));
         let net = Rc::new(NetCore {
             pool: BufferPool::new(),
             deflate: DeflatePool::default(),
+            busy_poll: busy_poll.clone(),
             tls: shared.tls.clone(),
         });
+        tokio::task::spawn_local(async move { busy_poll.run().await });
         let services = Rc::new(Services::new(shared.clone(), lane, meter));
         while let Some(accepted) = receiver.recv().await {
             serve(accepted, &net, &services);

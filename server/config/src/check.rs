@@ -10,6 +10,9 @@ use crate::{
 /// IMAP's literals and sizes have 32 bits.
 const MESSAGE_BYTES_CEILING: u64 = u32::MAX as u64;
 
+/// A client that takes longer is not waited for in any way but asleep.
+const BUSY_POLL_US_MAX: u64 = 1000;
+
 /// Of RFC 6154 and RFC 8457.
 const SPECIAL_USES: &[&str] =
     &["\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Important", "\\Junk", "\\Sent", "\\Trash"];
@@ -496,6 +499,10 @@ fn others(config: &Config, out: &mut Findings<'_>) {
     out.at_least("store.log_bytes_max", config.store.log_bytes_max, 16 << 20);
     out.at_least("store.checkpoint_seconds", config.store.checkpoint_seconds, 1);
     out.at_least("store.helper_threads", config.store.helper_threads as u64, 1);
+    if config.server.busy_poll_us_max > BUSY_POLL_US_MAX {
+        let found = config.server.busy_poll_us_max;
+        out.add("server.busy_poll_us_max", found, &format!("at most {BUSY_POLL_US_MAX}"));
+    }
     let auth = &config.auth;
     out.at_least("auth.hash_threads", auth.hash_threads as u64, 1);
     out.at_least("auth.hash_queue_max", auth.hash_queue_max as u64, 1);

@@ -14,13 +14,22 @@ pub struct Server {
     pub io: IoChoice,
     /// Name in greetings and trace headers; empty means the machine's own.
     pub hostname: String,
+    /// Microseconds that a core looks for the next command of a prompt client before it goes to
+    /// sleep; 0: it sleeps at once.
+    pub busy_poll_us_max: u64,
     /// Seconds that a stop waits for sessions to say goodbye before it cuts them.
     pub drain_seconds_max: u64,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Server { cores: 0, io: IoChoice::Auto, hostname: String::new(), drain_seconds_max: 20 }
+        Server {
+            cores: 0,
+            io: IoChoice::Auto,
+            hostname: String::new(),
+            busy_poll_us_max: 100,
+            drain_seconds_max: 20,
+        }
     }
 }
 

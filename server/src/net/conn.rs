@@ -12,6 +12,7 @@ use config::{Limits, Listener, PlainLogin, Protocol, TlsMode};
 use tokio::time::timeout;
 
 use super::buffer::{BUFFER_BYTES, BufferPool, InBuffer};
+use super::busy_poll::BusyPoll;
 use super::deflate::{DeflatePool, KEEP_IDLE, Layer};
 use super::out_queue::{OutQueue, SLICES_MAX};
 use super::peer::{Peer, SessionId};
@@ -27,6 +28,8 @@ pub struct NetCore {
     pub pool: BufferPool,
     /// Compressors, likewise.
     pub deflate: DeflatePool,
+    /// Looks for commands that come at once.
+    pub busy_poll: Rc<BusyPoll>,
     /// The certificates in use; SIGHUP may replace them.
     pub tls: Arc<TlsSwitch>,
 }
@@ -128,7 +131,8 @@ pub struct Conn {
     /// Compression, between the buffers here and `stream`.
     layer: Option<Box<Layer>>,
     input: InBuffer,
-    input_bytes_max: usize,
+    /// `limits.command_bytes_max`; no session shall be larger for a limit beyond 4 GiB.
+    input_bytes_max: u32,
     peer: Peer,
     id: SessionId,
     since: Instant,
@@ -137,6 +141,8 @@ pub struct Conn {
     timeouts: Timeouts,
     listener: Arc<Listener>,
     core: Rc<NetCore>,
+    /// It does not wait for its client; [`BusyPoll`] counts those.
+    is_awake: bool,
     /// What is said, where the operator wants to know.
     transcript: Option<Box<Transcript>>,
     /// Gives back the place under the connection limits when the connection ends.
@@ -154,12 +160,13 @@ impl Conn {
         core: Rc<NetCore>,
         slot: Option<Slot>,
     ) -> Conn {
+        core.busy_poll.joined();
         Conn {
             out: OutQueue::new(limits.out_queue_bytes_high, core.pool.clone()),
             stream: Stream::Plain(socket),
             layer: None,
             input: InBuffer::default(),
-            input_bytes_max: limits.command_bytes_max,
+            input_bytes_max: u32::try_from(limits.command_bytes_max).unwrap_or(u32::MAX),
             peer,
             id: SessionId::next(),
             since: Instant::now(),
@@ -167,6 +174,7 @@ impl Conn {
             bytes_out: 0,
             timeouts: Timeouts::from(limits),
             listener,
+            is_awake: true,
             core,
             transcript: None,
             _slot: slot,
@@ -225,7 +233,20 @@ impl Conn {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let (pool, bytes_max) = (&self.core.pool, self.input_bytes_max);
+        let polled = self.poll_fill_once(cx);
+        let is_awake = polled.is_ready();
+        if is_awake != std::mem::replace(&mut self.is_awake, is_awake) {
+            let busy_poll = &self.core.busy_poll;
+            match is_awake {
+                true => busy_poll.heard(self.id, Instant::now),
+                false => busy_poll.waits(self.id, Instant::now),
+            }
+        }
+        polled
+    }
+
+    fn poll_fill_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let (pool, bytes_max) = (&self.core.pool, self.input_bytes_max as usize);
         let Some(layer) = &mut self.layer else {
             let read = ready!(self.stream.poll_read(cx, &mut self.input, pool, bytes_max))?;
             return Poll::Ready(read.ok_or_else(input_is_full));
@@ -565,6 +586,14 @@ impl Conn {
     pub fn client_certificate(&self) -> Option<&[u8]> {
         let Stream::Tls(pump) = &self.stream else { return None };
         pump.session().peer_certificates().and_then(<[_]>::first).map(|c| c.as_ref())
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if self.is_awake {
+            self.core.busy_poll.left();
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`Conn`] (`conn`) | what sessions hold |
 //! | [`OutQueue`] (`out_queue`) | bytes owed to the client |
 //! | [`BufferPool`] (`buffer`) | the core's buffers; an idle connection holds none |
+//! | [`BusyPoll`] (`busy_poll`) | the next command awaited without going to sleep |
 //! | [`DeflatePool`] (`deflate`) | the compression layer; the core's compressors |
 //! | `socket` | TCP and unix sockets, polled |
 //! | `tls_pump` | rustls between socket and buffers |
@@ -14,6 +15,7 @@
 //! if they had come after it.
 
 mod buffer;
+mod busy_poll;
 mod conn;
 mod deflate;
 mod out_queue;
@@ -22,6 +24,7 @@ mod socket;
 mod tls_pump;
 
 pub use buffer::{BUFFER_BYTES, BufferPool};
+pub use busy_poll::{BusyPoll, PollingCores};
 pub use conn::{Conn, NetCore, Timeouts};
 pub use deflate::DeflatePool;
 pub use out_queue::OutQueue;

@@ -17,6 +17,7 @@ fn conn(dir: &std::path::Path, limits: Limits) -> (Conn, UnixStream) {
     let core = NetCore {
         pool: BufferPool::new(),
         deflate: DeflatePool::default(),
+        busy_poll: Rc::default(),
         tls: Arc::new(TlsSwitch::new(&config).unwrap()),
     };
     let listener = Listener {
@@ -274,6 +275,7 @@ fn a_lent_decompressor_has_forgotten_whom_it_served() {
         let core = first.core.clone();
         drop(first);
         let (mut second, mut far) = conn(dir.path(), Limits::default());
+        core.busy_poll.joined();
         second.core = core;
         second.start_compression(3).await.unwrap();
         // A block with the fixed codes, in the order of its bits: not the last (0), kind 1 (10);

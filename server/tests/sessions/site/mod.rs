@@ -104,6 +104,7 @@ impl Site {
         let net = Rc::new(NetCore {
             pool: BufferPool::new(),
             deflate: DeflatePool::default(),
+            busy_poll: Rc::default(),
             tls: tls.clone(),
         });
         let limits = config.limits.clone();
