@@ -10,8 +10,24 @@ FLOOR = "floor "
 LEFT_OUT = ("volume", "processes", "Pss before", "Pss with all")
 
 
-def read(path):
-    return json.loads(pathlib.Path(path).read_text())
+def read(paths):
+    """Earlier runs as one; machine and arguments are the first one's."""
+    first, *others = [json.loads(pathlib.Path(path).read_text()) for path in paths]
+    samples = {(entry["workload"], entry["metric"]): entry for entry in first["samples"]}
+    cpu = first["cpu_seconds_wall_client_server"]
+    for other in others:
+        first["peers"] = {**other["peers"], **first["peers"]}
+        first["notes"] += other["notes"]
+        first["failures"] += other["failures"]
+        for entry in other["samples"]:
+            known = samples.setdefault((entry["workload"], entry["metric"]), entry)
+            if known is not entry:
+                for peer, values in entry["peers"].items():
+                    known["peers"].setdefault(peer, []).extend(values)
+        for workload, peers in other["cpu_seconds_wall_client_server"].items():
+            for peer, runs in peers.items():
+                cpu.setdefault(workload, {}).setdefault(peer, []).extend(runs)
+    return {**first, "samples": list(samples.values())}
 
 
 def markdown(results):

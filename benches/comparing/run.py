@@ -10,6 +10,7 @@ from . import facts
 from .workloads import BIG, FOREIGN
 
 PEERS = pathlib.Path(__file__).resolve().parent.parent / "peers"
+CURSUSD = PEERS.parent.parent / "target/release/cursusd"
 PORTS_EACH = 2_000
 # Share of the free memory that idle sessions may take.
 MEMORY_SHARE = 0.6
@@ -76,18 +77,21 @@ class Run:
     # Starting and stopping
 
     def start(self, peer, port, fill=False, keep=False):
-        name, _, unsafe = peer.partition("+")
-        if unsafe not in ("", "unsafe"):
-            raise SystemExit(f"{peer}: only +unsafe can follow a peer's name")
+        name, _, variant = peer.partition("+")
+        ours = name.startswith("cursus")
+        if variant not in ("", "indexed" if ours else "unsafe"):
+            raise SystemExit(f"{peer}: only +unsafe can follow a peer's name, +indexed that of cursus")
         name, _, layout = name.partition(":")
         directory = self.root / peer.replace(":", "-")
         if directory.exists() and not self.args.keep and not keep:
             subprocess.run(["rm", "-rf", directory], check=True)
         command = [PEERS / name, "start", directory, "--users", "64", "--port", str(port),
-                   "--sync", "no" if fill or unsafe else "yes"]
+                   "--sync", "no" if fill or variant == "unsafe" else "yes"]
+        if variant == "indexed":
+            command += ["--index", "searched"]
         if layout:
             command += ["--layout", layout]
-        if name == "cursus" and self.args.binary:
+        if ours and self.args.binary:
             command += ["--binary", self.args.binary]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         self.peers[peer] = json.loads((directory / "peer.json").read_text())
@@ -126,7 +130,15 @@ class Run:
                 self.call(peer, "fill", "imap",
                           ["fill", "--user", BIG, "--count", str(self.args.messages)])
                 self.restart(peer)
+            if peer.endswith("+indexed"):
+                self.index(peer_facts["directory"])
             done.touch()
+
+    def index(self, directory):
+        """What Cursus would do behind its first search, done before there is one."""
+        binary = pathlib.Path(self.args.binary) if self.args.binary else CURSUSD
+        subprocess.run([binary.with_name("cursus"), "--config", f"{directory}/cursus.toml", "index",
+                        "update", "--user", BIG], check=True, stdout=subprocess.DEVNULL)
 
     def ask(self, peer, workload, extra=(), first=False):
         port = self.peers[peer][workload.protocol]
