@@ -20,10 +20,12 @@ use tokio::sync::Notify;
 
 use super::peer::SessionId;
 
-/// Prompt commands that count, at most: so many that came late make a client one that is not prompt.
-const PROMPTNESS_MAX: u8 = 4;
+/// Prompt commands in a row, with no other session's between them, before the next is polled for.
+const PROMPTNESS_WORTH: u8 = 4;
+/// More are not counted, so that the past is soon forgotten.
+const PROMPTNESS_MAX: u8 = 8;
 /// What a command that came late takes off.
-const LATE_COST: u8 = 2;
+const LATE_COST: u8 = 4;
 
 /// How many cores poll at this moment, of all.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ struct Last {
     session: Option<SessionId>,
     /// Since when it waits for the next.
     since: Option<Instant>,
-    /// 0: not worth polling for.
+    /// See [`PROMPTNESS_WORTH`].
     promptness: u8,
 }
 
@@ -124,7 +126,7 @@ impl BusyPoll {
         }
         let now = now();
         self.last.set(Last { since: Some(now), ..last });
-        if last.promptness > 0 {
+        if last.promptness >= PROMPTNESS_WORTH {
             self.until.set(Some(now + self.window));
             self.wanted.notify_one();
         }
@@ -190,40 +192,44 @@ mod tests {
         }
     }
 
+    fn asks_promptly(core: &mut Core, session: SessionId, times: u8) {
+        for _ in 0..times {
+            core.asks(session, 10);
+        }
+    }
+
     #[test]
     fn prompt_clients_are_polled_for_and_others_are_not() {
         let mut core = Core::new();
         let session = core.session();
-        core.asks(session, 10);
-        assert!(!core.is_due(), "nothing is known of the client");
-        core.asks(session, 20);
-        assert!(core.is_due(), "it asked 20 µs after the answer");
+        // The first one tells nothing: it was not heard before.
+        asks_promptly(&mut core, session, PROMPTNESS_WORTH);
+        assert!(!core.is_due(), "too little is known of the client");
+        core.asks(session, 50);
+        assert!(core.is_due(), "it asked promptly so many times");
         core.now += WINDOW;
         assert!(!core.is_due(), "the window is over");
         core.asks(session, 1);
         assert!(!core.is_due(), "it asked 51 µs after the answer");
 
-        for _ in 0..100 {
-            core.asks(session, 10);
-        }
-        for _ in 0..2 {
-            core.asks(session, 1000);
-        }
-        assert!(!core.is_due(), "two late commands outweigh what was before");
+        asks_promptly(&mut core, session, 100);
+        core.asks(session, 1000);
+        assert!(core.is_due(), "once late is no habit");
+        core.asks(session, 1000);
+        assert!(!core.is_due());
     }
 
     #[test]
     fn clients_that_take_turns_are_not_polled_for() {
         let mut core = Core::new();
         let (one, other) = (core.session(), core.session());
-        for _ in 0..3 {
-            for session in [one, other] {
+        for _ in 0..10 {
+            for session in [one, one, other] {
                 core.asks(session, 10);
                 assert!(!core.is_due());
             }
         }
-        core.asks(one, 10);
-        core.asks(one, 10);
+        asks_promptly(&mut core, one, PROMPTNESS_WORTH + 1);
         assert!(core.is_due(), "the other has been silent since");
     }
 
@@ -232,10 +238,8 @@ mod tests {
         let mut core = Core::new();
         let (one, other) = (core.session(), core.session());
         core.polling.heard(other, || core.now);
-        for _ in 0..3 {
-            core.asks(one, 10);
-            assert!(!core.is_due(), "the other is at work");
-        }
+        asks_promptly(&mut core, one, PROMPTNESS_MAX);
+        assert!(!core.is_due(), "the other is at work");
         core.polling.left();
         assert!(core.is_due());
     }
