@@ -23,7 +23,7 @@ use crate::events::MessageEvents;
 use crate::format::frame::{Append, FlagChange, Frame, Source};
 use crate::format::index::Record;
 use crate::ids::Lsn;
-use crate::io::Storage;
+use crate::io::{Storage, StoredFile};
 use crate::layout::{LayoutKind, Location, NameFlags};
 use crate::message;
 use crate::shared::{Doomed, DoomedKind};
@@ -478,17 +478,17 @@ pub(crate) fn scan_file(
     path: &Path,
     kind: LayoutKind,
 ) -> Result<message::Ingested> {
-    scan_file_of(storage, path, kind, u64::MAX)
+    let file = storage.open(path, crate::io::Open::Read).map_err(Error::io("open", path))?;
+    scan_open_file(&*file, path, kind, u64::MAX)
 }
 
-/// The same of a file that had `size` bytes a moment ago, and is not looked at behind them.
-pub(crate) fn scan_file_of(
-    storage: &dyn Storage,
+/// The same of an open file that had `size` bytes a moment ago, and is not looked at behind them.
+pub(crate) fn scan_open_file(
+    file: &dyn StoredFile,
     path: &Path,
     kind: LayoutKind,
     size: u64,
 ) -> Result<message::Ingested> {
-    let file = storage.open(path, crate::io::Open::Read).map_err(Error::io("open", path))?;
     let mut pass = message::Rescan::new(line_ends(kind));
     // Most messages fill a small part of it, and clearing it would take as long as reading them.
     SCAN_BUFFER.with_borrow_mut(|buffer| {

@@ -9,8 +9,8 @@
 //! Invariant: a name goes only when another one, of the same base and the same inode, stays. Not
 //! for listings while other programs run: they may link and unlink where others rename.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::Place;
 use super::placing::is_same_file;
@@ -27,6 +27,10 @@ pub(crate) fn drop_doubles(
     found: Vec<Found>,
     knows: impl Fn(&Found) -> bool,
 ) -> Result<Vec<Found>> {
+    let mut bases: HashSet<&[u8]> = HashSet::with_capacity(found.len());
+    if found.iter().all(|file| bases.insert(&file.base)) {
+        return Ok(found);
+    }
     let mut kept: Vec<Found> = Vec::with_capacity(found.len());
     let mut by_base: HashMap<Vec<u8>, usize> = HashMap::with_capacity(found.len());
     for file in found {

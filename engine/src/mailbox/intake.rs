@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use protocol::types::Keyword;
 
-use super::apply::scan_file_of;
+use super::apply::scan_open_file;
 use super::files::Files;
 use super::{MailboxInner, Place, State, Tx};
 use crate::error::{Error, Result};
 use crate::format::frame::{Append, Frame, Source};
+use crate::io::Open;
 use crate::layout::{Found, LayoutKind, NameFlags};
 use crate::message::Ingested;
 use crate::shared::{Drive, Shared};
@@ -133,11 +134,13 @@ impl MailboxInner {
     fn read_one(&self, place: &Place, file: &Found) -> Option<Fresh> {
         let storage = &*self.shared.storage;
         let path = place.partition.layout.path(&place.dir, file);
-        let scanned = storage.stat(&path).map_err(Error::io("stat", &path)).and_then(|stat| {
-            let facts = scan_file_of(storage, &path, LayoutKind::Maildir, stat.size)?;
+        let scan = || {
+            let open = storage.open(&path, Open::Read).map_err(Error::io("open", &path))?;
+            let stat = open.facts().map_err(Error::io("stat", &path))?.stat;
+            let facts = scan_open_file(&*open, &path, LayoutKind::Maildir, stat.size)?;
             Ok((file.clone(), stat.mtime_ns / 1_000_000_000, facts))
-        });
-        match scanned {
+        };
+        match scan() {
             Ok(fresh) => Some(fresh),
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => None,
             Err(error) => {
@@ -191,9 +194,42 @@ fn frame_bits(frame: &Frame) -> u64 {
     if let Frame::Append(append) = frame { append.keywords } else { 0 }
 }
 
-/// Names in the order of their delivery: the leading number, then the bytes.
-pub(super) fn delivery_order(base: &[u8]) -> (u64, &[u8]) {
+/// Sorts files in the order of their delivery: by the leading numbers of their names, then by these.
+pub(super) fn sort_by_delivery(files: &mut [Found]) {
+    files.sort_by_cached_key(|file| leading_number(&file.base));
+    // Mostly those of one second.
+    for run in files.chunk_by_mut(|a, b| leading_number(&a.base) == leading_number(&b.base)) {
+        run.sort_by(|a, b| a.base.cmp(&b.base));
+    }
+}
+
+fn leading_number(base: &[u8]) -> u64 {
     let digits = base.iter().take_while(|b| b.is_ascii_digit()).take(18);
-    let number = digits.fold(0u64, |n, d| n * 10 + u64::from(d - b'0'));
-    (number, base)
+    digits.fold(0u64, |n, d| n * 10 + u64::from(d - b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::types::Uid;
+
+    use super::*;
+
+    #[test]
+    fn files_are_taken_in_by_number_and_name() {
+        let sorted = ["x", "7.b", "12.M1", "12.M10", "12.M9", "100.a"];
+        let file = |base: &&str| Found {
+            uid: Uid(0),
+            base: base.as_bytes().to_vec(),
+            flags: NameFlags::default(),
+            other_letters: Vec::new(),
+            in_new: false,
+        };
+        for first in 0..sorted.len() {
+            let mut files: Vec<Found> = sorted.iter().map(file).collect();
+            files.rotate_left(first);
+            sort_by_delivery(&mut files);
+            let bases: Vec<_> = files.iter().map(|file| &file.base[..]).collect();
+            assert_eq!(bases, sorted.map(str::as_bytes));
+        }
+    }
 }

@@ -48,6 +48,14 @@ fn suffix(flags: NameFlags, other: &[u8]) -> Vec<u8> {
     [b":2,", &letters[..]].concat()
 }
 
+/// Whether a suffix is what [`suffix`] makes of its letters, or in `new/` none.
+fn is_usual(found: &[u8], in_new: bool) -> bool {
+    if in_new {
+        return found.is_empty();
+    }
+    found.strip_prefix(b":2,").is_some_and(|letters| letters.is_sorted_by(|a, b| a < b))
+}
+
 /// Reads the name of a message file, ours or foreign. `None` for names that are no message's:
 /// empty, or with a leading dot.
 pub(crate) fn parse(name: &[u8], in_new: bool) -> Option<Location> {
@@ -60,8 +68,7 @@ pub(crate) fn parse(name: &[u8], in_new: bool) -> Option<Location> {
         None => (name, &[][..]),
     };
     let (flags, mut other_letters) = letters(found);
-    let usual = if in_new { Vec::new() } else { suffix(flags, &other_letters) };
-    if found != usual {
+    if !is_usual(found, in_new) {
         other_letters = [&[VERBATIM], found].concat();
     }
     Some(Location { uid: Uid(0), base: base.to_vec(), flags, other_letters, in_new })
@@ -147,6 +154,10 @@ mod tests {
             for in_new in [false, true] {
                 let at = parse(name, in_new).unwrap();
                 assert_eq!(file_name(&at), name, "{:?}", String::from_utf8_lossy(name));
+                let found = name.iter().rposition(|b| *b == b':').map_or(&[][..], |at| &name[at..]);
+                let (flags, other) = letters(found);
+                let written = if in_new { Vec::new() } else { suffix(flags, &other) };
+                assert_eq!(is_usual(found, in_new), found == written, "{found:?}");
             }
         }
     }

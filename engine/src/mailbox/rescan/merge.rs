@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::format::frame::{FlagChange, Frame};
 use crate::layout::{Found, NameFlags};
 use crate::mailbox::files::Files;
-use crate::mailbox::intake::{Intake, delivery_order};
+use crate::mailbox::intake::{Intake, sort_by_delivery};
 use crate::mailbox::ops::ranges;
 use crate::mailbox::{Latest, MailboxInner, Place, State, Tx, View};
 use crate::takeover::{LetterNames, letter_bits};
@@ -27,7 +27,7 @@ impl MailboxInner {
         moved: Vec<(usize, Found)>,
         missing: Vec<usize>,
     ) -> Result<Option<Arc<Tx>>> {
-        fresh.sort_by(|a, b| delivery_order(&a.base).cmp(&delivery_order(&b.base)));
+        sort_by_delivery(&mut fresh);
         let told = self.foreign.lock().told.clone();
         if let Some(told) = &told {
             // Those that an old server gave UIDs, in their order, then the others.
