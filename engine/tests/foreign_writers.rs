@@ -20,7 +20,7 @@ use std::{fs, io};
 
 use engine::io::blocking::Blocking;
 use engine::io::layer::Layer;
-use engine::io::{Lane, Stat, Storage};
+use engine::io::{Lane, Open, Storage, StoredFile};
 use engine::layout::{LayoutKind, LayoutOptions, layout_for};
 use engine::{
     Drive, FirstLook, INBOX, Mailbox, MountOptions, NotifyMode, Partition, Store, StoreConfig,
@@ -270,10 +270,10 @@ impl Layer for Vanishing {
     fn below(&self) -> &dyn Storage {
         &self.storage
     }
-    fn stat(&self, path: &Path) -> io::Result<Stat> {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
         match self.paths.contains(path) {
             true => Err(io::ErrorKind::NotFound.into()),
-            false => self.storage.stat(path),
+            false => self.storage.open(path, how),
         }
     }
 }
