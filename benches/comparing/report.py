@@ -16,7 +16,8 @@ def read(paths):
     samples = {(entry["workload"], entry["metric"]): entry for entry in first["samples"]}
     cpu = first["cpu_seconds_wall_client_server"]
     for other in others:
-        first["peers"] = {**other["peers"], **first["peers"]}
+        for peer, peer_facts in other["peers"].items():
+            first["peers"].setdefault(peer, peer_facts)
         first["notes"] += other["notes"]
         first["failures"] += other["failures"]
         for entry in other["samples"]:
