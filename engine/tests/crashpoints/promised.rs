@@ -3,14 +3,14 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use engine::io::layer::Layer;
+use engine::io::layer::{FileLayer, Layer};
 use engine::io::sim::Sim;
-use engine::io::{Lane, Open, Stat, Storage, StoredFile};
+use engine::io::{Facts, Lane, Open, Storage, StoredFile};
 use engine::{
     Delivery, Drive, Error, FirstLook, INBOX, Mailbox, Promised, Result, Store, StoreConfig,
     Target, Turn, UserOptions, View,
@@ -26,7 +26,7 @@ const MESSAGES: u32 = 6;
 /// Calls that can fail for that message.
 const NOTHING: u8 = 0;
 const OPEN: u8 = 1;
-const STAT: u8 = 2;
+const FACTS: u8 = 2;
 
 /// A disk on which one message cannot be read for a while, or is waited for.
 #[derive(Clone)]
@@ -227,7 +227,7 @@ fn a_message_on_its_way_keeps_promises_away() {
 
 #[test]
 fn a_message_that_cannot_be_read_burns_its_uid() {
-    for call in [OPEN, STAT] {
+    for call in [OPEN, FACTS] {
         it_burns_its_uid_where(call);
     }
 }
@@ -423,12 +423,25 @@ impl Layer for Disk {
         &self.sim
     }
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn StoredFile>> {
-        self.check(OPEN, path)?;
-        self.sim.open(path, how)
-    }
-    fn stat(&self, path: &Path) -> io::Result<Stat> {
         self.wait_for(path);
-        self.check(STAT, path)?;
-        self.sim.stat(path)
+        self.check(OPEN, path)?;
+        let file = self.sim.open(path, how)?;
+        Ok(Arc::new(DiskFile { file, disk: self.clone(), path: path.to_owned() }))
+    }
+}
+
+struct DiskFile {
+    file: Arc<dyn StoredFile>,
+    disk: Disk,
+    path: PathBuf,
+}
+
+impl FileLayer for DiskFile {
+    fn below(&self) -> &dyn StoredFile {
+        &*self.file
+    }
+    fn facts(&self) -> io::Result<Facts> {
+        self.disk.check(FACTS, &self.path)?;
+        self.file.facts()
     }
 }
