@@ -18,7 +18,7 @@ use protocol::types::{Keyword, ModSeq, SeqNum, SetValue, SystemFlags, Uid};
 
 use super::contexts::Contexts;
 use super::reply::Reply;
-use super::session::YIELD_BYTES;
+use super::session::PIECE_BYTES;
 use super::sharing::Place;
 
 /// Records that a session looks at without a pause; for more a helper thread does it.
@@ -491,7 +491,7 @@ impl Selected {
         let from = changed.first().map_or(0, |first| own.partition_point(|uid| uid < first));
         let mut own = own[from..].iter().peekable();
         for (done, uid) in changed.iter().take(CHANGED_TURN).enumerate() {
-            if out.len() - start > YIELD_BYTES {
+            if out.len() - start > PIECE_BYTES {
                 return done;
             }
             while own.next_if(|known| *known < uid).is_some() {}

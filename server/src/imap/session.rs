@@ -28,8 +28,12 @@ const CHARSETS: &[&str] = &["US-ASCII", "UTF-8", "ISO-8859-1", "WINDOWS-1252", "
 /// What people have to be shown (RFC 9051, section 7.1).
 const ALERT: Code = Code::Word("ALERT");
 
-/// How much of an unsent answer a session makes before it lets others run.
-pub(super) const YIELD_BYTES: usize = 64 << 10;
+/// How much of an answer a session makes in one piece.
+pub(super) const PIECE_BYTES: usize = 64 << 10;
+
+/// How much of an unsent answer a session makes before it sends it and lets others run. Every send
+/// may have to wake the client up.
+const SEND_BYTES: usize = 128 << 10;
 
 /// Everything that a session knows.
 pub(super) struct Session {
@@ -262,7 +266,7 @@ impl Session {
 
     /// Sends what is queued when it is much, and lets other sessions run. For long answers.
     pub(super) async fn breathe(&mut self) -> Result<(), End> {
-        if self.conn.out.len() >= YIELD_BYTES {
+        if self.conn.out.len() >= SEND_BYTES {
             // The client reads while we make more.
             self.conn.flush_now().await?;
             if self.conn.out.is_high() {

@@ -10,7 +10,7 @@ use protocol::types::{ModSeq, SeqNum, SystemFlags, Uid};
 use super::super::fetch::{AnnotationItem, Beside, Marks, Plan, Sent, ahead, write_message};
 use super::super::limit::{count, refusal, within};
 use super::super::reply::{End, Outcome, Reply};
-use super::super::session::{Session, YIELD_BYTES};
+use super::super::session::{PIECE_BYTES, Session};
 
 /// How many records are looked at before other sessions run, if they give no output.
 const YIELD_RECORDS: usize = 8192;
@@ -248,7 +248,7 @@ async fn send_range(
                 if !plan.write_now(selected, out, seq, &record, beside) {
                     return Some((seq, record, became_seen));
                 }
-                if out.len() - start > YIELD_BYTES {
+                if out.len() - start > PIECE_BYTES {
                     return None;
                 }
             }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::super::annotations;
 use super::super::reply::{End, Outcome, Reply};
 use super::super::selected::{FlagItems, Selected, SeqRanges};
-use super::super::session::{Session, YIELD_BYTES};
+use super::super::session::{PIECE_BYTES, Session};
 use super::fetch::LONG_RECORDS;
 
 /// Messages whose structure is looked at before other sessions run.
@@ -429,7 +429,7 @@ async fn tell_flags(
                     {
                         selected.write_modseq_fetch(out, seq, &record, features, items);
                     }
-                    if out.len() - start > YIELD_BYTES {
+                    if out.len() - start > PIECE_BYTES {
                         return;
                     }
                 }
