@@ -14,11 +14,11 @@ use std::time::Duration;
 use config::{IoChoice, Protocol, TlsMode};
 use engine::io::Lane;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::accept::Accepted;
-use crate::net::{BufferPool, BusyPoll, Conn, DeflatePool, NetCore, Peer, PollingCores, Socket};
+use crate::net::{BufferPool, BusyPoll, Conn, DeflatePool, NetCore, Peer, Socket, polling_cores};
 use crate::services::{Services, Shared};
 use crate::stalls::{self, Meter, Stalls};
 
@@ -69,7 +69,7 @@ pub fn start(count: usize, setup: CoreSetup) -> std::io::Result<(Vec<CoreHandle>
     let mut reports = Vec::new();
     let mut stalls = Vec::new();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let polling = Arc::new(PollingCores::of(processors));
+    let polling = polling_cores(processors);
     for index in 0..count {
         let (sender, receiver) = mpsc::unbounded_channel();
         let (report, reported) = oneshot::channel();
@@ -162,7 +162,7 @@ fn open_lane(setup: &CoreSetup) -> (Lane, LaneReport) {
 
 fn run(
     setup: &CoreSetup,
-    polling: Arc<PollingCores>,
+    polling: Arc<Semaphore>,
     mut receiver: mpsc::UnboundedReceiver<Accepted>,
     report: oneshot::Sender<std::io::Result<LaneReport>>,
     stalls: Arc<Stalls>,

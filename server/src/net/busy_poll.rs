@@ -9,14 +9,13 @@
 //!
 //! Invariants: a core polls only while all of its sessions wait for their clients, none but one has
 //! had a command lately, and for at most the window after its answer; and no more cores at once than
-//! [`PollingCores`] allows, so that the clients have processors to ask from.
+//! [`polling_cores`] allows, so that the clients have processors to ask from.
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::peer::SessionId;
 
@@ -27,32 +26,9 @@ const PROMPTNESS_MAX: u8 = 8;
 /// What a command that came late takes off.
 const LATE_COST: u8 = 4;
 
-/// How many cores poll at this moment, of all.
-#[derive(Debug)]
-pub struct PollingCores {
-    now: AtomicUsize,
-    max: usize,
-}
-
-impl PollingCores {
-    /// Half of the processors; a single one is left to its clients.
-    pub fn of(processors: usize) -> PollingCores {
-        PollingCores { now: AtomicUsize::new(0), max: processors / 2 }
-    }
-
-    fn enter(&self) -> Option<Polls<'_>> {
-        let room = |now: usize| (now < self.max).then_some(now + 1);
-        self.now.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok().map(|_| Polls(self))
-    }
-}
-
-/// A core that polls.
-struct Polls<'a>(&'a PollingCores);
-
-impl Drop for Polls<'_> {
-    fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
-    }
+/// How many cores may poll at once: half of the processors; a single one is left to its clients.
+pub fn polling_cores(processors: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(processors / 2))
 }
 
 /// One core's polling.
@@ -60,7 +36,8 @@ impl Drop for Polls<'_> {
 pub struct BusyPoll {
     /// Zero: never.
     window: Duration,
-    cores: Arc<PollingCores>,
+    /// Of [`polling_cores`].
+    cores: Arc<Semaphore>,
     /// Sessions that do not wait for their clients.
     awake: Cell<usize>,
     last: Cell<Last>,
@@ -80,7 +57,7 @@ struct Last {
 
 impl BusyPoll {
     /// Polls for at most `window` after an answer (`server.busy_poll_us_max`).
-    pub fn new(window: Duration, cores: Arc<PollingCores>) -> BusyPoll {
+    pub fn new(window: Duration, cores: Arc<Semaphore>) -> BusyPoll {
         BusyPoll {
             window,
             cores,
@@ -95,7 +72,7 @@ impl BusyPoll {
     pub async fn run(&self) {
         loop {
             self.wanted.notified().await;
-            let Some(_polls) = self.cores.enter() else { continue };
+            let Ok(_one) = self.cores.try_acquire() else { continue };
             while self.is_due(Instant::now()) {
                 // With nothing else to run, the runtime asks the kernel for events, without waiting.
                 tokio::task::yield_now().await;
@@ -135,6 +112,7 @@ impl BusyPoll {
     /// A session waits no longer: its client has said something.
     pub(super) fn heard(&self, session: SessionId, now: impl FnOnce() -> Instant) {
         self.awake.set(self.awake.get() + 1);
+        self.until.set(None);
         let last = self.last.get();
         let promptness = match last.since {
             _ if last.session != Some(session) => 0,
@@ -150,7 +128,7 @@ impl BusyPoll {
 impl Default for BusyPoll {
     /// One that never polls.
     fn default() -> BusyPoll {
-        BusyPoll::new(Duration::ZERO, Arc::new(PollingCores::of(0)))
+        BusyPoll::new(Duration::ZERO, polling_cores(0))
     }
 }
 
@@ -167,7 +145,7 @@ mod tests {
 
     impl Core {
         fn new() -> Core {
-            let polling = BusyPoll::new(WINDOW, Arc::new(PollingCores::of(2)));
+            let polling = BusyPoll::new(WINDOW, polling_cores(2));
             Core { polling, now: Instant::now() }
         }
 
@@ -231,6 +209,8 @@ mod tests {
         }
         asks_promptly(&mut core, one, PROMPTNESS_WORTH + 1);
         assert!(core.is_due(), "the other has been silent since");
+        core.asks(other, 0);
+        assert!(!core.is_due(), "what was begun for another one is over");
     }
 
     #[test]
@@ -246,21 +226,17 @@ mod tests {
 
     #[test]
     fn processors_are_left_to_the_clients() {
-        let cores = PollingCores::of(5);
-        let (_one, two) = (cores.enter().unwrap(), cores.enter().unwrap());
-        assert!(cores.enter().is_none());
-        drop(two);
-        assert!(cores.enter().is_some());
-        assert!(PollingCores::of(1).enter().is_none());
+        let of = |processors| polling_cores(processors).available_permits();
+        assert_eq!([0, 1, 2, 5].map(of), [0, 0, 1, 2]);
     }
 
     #[tokio::test]
     async fn polling_ends_with_the_window() {
-        let core = BusyPoll::new(WINDOW, Arc::new(PollingCores::of(2)));
+        let core = BusyPoll::new(WINDOW, polling_cores(2));
         core.until.set(Some(Instant::now() + WINDOW));
         core.wanted.notify_one();
         let _ = tokio::time::timeout(Duration::from_millis(20), core.run()).await;
-        assert_eq!(core.cores.now.load(Ordering::Relaxed), 0, "it still polls");
+        assert_eq!(core.cores.available_permits(), 1, "it still polls");
         assert!(!core.is_due(Instant::now()));
     }
 }

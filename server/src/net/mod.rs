@@ -24,7 +24,7 @@ mod socket;
 mod tls_pump;
 
 pub use buffer::{BUFFER_BYTES, BufferPool};
-pub use busy_poll::{BusyPoll, PollingCores};
+pub use busy_poll::{BusyPoll, polling_cores};
 pub use conn::{Conn, NetCore, Timeouts};
 pub use deflate::DeflatePool;
 pub use out_queue::OutQueue;
